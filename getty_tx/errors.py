@@ -1,0 +1,114 @@
+"""
+Every error that getty_tx raises or hands to ``onError``::
+
+    GettyError
+    +-- SettingError                a setting or an option is wrong (also a ValueError)
+    +-- NoSessionError              the pool has no open session to give
+    +-- NotReadyError               the pool was not ready in time, gave up, or was closed
+    +-- SessionError                about one session, carried as .session
+        +-- SessionClosedError      the session is closed, or closing
+        +-- SessionBlockedError     more than maxPending bytes wait to be sent
+        +-- ReadTimeoutError        nothing came for readTimeout seconds
+        +-- WriteTimeoutError       bytes were not out in time
+        +-- HandshakeTimeoutError   TLS or WebSocket handshake not done in handshakeTimeout
+        +-- SessionRefusedError     newSession refused the connection
+        +-- SelfConnectError        the connection leads to itself
+        +-- NoPeerAddressError      a datagram without an address on an unconnected socket
+        +-- CodecError              the bytes, the package or the codec's answer cannot be
+            +-- MessageTooLongError a package is longer than maxMsgLen
+
+Errors of the network itself are Twisted's (``twisted.internet.error``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from getty_tx.session import Session
+
+__all__ = [
+    "CodecError",
+    "GettyError",
+    "HandshakeTimeoutError",
+    "MessageTooLongError",
+    "NoPeerAddressError",
+    "NoSessionError",
+    "NotReadyError",
+    "ReadTimeoutError",
+    "SelfConnectError",
+    "SessionBlockedError",
+    "SessionClosedError",
+    "SessionError",
+    "SessionRefusedError",
+    "SettingError",
+    "WriteTimeoutError",
+]
+
+
+class GettyError(Exception):
+    """The root of all errors that are getty_tx's own."""
+
+
+class SettingError(GettyError, ValueError):
+    """A setting or an option has a value that it cannot have; the text names both."""
+
+
+class NoSessionError(GettyError):
+    """The pool has no open session right now; wait for one with ``whenReady()``."""
+
+
+class NotReadyError(GettyError):
+    """The pool did not get the sessions that ``whenReady()`` asked for."""
+
+
+class SessionError(GettyError):
+    """
+    An error about one session.
+
+    :ivar session: the session it is about; ``None`` only where a codec was called without one.
+    """
+
+    def __init__(self, message: str, session: Session | None = None) -> None:
+        super().__init__(message)
+        self.session = session
+
+
+class SessionClosedError(SessionError):
+    """The session is closed or closing, and takes no more packages."""
+
+
+class SessionBlockedError(SessionError):
+    """The peer does not read: more than ``maxPending`` bytes already wait to be sent."""
+
+
+class ReadTimeoutError(SessionError):
+    """Nothing came from the peer for ``readTimeout`` seconds."""
+
+
+class WriteTimeoutError(SessionError):
+    """Bytes were not out in time: no progress for ``writeTimeout``, or ``writePkg``'s timeout passed."""
+
+
+class HandshakeTimeoutError(SessionError):
+    """The peer did not complete the TLS or WebSocket handshake in ``handshakeTimeout`` seconds."""
+
+
+class SessionRefusedError(SessionError):
+    """``newSession`` raised, and so refused the connection; the cause is chained."""
+
+
+class SelfConnectError(SessionError):
+    """Both ends of the connection are the same socket."""
+
+
+class NoPeerAddressError(SessionError):
+    """A datagram was written without an address to a socket that is not connected."""
+
+
+class CodecError(SessionError):
+    """Bytes that are no package, a package that is not to be encoded, or a codec's impossible answer."""
+
+
+class MessageTooLongError(CodecError):
+    """A package is longer than ``maxMsgLen``, or its header says so."""

@@ -1,0 +1,46 @@
+"""The listener to subclass: every event a no-op."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from getty_tx.interfaces import IEventListener
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from getty_tx.session import Session
+
+__all__ = ["EventListener"]
+
+
+@implementer(IEventListener)
+class EventListener:
+    """
+    Override what you want to hear of; :py:class:`getty_tx.interfaces.IEventListener` says when each is called.
+
+    Each method may be overridden with an ``async def``. One listener may serve any number of sessions: what belongs
+    to one session goes to ``session.attributes``.
+    """
+
+    def onOpen(self, session: Session) -> Coroutine[Any, Any, None] | None:
+        """The connection is up."""
+        return None
+
+    def onMessage(self, session: Session, pkg: Any) -> Coroutine[Any, Any, None] | None:
+        """A package came."""
+        return None
+
+    def onError(self, session: Session, error: BaseException) -> Coroutine[Any, Any, None] | None:
+        """The session failed; ``onClose`` follows."""
+        return None
+
+    def onClose(self, session: Session) -> Coroutine[Any, Any, None] | None:
+        """The connection is gone."""
+        return None
+
+    def onCron(self, session: Session) -> Coroutine[Any, Any, None] | None:
+        """``cronPeriod`` seconds went by."""
+        return None
