@@ -1,0 +1,108 @@
+"""JSON documents, one a line: https://jsonlines.org, with the JSON of RFC 8259."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from zope.interface import implementer
+
+from getty_tx.errors import CodecError
+from getty_tx.interfaces import IReadWriter
+
+if TYPE_CHECKING:
+    from getty_tx.session import Session
+
+__all__ = ["JsonLinesCodec"]
+
+# JSON's white space (RFC 8259, section 2).
+_BLANK = b" \t\r\n"
+
+# Bytes looked through at first, and the growth from there, as in codecs/line.py: what a document costs depends on
+# its own length, not on how much is behind it in the buffer.
+_FIRST = 1024
+_GROWTH = 8
+
+
+def _refuseConstant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    # 1e999 is good JSON and an infinite float, which nobody could write again.
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"a number is too large for a float: {text[:20]}")
+    return number
+
+
+_decode = json.JSONDecoder(parse_constant=_refuseConstant, parse_float=_finite).decode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+@implementer(IReadWriter)
+class JsonLinesCodec:
+    """
+    Each line a JSON document in UTF-8; packages are what :py:mod:`json` makes of them.
+
+    NaN and the infinities are no JSON, and are refused in both directions. So is ``null`` as a whole document: its
+    package would be ``None``, which says that there is none. Blank lines are skipped and count as part of the package
+    that follows them.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "JsonLinesCodec()"
+
+    def read(self, session: Session, data: memoryview) -> tuple[Any, int]:
+        """
+        The document of the first line that is not blank; ``(None, 0)`` while that has no end.
+
+        :raise CodecError: the line is not UTF-8, not JSON, nested too deeply, or ``null``.
+        """
+        start = 0
+        size = _FIRST
+        while True:
+            chunk = data[start : start + size].tobytes()
+            text = chunk.lstrip(_BLANK)
+            start += len(chunk) - len(text)
+            if text:
+                break
+            if not chunk:
+                return None, 0
+            size *= _GROWTH
+        have = len(data)
+        line, found, _ = text.partition(b"\n")
+        while not found:
+            if start + len(text) >= have:
+                return None, 0
+            size *= _GROWTH
+            text = data[start : start + size].tobytes()
+            line, found, _ = text.partition(b"\n")
+        try:
+            pkg = _decode(line.decode("utf-8"))
+        except RecursionError:
+            raise CodecError("codec 'json-lines': a document is nested too deeply", session) from None
+        except ValueError as error:
+            raise CodecError(f"codec 'json-lines': a line is no JSON document: {error}", session) from error
+        if pkg is None:
+            raise CodecError("codec 'json-lines': null cannot be a package", session)
+        return pkg, start + len(line) + 1
+
+    def write(self, session: Session, pkg: Any) -> bytes:
+        """
+        The document without needless blanks, and a newline.
+
+        :raise CodecError: :py:mod:`json` cannot write it, or it is ``None``.
+        """
+        if pkg is None:
+            raise CodecError("codec 'json-lines': None cannot be a package", session)
+        try:
+            # JSON escapes control characters within strings, so that the only newline is the last byte.
+            return _encode(pkg).encode("utf-8") + b"\n"
+        except RecursionError:
+            raise CodecError("codec 'json-lines': the package is nested too deeply", session) from None
+        except (TypeError, ValueError) as error:
+            raise CodecError(f"codec 'json-lines': the package cannot be written: {error}", session) from error

@@ -1,0 +1,120 @@
+"""Frames of a fixed-size length field and a payload, the framing most home-made protocols use."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from getty_tx.codecs.common import LARGE, asBytes, checkChoice
+from getty_tx.errors import CodecError
+from getty_tx.interfaces import IBatchReader, IReadWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from getty_tx.session import Session
+
+__all__ = ["LengthCodec"]
+
+# struct's own letters for unsigned integers of so many bytes, and its marks for the byte order.
+_LETTERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_ORDERS = {"big": ">", "little": "<"}
+_INCLUDES = ("payload", "frame")
+
+
+@implementer(IReadWriter, IBatchReader)
+class LengthCodec:
+    """
+    A length field, then so many bytes; packages are ``bytes``.
+
+    With the defaults it is what :py:class:`twisted.protocols.basic.Int32StringReceiver` speaks; ``order="little"`` is
+    that of dubbo-getty's ``demo/hello``.
+
+    :param size: bytes of the length field: 1, 2, 4 or 8.
+    :param order: its byte order, ``big`` (network order) or ``little``.
+    :param includes: what the number counts: the ``payload`` alone, or the whole ``frame``, length field included.
+    :raise SettingError: a parameter has another value than these.
+    """
+
+    __slots__ = ("_added", "_extra", "_pack", "_unpack", "includes", "order", "size")
+
+    _pack: Callable[[int], bytes]
+    _unpack: Callable[..., tuple[int]]
+
+    def __init__(self, size: int = 4, order: str = "big", includes: str = "payload") -> None:
+        checkChoice("length", "size", size, _LETTERS)
+        checkChoice("length", "order", order, _ORDERS)
+        checkChoice("length", "includes", includes, _INCLUDES)
+        self.size = size
+        self.order = order
+        self.includes = includes
+        layout = struct.Struct(_ORDERS[order] + _LETTERS[size])
+        self._pack = layout.pack
+        self._unpack = layout.unpack_from
+        # From the number on the wire to the length of the frame.
+        self._extra = size if includes == "payload" else 0
+        # From the length of the payload to the number.
+        self._added = size - self._extra
+
+    def __repr__(self) -> str:
+        return f"LengthCodec(size={self.size}, order={self.order!r}, includes={self.includes!r})"
+
+    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
+        """
+        The payload of the frame at the front of ``data``.
+
+        :raise CodecError: the number counts the frame and is smaller than the length field.
+        """
+        have = len(data)
+        size = self.size
+        if have < size:
+            return None, 0
+        try:
+            end = self._unpack(data)[0] + self._extra
+        except BufferError:  # struct takes no view with strides; a session never passes one
+            return self.read(session, memoryview(data.tobytes()))
+        if have < end:
+            return None, end
+        if end < size:
+            raise CodecError(
+                f"codec 'length': a frame of {end} bytes cannot hold its own length field of {size} bytes", session
+            )
+        return data[size:end].tobytes(), end
+
+    def readMany(self, session: Session, data: bytes, at: int, limit: int) -> list[tuple[bytes, int]]:
+        """All complete frames; see :py:class:`getty_tx.interfaces.IBatchReader`."""
+        found: list[tuple[bytes, int]] = []
+        unpack = self._unpack
+        size = self.size
+        extra = self._extra
+        last = len(data) - size
+        while at <= last:
+            length = unpack(data, at)[0] + extra
+            end = at + length
+            if length > limit or length < size or end > last + size:
+                break
+            found.append((data[at + size : end], end))
+            at = end
+        return found
+
+    def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
+        """
+        Length field and payload.
+
+        :raise CodecError: not bytes-like, or too long for the length field.
+        """
+        payload: bytes = pkg if type(pkg) is bytes else asBytes("length", session, pkg)
+        count = len(payload)
+        try:
+            header = self._pack(count + self._added)
+        except struct.error:
+            raise CodecError(
+                f"codec 'length': a payload of {count} bytes does not fit into a length field with size={self.size}"
+                f" and includes={self.includes}",
+                session,
+            ) from None
+        if count > LARGE:
+            return [header, payload]
+        return header + payload

@@ -1,0 +1,112 @@
+"""Lines: what stands between two delimiters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from getty_tx.codecs.common import LARGE, asBytes
+from getty_tx.errors import CodecError, SettingError
+from getty_tx.interfaces import IBatchReader, IReadWriter
+
+if TYPE_CHECKING:
+    from getty_tx.session import Session
+
+__all__ = ["LineCodec"]
+
+# Bytes looked through at first, and how many times more each time there is no delimiter in them. Copying a prefix
+# costs less than anything else one can do to a memoryview in search of a byte; as it grows by a factor, a line costs
+# a multiple of its own length, however much follows it in the buffer.
+_FIRST = 1024
+_GROWTH = 8
+
+
+@implementer(IReadWriter, IBatchReader)
+class LineCodec:
+    r"""
+    Lines with a delimiter at the end of each; packages are ``bytes`` without it.
+
+    Nothing but the delimiter is stripped: with ``\n`` a line that telnet ends with CR LF keeps its CR. A line has no
+    limit of its own, ``maxMsgLen`` limits it.
+
+    :param delimiter: one byte or more; a ``str`` is taken as it stands, in UTF-8 (escapes such as ``\r`` are a matter
+        of descriptions, :py:func:`getty_tx.codecs.fromDescription`).
+    :raise SettingError: the delimiter is empty, or neither bytes nor str.
+    """
+
+    __slots__ = ("_last", "_width", "delimiter")
+
+    def __init__(self, delimiter: bytes | str = b"\n") -> None:
+        if isinstance(delimiter, str):
+            try:
+                delimiter = delimiter.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise SettingError(f"codec 'line': delimiter={delimiter!a} is not to be had in UTF-8") from error
+        if not isinstance(delimiter, bytes):
+            raise SettingError(f"codec 'line': delimiter={delimiter!r} is neither bytes nor str")
+        if not delimiter:
+            raise SettingError("codec 'line': delimiter= is empty; it needs at least one byte")
+        self.delimiter = delimiter
+        self._width = len(delimiter)
+        # One byte is found at a multiple of the speed of several. A delimiter that ends with the first occurrence of
+        # its last byte is the first delimiter.
+        self._last = delimiter[-1:]
+
+    def __repr__(self) -> str:
+        return f"LineCodec(delimiter={self.delimiter!r})"
+
+    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
+        """The bytes before the first delimiter; ``(None, 0)`` while there is none."""
+        delimiter = self.delimiter
+        width = self._width
+        chunk = data[:_FIRST].tobytes()
+        if width > 1:
+            at = chunk.find(self._last) - width + 1
+            if at >= 0 and chunk.startswith(delimiter, at):
+                return chunk[:at], at + width
+        line, found, _ = chunk.partition(delimiter)
+        if found:
+            return line, len(line) + width
+        have = len(data)
+        size = _FIRST
+        while size < have:
+            size *= _GROWTH
+            line, found, _ = data[:size].tobytes().partition(delimiter)
+            if found:
+                return line, len(line) + width
+        return None, 0
+
+    def readMany(self, session: Session, data: bytes, at: int, limit: int) -> list[tuple[bytes, int]]:
+        """All complete lines; see :py:class:`getty_tx.interfaces.IBatchReader`."""
+        found: list[tuple[bytes, int]] = []
+        delimiter = self.delimiter
+        width = self._width
+        while True:
+            stop = data.find(delimiter, at)
+            end = stop + width
+            if stop < 0 or end - at > limit:
+                return found
+            found.append((data[at:stop], end))
+            at = end
+
+    def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
+        """
+        The line and the delimiter.
+
+        :raise CodecError: not bytes-like, or the reader would see the delimiter earlier than at the end.
+        """
+        line: bytes = pkg if type(pkg) is bytes else asBytes("line", session, pkg)
+        delimiter = self.delimiter
+        count = len(line)
+        # The search includes the delimiter added, because a delimiter of several bytes may also begin within the
+        # line: "a" + "aa" is delimited after nothing, not after "a".
+        if count <= LARGE:
+            whole = line + delimiter
+            if whole.find(self._last) == count + self._width - 1 or whole.find(delimiter) == count:
+                return whole
+        elif delimiter not in line:
+            end = line[-self._width :]
+            if (end + delimiter).find(delimiter) == len(end):
+                return [line, delimiter]
+        raise CodecError(f"codec 'line': the package contains, or runs into, the delimiter {delimiter!r}", session)

@@ -1,0 +1,100 @@
+"""
+Frames with protobuf's base-128 varint for the length, as ``writeDelimitedTo`` and ``parseDelimitedFrom`` have them.
+
+The encoding: https://protobuf.dev/programming-guides/encoding/#varints
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from getty_tx.codecs.common import LARGE, asBytes
+from getty_tx.errors import CodecError
+from getty_tx.interfaces import IReadWriter
+
+if TYPE_CHECKING:
+    from getty_tx.session import Session
+
+__all__ = ["VarintCodec"]
+
+# A varint has 7 bits a byte and 64 in all.
+_MOST = 10
+_MAX = 2**64 - 1
+
+# Each 7 bits as the last byte of a varint, and as one that another follows.
+_LAST = [bytes((bits,)) for bits in range(128)]
+_MORE = [bytes((bits | 128,)) for bits in range(128)]
+
+
+@implementer(IReadWriter)
+class VarintCodec:
+    """
+    A varint that counts the payload, then the payload; packages are ``bytes``.
+
+    As in protobuf a varint may be longer than it needs to be, but not longer than 10 bytes, nor more than 64 bits.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "VarintCodec()"
+
+    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
+        """
+        The payload of the frame at the front of ``data``.
+
+        :raise CodecError: the varint has more than 10 bytes or 64 bits.
+        """
+        have = len(data)
+        if not have:
+            return None, 0
+        number = data[0]
+        start = 1
+        if number > 127:
+            if have < 2:
+                return None, 0
+            second = data[1]
+            if second < 128:
+                number += (second << 7) - 128
+                start = 2
+            else:
+                number = start = 0
+                for byte in data[:_MOST].tobytes():
+                    number |= (byte & 127) << 7 * start
+                    start += 1
+                    if byte < 128:
+                        break
+                else:
+                    if start < _MOST:
+                        return None, 0
+                    raise CodecError(f"codec 'varint': the length has more than {_MOST} bytes", session)
+                if number > _MAX:
+                    raise CodecError(f"codec 'varint': the length {number} has more than 64 bits", session)
+        end = start + number
+        if have < end:
+            return None, end
+        return data[start:end].tobytes(), end
+
+    def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
+        """
+        Varint and payload.
+
+        :raise CodecError: not bytes-like.
+        """
+        payload: bytes = pkg if type(pkg) is bytes else asBytes("varint", session, pkg)
+        count = len(payload)
+        if count < 128:
+            return _LAST[count] + payload
+        if count < 16384:
+            return _MORE[count & 127] + _LAST[count >> 7] + payload
+        header = b""
+        left = count
+        while left > 127:
+            header += _MORE[left & 127]
+            left >>= 7
+        header += _LAST[left]
+        if count > LARGE:
+            return [header, payload]
+        return header + payload

@@ -1,0 +1,603 @@
+"""The ready-made codecs against hand-written wire bytes, and everything they refuse."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from getty_tx.codecs import (
+    EchoPackage,
+    GettyCodec,
+    JsonLinesCodec,
+    LengthCodec,
+    LineCodec,
+    NetstringCodec,
+    RawCodec,
+    VarintCodec,
+)
+from getty_tx.codecs.common import LARGE
+from getty_tx.codecs.getty import HEARTBEAT
+from getty_tx.errors import CodecError, SettingError
+from getty_tx.interfaces import IReadWriter
+
+SESSION: Any = object()
+BIG = bytes(range(256)) * (LARGE // 256) + b"!"
+
+ALL = [
+    LengthCodec(),
+    LineCodec(),
+    NetstringCodec(),
+    VarintCodec(),
+    RawCodec(),
+    JsonLinesCodec(),
+    GettyCodec(),
+]
+BYTE_CODECS = [LengthCodec(), LineCodec(), NetstringCodec(), VarintCodec()]
+
+
+class CodecCase(SynchronousTestCase):
+    """Assertions about one answer of ``read`` and one of ``write``."""
+
+    def assertReads(self, codec: Any, data: bytes, pkg: Any, length: int | None = None) -> None:
+        """
+        The package comes, whatever object the view is over and wherever in it it starts; it does not come from fewer
+        bytes; and what follows does not matter.
+        """
+        count = len(data) if length is None else length
+        for more in (b"", b"\x00", data):
+            whole = b"??" + data + more
+            views = {
+                "bytes": memoryview(data + more),
+                "bytes at an offset": memoryview(whole)[2:],
+                "not to the end": memoryview(whole + b"\n,\x00")[2:-3],
+                "bytearray": memoryview(bytearray(data + more)),
+                "strides": memoryview(bytes(byte for one in data + more for byte in (one, 10)))[::2],
+                "backwards": memoryview((data + more)[::-1])[::-1],
+            }
+            for name, view in views.items():
+                answer = codec.read(SESSION, view)
+                self.assertEqual(answer, (pkg, count), name)
+                self.assertIs(type(answer[0]), type(pkg), name)
+        for have in range(1, count):
+            part, needed = codec.read(SESSION, memoryview(data[:have]))
+            self.assertIsNone(part)
+            self.assertTrue(needed == 0 or have < needed <= count, (have, needed))
+
+    def assertWrites(self, codec: Any, pkg: Any, wire: bytes) -> None:
+        written = codec.write(SESSION, pkg)
+        self.assertIs(type(written), bytes)
+        self.assertEqual(written, wire)
+
+    def assertWire(self, codec: Any, pkg: Any, wire: bytes) -> None:
+        self.assertWrites(codec, pkg, wire)
+        self.assertReads(codec, wire, pkg)
+
+    def assertAnswer(self, codec: Any, data: bytes, answer: tuple[Any, int]) -> None:
+        self.assertEqual(codec.read(SESSION, memoryview(data)), answer)
+
+    def assertBadBytes(self, codec: Any, data: bytes, *texts: str) -> None:
+        error = self.assertRaises(CodecError, codec.read, SESSION, memoryview(data))
+        self.assertError(error, texts)
+
+    def assertBadPackage(self, codec: Any, pkg: Any, *texts: str) -> None:
+        error = self.assertRaises(CodecError, codec.write, SESSION, pkg)
+        self.assertError(error, texts)
+
+    def assertError(self, error: CodecError, texts: tuple[str, ...]) -> None:
+        self.assertIs(error.session, SESSION)
+        self.assertLess(len(str(error)), 300)
+        for text in texts:
+            self.assertIn(text, str(error))
+
+
+class CommonTests(CodecCase):
+    """What holds for all of them."""
+
+    def test_interface(self) -> None:
+        for codec in ALL:
+            verifyObject(IReadWriter, codec)
+
+    def test_nothingKeptPerSession(self) -> None:
+        """No dict to keep anything in."""
+        for codec in ALL:
+            self.assertFalse(hasattr(codec, "__dict__"), codec)
+
+    def test_empty(self) -> None:
+        for codec in ALL:
+            self.assertAnswer(codec, b"", (None, 0))
+
+    def test_repr(self) -> None:
+        self.assertEqual(
+            repr(LengthCodec(2, "little", "frame")), "LengthCodec(size=2, order='little', includes='frame')"
+        )
+        self.assertEqual(repr(LineCodec(b"\r\n")), r"LineCodec(delimiter=b'\r\n')")
+        for codec in ALL:
+            self.assertEqual(repr(eval(repr(codec))), repr(codec))
+
+    def test_otherBytesLike(self) -> None:
+        """What may change after ``write`` is copied, large or not."""
+        for codec in [*BYTE_CODECS, RawCodec()]:
+            for payload in (b"abc", BIG.replace(b"\n", b" ")):
+                wanted = codec.write(SESSION, payload)
+                mutable = bytearray(payload)
+                view = memoryview(mutable)
+                for written in (codec.write(SESSION, mutable), codec.write(SESSION, view)):
+                    for one in written if isinstance(written, list) else [written]:
+                        self.assertIs(type(one), bytes)
+                    self.assertEqual(written, wanted)
+                written = codec.write(SESSION, mutable)
+                mutable[0] ^= 1
+                self.assertEqual(written, wanted)
+
+    def test_bytesSubclass(self) -> None:
+        class Special(bytes):
+            def __add__(self, other: object) -> Any:
+                raise AssertionError("not to be called")
+
+        for codec in [*BYTE_CODECS, RawCodec()]:
+            written = codec.write(SESSION, Special(b"abc"))
+            self.assertIs(type(written), bytes)
+            self.assertEqual(written, codec.write(SESSION, b"abc"))
+
+    def test_wrongTypes(self) -> None:
+        for codec in BYTE_CODECS:
+            for pkg in ("text", 3, None, ["a"], object()):
+                self.assertBadPackage(codec, pkg, "bytes, bytearray or memoryview", f"not {type(pkg).__name__}")
+
+    def test_large(self) -> None:
+        """Above 16 KiB the payload is the same object, not a copy; at it, all is one."""
+        payload = BIG.replace(b"\n", b" ")
+        for codec in BYTE_CODECS:
+            written = codec.write(SESSION, payload)
+            self.assertIs(type(written), list)
+            self.assertEqual(sum(one is payload for one in written), 1)
+            wire = b"".join(written)
+            self.assertAnswer(codec, wire, (payload, len(wire)))
+            self.assertIs(type(codec.write(SESSION, payload[:LARGE])), bytes)
+            wire = codec.write(SESSION, payload[:LARGE])
+            self.assertAnswer(codec, wire, (payload[:LARGE], len(wire)))
+
+
+class LengthTests(CodecCase):
+    """LengthCodec."""
+
+    def test_wire(self) -> None:
+        for codec, wire in [
+            (LengthCodec(), b"\x00\x00\x00\x03abc"),
+            (LengthCodec(order="little"), b"\x03\x00\x00\x00abc"),
+            (LengthCodec(size=1), b"\x03abc"),
+            (LengthCodec(size=2), b"\x00\x03abc"),
+            (LengthCodec(size=2, order="little"), b"\x03\x00abc"),
+            (LengthCodec(size=8), b"\x00\x00\x00\x00\x00\x00\x00\x03abc"),
+            (LengthCodec(size=8, order="little"), b"\x03\x00\x00\x00\x00\x00\x00\x00abc"),
+            (LengthCodec(includes="frame"), b"\x00\x00\x00\x07abc"),
+            (LengthCodec(size=1, includes="frame"), b"\x04abc"),
+            (LengthCodec(size=2, order="little", includes="frame"), b"\x05\x00abc"),
+        ]:
+            self.assertWire(codec, b"abc", wire)
+
+    def test_empty(self) -> None:
+        self.assertWire(LengthCodec(), b"", b"\x00\x00\x00\x00")
+        self.assertWire(LengthCodec(includes="frame"), b"", b"\x00\x00\x00\x04")
+
+    def test_waits(self) -> None:
+        codec = LengthCodec()
+        self.assertAnswer(codec, b"\x00\x00\x00", (None, 0))
+        self.assertAnswer(codec, b"\x00\x00\x01\x00", (None, 260))
+        self.assertAnswer(codec, b"\x00\x00\x01\x00abc", (None, 260))
+        self.assertAnswer(LengthCodec(includes="frame"), b"\x00\x00\x01\x00abc", (None, 256))
+
+    def test_hugeLengthIsANumber(self) -> None:
+        """It is the session that refuses it, and nothing is allocated for it here."""
+        self.assertAnswer(LengthCodec(size=8), b"\xff" * 9, (None, 2**64 + 7))
+        self.assertAnswer(LengthCodec(), b"\xff" * 9, (None, 2**32 + 3))
+
+    def test_frameShorterThanItsHeader(self) -> None:
+        codec = LengthCodec(includes="frame")
+        for number in range(4):
+            self.assertBadBytes(codec, bytes((0, 0, 0, number)), f"a frame of {number} bytes", "4 bytes")
+
+    def test_payloadTooLong(self) -> None:
+        self.assertWire(LengthCodec(size=1), b"a" * 255, b"\xff" + b"a" * 255)
+        self.assertBadPackage(LengthCodec(size=1), b"a" * 256, "256 bytes", "size=1")
+        self.assertWire(LengthCodec(size=1, includes="frame"), b"a" * 254, b"\xff" + b"a" * 254)
+        self.assertBadPackage(LengthCodec(size=1, includes="frame"), b"a" * 255, "size=1", "includes=frame")
+        self.assertBadPackage(LengthCodec(size=2), b"a" * 65536, "65536 bytes", "size=2")
+
+    def test_settings(self) -> None:
+        for arguments, text in [
+            ({"size": 3}, "codec 'length': size=3 is not one of 1, 2, 4, 8"),
+            ({"size": 0}, "size=0 is not one of"),
+            ({"size": True}, "size=True is not one of"),
+            ({"size": 4.0}, "size=4.0 is not one of"),
+            ({"size": "4"}, "size='4' (str) is not one of 1, 2, 4, 8"),
+            ({"size": [4]}, "size=[4] is not one of"),
+            ({"order": "middle"}, "codec 'length': order=middle is not one of big, little"),
+            ({"order": None}, "order=None is not one of"),
+            ({"includes": "all"}, "codec 'length': includes=all is not one of payload, frame"),
+        ]:
+            broken: Any = arguments
+            error = self.assertRaises(SettingError, LengthCodec, **broken)
+            self.assertIn(text, str(error))
+
+
+class LineTests(CodecCase):
+    """LineCodec."""
+
+    def test_wire(self) -> None:
+        self.assertWire(LineCodec(), b"abc", b"abc\n")
+        self.assertWire(LineCodec(), b"", b"\n")
+        self.assertWire(LineCodec(b"\r\n"), b"abc", b"abc\r\n")
+        self.assertWire(LineCodec(b"\r\n"), b"a\rb\n", b"a\rb\n\r\n")
+        self.assertWire(LineCodec(b"\r\n"), b"a\r", b"a\r\r\n")
+        self.assertWire(LineCodec("\0"), b"a\nb", b"a\nb\0")
+        self.assertWire(LineCodec("§"), b"\xa7\xc2", b"\xa7\xc2\xc2\xa7")
+
+    def test_keptAsItCame(self) -> None:
+        self.assertReads(LineCodec(), b" abc \r\n", b" abc \r")
+
+    def test_waits(self) -> None:
+        self.assertAnswer(LineCodec(), b"abc", (None, 0))
+        self.assertAnswer(LineCodec(b"\r\n"), b"abc\r", (None, 0))
+        self.assertAnswer(LineCodec(), b"a" * 100_000, (None, 0))
+
+    def test_delimiterAtEverySeam(self) -> None:
+        """Prefixes of 1024, 8192, 65536 bytes are looked through one after the other."""
+        codec = LineCodec(b"\r\n")
+        for seam in (1024, 8192, 65536):
+            for count in range(seam - 4, seam + 3):
+                for more in (b"", b"x", b"\n" * 9000):
+                    wire = b"\r" * count + b"\r\n" + more
+                    self.assertAnswer(codec, wire, (b"\r" * count, count + 2))
+                    self.assertEqual(
+                        codec.read(SESSION, memoryview(bytearray(b"\r\n" + wire))[2:]), (b"\r" * count, count + 2)
+                    )
+                self.assertAnswer(codec, b"x" * count + b"\r", (None, 0))
+
+    def test_noSearchBehindTheView(self) -> None:
+        """A delimiter in the object underneath, but outside of the view, is none."""
+        self.assertEqual(LineCodec().read(SESSION, memoryview(b"\nabc\n")[1:4]), (None, 0))
+
+    def test_delimiterInPackage(self) -> None:
+        for codec, pkg in [
+            (LineCodec(), b"a\nb"),
+            (LineCodec(), b"\n"),
+            (LineCodec(b"\r\n"), b"a\r\n"),
+            (LineCodec(b"\r\n"), b"\r\n" + BIG.replace(b"\r", b"")),
+            (LineCodec(), b"a" * LARGE + b"\n"),
+        ]:
+            self.assertBadPackage(codec, pkg, "contains, or runs into, the delimiter", repr(codec.delimiter))
+
+    def test_packageRunsIntoDelimiter(self) -> None:
+        r"""``a\n`` with ``\n\n`` would be read as ``a``, and a newline that is left over."""
+        self.assertBadPackage(LineCodec(b"\n\n"), b"a\n", "runs into")
+        self.assertBadPackage(LineCodec(b"\n\n"), b"a" * LARGE + b"\n", "runs into")
+        self.assertBadPackage(LineCodec(b"abab"), b"xab", "runs into")
+        self.assertWire(LineCodec(b"\n\n"), b"a\nb", b"a\nb\n\n")
+
+    def test_delimiterLongerThanLarge(self) -> None:
+        delimiter = b"<" + b"=" * (LARGE + 10) + b">"
+        codec = LineCodec(delimiter)
+        pkg = b"=" * (LARGE + 1)
+        self.assertEqual(codec.write(SESSION, pkg), [pkg, delimiter])
+        self.assertAnswer(codec, pkg + delimiter, (pkg, len(pkg + delimiter)))
+
+    def test_settings(self) -> None:
+        for delimiter, text in [
+            (b"", "delimiter= is empty"),
+            ("", "delimiter= is empty"),
+            (10, "delimiter=10 is neither bytes nor str"),
+            (bytearray(b"\n"), "is neither bytes nor str"),
+            ("\ud800", r"delimiter='\ud800' is not to be had in UTF-8"),
+        ]:
+            broken: Any = delimiter
+            error = self.assertRaises(SettingError, LineCodec, broken)
+            self.assertIn(text, str(error))
+
+
+class NetstringTests(CodecCase):
+    """NetstringCodec; the first two are the specification's own examples."""
+
+    def test_wire(self) -> None:
+        self.assertWire(NetstringCodec(), b"hello world!", b"12:hello world!,")
+        self.assertWire(NetstringCodec(), b"", b"0:,")
+        self.assertWire(NetstringCodec(), b"1:,,", b"4:1:,,,")
+
+    def test_waits(self) -> None:
+        codec = NetstringCodec()
+        self.assertAnswer(codec, b"1", (None, 0))
+        self.assertAnswer(codec, b"0", (None, 0))
+        self.assertAnswer(codec, b"12345678901234567890", (None, 0))
+        self.assertAnswer(codec, b"12:hello", (None, 16))
+        self.assertAnswer(codec, b"3:abc", (None, 6))
+        self.assertAnswer(codec, b"99999999999999999999:", (None, 10**20 + 21))
+
+    def test_badBytes(self) -> None:
+        codec = NetstringCodec()
+        for data, text in [
+            (b":", "not made of digits"),
+            (b"a", "not made of digits"),
+            (b"-1:", "not made of digits"),
+            (b"+1:a,", "not made of digits"),
+            (b" 1:a,", "not made of digits"),
+            (b"1 :a,", "not made of digits"),
+            (b"1_0:", "not made of digits"),
+            ("\u0661:a,".encode(), "not made of digits"),
+            (b"\xb2:ab,", "not made of digits"),
+            (b"01:a,", "leading zero"),
+            (b"00", "leading zero"),
+            (b"00:,", "leading zero"),
+            (b"1:a;", "byte 0x3b"),
+            (b"0:0:,", "not with a comma"),
+            (b"1" * 21, "no colon in the first 21 bytes"),
+            (b"1" * 5000, "no colon"),
+            (b"1" * 5000 + b":", "no colon"),
+        ]:
+            self.assertBadBytes(codec, data, text)
+
+
+class VarintTests(CodecCase):
+    """VarintCodec; 300 is the encoding document's own example."""
+
+    def test_wire(self) -> None:
+        for count, header in [
+            (0, b"\x00"),
+            (1, b"\x01"),
+            (127, b"\x7f"),
+            (128, b"\x80\x01"),
+            (150, b"\x96\x01"),
+            (300, b"\xac\x02"),
+            (915, b"\x93\x07"),
+        ]:
+            self.assertWire(VarintCodec(), b"a" * count, header + b"a" * count)
+
+    def test_longer(self) -> None:
+        for count, header in [
+            (16383, b"\xff\x7f"),
+            (16384, b"\x80\x80\x01"),
+            (16385, b"\x81\x80\x01"),
+            (2097151, b"\xff\xff\x7f"),
+            (2097152, b"\x80\x80\x80\x01"),
+        ]:
+            written: Any = VarintCodec().write(SESSION, b"a" * count)
+            wire = b"".join(written) if isinstance(written, list) else written
+            self.assertEqual(wire[: len(header) + 1], header + b"a")
+            self.assertAnswer(VarintCodec(), wire, (b"a" * count, len(header) + count))
+
+    def test_longerThanNeeded(self) -> None:
+        """Not canonical, and good protobuf."""
+        self.assertReads(VarintCodec(), b"\x81\x00a", b"a")
+        self.assertReads(VarintCodec(), b"\x81\x80\x00a", b"a")
+        self.assertReads(VarintCodec(), b"\x80" * 9 + b"\x00", b"")
+        self.assertReads(VarintCodec(), b"\x83" + b"\x80" * 8 + b"\x00abc", b"abc")
+
+    def test_waits(self) -> None:
+        codec = VarintCodec()
+        for count in range(1, 10):
+            self.assertAnswer(codec, b"\xff" * count, (None, 0))
+        self.assertAnswer(codec, b"\xac\x02abc", (None, 302))
+        self.assertAnswer(codec, b"\x80\x80\x01", (None, 16387))
+        self.assertAnswer(codec, b"\xff" * 9 + b"\x01", (None, 2**64 + 9))
+
+    def test_badBytes(self) -> None:
+        self.assertBadBytes(VarintCodec(), b"\x80" * 10, "more than 10 bytes")
+        self.assertBadBytes(VarintCodec(), b"\xff" * 100_000, "more than 10 bytes")
+        self.assertBadBytes(VarintCodec(), b"\xff" * 9 + b"\x02", "more than 64 bits")
+        self.assertBadBytes(VarintCodec(), b"\xff" * 9 + b"\x7f", "more than 64 bits")
+
+
+class RawTests(CodecCase):
+    """RawCodec."""
+
+    def test_reads(self) -> None:
+        """Small and large, and always bytes of their own or the whole object, never a view."""
+        for data in (b"a", b"a\nb", BIG):
+            for view in (
+                memoryview(data),
+                memoryview(b"?" + data)[1:],
+                memoryview(data + b"?")[:-1],
+                memoryview(bytearray(data)),
+                memoryview(data[::-1])[::-1],
+            ):
+                pkg, count = RawCodec().read(SESSION, view)
+                self.assertIs(type(pkg), bytes)
+                self.assertEqual((pkg, count), (data, len(data)))
+
+    def test_wholeObjectIsNotCopied(self) -> None:
+        self.assertIs(RawCodec().read(SESSION, memoryview(BIG))[0], BIG)
+
+    def test_writes(self) -> None:
+        self.assertIs(RawCodec().write(SESSION, BIG), BIG)
+        self.assertWrites(RawCodec(), b"", b"")
+        self.assertWrites(RawCodec(), bytearray(b"abc"), b"abc")
+
+    def test_text(self) -> None:
+        class Text(str):
+            pass
+
+        self.assertEqual(RawCodec().write(SESSION, "häßlich"), "häßlich")
+        self.assertEqual(RawCodec().write(SESSION, Text("abc")), "abc")
+
+    def test_wrongTypes(self) -> None:
+        for pkg in (3, None, ["a"], object()):
+            self.assertBadPackage(RawCodec(), pkg, "bytearray, memoryview or str", f"not {type(pkg).__name__}")
+
+
+class JsonLinesTests(CodecCase):
+    """JsonLinesCodec."""
+
+    def test_wire(self) -> None:
+        for pkg, wire in [
+            ({"a": 1, "b": [True, None, 2.5]}, b'{"a":1,"b":[true,null,2.5]}\n'),
+            ("häß \u20ac", b'"h\xc3\xa4\xc3\x9f \xe2\x82\xac"\n'),
+            ("a\nb\x00", b'"a\\nb\\u0000"\n'),
+            ([], b"[]\n"),
+            ({}, b"{}\n"),
+            (0, b"0\n"),
+            (False, b"false\n"),
+            ("", b'""\n'),
+            (10**30, b"1" + b"0" * 30 + b"\n"),
+        ]:
+            self.assertWire(JsonLinesCodec(), pkg, wire)
+
+    def test_blanks(self) -> None:
+        """Around a document, and blank lines before it, which count as part of it."""
+        codec = JsonLinesCodec()
+        self.assertReads(codec, b' { "a" : 1 }\t\r\n', {"a": 1})
+        self.assertReads(codec, b"\n\r\n \t\n[1]\n", [1])
+        for blanks in (1023, 1024, 1025, 8192, 50_000):
+            wire = b"\n" * blanks + b"[1]\n[2]\n"
+            self.assertAnswer(codec, wire, ([1], blanks + 4))
+
+    def test_long(self) -> None:
+        for count in (1020, 1021, 1022, 1023, 1024, 8190, 9000, 70_000):
+            wire = b'"' + b"a" * count + b'"\n'
+            self.assertAnswer(JsonLinesCodec(), wire + b"\n[1]\n", ("a" * count, count + 3))
+            self.assertAnswer(JsonLinesCodec(), b" " * 1000 + wire, ("a" * count, count + 1003))
+            self.assertAnswer(JsonLinesCodec(), wire[:-1], (None, 0))
+
+    def test_waits(self) -> None:
+        for data in (b"\n", b" \r\n\t", b"\n" * 3000, b"{}", b"\n\n{}", b"not json"):
+            self.assertAnswer(JsonLinesCodec(), data, (None, 0))
+
+    def test_badBytes(self) -> None:
+        codec = JsonLinesCodec()
+        for data, text in [
+            (b"{\n", "no JSON document"),
+            (b"{}{}\n", "Extra data"),
+            (b"\xff\n", "utf-8"),
+            (b'"\xc3"\n', "utf-8"),
+            (b"\xff\xfe[\x001\x00]\x00\n", "utf-8"),
+            (b"\xef\xbb\xbf[1]\n", "Expecting value"),
+            (b"NaN\n", "NaN"),
+            (b"[Infinity]\n", "Infinity"),
+            (b"[-Infinity]\n", "-Infinity"),
+            (b"[1e999]\n", "too large for a float: 1e999"),
+            (b"-" + b"9" * 400 + b".0\n", "too large for a float"),
+            (b"9" * 5000 + b"\n", "no JSON document"),
+            (b"null\n", "null cannot be a package"),
+            (b"\n null \r\n", "null cannot be a package"),
+            (b"[" * 100_000 + b"\n", "nested too deeply"),
+            (b'{"a":' * 100_000 + b"\n", "nested too deeply"),
+            (b"'a'\n", "no JSON document"),
+            (b"\x00\n", "no JSON document"),
+        ]:
+            self.assertBadBytes(codec, data, text)
+
+    def test_badPackages(self) -> None:
+        codec = JsonLinesCodec()
+        circular: list[Any] = []
+        circular.append(circular)
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+        for pkg, text in [
+            (None, "None cannot be a package"),
+            (math.nan, "cannot be written"),
+            ([math.inf], "cannot be written"),
+            ({"a": -math.inf}, "cannot be written"),
+            (b"bytes", "bytes is not JSON serializable"),
+            ({(1, 2): 3}, "keys must be"),
+            (circular, "Circular"),
+            (deep, "nested too deeply"),
+            ("\ud800", "surrogates not allowed"),
+            (1 << 20_000, "cannot be written"),
+        ]:
+            self.assertBadPackage(codec, pkg, text)
+
+
+def golden(**changes: bytes) -> bytes:
+    """The wire form of ``FULL``, with parts changed."""
+    parts = {
+        "magic": b"\x05\x09\x16\x20",
+        "logId": b"\x04\x03\x02\x01",
+        "sequence": b"\x08\x07\x06\x05",
+        "serviceId": b"\x0c\x0b\x0a\x09",
+        "command": b"\x01\x00\x00\x00",
+        "code": b"\xfe\xff\xff\xff",
+        "length": b"\x0e\x00",
+        "reserved": b"\x00\x00" + b"\x00\x00\x00\x00",
+        "bodyLength": b"\x0d",
+        "body": b"Hello, getty!",
+    }
+    return b"".join({**parts, **changes}.values())
+
+
+FULL = EchoPackage(
+    command=1, body=b"Hello, getty!", sequence=0x05060708, logId=0x01020304, serviceId=0x090A0B0C, code=-2
+)
+
+
+class GettyTests(CodecCase):
+    """GettyCodec."""
+
+    def test_wire(self) -> None:
+        self.assertEqual(len(golden()), 32 + 1 + 13)
+        self.assertWire(GettyCodec(), FULL, golden())
+
+    def test_heartbeat(self) -> None:
+        """What Getty's client sends as its ping: 4 bytes of body."""
+        wire = bytes.fromhex("05091620 00000000 07000000 00000000 00000000 00000000 0500 0000 00000000 04 70696e67")
+        self.assertWire(GettyCodec(), EchoPackage(HEARTBEAT, b"ping", 7), wire)
+
+    def test_bodies(self) -> None:
+        for count in (0, 1, 255):
+            body = b"\xff" * count
+            wire = b"\x05\x09\x16\x20" + bytes(12) + b"\x01" + bytes(7)
+            wire += (count + 1).to_bytes(2, "little") + bytes(6) + bytes((count,)) + body
+            self.assertWire(GettyCodec(), EchoPackage(body=body), wire)
+
+    def test_reservedIsNotLookedAt(self) -> None:
+        self.assertReads(GettyCodec(), golden(reserved=b"\xff" * 6), FULL)
+
+    def test_waits(self) -> None:
+        codec = GettyCodec()
+        self.assertAnswer(codec, golden()[:31], (None, 0))
+        self.assertAnswer(codec, golden()[:32], (None, 46))
+        self.assertAnswer(codec, golden()[:45], (None, 46))
+
+    def test_badBytes(self) -> None:
+        codec = GettyCodec()
+        for data, text in [
+            (golden(magic=b"\x20\x16\x09\x05"), "the magic is 20160905, not 05091620"),
+            (b"G", "the magic is 47"),
+            (b"\x05\x09\x17", "the magic is 050917"),
+            (golden(length=b"\x00\x00"), "length is 0"),
+            (golden(length=b"\x00\x00")[:32], "length is 0"),
+            (golden(length=b"\x01\x01"), "length is 257"),
+            (golden(length=b"\xff\xff")[:32], "length is 65535"),
+            (golden(length=b"\x0d\x00"), "length 13 is not that of the body, 13, + 1"),
+            (golden(bodyLength=b"\x0c"), "length 14 is not that of the body, 12, + 1"),
+            (golden(bodyLength=b"\xff"), "is not that of the body, 255"),
+        ]:
+            self.assertBadBytes(codec, data, text)
+
+    def test_badPackages(self) -> None:
+        codec = GettyCodec()
+        text: Any = "text"
+        half: Any = 1.5
+        for pkg, words in [
+            (b"bytes", "an EchoPackage, not bytes"),
+            (None, "an EchoPackage, not NoneType"),
+            (EchoPackage(body=text), "a body is bytes, bytearray or memoryview, not str"),
+            (EchoPackage(body=b"a" * 256), "256 bytes is longer than 255"),
+            (EchoPackage(command=-1), "out of its range"),
+            (EchoPackage(sequence=2**32), "out of its range"),
+            (EchoPackage(code=2**31), "out of its range"),
+            (EchoPackage(logId=half), "out of its range"),
+        ]:
+            self.assertBadPackage(codec, pkg, words)
+
+    def test_otherBytesLike(self) -> None:
+        body: Any = bytearray(b"abc")
+        self.assertEqual(
+            GettyCodec().write(SESSION, EchoPackage(body=body)), GettyCodec().write(SESSION, EchoPackage(body=b"abc"))
+        )
+
+    def test_package(self) -> None:
+        """A value: it cannot be changed, equals another like it, and can be a key."""
+        self.assertRaises(AttributeError, setattr, FULL, "code", 0)
+        self.assertEqual(len({FULL, EchoPackage(), EchoPackage()}), 2)
