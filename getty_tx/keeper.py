@@ -1,0 +1,167 @@
+"""
+What the sessions of one service share: the reactor, the timing wheel, the limits, the counters, and the one wake-up
+for all that other threads want to send.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from getty_tx.wheel import TimingWheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
+    from getty_tx.session import Session
+
+__all__ = ["Keeper", "theReactor"]
+
+log = Logger()
+
+#: Seconds that a peer may take for the TLS or WebSocket handshake.
+HANDSHAKE_TIMEOUT = 3.0
+
+
+def theReactor(reactor: Any = None) -> Any:
+    """The reactor given, or the installed one. Called when a service starts, so that importing installs none."""
+    if reactor is None:
+        from twisted.internet import reactor as installed
+
+        reactor = installed
+    return reactor
+
+
+class Keeper:
+    """
+    Keeps the sessions of one service.
+
+    :param service: what ``session.service`` is.
+    :param newSession: configures each new session; raises to refuse the connection.
+    :param reactor: the reactor or a test's clock.
+    :param maxSessions: connections over this number are refused; ``None`` for no limit.
+    :param handshakeTimeout: seconds.
+
+    :ivar sessions: the open ones.
+    :ivar handshaking: the connections that have no session yet.
+    :ivar connections: how many connections there are, those in a handshake included.
+    :ivar refused: how many connections were refused, for whatever reason.
+    """
+
+    def __init__(
+        self,
+        service: Any,
+        newSession: Callable[[Session], object],
+        *,
+        reactor: Any,
+        maxSessions: int | None = None,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+    ) -> None:
+        self.service = service
+        self.newSession = newSession
+        self.reactor = reactor
+        self.seconds: Callable[[], float] = reactor.seconds
+        self.wheel = TimingWheel(reactor)
+        self.maxSessions = maxSessions
+        self.handshakeTimeout = handshakeTimeout
+        self.sessions: set[Session] = set()
+        self.handshaking: set[Any] = set()
+        self.connections = 0
+        self.refused = 0
+        self._idle: list[Deferred[None]] = []
+        # Reads that did not fill their buffer since the last one that did; see Inbound._share.
+        self.briefReads = 0
+        self.closing = False
+        self.thread = threading.get_ident()
+        self._addresses: dict[IAddress, IAddress] = {}
+        self._fromThreads: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._waiting: dict[Session, int] = {}
+        self._woken = False
+        self._lock = threading.Lock()
+
+    def hasRoom(self) -> bool:
+        """False when ``maxSessions`` connections are there already; the refusal is counted."""
+        if self.maxSessions is not None and self.connections >= self.maxSessions:
+            self.countRefusal(f"maxSessions={self.maxSessions} reached")
+            return False
+        return True
+
+    def countRefusal(self, why: str) -> None:
+        """Count a refused connection; one in a thousand is logged after the first, as refusals come in floods."""
+        self.refused += 1
+        if self.refused % 1000 == 1:
+            log.warn("connection refused: {why} ({refused} refused so far)", why=why, refused=self.refused)
+
+    def whenIdle(self) -> Deferred[None]:
+        """Fires when there is no connection any more, and every onClose has returned."""
+        waiting: Deferred[None] = Deferred()
+        self._idle.append(waiting)
+        self.checkIdle()
+        return waiting
+
+    def checkIdle(self) -> None:
+        """A connection has ended: tell those who wait for the last one."""
+        if not self.connections:
+            waiting, self._idle = self._idle, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def closeAll(self) -> Deferred[None]:
+        """
+        Close every session, and drop the connections that are in a handshake. None opens afterwards.
+
+        :return: fires as :py:meth:`whenIdle`.
+        """
+        self.closing = True
+        for connection in list(self.handshaking):
+            connection.abort()
+        for session in list(self.sessions):
+            session._hurry()
+        return self.whenIdle()
+
+    def sharedAddress(self, address: IAddress) -> IAddress:
+        """One object for equal addresses: the sessions of a listening port all have the same local address."""
+        known = self._addresses.get(address)
+        if known is None:
+            if len(self._addresses) >= 64:
+                self._addresses.clear()
+            known = self._addresses[address] = address
+        return known
+
+    def callFromThread(
+        self, call: Callable[..., object], *args: Any, session: Session | None = None, length: int = 0
+    ) -> None:
+        """
+        Run ``call(*args)`` on the reactor's thread, in order, with one wake-up for all that is asked meanwhile.
+
+        :param session: whose bytes these are, and ``length`` how many; :py:meth:`waitingFromThreads` counts them.
+        """
+        with self._lock:
+            self._fromThreads.append((call, args))
+            if session is not None:
+                self._waiting[session] = self._waiting.get(session, 0) + length
+            if self._woken:
+                return
+            self._woken = True
+        self.reactor.callFromThread(self._runFromThreads)
+
+    def waitingFromThreads(self, session: Session) -> int:
+        """Bytes that other threads wrote to the session and the reactor has not seen yet."""
+        with self._lock:
+            return self._waiting.get(session, 0)
+
+    def _runFromThreads(self) -> None:
+        with self._lock:
+            batch, self._fromThreads = self._fromThreads, []
+            self._waiting.clear()
+            self._woken = False
+        for call, args in batch:
+            try:
+                call(*args)
+            except Exception:
+                log.failure("a call from another thread failed")
