@@ -1,0 +1,1 @@
+"""Connections: what lies between a Twisted transport and a session."""

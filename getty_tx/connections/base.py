@@ -1,0 +1,180 @@
+"""What the connections over every kind of transport have in common: addresses, socket options, handshakes, counting."""
+
+from __future__ import annotations
+
+import socket
+from sys import intern
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import INegotiated
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+
+from getty_tx.errors import HandshakeTimeoutError, SelfConnectError, SessionRefusedError
+from getty_tx.session import Session, formatAddress
+from getty_tx.transport import socketOf
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+
+    from getty_tx.keeper import Keeper
+    from getty_tx.wheel import WheelTimer
+
+__all__ = ["Connection", "isEncrypted"]
+
+log = Logger()
+
+
+def isEncrypted(transport: Any) -> bool:
+    """True for a transport that does a TLS handshake first, at whatever depth of wrappers."""
+    while isinstance(transport, ProtocolWrapper):
+        if INegotiated.providedBy(transport):
+            return True
+        transport = transport.transport
+    return False
+
+
+class Connection:
+    """
+    The half of IConnection that does not depend on the framing below; mixed into Twisted protocols.
+
+    A connection counts from ``_connected`` on, has a session once its handshakes are done, and ends with
+    ``sessionEnded`` or, where there was no session, with ``_disconnected``.
+    """
+
+    factory: Any
+    transport: Any
+    session: Session | None = None
+    kind = "TCP_SERVER"
+    _raw: Any = None
+    _handshakeTimer: WheelTimer | None = None
+    _failure: BaseException | None = None
+
+    @property
+    def keeper(self) -> Keeper:
+        """What the sessions of the factory share."""
+        keeper: Keeper = self.factory.keeper
+        return keeper
+
+    def _connected(self, transport: Any, encrypted: bool) -> None:
+        """The transport is up: count it, and open the session or wait for the handshake."""
+        keeper = self.keeper
+        keeper.connections += 1
+        self._raw = transport
+        self.factory.connectionMade(self)
+        side = "CLIENT" if self.factory.isClient else "SERVER"
+        remote = transport.getPeer()
+        family = "TLS" if encrypted else "UNIX" if hasattr(remote, "name") else "TCP"
+        self.kind = intern(f"{family}_{side}")
+        if self.factory.isClient and getattr(remote, "port", None) and remote == transport.getHost():
+            self._refuse(SelfConnectError(f"connected to itself at {formatAddress(remote)}"))
+        elif encrypted:
+            keeper.handshaking.add(self)
+            self._handshakeTimer = keeper.wheel.schedule(keeper.handshakeTimeout, _handshakeLate, self)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """All handshakes are done: make the session."""
+        self._endHandshake()
+        session = Session(self, self.keeper, self._raw)  # type: ignore[arg-type]  # zope: each subclass implements IConnection
+        self.session = session
+        try:
+            session.start()
+        except SessionRefusedError as error:
+            self.session = None
+            self._refuse(error)
+
+    def _refuse(self, error: BaseException) -> None:
+        self._failure = error
+        self.keeper.countRefusal(str(error))
+        self._raw.abortConnection()
+
+    def _endHandshake(self) -> None:
+        keeper = self.keeper
+        keeper.handshaking.discard(self)
+        timer, self._handshakeTimer = self._handshakeTimer, None
+        if timer is not None:
+            keeper.wheel.cancel(timer)
+
+    def _onHandshakeLate(self) -> None:
+        keeper = self.keeper
+        self._failure = HandshakeTimeoutError(
+            f"{formatAddress(self._raw.getPeer())} did not complete the handshake in "
+            f"handshakeTimeout={keeper.handshakeTimeout:g} s"
+        )
+        self._raw.abortConnection()
+
+    def _disconnected(self, reason: BaseException) -> None:
+        """The connection went before it had a session."""
+        keeper = self.keeper
+        self._endHandshake()
+        error = self._failure if self._failure is not None else reason
+        if not (self.factory.isClient or isinstance(error, SessionRefusedError)):
+            peer = formatAddress(self._raw.getPeer())
+            log.info("{kind} {peer}: no session: {error}", kind=self.kind, peer=peer, error=error)
+        keeper.connections -= 1
+        self.factory.connectionFailed(self, error)
+        keeper.checkIdle()
+
+    # IConnection
+
+    def getLocalAddr(self) -> IAddress:
+        """This end's address."""
+        address: IAddress = self._raw.getHost()
+        return address
+
+    def getRemoteAddr(self) -> IAddress:
+        """The peer's address."""
+        address: IAddress = self._raw.getPeer()
+        return address
+
+    def applySocketOptions(self, session: Session) -> None:
+        """Set what the session asks of the socket, where there is a socket."""
+        handle = socketOf(self._raw)
+        if handle is None:
+            return
+        options = []
+        if session.sendBufferSize is not None:
+            options.append((socket.SOL_SOCKET, socket.SO_SNDBUF, session.sendBufferSize))
+        if session.receiveBufferSize is not None:
+            options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, session.receiveBufferSize))
+        if handle.family != socket.AF_UNIX:
+            options.append((socket.IPPROTO_TCP, socket.TCP_NODELAY, session.tcpNoDelay))
+            options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, session.tcpKeepAlive))
+        try:
+            for level, option, value in options:
+                handle.setsockopt(level, option, value)
+        except OSError as error:
+            # A socket that is gone already; reading from it will tell.
+            log.info("{session}: socket options not set: {error}", session=session, error=error)
+
+    def pauseReading(self) -> None:
+        """Take no more from the network."""
+        self._raw.pauseProducing()
+
+    def resumeReading(self) -> None:
+        """Go on taking from the network."""
+        self._raw.resumeProducing()
+
+    def disconnect(self) -> None:
+        """Everything is flushed and the peer has ended."""
+        self._raw.loseConnection()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._raw.abortConnection()
+
+    def sessionOpened(self) -> None:
+        """onOpen has returned."""
+        self.factory.sessionOpened(self)
+
+    def sessionEnded(self, error: BaseException | None) -> None:
+        """onClose has returned."""
+        self.keeper.connections -= 1
+        self.factory.sessionEnded(self, error)
+        self.keeper.checkIdle()
+
+
+def _handshakeLate(connection: Connection) -> None:
+    connection._onHandshakeLate()

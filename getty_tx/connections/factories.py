@@ -1,0 +1,171 @@
+"""Factories for Twisted applications that keep their own listening and connecting calls."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+
+from getty_tx import settings
+from getty_tx.connections.stream import SessionProtocol
+from getty_tx.keeper import HANDSHAKE_TIMEOUT, Keeper, theReactor
+from getty_tx.outbound import DIRECT
+from getty_tx.settings import Setting
+from getty_tx.transport import socketOf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
+    from getty_tx.connections.base import Connection
+    from getty_tx.session import Session
+
+__all__ = ["SessionFactory", "SessionServerFactory"]
+
+#: Descriptors that accepting leaves to the rest of the program, so that running out of them is not felt elsewhere.
+SPARE_DESCRIPTORS = 16
+
+
+class SessionFactory:
+    """
+    What server and client factories share: a keeper, made when the first connection needs it.
+
+    :param newSession: configures each new session; raises to refuse the connection.
+    :param service: what ``session.service`` is; by default the factory.
+    :param reactor: by default the installed one.
+    """
+
+    isClient = False
+
+    handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a TLS handshake may take.")
+    maxSessions: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Connections above which new ones are refused; None: no limit."
+    )
+
+    def __init__(
+        self,
+        newSession: Callable[[Session], object],
+        *,
+        maxSessions: int | None = None,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        service: Any = None,
+        reactor: Any = None,
+        keeper: Keeper | None = None,
+    ) -> None:
+        # A keeper that was given has the settings of whoever made it.
+        self._keeper = keeper
+        self._sharesKeeper = keeper is not None
+        self.newSession = newSession
+        self.service = self if service is None else service
+        self.reactor = reactor
+        self.maxSessions = maxSessions
+        self.handshakeTimeout = handshakeTimeout
+
+    def _settingChanged(self, name: str) -> None:
+        if self._keeper is not None and not self._sharesKeeper:
+            self._keeper.maxSessions = self.maxSessions
+            self._keeper.handshakeTimeout = self.handshakeTimeout
+
+    @property
+    def keeper(self) -> Keeper:
+        """What the sessions of this factory share."""
+        if self._keeper is None:
+            self._keeper = Keeper(
+                self.service,
+                self.newSession,
+                reactor=theReactor(self.reactor),
+                maxSessions=self.maxSessions,
+                handshakeTimeout=self.handshakeTimeout,
+            )
+        return self._keeper
+
+    def renew(self, reactor: Any) -> None:
+        """Begin anew, with a fresh keeper, on this reactor; the service of the factory calls it when it starts."""
+        self.reactor = reactor
+        self._keeper = None
+
+    @property
+    def sessions(self) -> set[Session]:
+        """The open sessions."""
+        return self.keeper.sessions
+
+    # What a connection tells.
+
+    def connectionMade(self, connection: Connection) -> None:
+        """The connection's transport is up."""
+
+    def sessionOpened(self, connection: Connection) -> None:
+        """The connection's session is open."""
+
+    def sessionEnded(self, connection: Connection, error: BaseException | None) -> None:
+        """The connection's session has had its onClose."""
+
+    def connectionFailed(self, connection: Connection, error: BaseException) -> None:
+        """The connection ended before it had a session."""
+
+
+class SessionServerFactory(SessionFactory, Factory):
+    """
+    Sessions for ``listenTCP``, ``listenSSL``, ``listenUNIX``, ``endpoint.listen`` and ``adoptStreamConnection``.
+
+    ::
+
+        def newSession(session):
+            session.codec = LengthCodec()
+            session.listener = Echo()
+
+        reactor.listenTCP(8090, SessionServerFactory(newSession))
+    """
+
+    protocol: Any = SessionProtocol
+    noisy = False
+    _full = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """A protocol for a new connection, or one that drops it, over ``maxSessions`` or without descriptors."""
+        if self._full and not self._hasDescriptors():
+            self.keeper.countRefusal("descriptors are used up: raise the limit (ulimit -n) or set maxSessions")
+            return _Refusal()
+        if not self.keeper.hasRoom():
+            return _Refusal()
+        protocol: Protocol = self.protocol()
+        protocol.factory = self
+        return protocol
+
+    def connectionMade(self, connection: Connection) -> None:
+        """A connection has come: see whether the next one may."""
+        handle = socketOf(connection.transport)
+        if handle is not None and handle.fileno() >= _descriptorLimit():
+            self._full = True
+
+    def _hasDescriptors(self) -> bool:
+        """Descriptors are given out from the lowest free number: the next one tells how many are left."""
+        try:
+            probe = os.open(os.devnull, os.O_RDONLY)
+        except OSError:
+            return False
+        os.close(probe)
+        self._full = probe >= _descriptorLimit()
+        return not self._full
+
+
+class _Refusal(Protocol):
+    """Drops the connection. (A factory may return None instead, but Twisted's TLS does not expect that.)"""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        if type(transport) in DIRECT:
+            # At once: abortConnection waits for the next turn, and many more may be accepted in this one.
+            transport.connectionLost(Failure(ConnectionAborted()))
+        else:
+            transport.abortConnection()
+
+
+def _descriptorLimit() -> int:
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft - SPARE_DESCRIPTORS if soft != resource.RLIM_INFINITY else 1 << 62

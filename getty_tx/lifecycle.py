@@ -1,0 +1,457 @@
+"""
+The life of a session: which event comes when.
+
+::
+
+    CONNECTING   newSession configures it, onOpen is called
+    OPEN         packages come and go
+    CLOSING      close() was called, something failed, or the peer has ended: what is pending is flushed,
+                 what still comes is discarded; isClosed from here on
+    LOST         the connection is gone; complete packages that it left are still delivered
+    ENDED        onClose was called; nothing comes after
+    GONE         it has returned, and all is let go
+
+Callbacks of a session never nest and never overlap. What happens while one runs, or while an ``async def`` has not
+returned, waits: packages in the inbound, an error in ``_errorDue``, the end in ``_closeDue``.
+"""
+
+from __future__ import annotations
+
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.logger import Logger
+
+from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
+from getty_tx.inbound import CALLBACK, PRESSURE, USER, Inbound
+from getty_tx.outbound import Outbound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from twisted.python.failure import Failure
+
+    from getty_tx.interfaces import IConnection, IEventListener
+    from getty_tx.keeper import Keeper
+    from getty_tx.session import Session
+    from getty_tx.wheel import WheelTimer
+
+__all__ = ["CLOSING", "CONNECTING", "ENDED", "GONE", "LOST", "OPEN", "Lifecycle"]
+
+log = Logger()
+
+CONNECTING, OPEN, CLOSING, LOST, ENDED, GONE = range(6)
+
+
+class Lifecycle:
+    """
+    The inner side of a session: what connections, inbound, outbound and timers tell it.
+
+    :ivar connection: the connection below.
+    :ivar keeper: what the sessions of a service share.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_attributes",
+        "_awaiting",
+        "_busy",
+        "_closeCallbacks",
+        "_closeDue",
+        "_closeTimer",
+        "_cronTimer",
+        "_error",
+        "_errorDue",
+        "_eventsDue",
+        "_inbound",
+        "_lastActive",
+        "_listener",
+        "_local",
+        "_outbound",
+        "_patient",
+        "_progress",
+        "_readBytes",
+        "_readPkgs",
+        "_readTimer",
+        "_reader",
+        "_readsMany",
+        "_state",
+        "_writeBytes",
+        "_writePkgs",
+        "_writer",
+        "connection",
+        "keeper",
+    )
+
+    # Settings of Session that are used here and in the inbound and outbound.
+    _cronPeriod: float
+    _highWater: int
+    _lowWater: int
+    _maxMsgLen: int
+    _readTimeout: float | None
+    _waitTime: float
+    _writeTimeout: float | None
+
+    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any, listener: IEventListener) -> None:
+        self.connection = connection
+        self.keeper = keeper
+        this = cast("Session", self)
+        self._outbound = Outbound(this, transport)
+        self._inbound = Inbound(this, self._outbound)
+        # Until onOpen has returned.
+        self._inbound.paused = CALLBACK
+        self._state = CONNECTING
+        self._listener = listener
+        # newSession sets them; start() refuses a session without.
+        self._reader: Any = None
+        self._writer: Any = None
+        self._readsMany = False
+        self._attributes: dict[Any, Any] | None = None
+        self._closeCallbacks: dict[Hashable, Callable[[], object]] | None = None
+        self._lastActive = keeper.seconds()
+        self._readBytes = self._writeBytes = self._readPkgs = self._writePkgs = 0
+        # A callback, or a delivery of packages, is on the stack.
+        self._busy = False
+        # An async callback that has not returned.
+        self._awaiting: Deferred[None] | None = None
+        # close() was called here: what the network says afterwards is no error.
+        self._local = False
+        # A close goes on while the peer takes what is pending; where it stood when that was last looked at.
+        self._patient = True
+        self._progress: tuple[int, int | None] = (0, None)
+        # What failed, and what of it the listener has not been told.
+        self._error: BaseException | None = None
+        self._errorDue: BaseException | None = None
+        self._closeDue = False
+        self._eventsDue = False
+        self._cronTimer: WheelTimer | None = None
+        self._readTimer: WheelTimer | None = None
+        self._closeTimer: WheelTimer | None = None
+
+    # The beginning
+
+    def start(self) -> None:
+        """
+        The connection is up: let ``newSession`` configure the session, then open it.
+
+        :raise SessionRefusedError: newSession raised, or set no codec; the caller drops the connection. No event came.
+        """
+        this = cast("Session", self)
+        # No callback, whatever newSession does to the session.
+        self._busy = True
+        try:
+            self.keeper.newSession(this)
+            if self._state != CONNECTING or self.keeper.closing:
+                raise SessionRefusedError(f"{self} was closed before it was open", this)
+            if self._reader is None or self._writer is None:
+                missing = "reader" if self._reader is None else "writer"
+                raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", this)
+        except BaseException as error:
+            self._state = GONE
+            self._inbound.close()
+            self._outbound.lost()
+            self._cancelTimers()
+            if isinstance(error, SessionRefusedError):
+                raise
+            raise SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", this) from error
+        self._busy = False
+        self.connection.applySocketOptions(this)
+        self.keeper.sessions.add(this)
+        self._schedule()
+        self._run(self._listener.onOpen)
+        self._continue()
+
+    def _schedule(self) -> None:
+        """Start the timers anew, with the periods that are set now."""
+        wheel = self.keeper.wheel
+        for timer in (self._cronTimer, self._readTimer):
+            if timer is not None:
+                wheel.cancel(timer)
+        self._cronTimer = wheel.schedule(self._cronPeriod, _cron, self)
+        self._readTimer = None
+        if self._readTimeout is not None:
+            self._readTimer = wheel.schedule(self._readTimeout, _checkSilence, self)
+
+    def _onCron(self) -> None:
+        wheel = self.keeper.wheel
+        if self._busy or self._awaiting is not None or self._state != OPEN:
+            # An async callback has not returned: this turn of the cron is left out.
+            self._cronTimer = wheel.schedule(self._cronPeriod, _cron, self)
+            return
+        self._cronTimer = wheel.schedule(self._cronPeriod, _cron, self)
+        self._run(self._listener.onCron)
+        self._continue()
+
+    def _onSilence(self) -> None:
+        timeout = self._readTimeout
+        if timeout is None:
+            return
+        now = self.keeper.seconds()
+        if self._inbound.paused:
+            # Not the peer is silent: this side does not listen.
+            self._lastActive = now
+        left = self._lastActive + timeout - now
+        if left <= 0:
+            self._fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", cast("Session", self)))
+        else:
+            self._readTimer = self.keeper.wheel.schedule(left, _checkSilence, self)
+
+    # Callbacks
+
+    def _run(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call the listener; on the stack alone of this session's callbacks."""
+        self._busy = True
+        try:
+            result = callback(self, *args)
+            if result is not None:
+                self._await(result)
+        except BaseException as error:
+            # SystemExit and its like too: the reactor would take them for this connection's failure all the same.
+            self._callbackFailed(error)
+        self._busy = False
+
+    def _await(self, result: Any) -> None:
+        """A callback returned something: if it is to be waited for, nothing else is called before it is done."""
+        waiting: Deferred[None]
+        if iscoroutine(result):
+            waiting = Deferred.fromCoroutine(result)
+        elif isinstance(result, Deferred):
+            waiting = result
+        else:
+            return
+        self._awaiting = waiting
+        self._inbound.pause(CALLBACK)
+        if self._state >= LOST and self._closeTimer is None:
+            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, _checkClose, self)
+        waiting.addErrback(self._awaitedFailed)
+        waiting.addBoth(self._awaited)
+
+    def _awaitedFailed(self, failure: Failure) -> None:
+        error = failure.value
+        assert error is not None
+        self._callbackFailed(error, failure)
+
+    def _awaited(self, _: object) -> None:
+        self._awaiting = None
+        if self._state >= LOST and self._closeTimer is not None:
+            # The next one has its own time.
+            self.keeper.wheel.cancel(self._closeTimer)
+            self._closeTimer = None
+        if self._state != CONNECTING:
+            self._inbound.paused &= ~CALLBACK
+        if not self._busy:
+            self._continue()
+
+    def _continue(self) -> None:
+        """Nothing of this session is on the stack: do what is due, in the order of the contract."""
+        inbound = self._inbound
+        while not self._busy and self._awaiting is None:
+            if self._state == CONNECTING:
+                self._state = OPEN
+                inbound.paused &= ~CALLBACK
+                self.connection.sessionOpened()
+            elif self._errorDue is not None:
+                error, self._errorDue = self._errorDue, None
+                self._run(self._listener.onError, error)
+            elif not inbound.paused and inbound.proceed():
+                # It has called this method when something was due, and delivered what it could.
+                if not inbound.undelivered:
+                    break
+            elif self._closeDue:
+                self._closeDue = False
+                self._state = ENDED
+                self._run(self._listener.onClose)
+            elif self._state == ENDED:
+                self._state = GONE
+                self._end()
+                break
+            else:
+                if inbound.ended and self._state == OPEN and not inbound.paused:
+                    self._beginClosing()
+                break
+        self._eventsDue = self._errorDue is not None or self._closeDue
+
+    def _callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
+        """A callback raised: that closes this session alone, or the one that the error is about."""
+        about = error.session if isinstance(error, SessionError) else None
+        if about is not None and about is not self:
+            log.failure("{session}: a callback failed about {other}", failure, session=self, other=about)
+            if not isinstance(error, SessionClosedError):
+                about._fail(error)
+            return
+        if isinstance(error, SessionClosedError) and self._state >= LOST:
+            # The peer went before its answer: what it had sent is delivered all the same.
+            log.info("{session}: an answer was written after the connection was lost", session=self)
+            return
+        log.failure("{session}: a callback failed", failure, session=self)
+        self._fail(error)
+
+    def _readFailed(self, error: BaseException) -> None:
+        """The codec refused the stream, or a limit was passed."""
+        if isinstance(error, SessionError) and error.session is None:
+            error.session = cast("Session", self)
+        log.info("{session}: refused: {error}", session=self, error=error)
+        self._fail(error)
+
+    # The end
+
+    def _fail(self, error: BaseException, abort: bool = False) -> None:
+        """
+        Something failed: tell the listener once, and close.
+
+        :param abort: nothing more can be sent, so do not try to flush.
+        """
+        if self._state < ENDED and self._error is None:
+            self._error = self._errorDue = error
+            self._eventsDue = True
+        if self._state <= OPEN:
+            self._beginClosing()
+        elif self._state == LOST:
+            # No package is delivered after the error.
+            self._inbound.close()
+        if abort and self._state < LOST:
+            self.connection.abort()
+        if not self._busy and self._awaiting is None and self._state < ENDED:
+            self._continue()
+
+    def _beginClosing(self) -> None:
+        """Take no more packages either way; flush, then let the connection go."""
+        wasConnecting = self._state == CONNECTING
+        self._state = CLOSING
+        self._cancelTimers()
+        self._closeTimer = self.keeper.wheel.schedule(self._waitTime, _checkClose, self)
+        self._progress = self._closeProgress()
+        if wasConnecting:
+            self._inbound.paused &= ~CALLBACK
+        self._inbound.close()
+        self._outbound.finish()
+
+    def _flushed(self) -> None:
+        """All that was pending is out."""
+        if self._state == CLOSING:
+            if self._inbound.ended:
+                self.connection.disconnect()
+            else:
+                self.connection.shutdownWriting()
+
+    def _closeProgress(self) -> tuple[int, int | None]:
+        outbound = self._outbound
+        return self._writeBytes - outbound.pending, outbound.inKernel()
+
+    def _onWaitTime(self) -> None:
+        """The close, or a callback after the end, has taken ``waitTime``."""
+        wait = self._waitTime
+        if self._state >= LOST:
+            if self._awaiting is not None:
+                log.warn("{session}: cancelled a callback that ran {wait:g} s after the end", session=self, wait=wait)
+                self._closeTimer = None
+                self._inbound.close()
+                self._awaiting.cancel()
+            return
+        before, self._progress = self._progress, self._closeProgress()
+        out, kernel = self._progress
+        if self._patient and (out > before[0] or (kernel is not None and kernel < (before[1] or 0))):
+            # The peer takes what was written: nothing of it may be lost for its being slow.
+            self._closeTimer = self.keeper.wheel.schedule(wait, _checkClose, self)
+            return
+        pending = self._outbound.pending
+        if pending:
+            log.warn("{session}: the peer took no more: {pending} bytes dropped", session=self, pending=pending)
+            self.connection.abort()
+        else:
+            self.connection.leave()
+
+    def _hurry(self) -> None:
+        """The service stops: ``waitTime`` is all that a close may take, progress or not."""
+        self._patient = False
+        cast("Session", self).close()
+
+    def peerEnded(self) -> None:
+        """The peer sends nothing more, but may still read: deliver what is there, flush, then close."""
+        inbound = self._inbound
+        inbound.ended = True
+        if self._state == CLOSING:
+            if not (self._outbound.finishing or self._outbound.pending):
+                self.connection.disconnect()
+        elif not self._busy and self._awaiting is None:
+            self._continue()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone, for the reason that Twisted gives."""
+        inbound = self._inbound
+        clean = isinstance(reason.value, ConnectionDone)
+        before, self._state = self._state, LOST
+        dropped = self._outbound.lost()
+        self._cancelTimers()
+        if not clean and not self._local and self._error is None and (before <= OPEN or dropped):
+            self._error = self._errorDue = reason.value
+        self._closeDue = True
+        if self._error is None and not self._local and clean and before <= OPEN:
+            # What is complete is delivered, even if the session was paused: nobody else will ever resume it.
+            inbound.ended = True
+            inbound.paused &= ~(USER | PRESSURE)
+        else:
+            inbound.close()
+        self._eventsDue = True
+        if self._awaiting is not None:
+            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, _checkClose, self)
+        elif not self._busy:
+            self._continue()
+
+    def _cancelTimers(self) -> None:
+        wheel = self.keeper.wheel
+        for timer in (self._cronTimer, self._readTimer, self._closeTimer):
+            if timer is not None:
+                wheel.cancel(timer)
+        self._cronTimer = self._readTimer = self._closeTimer = None
+
+    def _end(self) -> None:
+        """onClose has returned: let go of everything."""
+        this = cast("Session", self)
+        callbacks, self._closeCallbacks = self._closeCallbacks, None
+        for call in (callbacks or {}).values():
+            try:
+                call()
+            except BaseException:
+                log.failure("{session}: a close callback failed", session=self)
+        if self._attributes is not None:
+            self._attributes.clear()
+        self._cancelTimers()
+        self.keeper.sessions.discard(this)
+        self.connection.sessionEnded(self._error)
+
+    # Back-pressure
+
+    def _pendingIsHigh(self) -> None:
+        """More than highWater is pending: a peer that does not read its answers sends no more questions."""
+        if self._state <= OPEN and not self._inbound.paused & PRESSURE:
+            self._inbound.pause(PRESSURE)
+
+    def _pendingIsLow(self) -> None:
+        self._inbound.resume(PRESSURE)
+
+    def _settingChanged(self, name: str) -> None:
+        """A setting was set: while the session runs it takes effect at once."""
+        if self._cronTimer is None:
+            return
+        if name in ("cronPeriod", "readTimeout"):
+            self._schedule()
+        elif name in ("tcpNoDelay", "tcpKeepAlive", "sendBufferSize", "receiveBufferSize"):
+            self.connection.applySocketOptions(cast("Session", self))
+
+
+# The wheel is given functions and the session apart: a bound method for each timer would be one object more.
+
+
+def _cron(session: Lifecycle) -> None:
+    session._onCron()
+
+
+def _checkSilence(session: Lifecycle) -> None:
+    session._onSilence()
+
+
+def _checkClose(session: Lifecycle) -> None:
+    session._onWaitTime()

@@ -1,0 +1,432 @@
+"""
+Session: what applications hold of a connection. Its life, the order of its events, is in :py:mod:`getty_tx.lifecycle`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import count
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from getty_tx import settings
+from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
+from getty_tx.inbound import USER
+from getty_tx.lifecycle import LOST, OPEN, Lifecycle
+from getty_tx.listener import EventListener
+from getty_tx.settings import Setting
+from getty_tx.transport import SessionTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from twisted.internet.interfaces import IAddress
+
+    from getty_tx.interfaces import IConnection, IEventListener, IReader, IReadWriter, IWriter
+    from getty_tx.keeper import Keeper
+
+__all__ = ["Session", "Stats"]
+
+log = Logger()
+
+_ids = count(1)
+_silent = EventListener()
+
+
+class Stats:
+    """
+    A session's counters, as they are at the moment of asking. ``str`` gives Getty's line.
+
+    :ivar dropped: datagrams that were bad, empty or too long; always 0 on a stream.
+    """
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @property
+    def readBytes(self) -> int:
+        """Bytes that came."""
+        return self._session._readBytes
+
+    @property
+    def writeBytes(self) -> int:
+        """Bytes that were encoded and taken for sending."""
+        return self._session._writeBytes
+
+    @property
+    def readPkgs(self) -> int:
+        """Packages that were given to onMessage."""
+        return self._session._readPkgs
+
+    @property
+    def writePkgs(self) -> int:
+        """Packages that were taken for sending."""
+        return self._session._writePkgs
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that were dropped."""
+        return self._session._dropped
+
+    def __str__(self) -> str:
+        return (
+            f"session {self._session}, Read Bytes: {self.readBytes}, Write Bytes: {self.writeBytes}, "
+            f"Read Pkgs: {self.readPkgs}, Write Pkgs: {self.writePkgs}"
+        )
+
+
+class Session(Lifecycle):
+    """
+    One connection, its settings and its state. Made by the connection, configured by ``newSession``.
+
+    :ivar id: a number of its own in this process.
+    :ivar transport: the connection as a Twisted transport whose bytes keep their order with those of packages.
+    """
+
+    __slots__ = (
+        "_cronPeriod",
+        "_dropped",
+        "_highWater",
+        "_localAddr",
+        "_lowWater",
+        "_maxMsgLen",
+        "_maxPending",
+        "_name",
+        "_readTimeout",
+        "_receiveBufferSize",
+        "_sendBufferSize",
+        "_tcpKeepAlive",
+        "_tcpNoDelay",
+        "_thread",
+        "_waitTime",
+        "_writeTimeout",
+        "id",
+        "transport",
+    )
+
+    _maxPending: int
+    _name: str
+
+    name = Setting(settings.text, "session", "What ``str(session)`` begins with.")
+    maxMsgLen = Setting(settings.size, 128 * 1024, "Bytes of the longest package, header included.")
+    cronPeriod = Setting(settings.seconds, 60.0, "Seconds between two calls of onCron.")
+    waitTime = Setting(settings.seconds, 3.0, "Seconds that a close may take before the connection is dropped.")
+    readTimeout: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds of silence after which the session fails; None: never."
+    )
+    writeTimeout: Setting[float | None] = Setting(
+        settings.optionalSeconds, 5.0, "Seconds that pending bytes may make no progress; None: for ever."
+    )
+    tcpNoDelay = Setting(settings.flag, True, "TCP_NODELAY: send small packages at once.")
+    tcpKeepAlive = Setting(settings.flag, True, "SO_KEEPALIVE: have the system probe a silent peer.")
+    sendBufferSize: Setting[int | None] = Setting(settings.bufferSize, None, "SO_SNDBUF in bytes; None: the system's.")
+    receiveBufferSize: Setting[int | None] = Setting(settings.bufferSize, None, "SO_RCVBUF in bytes; None: system.")
+    highWater = Setting(settings.size, 256 * 1024, "Pending bytes above which the session stops reading.")
+    lowWater = Setting(settings.size, 64 * 1024, "Pending bytes at which it reads again.")
+    maxPending = Setting(settings.size, 16 * 1024 * 1024, "Pending bytes above which a write is refused.")
+
+    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
+        for slot, value in _DEFAULTS:
+            setattr(self, slot, value)
+        Lifecycle.__init__(self, connection, keeper, transport, _silent)
+        self.id = next(_ids)
+        self.transport = SessionTransport(self, self._outbound)
+        self._name = connection.kind.partition("_")[0].lower() + "-session"
+        self._dropped = 0
+        # Asked now, as a socket that is gone cannot tell it any more.
+        self._localAddr: IAddress = keeper.sharedAddress(connection.getLocalAddr())
+        self._thread = keeper.thread
+
+    # What an application asks and sets
+
+    @property
+    def codec(self) -> IReadWriter:
+        """The ReadWriter of both directions; where two were set, the reader."""
+        codec: IReadWriter = self._reader
+        return codec
+
+    @codec.setter
+    def codec(self, codec: IReadWriter) -> None:
+        self.reader = codec
+        self.writer = codec
+
+    @property
+    def reader(self) -> IReader | None:
+        """What reads packages from bytes."""
+        reader: IReader | None = self._reader
+        return reader
+
+    @reader.setter
+    def reader(self, reader: IReader) -> None:
+        _checkMethods("reader", reader, ("read",))
+        self._reader = reader
+        self._readsMany = _readsMany(type(reader))
+
+    @property
+    def writer(self) -> IWriter | None:
+        """What writes packages to bytes."""
+        writer: IWriter | None = self._writer
+        return writer
+
+    @writer.setter
+    def writer(self, writer: IWriter) -> None:
+        _checkMethods("writer", writer, ("write",))
+        self._writer = writer
+
+    @property
+    def listener(self) -> IEventListener:
+        """Who hears of the events."""
+        return self._listener
+
+    @listener.setter
+    def listener(self, listener: IEventListener) -> None:
+        _checkMethods("listener", listener, ("onOpen", "onMessage", "onError", "onClose", "onCron"))
+        self._listener = listener
+
+    @property
+    def attributes(self) -> dict[Any, Any]:
+        """For the application; emptied after onClose."""
+        if self._attributes is None:
+            self._attributes = {}
+        return self._attributes
+
+    @property
+    def service(self) -> Any:
+        """The Server or Client that the session belongs to, or the factory where there is neither."""
+        return self.keeper.service
+
+    @property
+    def isClosed(self) -> bool:
+        """True once it is closing or closed: it takes no more packages."""
+        return self._state > OPEN
+
+    @property
+    def localAddr(self) -> IAddress:
+        """This end's address."""
+        return self._localAddr
+
+    @property
+    def remoteAddr(self) -> IAddress:
+        """The peer's address; behind ``haproxy:`` the one that the proxy told."""
+        return self.connection.getRemoteAddr()
+
+    @property
+    def stats(self) -> Stats:
+        """The counters."""
+        return Stats(self)
+
+    @property
+    def lastActive(self) -> float:
+        """When bytes last came, or ``touch()`` was called, in seconds on the reactor's clock."""
+        return self._lastActive
+
+    def touch(self) -> None:
+        """Count this moment as active, so that ``readTimeout`` starts anew."""
+        self._lastActive = self.keeper.seconds()
+
+    @property
+    def pendingBytes(self) -> int:
+        """Bytes written and not yet taken by the system."""
+        return self._outbound.pending
+
+    def __str__(self) -> str:
+        local, remote = formatAddress(self.localAddr), formatAddress(self.remoteAddr)
+        return f"{{{self._name}:{self.connection.kind}:{self.id}:{local}<->{remote}}}"
+
+    __repr__ = __str__
+
+    # Writing
+
+    def writePkg(self, pkg: Any, timeout: float | None = None) -> int:
+        """
+        Encode a package and send it, or keep what the system does not take. Never blocks; any thread may call.
+
+        :param timeout: seconds by which the bytes must be out, or the session fails with WriteTimeoutError.
+        :return: bytes encoded.
+        :raise SessionClosedError: the session is closed.
+        :raise SessionBlockedError: more than ``maxPending`` bytes are pending already; nothing was taken.
+        :raise Exception: whatever the codec raises for a package that it cannot encode; the session lives.
+        """
+        if timeout is not None:
+            settings.seconds("timeout", timeout)
+        if get_ident() != self._thread:
+            return self._writeFromThread(self._asChunks(self._writer.write(self, pkg)), timeout, 1)
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        outbound = self._outbound
+        if outbound.size > self._maxPending:
+            raise self._blocked()
+        data = self._writer.write(self, pkg)
+        if type(data) is not bytes:
+            return self._writeChunks(self._asChunks(data), timeout, 1)
+        length = len(data)
+        self._writeBytes += length
+        self._writePkgs += 1
+        outbound.write(data, length)
+        if timeout is not None:
+            self._limit(timeout)
+        return length
+
+    def writeBytes(self, data: bytes) -> int:
+        """Send bytes past the codec; otherwise as :py:meth:`writePkg`."""
+        return self.writeBytesArray(data)
+
+    def writeBytesArray(self, *chunks: bytes) -> int:
+        """Send pieces of bytes past the codec, one after the other and nothing between; each counts as one package."""
+        pieces = self._asChunks(list(chunks))
+        if get_ident() != self._thread:
+            return self._writeFromThread(pieces, None, len(pieces))
+        return self._writeChunks(pieces, None, len(pieces))
+
+    def _asChunks(self, data: Any) -> list[bytes]:
+        return [self._asBytes(chunk) for chunk in data] if type(data) is list else [self._asBytes(data)]
+
+    def _asBytes(self, chunk: Any) -> bytes:
+        if type(chunk) is bytes:
+            return chunk
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            raise CodecError(f"a stream takes bytes, not {type(chunk).__name__}", self)
+        # The caller may change a bytearray before it is sent.
+        return bytes(chunk)
+
+    def _writeChunks(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        outbound = self._outbound
+        if outbound.size > self._maxPending:
+            raise self._blocked()
+        length = sum(map(len, chunks))
+        self._writeBytes += length
+        self._writePkgs += packages
+        outbound.writeMany(chunks, length)
+        if timeout is not None:
+            self._limit(timeout)
+        return length
+
+    def _blocked(self) -> SessionBlockedError:
+        return SessionBlockedError(
+            f"{self} is blocked: {self.pendingBytes} bytes are pending, more than maxPending={self._maxPending}", self
+        )
+
+    def _limit(self, timeout: float) -> None:
+        if self._outbound.pending:
+            self._outbound.limit(timeout)
+
+    def _writeFromThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        length = sum(map(len, chunks))
+        if self._outbound.size + self.keeper.waitingFromThreads(self) > self._maxPending:
+            raise self._blocked()
+        self.keeper.callFromThread(self._writeForThread, chunks, timeout, packages, session=self, length=length)
+        return length
+
+    def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
+        if self._state > OPEN:
+            log.info("{session}: closed before what another thread wrote could be sent", session=self)
+            return
+        length = sum(map(len, chunks))
+        self._writeBytes += length
+        self._writePkgs += packages
+        self._outbound.writeMany(chunks, length)
+        if timeout is not None:
+            self._limit(timeout)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when nothing is pending; fails with SessionClosedError when the connection goes first."""
+        waiting: Deferred[None] = Deferred()
+        if self._state >= LOST:
+            waiting.errback(SessionClosedError(f"{self} is closed", self))
+        else:
+            self._outbound.drained(waiting)
+        return waiting
+
+    # Reading
+
+    def pauseReading(self) -> None:
+        """Stop reading and delivering, from the next package on, until :py:meth:`resumeReading`."""
+        self._inbound.pause(USER)
+
+    def resumeReading(self) -> None:
+        """Deliver what is buffered, then read on."""
+        self._inbound.resume(USER)
+
+    # Closing
+
+    def close(self, reason: BaseException | str | None = None) -> None:
+        """
+        Flush what is pending, tell the peer, and close; drop the connection after ``waitTime``. Any thread may call.
+
+        :param reason: an exception is given to onError, as the session failed then; a text is logged.
+        """
+        if get_ident() != self._thread:
+            self.keeper.callFromThread(self.close, reason)
+            return
+        if isinstance(reason, BaseException):
+            self._fail(reason)
+        elif self._state <= OPEN:
+            if reason is not None:
+                log.info("{session}: closing: {reason}", session=self, reason=reason)
+            self._local = True
+            self._beginClosing()
+
+    def abort(self) -> None:
+        """Drop the connection and what is pending, now. Not an error: onClose is what follows."""
+        if self._state <= OPEN:
+            self._local = True
+            self._beginClosing()
+        if self._state < LOST:
+            self.connection.abort()
+
+    def _startTLS(self, contextFactory: Any, normal: bool) -> None:
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        self._inbound.startTLS()
+        self._outbound.startTLS(contextFactory, normal)
+
+    def addCloseCallback(self, call: Callable[[], object], key: Hashable) -> None:
+        """Call ``call()`` after onClose. The same key replaces in place; the order is that of the keys' first use."""
+        if self._closeCallbacks is None:
+            self._closeCallbacks = {}
+        self._closeCallbacks[key] = call
+
+    def removeCloseCallback(self, key: Hashable) -> None:
+        """Take a close callback back; a key that is not there is ignored."""
+        if self._closeCallbacks is not None:
+            self._closeCallbacks.pop(key, None)
+
+
+def formatAddress(address: Any) -> str:
+    """An address as it stands in logs: ``127.0.0.1:8090``, ``[::1]:8090``, or a unix socket's path."""
+    host = getattr(address, "host", None)
+    if host is not None:
+        return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+    name = getattr(address, "name", address)
+    if name is None:
+        return "unnamed"
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def _checkMethods(setting: str, value: Any, methods: tuple[str, ...]) -> None:
+    if isinstance(value, type):
+        raise SettingError(f"{setting}={value!r} is a class: give an instance of it")
+    missing = [name for name in methods if not callable(getattr(value, name, None))]
+    if missing:
+        raise SettingError(f"{setting}={value!r} has no method {', '.join(missing)}")
+
+
+@cache
+def _readsMany(reader: type) -> bool:
+    """True when the class reads in batches, and no subclass of the one that does so has another ``read``."""
+    for base in reader.__mro__:
+        if "read" in vars(base) or "readMany" in vars(base):
+            return "read" in vars(base) and "readMany" in vars(base)
+    return False
+
+
+_DEFAULTS = settings.defaults(Session)

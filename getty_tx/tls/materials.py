@@ -1,0 +1,103 @@
+"""Certificates, keys, trust roots and protocol names, from what a user gave to what OpenSSL takes."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from twisted.internet.ssl import Certificate, CertificateOptions, platformTrust, trustRootFromCertificates
+
+from getty_tx.errors import SettingError
+from getty_tx.tls.reasons import subjectOf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    Path: TypeAlias = str | os.PathLike[str]
+
+__all__ = ["Identity", "alpnNames", "loadTrustRoot", "platformTrustRoot"]
+
+# Twisted gives these two no types.
+platformTrustRoot: Callable[[], object] = platformTrust
+_trustRootFrom: Callable[[list[Certificate]], object] = trustRootFromCertificates
+
+
+class Identity(NamedTuple):
+    """A certificate with its private key, and the certificates between it and its authority."""
+
+    path: str
+    certificate: x509.Certificate
+    privateKey: object
+    chain: list[x509.Certificate]
+
+    @classmethod
+    def load(cls, certificate: Path, privateKey: Path | None) -> Identity:
+        path = os.fspath(certificate)
+        leaf, *chain = _loadCertificates("certificate", path)
+        keyPath = path if privateKey is None else os.fspath(privateKey)
+        data = _read("privateKey", keyPath)
+        try:
+            key = load_pem_private_key(data, None)
+        except TypeError as error:
+            raise SettingError(f"privateKey {keyPath!r} is encrypted: decrypt it into a protected file") from error
+        except (ValueError, UnsupportedAlgorithm) as error:
+            problem = "holds a damaged private key" if b"PRIVATE KEY-----" in data else "holds no private key (PEM)"
+            raise SettingError(f"privateKey {keyPath!r} {problem}: {error}") from error
+        form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
+            raise SettingError(
+                f"privateKey {keyPath!r} does not belong to the certificate in {path!r}, the first one in it"
+                f" ({subjectOf(leaf)})"
+            )
+        return cls(path, leaf, key, chain)
+
+
+def loadTrustRoot(trustRoot: Path | object) -> object:
+    """Twisted's trust root for what the user gave."""
+    if not isinstance(trustRoot, (str, os.PathLike)):
+        try:
+            CertificateOptions(trustRoot=cast("Any", trustRoot))
+        except TypeError as error:
+            raise SettingError(f"trustRoot {trustRoot!r} is neither a path nor a trust root of Twisted") from error
+        return trustRoot
+    path = os.fspath(trustRoot)
+    files = [path]
+    if os.path.isdir(path):
+        # As Twisted's tls: endpoint has it.
+        files = sorted(glob.glob(os.path.join(glob.escape(path), "*.pem")))
+        if not files:
+            raise SettingError(f"trustRoot {path!r} is a directory without .pem files")
+    certificates = [each for file in files for each in _loadCertificates("trustRoot", file)]
+    return _trustRootFrom([Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in certificates])
+
+
+def _loadCertificates(setting: str, path: str) -> list[x509.Certificate]:
+    data = _read(setting, path)
+    try:
+        return x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        problem = "holds a damaged certificate" if b"-----BEGIN CERTIFICATE" in data else "holds no certificate (PEM)"
+        raise SettingError(f"{setting} {path!r} {problem}: {error}") from error
+
+
+def _read(setting: str, path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise SettingError(f"{setting} {path!r} cannot be read: {error.strerror}") from error
+
+
+def alpnNames(names: Iterable[str | bytes]) -> list[bytes]:
+    if isinstance(names, (str, bytes)):
+        raise SettingError(f"alpn is a sequence of protocol names, not {names!r}")
+    encoded = [name.encode("utf-8") if isinstance(name, str) else name for name in names]
+    for name in encoded:
+        if not 1 <= len(name) <= 255:  # RFC 7301, section 3.1
+            raise SettingError(f"alpn: a protocol name has 1 to 255 bytes, not {len(name)}")
+    return encoded

@@ -1,0 +1,255 @@
+"""The policies themselves, and the OpenSSL connections that they make."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from getty_tx.errors import SettingError
+from getty_tx.tls.host import Host
+from getty_tx.tls.materials import Identity, alpnNames, loadTrustRoot, platformTrustRoot
+from getty_tx.tls.reasons import HandshakeError, describe, describeRefusal, isEndOfFile, printable, reasonsIn, whose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from OpenSSL.crypto import X509
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+    from getty_tx.tls.materials import Path
+
+    #: The paths of a server's certificate and of its private key (``None``: in the same file).
+    CertificateAndKey: TypeAlias = tuple[Path, Path | None]
+
+__all__ = ["clientPolicy", "serverPolicy"]
+
+log = Logger()
+
+
+def clientPolicy(
+    hostname: str,
+    *,
+    trustRoot: Path | object | None = None,
+    certificate: Path | None = None,
+    privateKey: Path | None = None,
+    alpn: Sequence[str | bytes] = (),
+    verify: bool = True,
+) -> IOpenSSLClientConnectionCreator:
+    """
+    How to be a TLS client (1.2 or newer) of one host.
+
+    :param hostname: the name or IP address that the server's certificate must be for. A name is also sent to the
+        server (SNI), so that it can choose among its certificates.
+    :param trustRoot: a PEM file with the certificates of the authorities to trust, a directory of ``.pem`` files, or a
+        trust root of Twisted. Default: those of the platform.
+    :param certificate: a PEM file with our own certificate, for servers that require one; certificates between it and
+        the authority may follow it in the file.
+    :param privateKey: the PEM file with its private key. Default: the file of the certificate.
+    :param alpn: application protocols to offer, the preferred one first.
+    :param verify: ``False`` accepts whatever certificate the server shows: anybody on the way can then read and change
+        everything. It is logged as a warning.
+    :raise SettingError: the host name cannot be, or a file is missing, unreadable or not what it should be; the text
+        names it.
+    """
+    host = Host.parse(hostname)
+    names = alpnNames(alpn)
+    if verify:
+        trust = platformTrustRoot() if trustRoot is None else loadTrustRoot(trustRoot)
+    elif trustRoot is not None:
+        raise SettingError("verify=False and a trustRoot contradict each other")
+    else:
+        trust = None
+        log.warn("TLS: the certificate of {host} is NOT verified (verify=False)", host=host.name)
+    if certificate is not None:
+        identity = Identity.load(certificate, privateKey)
+    elif privateKey is not None:
+        raise SettingError(f"privateKey {os.fspath(privateKey)!r} is given without a certificate")
+    else:
+        identity = None
+    return _ClientPolicy(_makeContext(identity, trust, names), host, names)
+
+
+def serverPolicy(
+    certificate: Path,
+    privateKey: Path | None = None,
+    *,
+    trustRoot: Path | object | None = None,
+    alpn: Sequence[str | bytes] = (),
+    sni: Mapping[str, CertificateAndKey] | None = None,
+) -> IOpenSSLServerConnectionCreator:
+    """
+    How to be a TLS server (1.2 or newer).
+
+    :param certificate: a PEM file with the certificate; certificates between it and the authority may follow it.
+    :param privateKey: the PEM file with its private key. Default: the file of the certificate.
+    :param trustRoot: as for :py:func:`clientPolicy`. When given, clients must show a certificate which it vouches for.
+    :param alpn: application protocols to accept, the preferred one first.
+    :param sni: ``{hostname: (certificate, privateKey)}`` for clients that ask for these names; ``*.example`` stands for
+        every name directly below. All others get ``certificate``.
+    :raise SettingError: a name cannot be, or a file is missing, unreadable or not what it should be; the text names it.
+    """
+    names = alpnNames(alpn)
+    trust = None if trustRoot is None else loadTrustRoot(trustRoot)
+    contexts: dict[bytes, SSL.Context] = {}
+    for name, paths in (sni or {}).items():
+        wildcard, below = (b"*.", name[2:]) if name.startswith("*.") else (b"", name)
+        host = Host.parse(below)
+        if host.isIP:
+            raise SettingError(f"sni: {name!r} is an IP address, for which no client can ask")
+        contexts[wildcard + host.ascii] = _makeContext(Identity.load(*paths), trust, names)
+
+    def contextForServerName(name: bytes | None) -> SSL.Context | None:
+        name = (name or b"").lower()
+        # None keeps the context of the default certificate.
+        return contexts.get(name) or contexts.get(b"*." + name.partition(b".")[2])
+
+    choice = contextForServerName if contexts else None
+    return _ServerPolicy(_makeContext(Identity.load(certificate, privateKey), trust, names, choice))
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _ClientPolicy:
+    def __init__(self, context: SSL.Context, host: Host, alpn: list[bytes]) -> None:
+        self._context = context
+        self._host = host
+        self._alpn = alpn
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = _Connection(self._context, self._host)
+        if not self._host.isIP:
+            connection.set_tlsext_host_name(self._host.ascii)
+        if self._alpn:
+            connection.set_alpn_protos(self._alpn)
+        return connection
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _ServerPolicy:
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return _Connection(self._context, None)
+
+
+# Connections that raise HandshakeError
+
+
+class _Connection(SSL.Connection):
+    """
+    OpenSSL's connection, except that what ends a handshake is raised as :py:class:`HandshakeError`.
+
+    :ivar peerHost: the host that a client wants to reach; ``None`` on a server.
+    :ivar refusal: why :py:func:`_verifyPeer` refused the peer's certificate.
+    :ivar established: the handshake is done.
+    """
+
+    def __init__(self, context: SSL.Context, peerHost: Host | None) -> None:
+        super().__init__(context, None)
+        self.peerHost = peerHost
+        self.refusal: str | None = None
+        self.established = False
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except SSL.WantReadError:
+            raise
+        except SSL.Error as error:
+            self._raise(error)
+        self.established = True
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        # Under TLS 1.3 a server's refusal of our certificate comes after our handshake, so when reading.
+        try:
+            return super().recv(bufsiz, flags)
+        except SSL.WantReadError:
+            raise
+        except SSL.Error as error:
+            self._raise(error)
+
+    def _raise(self, error: SSL.Error) -> NoReturn:
+        """Raise what ``error`` means, or it itself when it is nothing known."""
+        if isEndOfFile(error):
+            # An established connection that ends so is for Twisted to report: it becomes ConnectionLost.
+            text = None if self.established else "the connection closed before the TLS handshake was done"
+        else:
+            text = describe(error, self)
+        if text is None:
+            raise error
+        raise HandshakeError(text) from error
+
+
+def _verifyPeer(connection: SSL.Connection, certificate: X509, code: int, depth: int, ok: int) -> bool:
+    """
+    OpenSSL asks about each certificate from the root (the largest depth) to the peer's own (depth 0).
+
+    A plain function, because a bound method would make each connection a reference cycle with its callback.
+    """
+    connection = cast("_Connection", connection)
+    host = connection.peerHost
+    if ok and (depth or host is None):
+        return True
+    try:
+        parsed = certificate.to_cryptography()
+        if ok and host is not None:
+            connection.refusal = host.refusal(parsed)
+        else:
+            connection.refusal = describeRefusal(host, parsed, code, depth)
+    except Exception as error:  # the certificate is the peer's bytes: parsing it can fail in any way, at any place
+        connection.refusal = f"{whose(host)} cannot be read: {printable(str(error))}"
+    return connection.refusal is None
+
+
+def _makeContext(
+    identity: Identity | None,
+    trustRoot: object,
+    alpn: list[bytes],
+    contextForServerName: Callable[[bytes | None], SSL.Context | None] | None = None,
+) -> SSL.Context:
+    """
+    The OpenSSL context: Twisted's choice of ciphers and options, our settings, our callbacks.
+
+    It is made now, not for the first connection, so that OpenSSL's objections are errors of start-up. What is changed
+    of it is changed before a connection uses it; pyOpenSSL refuses later changes.
+    """
+    more: dict[str, Any] = {}
+    if identity is not None:
+        # Objects of cryptography, although Twisted's signature says pyOpenSSL's: it passes them on to pyOpenSSL, which
+        # takes both and warns that its own are deprecated.
+        more.update(certificate=identity.certificate, privateKey=identity.privateKey, extraCertChain=identity.chain)
+    options = CertificateOptions(
+        trustRoot=cast("Any", trustRoot),
+        raiseMinimumTo=TLSVersion.TLSv1_2,
+        contextForServerName=contextForServerName,
+        **more,
+    )
+    try:
+        context = options.getContext()
+    except (SSL.Error, TypeError) as error:
+        path = None if identity is None else identity.path
+        problem = "; ".join(reasonsIn(error)) if isinstance(error, SSL.Error) else error
+        raise SettingError(f"certificate {path!r} or its private key is not usable: {problem}") from error
+    if trustRoot is not None:
+        # The last two say something to a server only: clients must show a certificate.
+        mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE
+        context.set_verify(mode, _verifyPeer)
+
+    def selectProtocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
+        for name in alpn:
+            if name in offered:
+                return name
+        if not alpn:
+            return SSL.NO_OVERLAPPING_PROTOCOLS  # no ALPN then; with Twisted's callback the handshake fails
+        # pyOpenSSL sends the alert "no application protocol" and raises this from do_handshake (RFC 7301, section 3.2).
+        raise HandshakeError(f"none of the client's application protocols {printable(str(offered))} is one of {alpn}")
+
+    context.set_alpn_select_callback(selectProtocol)
+    return context
