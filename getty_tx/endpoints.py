@@ -1,0 +1,175 @@
+"""
+Endpoint descriptions, as users write them: ``tcp:8090``, ``unix:/run/x.sock``, ``ssl:8443:certKey=server.pem``.
+
+They are Twisted's, with three differences. A server description without ``backlog=`` gets :py:data:`BACKLOG`.
+A client's ``tls:`` and a server's ``ssl:`` go through :py:mod:`getty_tx.tls`, for its checks and its clear errors, and
+the server's takes ``trustRoot=`` to require and verify client certificates. A client's ``ssl:``, which Twisted does not
+verify by default, is refused.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    clientFromString,
+    quoteStringArgument,
+    serverFromString,
+    wrapClientTLS,
+    wrapServerTLS,
+)
+
+from getty_tx.errors import SettingError
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+
+__all__ = ["BACKLOG", "clientEndpoint", "serverEndpoint"]
+
+#: Connections that the system holds until they are accepted, unless the description has ``backlog=``. Twisted's default
+#: of 50 refuses some when thousands arrive at once. The system's own bound is net.core.somaxconn.
+BACKLOG = 4096
+
+#: Where the backlog stands in descriptions that give it by position, counted from the prefix.
+_BACKLOG_POSITION = {"tcp": 3, "unix": 3, "tls": 3, "ssl": 6}
+
+
+def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
+    """
+    What to listen on.
+
+    :raise SettingError: the description cannot be, or a file that it names cannot be used; names both.
+    """
+    try:
+        prefix, positional, named = _parse(description)
+        if prefix == "ssl" and not positional[1:] and not named.keys() - _SSL_SERVER:
+            return _sslServer(positional, named, reactor)
+        listening, arguments = _innermost(prefix, positional)
+        if listening == "tls":
+            _checkCertificates(arguments[0] if arguments else named.get("path"))
+        _checkPort(listening, 1 if listening == "tls" else 0, arguments, named)
+        position = _BACKLOG_POSITION.get(listening)
+        if position is not None and "backlog" not in named and len(arguments) < position:
+            description = f"{description}:backlog={BACKLOG}"
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        return endpoint
+    except IndexError as error:
+        raise SettingError(f"cannot listen on {description!r}: no such socket was passed (LISTEN_FDS)") from error
+    except Exception as error:
+        raise SettingError(f"cannot listen on {description!r}: {error}") from error
+
+
+def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
+    """
+    What to dial.
+
+    :raise SettingError: the description cannot be, or a file that it names cannot be used; names both.
+    """
+    try:
+        prefix, positional, named = _parse(description)
+        if prefix == "ssl":
+            raise SettingError("ssl: verifies neither certificate nor host name; use tls:HOST:PORT")
+        if prefix in ("tcp", "tls"):
+            _checkPort(prefix, 1, positional, named)
+        if prefix == "tls":
+            return _tlsClient(positional, named, reactor)
+        endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
+        return endpoint
+    except Exception as error:
+        raise SettingError(f"cannot dial {description!r}: {error}") from error
+
+
+_SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot"}
+_TLS_CLIENT = ("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint")
+
+
+def _sslServer(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamServerEndpoint:
+    from getty_tx import tls
+
+    port = positional[0] if positional else named.get("port")
+    if port is None:
+        raise SettingError("ssl: needs a port: ssl:PORT:certKey=FILE:privateKey=FILE")
+    # Twisted's defaults for the two files.
+    privateKey = named.get("privateKey", "server.pem")
+    policy = tls.serverPolicy(named.get("certKey", privateKey), privateKey, trustRoot=named.get("trustRoot"))
+    below = f"tcp:{quoteStringArgument(port)}:backlog={quoteStringArgument(named.get('backlog', str(BACKLOG)))}"
+    if "interface" in named:
+        below += f":interface={quoteStringArgument(named['interface'])}"
+    return wrapServerTLS(policy, serverFromString(reactor, below))
+
+
+def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamClientEndpoint:
+    from getty_tx import tls
+
+    unknown = named.keys() - set(_TLS_CLIENT)
+    if unknown:
+        raise SettingError(f"tls: has no argument {', '.join(sorted(unknown))}: there are {', '.join(_TLS_CLIENT)}")
+    given = dict(zip(_TLS_CLIENT, positional, strict=False)) | named
+    if len(positional) > len(_TLS_CLIENT) or "host" not in given or not ("port" in given or "endpoint" in given):
+        raise SettingError("tls: takes a host and a port: tls:HOST:PORT")
+    policy = tls.clientPolicy(
+        given["host"],
+        trustRoot=given.get("trustRoots"),
+        certificate=given.get("certificate"),
+        privateKey=given.get("privateKey"),
+    )
+    if "endpoint" in given:
+        return wrapClientTLS(policy, clientFromString(reactor, given["endpoint"]))
+    bindAddress = given.get("bindAddress")
+    below = HostnameEndpoint(
+        reactor,
+        given["host"],
+        int(given["port"]),
+        float(given.get("timeout", "30")),
+        None if bindAddress is None else (bindAddress, 0),
+    )
+    return wrapClientTLS(policy, below)
+
+
+def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:
+    """The prefix, the positional and the named arguments, with backslashes resolved as Twisted does."""
+    if not isinstance(description, str) or not description:
+        raise SettingError(f"an endpoint description is a text such as 'tcp:8090', not {description!r}")
+    positional: list[str] = []
+    named: dict[str, str] = {}
+    name: str | None = None
+    text = ""
+    # A backslash takes the next character as it is; what is left of a colon with an equals sign in it is named.
+    for token in [*re.findall(r"\\.|[^\\]|\\$", description), ":"]:
+        if token == ":":
+            if name is None:
+                positional.append(text)
+            else:
+                named[name] = text
+            name, text = None, ""
+        elif token == "=" and name is None:
+            name, text = text, ""
+        else:
+            text += token[-1]
+    return positional[0] if positional else "", positional[1:], named
+
+
+def _innermost(prefix: str, positional: list[str]) -> tuple[str, list[str]]:
+    """What listens in the end, below any ``haproxy:``."""
+    while prefix == "haproxy" and positional:
+        prefix, *positional = positional
+    return prefix, positional
+
+
+def _checkPort(prefix: str, position: int, positional: list[str], named: dict[str, str]) -> None:
+    """A number that no port can have would only be noticed when it is used, or never by who dials again and again."""
+    port = named.get("port", positional[position] if len(positional) > position else "")
+    if prefix in ("tcp", "ssl", "tls") and port.lstrip("-").isdigit() and not 0 <= int(port) <= 65535:
+        raise SettingError(f"port {port} is not from 0 to 65535")
+
+
+def _checkCertificates(directory: str | None) -> None:
+    """Twisted listens on an empty directory too, and then fails every handshake."""
+    if directory is None or not os.path.isdir(directory):
+        raise SettingError(f"{directory!r} is no directory; tls: takes one with .pem files: tls:DIRECTORY:PORT")
+    if not glob.glob(os.path.join(glob.escape(directory), "*.pem")):
+        raise SettingError(f"there is no .pem file in {directory!r}")

@@ -1,0 +1,174 @@
+"""Server: one ``newSession``, any number of endpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from getty_tx.connections.factories import SessionServerFactory
+from getty_tx.endpoints import serverEndpoint
+from getty_tx.errors import GettyError, SettingError
+from getty_tx.keeper import HANDSHAKE_TIMEOUT, theReactor
+from getty_tx.session import formatAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Set
+
+    from twisted.internet.interfaces import IAddress, IListeningPort
+
+    from getty_tx.session import Session
+
+__all__ = ["Server"]
+
+log = Logger()
+
+
+class Server(Service):
+    """
+    Listens on its endpoints while it runs. An IService: for ``twistd``, or started by hand.
+
+    ::
+
+        server = Server(newSession, "tcp:8090", "unix:/run/echo.sock")
+        server.startService()
+        addresses = await server.whenListening()
+
+    :param newSession: called with each new session to configure it; raises to refuse the connection.
+    :param endpoints: descriptions (see :py:mod:`getty_tx.endpoints`) or IStreamServerEndpoint objects.
+    :param maxSessions: connections above this number are refused and counted; None: no limit.
+    :param handshakeTimeout: seconds that a TLS handshake may take.
+    :param reactor: by default the installed one, looked up when the service starts.
+    :raise SettingError: a description or a setting cannot be.
+    """
+
+    def __init__(
+        self,
+        newSession: Callable[[Session], object],
+        *endpoints: str | IStreamServerEndpoint,
+        maxSessions: int | None = None,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        reactor: Any = None,
+    ) -> None:
+        if not endpoints:
+            raise SettingError("a Server needs at least one endpoint, such as 'tcp:8090'")
+        for endpoint in endpoints:
+            if isinstance(endpoint, str):
+                # For its errors; the endpoint that is listened on is made with the reactor, when the service starts.
+                serverEndpoint(endpoint, reactor)
+            elif not IStreamServerEndpoint.providedBy(endpoint):
+                raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamServerEndpoint")
+        self._endpoints = endpoints
+        self._reactor = reactor
+        self._factory = SessionServerFactory(
+            newSession, maxSessions=maxSessions, handshakeTimeout=handshakeTimeout, service=self, reactor=reactor
+        )
+        self._ports: list[IListeningPort] = []
+        self._listening = False
+        self._outcome: list[IAddress] | Failure | None = None
+        self._waiting: list[Deferred[list[IAddress]]] = []
+
+    @property
+    def sessions(self) -> Set[Session]:
+        """The open sessions."""
+        return self._factory.sessions if self._listening else frozenset()
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused: over ``maxSessions``, without descriptors, or by newSession."""
+        return self._factory.keeper.refused if self._listening else 0
+
+    def whenListening(self) -> Deferred[list[IAddress]]:
+        """Fires with the bound addresses, in the order of the endpoints; fails with the reason of the first failure."""
+        waiting: Deferred[list[IAddress]] = Deferred()
+        if self._outcome is None:
+            self._waiting.append(waiting)
+        else:
+            _fire(waiting, self._outcome)
+        return waiting
+
+    def privilegedStartService(self) -> None:
+        """Listen while the process still may bind ports below 1024."""
+        Service.privilegedStartService(self)
+        self._listen()
+
+    def startService(self) -> None:
+        """Listen. :py:meth:`whenListening` tells how it went; a failure is logged, too."""
+        Service.startService(self)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._listening:
+            return
+        self._listening = True
+        reactor = theReactor(self._reactor)
+        self._factory.renew(reactor)
+        attempts: list[Deferred[IAddress]] = []
+        for endpoint in self._endpoints:
+            attempt = maybeDeferred(self._listenOn, endpoint, reactor)
+            attempts.append(attempt.addCallbacks(self._listens, self._listensNot, (endpoint,), {}, (endpoint,), {}))
+        gatherResults(attempts, consumeErrors=True).addCallbacks(
+            self._settle, lambda failure: self._settle(failure.value.subFailure)
+        )
+
+    def _listenOn(self, endpoint: str | IStreamServerEndpoint, reactor: Any) -> Deferred[IListeningPort]:
+        made = serverEndpoint(endpoint, reactor) if isinstance(endpoint, str) else endpoint
+        return made.listen(self._factory)
+
+    def _listens(self, port: IListeningPort, endpoint: object) -> IAddress:
+        address: IAddress = port.getHost()
+        if self._outcome is not None:
+            # Stopped, or another endpoint failed, while this one was not there yet.
+            port.stopListening()
+        else:
+            self._ports.append(port)
+            log.info("listening on {address} ({endpoint})", address=formatAddress(address), endpoint=endpoint)
+        return address
+
+    def _listensNot(self, failure: Failure, endpoint: object) -> Failure:
+        log.error("cannot listen on {endpoint}: {reason}", endpoint=endpoint, reason=failure.getErrorMessage())
+        return failure
+
+    def _settle(self, outcome: list[IAddress] | Failure) -> None:
+        """How listening went, once and for all until the service is started again."""
+        if self._outcome is not None:
+            return
+        self._outcome = outcome
+        if isinstance(outcome, Failure):
+            self._stopListening()
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            _fire(deferred, outcome)
+
+    def _stopListening(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop accepting, flush and close every session, each within its ``waitTime``.
+
+        :return: fires when the last onClose has returned.
+        """
+        self.running = False
+        if not self._listening:
+            return succeed(None)
+        self._settle(Failure(GettyError("the server was stopped")))
+        keeper = self._factory.keeper
+        stopped = self._stopListening().addCallback(lambda _: keeper.closeAll())
+        return stopped.addCallback(self._forget)
+
+    def _forget(self, _: object) -> None:
+        self._listening = False
+        self._outcome = None
+
+
+def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) -> None:
+    if isinstance(outcome, Failure):
+        waiting.errback(outcome)
+    else:
+        waiting.callback(outcome)
