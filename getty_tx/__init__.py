@@ -1,0 +1,75 @@
+"""
+getty_tx: write a codec and a listener once; serve and dial them over TCP, TLS and unix sockets with Twisted.
+
+::
+
+    from getty_tx import EventListener, Server
+    from getty_tx.codecs import LineCodec
+
+The names below are the public ones; importing them installs no reactor. Codecs are in :py:mod:`getty_tx.codecs`, TLS
+policies in :py:mod:`getty_tx.tls`, test doubles in :py:mod:`getty_tx.testing`.
+"""
+
+from __future__ import annotations
+
+from getty_tx.client import Client
+from getty_tx.connections.dialing import SessionClientFactory
+from getty_tx.connections.factories import SessionServerFactory
+from getty_tx.connections.stream import SessionProtocol
+from getty_tx.errors import (
+    CodecError,
+    GettyError,
+    HandshakeTimeoutError,
+    MessageTooLongError,
+    NoPeerAddressError,
+    NoSessionError,
+    NotReadyError,
+    ReadTimeoutError,
+    SelfConnectError,
+    SessionBlockedError,
+    SessionClosedError,
+    SessionError,
+    SessionRefusedError,
+    SettingError,
+    WriteTimeoutError,
+)
+from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IReader, IReadWriter, IWriter
+from getty_tx.listener import EventListener
+from getty_tx.server import Server
+from getty_tx.session import Session, Stats
+from getty_tx.wheel import TimingWheel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "CodecError",
+    "EventListener",
+    "GettyError",
+    "HandshakeTimeoutError",
+    "IBatchReader",
+    "IConnection",
+    "IEventListener",
+    "IReadWriter",
+    "IReader",
+    "IWriter",
+    "MessageTooLongError",
+    "NoPeerAddressError",
+    "NoSessionError",
+    "NotReadyError",
+    "ReadTimeoutError",
+    "SelfConnectError",
+    "Server",
+    "Session",
+    "SessionBlockedError",
+    "SessionClientFactory",
+    "SessionClosedError",
+    "SessionError",
+    "SessionProtocol",
+    "SessionRefusedError",
+    "SessionServerFactory",
+    "SettingError",
+    "Stats",
+    "TimingWheel",
+    "WriteTimeoutError",
+]

@@ -1,0 +1,381 @@
+"""Client: a pool of sessions with one peer, each replaced when it is lost."""
+
+from __future__ import annotations
+
+from random import choice
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
+from zope.interface import implementer
+
+from getty_tx import settings
+from getty_tx.connections.connector import CONNECT_TIMEOUT, EndpointConnector
+from getty_tx.connections.dialing import RECONNECT_INTERVAL, DialLog, SessionClientFactory, describeError
+from getty_tx.endpoints import clientEndpoint
+from getty_tx.errors import NoSessionError, NotReadyError, SessionClosedError, SettingError
+from getty_tx.keeper import HANDSHAKE_TIMEOUT, Keeper, theReactor
+from getty_tx.settings import Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from getty_tx.connections.base import Connection
+    from getty_tx.session import Session
+
+__all__ = ["Client"]
+
+_STRATEGIES = ("roundRobin", "random", "leastPending")
+
+
+def _strategy(name: str, value: Any) -> str:
+    if value not in _STRATEGIES:
+        raise SettingError(f"{name}={value!r} is none of {', '.join(_STRATEGIES)}")
+    return str(value)
+
+
+class Client(Service):
+    """
+    Keeps ``number`` sessions open while it runs. An IService: for ``twistd``, or started by hand.
+
+    ::
+
+        client = Client(newSession, "tcp:localhost:8090", number=4)
+        client.startService()
+        await client.whenReady(timeout=5)
+        client.pick().writePkg(b"hello")
+
+    A session that is lost for any reason but its own ``close()`` or ``abort()`` is replaced; how, is said at
+    :py:class:`~getty_tx.connections.dialing.SessionClientFactory`. Its place stays empty when it closed itself.
+
+    Settings may be changed while it runs: those about dialing hold from the next attempt on, ``number`` from the next
+    start on.
+
+    :param newSession: called with each new session to configure it; raises to refuse it, which is a failed attempt.
+    :param endpoint: a description (see :py:mod:`getty_tx.endpoints`) or an IStreamClientEndpoint object.
+    :param number: how many sessions.
+    :param reconnectInterval: seconds before the first new attempt; later ones wait up to ten times that.
+    :param reconnectAttempts: a place is given up after so many attempts without an open session; None: never.
+    :param connectTimeout: seconds that an attempt to connect may take, before any TLS handshake.
+    :param handshakeTimeout: seconds that the handshake may take.
+    :param pickBy: how :py:meth:`pick` chooses: ``"roundRobin"``, ``"random"`` or ``"leastPending"``.
+    :param reactor: by default the installed one, looked up when the service starts.
+    :raise SettingError: the description or a setting cannot be.
+    """
+
+    number = Setting(settings.count, 1, "How many sessions to keep.")
+    reconnectInterval = Setting(settings.seconds, RECONNECT_INTERVAL, "Seconds before the first new attempt.")
+    reconnectAttempts = Setting(
+        settings.optionalCount, None, "Attempts without success after which a place is given up; None: never."
+    )
+    connectTimeout = Setting(settings.seconds, CONNECT_TIMEOUT, "Seconds that an attempt to connect may take.")
+    handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
+    pickBy = Setting(_strategy, "roundRobin", "How pick() chooses.")
+
+    def __init__(
+        self,
+        newSession: Callable[[Session], object],
+        endpoint: str | IStreamClientEndpoint,
+        number: int = 1,
+        reconnectInterval: float = RECONNECT_INTERVAL,
+        reconnectAttempts: int | None = None,
+        connectTimeout: float = CONNECT_TIMEOUT,
+        *,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        pickBy: str = "roundRobin",
+        reactor: Any = None,
+    ) -> None:
+        if not callable(newSession):
+            raise SettingError(f"newSession={newSession!r} cannot be called")
+        if isinstance(endpoint, str):
+            # For its errors; the endpoint that is dialed is made with the reactor, when the service starts.
+            clientEndpoint(endpoint, _NoReactor() if reactor is None else reactor)
+        elif not IStreamClientEndpoint.providedBy(endpoint):
+            raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamClientEndpoint")
+        self.newSession = newSession
+        self.destination = endpoint if isinstance(endpoint, str) else repr(endpoint)
+        self._endpoint = endpoint
+        self._reactor = reactor
+        self._keeper: Keeper | None = None
+        self._dialLog = DialLog()
+        self._places: list[_Place] = []
+        self._turn = 0
+        self._closed = False
+        # Keepers of earlier runs whose sessions are still closing.
+        self._closing: list[Keeper] = []
+        self._waiters: dict[Deferred[list[Session]], _Waiter] = {}
+        self.number = number
+        self.reconnectInterval = reconnectInterval
+        self.reconnectAttempts = reconnectAttempts
+        self.connectTimeout = connectTimeout
+        self.handshakeTimeout = handshakeTimeout
+        self.pickBy = pickBy
+
+    def _settingChanged(self, name: str) -> None:
+        if name in ("reconnectInterval", "reconnectAttempts", "handshakeTimeout"):
+            for place in self._places:
+                setattr(place, name, getattr(self, name))
+        elif name == "connectTimeout":
+            for place in self._places:
+                place.endpointConnector.timeout = self.connectTimeout
+
+    def __repr__(self) -> str:
+        return f"<Client {self.destination}: {len(self.sessions)} of {self._size} sessions>"
+
+    @property
+    def _size(self) -> int:
+        return len(self._places) or self.number
+
+    # The sessions
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The open sessions, each in its place's order."""
+        return [place.session for place in self._places if place.session is not None and not place.session.isClosed]
+
+    @property
+    def lastError(self) -> BaseException | None:
+        """The last reason for which an attempt failed or a session was lost, since the start."""
+        return self._dialLog.lastError
+
+    def pick(self, by: str | None = None) -> Session:
+        """
+        One of the open sessions.
+
+        :param by: how, for once; by default as ``pickBy`` says. ``"roundRobin"``: each in its turn. ``"random"``.
+            ``"leastPending"``: the one with the fewest bytes on their way out, in turn where several have as few.
+        :raise NoSessionError: none is open.
+        """
+        by = self.pickBy if by is None else _strategy("by", by)
+        places = self._places
+        if by == "random":
+            sessions = self.sessions
+            if sessions:
+                return choice(sessions)
+        best: Session | None = None
+        least = 0
+        turn = self._turn
+        for i in range(turn, turn + len(places)):
+            place = places[i % len(places)]
+            session = place.session
+            if session is None or session.isClosed:
+                continue
+            pending = session.pendingBytes if by == "leastPending" else 0
+            if best is None or pending < least:
+                best, least = session, pending
+                self._turn = (i + 1) % len(places)
+                if not pending:
+                    break
+        if best is None:
+            raise NoSessionError(self._because(f"{self.destination}: none of {self._size} sessions is open"))
+        return best
+
+    def whenReady(self, n: int = 1, timeout: float | None = None) -> Deferred[list[Session]]:
+        """
+        Fires with the open sessions as soon as there are ``n`` of them. May be called before the start.
+
+        :param timeout: seconds, from the start on where that is still to come; None: no limit.
+        :return: fails with NotReadyError, which says what is missing and why, on timeout, when so many places were
+            given up that ``n`` cannot be reached, or when the client is closed. To cancel it hurts nobody else.
+        :raise SettingError: ``n`` is less than 1 or more than ``number``, or the timeout cannot be.
+        """
+        settings.count("n", n)
+        settings.optionalSeconds("timeout", timeout)
+        if n > self._size:
+            raise SettingError(f"n={n} is more than number={self._size}")
+        if self._closed:
+            return fail(self._notReady(f"{self.destination}: the client is closed"))
+        if len(sessions := self.sessions) >= n:
+            return succeed(sessions)
+        waiting: Deferred[list[Session]] = Deferred(self._cancelled)
+        waiter = self._waiters[waiting] = _Waiter(n, timeout)
+        if self._keeper is not None:
+            self._limit(waiting, waiter)
+            self._check()
+        return waiting
+
+    def _limit(self, waiting: Deferred[list[Session]], waiter: _Waiter) -> None:
+        if waiter.timeout is not None and self._keeper is not None:
+            waiter.call = self._keeper.reactor.callLater(waiter.timeout, self._late, waiting)
+
+    def _late(self, waiting: Deferred[list[Session]]) -> None:
+        waiter = self._dismiss(waiting)
+        have = f"{len(self.sessions)} of {waiter.n} sessions are open after timeout={waiter.timeout:g} s"
+        waiting.errback(self._notReady(f"{self.destination}: {have}"))
+
+    def _dismiss(self, waiting: Deferred[list[Session]]) -> _Waiter:
+        waiter = self._waiters.pop(waiting)
+        call, waiter.call = waiter.call, None
+        if call is not None and call.active():
+            call.cancel()
+        return waiter
+
+    def _cancelled(self, waiting: Deferred[list[Session]]) -> None:
+        self._dismiss(waiting)
+
+    def _check(self) -> None:
+        """The number of sessions, or of places for them, has changed: tell those who wait for it."""
+        for waiting, waiter in list(self._waiters.items()):
+            if waiting not in self._waiters:
+                continue  # the one before has called close() or cancelled it
+            sessions = self.sessions
+            if len(sessions) >= waiter.n:
+                self._dismiss(waiting)
+                waiting.callback(sessions)
+                continue
+            over = [place.over for place in self._places if place.over]
+            if self._size - len(over) < waiter.n:
+                self._dismiss(waiting)
+                ends = ", ".join(f"{over.count(end)} {end}" for end in dict.fromkeys(over))
+                text = f"{self.destination}: {waiter.n} sessions cannot be reached, of {self._size} places {ends}"
+                waiting.errback(self._notReady(text))
+
+    def _notReady(self, text: str) -> NotReadyError:
+        error = NotReadyError(self._because(text))
+        error.__cause__ = self.lastError
+        return error
+
+    def _because(self, text: str) -> str:
+        return text if self.lastError is None else f"{text}; the last failure was: {describeError(self.lastError)}"
+
+    # IService
+
+    def startService(self) -> None:
+        """
+        Dial.
+
+        :raise SettingError: the description cannot be, or a file that it names cannot be used.
+        """
+        if self._keeper is not None:
+            return
+        reactor = theReactor(self._reactor)
+        endpoint = clientEndpoint(self._endpoint, reactor) if isinstance(self._endpoint, str) else self._endpoint
+        Service.startService(self)
+        self._closed = False
+        self._turn = 0
+        self._dialLog = DialLog()
+        self._keeper = keeper = Keeper(self, self._configure, reactor=reactor, handshakeTimeout=self.handshakeTimeout)
+        self._places = [_Place(self, keeper, self._dialLog) for _ in range(self.number)]
+        for place in self._places:
+            place.endpointConnector = EndpointConnector(
+                endpoint, place, reactor, timeout=self.connectTimeout, destination=self.destination
+            )
+        for waiting, waiter in list(self._waiters.items()):
+            if waiter.n > self._size:
+                # ``number`` was lowered meanwhile.
+                self._dismiss(waiting)
+                waiting.errback(self._notReady(f"{self.destination}: n={waiter.n} is more than number={self._size}"))
+            else:
+                self._limit(waiting, waiter)
+        for place in list(self._places):
+            # What is called back meanwhile may have closed the client.
+            if place.client is not None:
+                place.endpointConnector.connect()
+
+    def _configure(self, session: Session) -> None:
+        self.newSession(session)
+        if session.keeper is not self._keeper:
+            # It has closed the client, which knows of open sessions only.
+            raise SessionClosedError(f"{self.destination}: the client was closed meanwhile", session)
+
+    def stopService(self) -> Deferred[None]:
+        """As :py:meth:`close`."""
+        return self.close()
+
+    def close(self) -> Deferred[None]:
+        """
+        End it all: pending attempts, waits, handshakes, and each session within its ``waitTime``.
+
+        No session opens afterwards, unless the service is started again.
+
+        :return: fires when the last onClose has returned.
+        """
+        Service.stopService(self)
+        self._closed = True
+        places, self._places = self._places, []
+        for place in places:
+            place.client = None
+            place.stopTrying()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            self._closing.append(keeper)
+            keeper.closeAll().addCallback(lambda _: self._closing.remove(keeper))
+        ended: Deferred[None] = gatherResults([each.whenIdle() for each in self._closing]).addCallback(lambda _: None)
+        for waiting in list(self._waiters):
+            if waiting in self._waiters:
+                self._dismiss(waiting)
+                waiting.errback(self._notReady(f"{self.destination}: the client was closed"))
+        return ended
+
+
+class _Place(SessionClientFactory):
+    """
+    One of a pool's sessions, whichever it is at the moment.
+
+    :ivar client: the pool, until it is closed.
+    :ivar session: the session that was opened last.
+    :ivar over: why there will be no other, or nothing.
+    """
+
+    endpointConnector: EndpointConnector
+
+    def __init__(self, client: Client, keeper: Keeper, dialLog: DialLog) -> None:
+        self.client: Client | None = client
+        self.session: Session | None = None
+        self.over = ""
+        super().__init__(
+            client._configure,
+            reconnectInterval=client.reconnectInterval,
+            reconnectAttempts=client.reconnectAttempts,
+            handshakeTimeout=client.handshakeTimeout,
+            service=client,
+            keeper=keeper,
+            dialLog=dialLog,
+        )
+
+    def sessionOpened(self, connection: Connection) -> None:
+        super().sessionOpened(connection)
+        self.session = connection.session
+        if self.client is not None:
+            self.client._check()
+
+    def sessionEnded(self, connection: Connection, error: BaseException | None) -> None:
+        super().sessionEnded(connection, error)
+        if self.session is connection.session:
+            self.session = None
+
+    def gaveUp(self, error: BaseException | None) -> None:
+        super().gaveUp(error)
+        self._end("given up")
+
+    def notReplaced(self, session: Session) -> None:
+        super().notReplaced(session)
+        self._end("closed by their own sessions")
+
+    def _end(self, why: str) -> None:
+        self.over = why
+        if self.client is not None:
+            self.client._check()
+
+
+class _Waiter:
+    """A call of whenReady that was not answered yet."""
+
+    __slots__ = ("call", "n", "timeout")
+
+    def __init__(self, n: int, timeout: float | None) -> None:
+        self.n = n
+        self.timeout = timeout
+        self.call: Any = None
+
+
+@implementer(IReactorPluggableNameResolver)
+class _NoReactor:
+    """Stands in for the reactor while a description is checked for its errors."""
+
+    nameResolver: Any = None
+
+    def installNameResolver(self, resolver: Any) -> Any:
+        """Nothing is resolved with it."""
+        return None
