@@ -1,0 +1,360 @@
+"""Sessions joined in memory, a raw peer for one, and a listener that keeps what it heard."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
+from zope.interface import implementer
+
+from getty_tx.connections.factories import SessionFactory, SessionServerFactory
+from getty_tx.connections.stream import SessionProtocol
+from getty_tx.listener import EventListener
+from getty_tx.testing.memory import MemoryReactor, MemorySocket, MemoryTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from random import Random
+
+    from twisted.internet.interfaces import IAddress
+    from twisted.python.failure import Failure
+
+    from getty_tx.session import Session
+
+__all__ = ["Network", "Pair", "Peer", "RecordingListener", "connectedPeer", "connectedSessions"]
+
+#: Of the networks that RFC 5737 keeps for documentation: nothing real can be meant.
+SERVER = IPv4Address("TCP", "192.0.2.1", 8090)
+CLIENT_HOST = "198.51.100.1"
+
+
+class RecordingListener(EventListener):
+    """
+    Keeps the events it hears, and runs a hook in any of them.
+
+    ::
+
+        heard = RecordingListener(on={"message": lambda session, pkg: session.writePkg(pkg)})
+        ...
+        assert heard.events == [("open",), ("message", b"hello"), ("close",)]
+
+    :param on: hooks by event: ``open``, ``message``, ``error``, ``close``, ``cron``. A hook gets what the callback
+        gets; what it returns is returned, so it may be an ``async def``, and what it raises is raised.
+
+    :ivar events: ``("open",)``, ``("message", pkg)``, ``("error", exception)``, ``("close",)``, ``("cron",)``.
+    """
+
+    def __init__(self, on: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        unknown = set(on or ()) - {"open", "message", "error", "close", "cron"}
+        if unknown:
+            raise ValueError(f"on={sorted(unknown)!r}: there are open, message, error, close and cron")
+        self.on: dict[str, Callable[..., Any]] = dict(on or {})
+        self.events: list[tuple[Any, ...]] = []
+
+    @property
+    def packages(self) -> list[Any]:
+        """The packages of the messages."""
+        return [event[1] for event in self.events if event[0] == "message"]
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What onError was given."""
+        return [event[1] for event in self.events if event[0] == "error"]
+
+    @property
+    def names(self) -> list[str]:
+        """The events without what they carry."""
+        return [event[0] for event in self.events]
+
+    def _heard(self, name: str, session: Session, *args: Any) -> Any:
+        self.events.append((name, *args))
+        hook = self.on.get(name)
+        return None if hook is None else hook(session, *args)
+
+    def onOpen(self, session: Session) -> Any:
+        """Keep the event, run its hook."""
+        return self._heard("open", session)
+
+    def onMessage(self, session: Session, pkg: Any) -> Any:
+        """Keep the event, run its hook."""
+        return self._heard("message", session, pkg)
+
+    def onError(self, session: Session, error: BaseException) -> Any:
+        """Keep the event, run its hook."""
+        return self._heard("error", session, error)
+
+    def onClose(self, session: Session) -> Any:
+        """Keep the event, run its hook."""
+        return self._heard("close", session)
+
+    def onCron(self, session: Session) -> Any:
+        """Keep the event, run its hook."""
+        return self._heard("cron", session)
+
+
+@implementer(IHalfCloseableProtocol)
+class Peer(Protocol):
+    """
+    An end of a connection that is only bytes, to say to a session what no codec would.
+
+    :param autoClose: end this side as soon as the session has ended its own.
+
+    :ivar data: what has come.
+    :ivar ended: the session has ended its side of the stream; this side goes on until ``peer.end()``.
+    :ivar lost: why the connection was lost, or None while it is there.
+    """
+
+    def __init__(self, autoClose: bool = False) -> None:
+        self.autoClose = autoClose
+        self.data = bytearray()
+        self.ended = False
+        self.lost: BaseException | None = None
+        self._hasEnded = False
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; they arrive with the next turns."""
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def end(self) -> None:
+        """End this side of the stream, and go on reading."""
+        transport: Any = self.transport
+        if self.lost is not None:
+            return
+        if isinstance(transport, ProtocolWrapper):
+            # TLS and other wrappers end both sides at once.
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came."""
+        self.data += data
+
+    def readConnectionLost(self) -> None:
+        """The session has ended its side."""
+        self.ended = True
+        self._mayLeave()
+
+    def writeConnectionLost(self) -> None:
+        """This side has ended."""
+        self._hasEnded = True
+        self._mayLeave()
+
+    def _mayLeave(self) -> None:
+        # Twisted leaves it to the protocol to let go of a connection whose sides have both ended.
+        if self.ended and (self.autoClose or self._hasEnded) and self.transport is not None:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone."""
+        self.lost = reason.value
+
+
+class _ClientFactory(SessionFactory, ClientFactory):
+    """The client's side: every connection gets a session."""
+
+    isClient = True
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        protocol = SessionProtocol()
+        protocol.factory = self
+        return protocol
+
+
+def _unwrapped(protocol: Any) -> Any:
+    """The protocol at the top, above TLS and other wrappers."""
+    while isinstance(protocol, ProtocolWrapper):
+        protocol = protocol.wrappedProtocol
+    return protocol
+
+
+class Pair:
+    """
+    A connection in memory, with both of its ends.
+
+    :ivar clock: the reactor of both.
+    :ivar serverProtocol: and ``clientProtocol``: the protocols.
+    :ivar serverTransport: and ``clientTransport``: the transports below them.
+    """
+
+    def __init__(
+        self, clock: MemoryReactor, server: tuple[Any, MemoryTransport], client: tuple[Any, MemoryTransport]
+    ) -> None:
+        self.clock = clock
+        self.serverProtocol, self.serverTransport = server
+        self.clientProtocol, self.clientTransport = client
+        # Asked now, as wrappers let go of them with the connection.
+        self._tops = _unwrapped(self.serverProtocol), _unwrapped(self.clientProtocol)
+
+    def _session(self, side: str, protocol: Any) -> Session:
+        session: Session | None = getattr(protocol, "session", None)
+        if session is None:
+            raise AssertionError(f"the {side} has no session: it was refused, or a handshake is not done")
+        return session
+
+    @property
+    def server(self) -> Session:
+        """The server's session."""
+        return self._session("server", self._tops[0])
+
+    @property
+    def client(self) -> Session:
+        """The client's session."""
+        return self._session("client", self._tops[1])
+
+    @property
+    def peer(self) -> Peer:
+        """The end that is only bytes."""
+        for protocol in self._tops:
+            if isinstance(protocol, Peer):
+                return protocol
+        raise AssertionError("both ends are sessions")
+
+    def pump(self, turns: int = 1) -> bool:
+        """Take turns of the reactor; False when there was nothing left to do."""
+        happened = False
+        for _ in range(turns):
+            happened = self.clock.turn()
+            if not happened:
+                break
+        return happened
+
+    def flush(self) -> None:
+        """Take turns until nothing moves at this moment: what ``delay`` holds back stays under way."""
+        self.clock.settle()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: timers run, and what ``delay`` holds back arrives."""
+        self.clock.advance(seconds)
+
+    def reset(self) -> None:
+        """The network fails: both ends are reset, and what was under way is lost."""
+        self.serverTransport.memory.breakConnection()
+
+
+class Network:
+    """
+    Makes connections in memory that share a clock and their properties.
+
+    ::
+
+        network = Network(delay=0.05, capacity=64 * 1024)
+        server = network.serverFactory(newServerSession)
+        pairs = [network.connect(server, network.clientFactory(newClientSession)) for _ in range(3)]
+
+    Sessions over TLS are connected in the same way, by factories that are wrapped::
+
+        tls = TLSMemoryBIOFactory(serverPolicy("cert.pem"), False, server, clock=network.clock)
+        pair = network.connect(tls, ...)
+        pair.flush()
+
+    :param clock: the reactor; by default a new one.
+    :param split: how much is delivered at once: sizes, used over and over, or a :py:class:`random.Random`.
+    :param delay: seconds that bytes are under way.
+    :param capacity: bytes that fit between a writer and a peer that does not read; ``None`` for no bound.
+    :param transport: :py:class:`MemoryTransport`, or a subclass of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: MemoryReactor | None = None,
+        split: Sequence[int] | Random | None = None,
+        delay: float | None = None,
+        capacity: int | None = None,
+        transport: type[MemoryTransport] = MemoryTransport,
+    ) -> None:
+        self.clock = MemoryReactor() if clock is None else clock
+        self.transport = transport
+        self._options: dict[str, Any] = {"split": split, "delay": delay or 0.0, "capacity": capacity}
+        self._ports = count(50000)
+
+    def serverFactory(self, newSession: Callable[[Session], object], **options: Any) -> SessionServerFactory:
+        """A server's factory on this network's clock; ``options`` as for SessionServerFactory."""
+        return SessionServerFactory(newSession, reactor=self.clock, **options)
+
+    def clientFactory(self, newSession: Callable[[Session], object], **options: Any) -> SessionFactory:
+        """A client's factory on this network's clock; it dials nothing."""
+        return _ClientFactory(newSession, reactor=self.clock, **options)
+
+    def connect(self, serverFactory: Any, clientFactory: Any) -> Pair:
+        """
+        Connect a protocol of each factory, the server's first.
+
+        :raise AssertionError: a factory's buildProtocol refused.
+        """
+        client = IPv4Address("TCP", CLIENT_HOST, next(self._ports))
+        protocols = serverFactory.buildProtocol(client), clientFactory.buildProtocol(SERVER)
+        if None in protocols:
+            raise AssertionError("buildProtocol refused the connection")
+        return self.join(*protocols, client)
+
+    def join(self, serverProtocol: Any, clientProtocol: Any, client: IPv4Address | None = None) -> Pair:
+        """Connect two protocols, whatever made them."""
+        if client is None:
+            client = IPv4Address("TCP", CLIENT_HOST, next(self._ports))
+        near, far = MemorySocket.pair(self.clock, **self._options)
+        serverTransport = self.transport(self.clock, near, serverProtocol, SERVER, client)
+        clientTransport = self.transport(self.clock, far, clientProtocol, client, SERVER, isClient=True)
+        serverTransport.start()
+        clientTransport.start()
+        return Pair(self.clock, (serverProtocol, serverTransport), (clientProtocol, clientTransport))
+
+
+def connectedSessions(
+    newServerSession: Callable[[Session], object],
+    newClientSession: Callable[[Session], object],
+    *,
+    clock: MemoryReactor | None = None,
+    split: Sequence[int] | Random | None = None,
+    delay: float | None = None,
+    capacity: int | None = None,
+    transport: type[MemoryTransport] = MemoryTransport,
+) -> Pair:
+    """
+    Two sessions that are connected to each other; ``newSession`` and onOpen of both were called.
+
+    ::
+
+        pair = connectedSessions(newServerSession, newClientSession)
+        pair.client.writePkg(b"hello")
+        pair.flush()
+        pair.client.close()
+        pair.flush()
+        assert pair.server.isClosed
+
+    The options are those of :py:class:`Network`.
+    """
+    network = Network(clock=clock, split=split, delay=delay, capacity=capacity, transport=transport)
+    return network.connect(network.serverFactory(newServerSession), network.clientFactory(newClientSession))
+
+
+def connectedPeer(
+    newSession: Callable[[Session], object],
+    *,
+    clock: MemoryReactor | None = None,
+    split: Sequence[int] | Random | None = None,
+    delay: float | None = None,
+    capacity: int | None = None,
+    transport: type[MemoryTransport] = MemoryTransport,
+    autoClose: bool = False,
+) -> Pair:
+    """
+    A server's session, ``pair.server``, whose other end is a :py:class:`Peer`, ``pair.peer``.
+
+    ::
+
+        pair = connectedPeer(newSession)
+        pair.peer.write(b"no package of any codec")
+        pair.flush()
+        assert pair.server.isClosed
+    """
+    network = Network(clock=clock, split=split, delay=delay, capacity=capacity, transport=transport)
+    factory = network.serverFactory(newSession)
+    return network.join(factory.buildProtocol(None), Peer(autoClose))
