@@ -1,0 +1,1 @@
+"""The ``twistd`` commands ``getty-echo``, ``getty-serve`` and ``getty-dial``, each with its options and its service."""

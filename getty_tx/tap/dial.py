@@ -1,0 +1,243 @@
+"""``twistd getty-dial``: a pool of sessions that reconnect, and a ``ping`` over them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import MultiService
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python import usage
+
+from getty_tx.client import Client
+from getty_tx.errors import SettingError
+from getty_tx.keeper import theReactor
+from getty_tx.tap import common
+from getty_tx.tap.common import SessionOptions, cannotStart, count, optionalCount, seconds
+from getty_tx.tap.ping import Ping, Shape, shapeFor
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall
+    from twisted.python.failure import Failure
+
+    from getty_tx.interfaces import IEventListener
+    from getty_tx.session import Session
+
+__all__ = ["DialService", "Options", "makeService"]
+
+log = Logger()
+
+#: What ``getty-echo`` listens on.
+DEFAULT_CONNECT = "tcp:127.0.0.1:8090"
+
+#: The options of the stock listener, and their defaults.
+PING_DEFAULTS: dict[str, Any] = {"interval": 1.0, "count": None, "timeout": 5.0}
+
+
+class Options(SessionOptions):
+    """
+    The command line of ``getty-dial``.
+
+    :ivar listener: what ``--listener`` means, once the options are parsed; None for the stock one.
+    :ivar shape: what the messages of the stock listener look like, if it is that.
+    """
+
+    command = "getty-dial"
+    about = (
+        "Keep a number of sessions to a server, and send a numbered message on every one of them each --interval,"
+        " beginning when all are connected or --connect-timeout is over. The server is expected to echo them;"
+        " round-trip times, losses and reconnects are logged, and a summary at the end. Ctrl-C ends it, and so does"
+        " --count, with exit status 0, or 1 if nothing came back. It also ends when no session will be dialed again,"
+        " with exit status 1 if that is because of --reconnect-attempts."
+    )
+    examples = """\
+  twistd -n getty-dial                          with twistd -n getty-echo beside it
+  twistd -n getty-dial --connect tls:echo.example.com:8443 --codec length:size=2 --number 4 --count 10
+  twistd -n getty-dial --connect unix:/run/echo.sock --listener mypkg.client:Listener
+"""
+
+    optParameters = [
+        ["connect", None, DEFAULT_CONNECT, "Whom to dial: a tcp:, tls: or unix: description."],
+        ["number", "n", "1", "Sessions to keep.", count("number", "sessions")],
+        ["reconnect-interval", None, "0.3", "Seconds until a lost session is dialed again; more after each failure.",
+         seconds("reconnect-interval")],
+        ["reconnect-attempts", None, "none", "Failures in a row after which a session is given up; a number, or none.",
+         optionalCount("reconnect-attempts", "attempts")],
+        ["connect-timeout", None, "3", "Seconds that an attempt to connect may take.", seconds("connect-timeout")],
+        ["listener", None, None, "Takes the place of the messages: module:attr, an instance, or what makes one."],
+        ["interval", "i", None, "Seconds between two messages of a session. [default: 1]", seconds("interval")],
+        ["count", None, None, "Messages to send on each session before it ends by itself. [default: no end]",
+         count("count", "messages")],
+        ["timeout", None, None, "Seconds after which a message without a reply is lost. [default: 5]",
+         seconds("timeout")],
+    ]  # fmt: skip
+
+    listener: IEventListener | None = None
+    shape: Shape | None = None
+
+    def postOptions(self) -> None:
+        """See :py:meth:`getty_tx.tap.common.SessionOptions.postOptions`."""
+        SessionOptions.postOptions(self)
+        description: str = self["connect"]
+        try:
+            # Only for its errors: it is parsed, and the files that it names are read; nothing is dialed.
+            Client(print, description)
+        except SettingError as error:
+            raise usage.UsageError(f"--connect {description}: {error}; an example is {DEFAULT_CONNECT}") from error
+        if self["listener"] is not None:
+            for name in PING_DEFAULTS:
+                if self[name] is not None:
+                    raise usage.UsageError(
+                        f"--{name} {self[name]:g}: has no meaning with --listener {self['listener']},"
+                        " which takes the place of the messages"
+                    )
+            self.listener = self.findListener(self["listener"])
+            return
+        for name, default in PING_DEFAULTS.items():
+            if self[name] is None:
+                self[name] = default
+        try:
+            self.shape = shapeFor(self.codec, self["max-msg-len"])
+        except SettingError as error:
+            option = "max-msg-len" if str(error).startswith("a message") else "codec"
+            raise usage.UsageError(f"--{option} {self[option]}: {error}") from error
+
+
+class DialService(MultiService):
+    """
+    A Client, and the messages of the stock listener.
+
+    :param options: parsed.
+    :param reactor: by default the installed one, looked up when the service starts.
+
+    :ivar client: the Client.
+    :ivar ping: the stock listener, None if another one replaces it.
+    """
+
+    def __init__(self, options: Options, reactor: Any = None) -> None:
+        MultiService.__init__(self)
+        self.name = options.command
+        self._options = options
+        self._reactor = reactor
+        self._rounds = 0
+        self._loop: LoopingCall | None = None
+        self._deadline: IDelayedCall | None = None
+        self._watching = False
+        self.ping: Ping | None = None
+        listener = options.listener
+        if options.shape is not None:
+            listener = self.ping = Ping(options.shape, options["timeout"], self._endIfDone)
+        assert listener is not None  # postOptions has found one or the other
+        self._configure = options.newSession(listener)
+        self.client = Client(
+            self._newSession,
+            options["connect"],
+            options["number"],
+            options["reconnect-interval"],
+            options["reconnect-attempts"],
+            options["connect-timeout"],
+            handshakeTimeout=options["handshake-timeout"],
+            reactor=reactor,
+        )
+        self.addService(self.client)  # type: ignore[no-untyped-call]  # Twisted's
+
+    def _newSession(self, session: Session) -> None:
+        self._configure(session)
+        session.addCloseCallback(self._watch, DialService)
+
+    def startService(self) -> None:
+        """
+        Dial, and send once the sessions are there.
+
+        :raise CannotStart: a file that the description names cannot be used any more.
+        """
+        options = self._options
+        try:
+            MultiService.startService(self)
+        except SettingError as error:
+            raise cannotStart(f"getty-dial: {error}") from error
+        log.info(
+            "getty-dial to {connect}: sessions {number}, {codec!r}",
+            number=options["number"],
+            connect=options["connect"],
+            codec=options.codec,
+        )
+        self._watch()
+        if self.ping is not None:
+            ready = self.client.whenReady(options["number"], options["connect-timeout"])
+            ready.addErrback(lambda _: None).addCallback(self._begin)
+
+    def _watch(self) -> None:
+        """From here until a session is open, see whether there ever will be one."""
+        if self.running and not self._watching:
+            self._watching = True
+            self.client.whenReady().addCallbacks(self._seen, self._over)
+
+    def _seen(self, _: object) -> None:
+        self._watching = False
+
+    def _over(self, failure: Failure) -> None:
+        self._watching = False
+        if self.running:
+            log.info("getty-dial ends: {why}", why=failure.getErrorMessage())
+            # Sessions that all have closed themselves, as a listener may have them do, are no failure.
+            self._end(failed=self._options["reconnect-attempts"] is not None and self.client.lastError is not None)
+
+    def _begin(self, _: object) -> None:
+        """The sessions are there, or late: then the messages are sent on those that are."""
+        if self.running:
+            self._loop = LoopingCall(self._sendRound)
+            self._loop.clock = theReactor(self._reactor)
+            self._loop.start(self._options["interval"]).addErrback(lambda failure: log.failure("getty-dial", failure))
+
+    def _sendRound(self) -> None:
+        ping = self.ping
+        assert ping is not None and self._loop is not None
+        ping.giveUp()
+        self._rounds += 1
+        ping.sendRound(self.client.sessions)
+        if self._rounds == self._options["count"]:
+            self._loop.stop()
+            self._deadline = theReactor(self._reactor).callLater(self._options["timeout"], self._end)
+            self._endIfDone()
+
+    def _endIfDone(self) -> None:
+        if self._deadline is not None and self.ping is not None and not self.ping.waiting:
+            self._end()
+
+    def _end(self, failed: bool = False) -> None:
+        """All is sent, and all that will come back is there; or no session is, and none will be."""
+        self._cancelTimers()
+        if self.ping is not None:
+            self.ping.giveUp()
+            failed = failed or not self.ping.results.received
+        common.endProcess(theReactor(self._reactor), int(failed))
+
+    def _cancelTimers(self) -> None:
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+
+    def stopService(self) -> Deferred[Any]:
+        """Close the sessions, and log the summary."""
+        if self.ping is not None:
+            self.ping.end()
+        self._cancelTimers()
+        stopped: Deferred[Any] = MultiService.stopService(self)
+        return stopped.addCallback(self._stopped)
+
+    def _stopped(self, result: Any) -> Any:
+        if self.ping is None:
+            log.info("getty-dial has stopped")
+        else:
+            log.info("{connect}: {results}", connect=self._options["connect"], results=self.ping.results)
+        return result
+
+
+def makeService(options: Options) -> IService:
+    """The service that ``twistd`` starts."""
+    return DialService(options)

@@ -1,0 +1,53 @@
+"""``twistd getty-echo``: send every package back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from getty_tx.errors import CodecError
+from getty_tx.listener import EventListener
+from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+
+    from getty_tx.session import Session
+
+__all__ = ["EchoListener", "Options", "makeService"]
+
+log = Logger()
+
+
+class EchoListener(EventListener):
+    """Sends every package back."""
+
+    def onMessage(self, session: Session, pkg: Any) -> None:
+        """A package came: it goes out again."""
+        session.writePkg(pkg)
+
+    def onError(self, session: Session, error: BaseException) -> None:
+        """The session failed: one line in the log. Of what the codec refused, there is one already."""
+        if not isinstance(error, CodecError):
+            log.info("{session}: {error}", session=session, error=error)
+
+
+class Options(ListenOptions):
+    """The command line of ``getty-echo``."""
+
+    command = "getty-echo"
+    about = (
+        f"Send every package back, on any number of endpoints. Without --listen, on {DEFAULT_LISTEN}. Ctrl-C ends it:"
+        " sessions are flushed first."
+    )
+    examples = """\
+  twistd -n getty-echo                          then: nc localhost 8090
+  twistd -n getty-echo --listen tcp:9000 --listen unix:/run/echo.sock --codec length:size=2
+  twistd -n getty-echo --listen ssl:8443:privateKey=key.pem:certKey=cert.pem --max-sessions 1000
+"""
+
+
+def makeService(options: Options) -> IService:
+    """The service that ``twistd`` starts."""
+    return ListenService(options, EchoListener())

@@ -1,0 +1,264 @@
+"""The stock listener of ``getty-dial``: numbered messages, their round-trip times, and what becomes of the rest."""
+
+from __future__ import annotations
+
+import re
+from math import sqrt
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twisted.logger import Logger
+
+from getty_tx.codecs import EchoPackage
+from getty_tx.errors import SettingError
+from getty_tx.listener import EventListener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from getty_tx.interfaces import IReadWriter
+    from getty_tx.session import Session
+
+__all__ = ["Ping", "RoundTrips", "Shape", "shapeFor"]
+
+log = Logger()
+
+_TEXT = re.compile(rb"getty-dial ([0-9]{1,18})")
+
+#: No message of any command that a person starts has a higher number; it is the longest.
+_HIGHEST = 10**12
+
+
+class Shape(NamedTuple):
+    """
+    What messages look like as packages of a codec.
+
+    :ivar make: the package with this number.
+    :ivar number: the number in a package, None if there is none.
+    """
+
+    make: Callable[[int], Any]
+    number: Callable[[Any], int | None]
+
+
+def _makeBytes(number: int) -> bytes:
+    return b"getty-dial %d" % number
+
+
+def _numberOfBytes(pkg: Any) -> int | None:
+    found = _TEXT.fullmatch(pkg) if isinstance(pkg, bytes | bytearray | memoryview) else None
+    return None if found is None else int(found[1])
+
+
+def _numberOfText(pkg: Any) -> int | None:
+    return _numberOfBytes(pkg.encode("utf-8", "replace")) if isinstance(pkg, str) else None
+
+
+def _makeEchoPackage(number: int) -> EchoPackage:
+    return EchoPackage(body=_makeBytes(number), sequence=number & 0xFFFFFFFF)
+
+
+def _numberOfEchoPackage(pkg: Any) -> int | None:
+    return _numberOfBytes(pkg.body) if isinstance(pkg, EchoPackage) else None
+
+
+def _numberOfDocument(pkg: Any) -> int | None:
+    number = pkg.get("getty-dial") if isinstance(pkg, dict) else None
+    return number if type(number) is int else None
+
+
+#: Bytes first, which most codecs take.
+_SHAPES = (
+    Shape(_makeBytes, _numberOfBytes),
+    Shape(_makeEchoPackage, _numberOfEchoPackage),
+    Shape(lambda number: {"getty-dial": number}, _numberOfDocument),
+    Shape(lambda number: _makeBytes(number).decode(), _numberOfText),
+)
+
+
+def shapeFor(codec: IReadWriter, maxMsgLen: int) -> Shape:
+    """
+    What messages look like for this codec: the first shape that it carries, which is found by trying.
+
+    :raise SettingError: it carries none of them, or does not keep messages apart, or they are too long.
+    """
+    anyCodec: Any = codec  # it has to do without a session here, which those that look at theirs cannot
+    why = ""
+    for shape in _SHAPES:
+        try:
+            first, second = (_encode(codec, shape.make(number)) for number in (1, 2))
+            pkg, length = anyCodec.read(None, memoryview(first + second))
+            longest = len(_encode(codec, shape.make(_HIGHEST)))
+        except Exception as error:
+            why = why or f"{type(error).__name__}: {error}"
+            continue
+        if length > len(first):
+            why = "it does not keep packages apart, so that replies may come in pieces or together"
+        elif shape.number(pkg) != 1:
+            why = why or f"it makes {pkg!r} of {shape.make(1)!r}"
+        elif longest > maxMsgLen:
+            raise SettingError(f"a message of getty-dial takes up to {longest} bytes")
+        else:
+            return shape
+    raise SettingError(f"it cannot carry messages such as {_makeBytes(1)!r}: {why}; take another, or a --listener")
+
+
+def _encode(codec: Any, pkg: Any) -> bytes:
+    data = codec.write(None, pkg)
+    return b"".join(data) if isinstance(data, list) else bytes(data)
+
+
+class RoundTrips:
+    """
+    The sums of ``ping``'s last lines.
+
+    :ivar sent: messages that went out.
+    :ivar received: replies in time.
+    :ivar other: packages that were no reply, or came too late.
+    :ivar closed: sessions that were lost.
+    :ivar reconnects: sessions that took the place of lost ones.
+    """
+
+    def __init__(self) -> None:
+        self.sent = self.received = self.other = self.closed = self.reconnects = 0
+        self._least = float("inf")
+        self._most = self._sum = self._squares = 0.0
+
+    def add(self, seconds: float) -> None:
+        """A reply came, this long after its message."""
+        self.received += 1
+        self._least = min(self._least, seconds)
+        self._most = max(self._most, seconds)
+        self._sum += seconds
+        self._squares += seconds * seconds
+
+    def __str__(self) -> str:
+        lost = self.sent - self.received
+        line = f"{self.sent} messages sent, {self.received} received, {100 * lost / (self.sent or 1):.3g}% lost"
+        for number, what in [
+            (self.other, "packages late or no replies"),
+            (self.closed, "sessions lost"),
+            (self.reconnects, "reconnected"),
+        ]:
+            if number:
+                line += f", {number} {what}"
+        if self.received:
+            mean = self._sum / self.received
+            # Rounding can make it a little less than 0.
+            deviation = sqrt(max(0.0, self._squares / self.received - mean * mean))
+            times = "/".join(f"{1000 * time:.3f}" for time in (self._least, mean, self._most, deviation))
+            line += f"; round trip min/avg/max/mdev = {times} ms"
+        return line
+
+
+class Ping(EventListener):
+    """
+    Sends numbered messages, and waits for the same packages to come back.
+
+    :param shape: what messages look like.
+    :param timeout: seconds after which a message counts as lost.
+    :param onSettled: called when no message is waited for any more.
+    :param clock: seconds, of whatever beginning.
+
+    :ivar results: the sums.
+    :ivar waiting: the messages that have no reply yet, oldest first: the session and the time of each by its number.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        timeout: float,
+        onSettled: Callable[[], object],
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self._shape = shape
+        self._timeout = timeout
+        self._onSettled = onSettled
+        self._clock = clock
+        self._number = 0
+        self._missing = 0
+        self._ending = False
+        self.results = RoundTrips()
+        self.waiting: dict[int, tuple[Session, float]] = {}
+
+    def sendRound(self, sessions: Iterable[Session]) -> None:
+        """Send a message on each of the sessions."""
+        for session in list(sessions):
+            self._number += 1
+            number = self._number
+            self.waiting[number] = session, self._clock()
+            try:
+                session.writePkg(self._shape.make(number))
+            except Exception as error:
+                del self.waiting[number]
+                log.warn("message {number} not sent: {error}", number=number, error=error)
+            else:
+                self.results.sent += 1
+
+    def giveUp(self) -> None:
+        """Count messages that are older than the timeout as lost."""
+        oldest = self._clock() - self._timeout
+        late = []
+        for number, (_, sent) in self.waiting.items():
+            if sent > oldest:
+                break
+            late.append(number)
+        for number in late:
+            session, _ = self.waiting.pop(number)
+            log.warn(
+                "{session}: message {number} lost: no reply in {timeout:g} s",
+                session=session,
+                number=number,
+                timeout=self._timeout,
+            )
+
+    def end(self) -> None:
+        """From here on sessions are closed, not lost."""
+        self._ending = True
+
+    def onOpen(self, session: Session) -> None:
+        """A session is there, the first or another in place of a lost one."""
+        again = self._missing > 0
+        if again:
+            self._missing -= 1
+            self.results.reconnects += 1
+        log.info("{session}: {what}", session=session, what="reconnected" if again else "connected")
+
+    def onMessage(self, session: Session, pkg: Any) -> None:
+        """A package came: a reply, or not."""
+        now = self._clock()
+        number = self._shape.number(pkg)
+        sender, sent = self.waiting.get(number, (None, 0.0)) if number is not None else (None, 0.0)
+        if number is None or sender is not session or now - sent > self._timeout:
+            self.results.other += 1
+            log.info("{session}: {shown} is no reply, or late", session=session, shown=f"{pkg!r:.100}")
+            return
+        del self.waiting[number]
+        self.results.add(now - sent)
+        log.info(
+            "{session}: message {number} back in {time:.3f} ms",
+            session=session,
+            number=number,
+            time=1000 * (now - sent),
+        )
+        self._settle()
+
+    def onError(self, session: Session, error: BaseException) -> None:
+        """The session failed."""
+        log.warn("{session}: {error}", session=session, error=error)
+
+    def onClose(self, session: Session) -> None:
+        """The session is gone, and its messages with it."""
+        if self._ending:
+            return
+        self._missing += 1
+        self.results.closed += 1
+        lost = [number for number, (sender, _) in self.waiting.items() if sender is session]
+        for number in lost:
+            del self.waiting[number]
+        log.warn("{session}: lost, and {lost} messages with it", session=session, lost=len(lost))
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self.waiting:
+            self._onSettled()

@@ -1,0 +1,53 @@
+"""``twistd getty-serve``: serve with a codec and a listener of one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.python import usage
+
+from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+
+    from getty_tx.interfaces import IEventListener
+
+__all__ = ["Options", "makeService"]
+
+
+class Options(ListenOptions):
+    """
+    The command line of ``getty-serve``.
+
+    :ivar listener: what ``--listener`` means, once the options are parsed.
+    """
+
+    command = "getty-serve"
+    about = (
+        f"Serve your own codec and listener, on any number of endpoints. Without --listen, on {DEFAULT_LISTEN}. Modules"
+        " are found as Python finds them, and in the working directory. Ctrl-C ends it: sessions are flushed first."
+    )
+    examples = """\
+  twistd -n getty-serve --listener mypkg.service:Listener
+  twistd -n getty-serve --listener mypkg.service:Listener --codec mypkg.codecs:MyCodec:size=4 \\
+      --listen tcp:9000 --listen ssl:9443:privateKey=key.pem:certKey=cert.pem:trustRoot=clients.pem
+"""
+
+    optParameters = [
+        ["listener", None, None, "What hears of the events (required): module:attr, an instance, or what makes one."],
+    ]  # fmt: skip
+
+    listener: IEventListener
+
+    def postOptions(self) -> None:
+        """See :py:meth:`getty_tx.tap.common.SessionOptions.postOptions`."""
+        ListenOptions.postOptions(self)
+        if self["listener"] is None:
+            raise usage.UsageError("--listener is required: module:attr, such as mypkg.service:Listener")
+        self.listener = self.findListener(self["listener"])
+
+
+def makeService(options: Options) -> IService:
+    """The service that ``twistd`` starts."""
+    return ListenService(options, options.listener)

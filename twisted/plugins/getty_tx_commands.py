@@ -1,0 +1,28 @@
+"""
+The ``twistd`` commands of getty_tx.
+
+``twistd`` imports every dropin at each start: this one names modules and imports none of them.
+"""
+
+from twisted.application.service import ServiceMaker
+
+gettyEcho = ServiceMaker(
+    "getty_tx echo server",
+    "getty_tx.tap.echo",
+    "Send every package back, on any number of endpoints.",
+    "getty-echo",
+)
+
+gettyServe = ServiceMaker(
+    "getty_tx server",
+    "getty_tx.tap.serve",
+    "Serve your own codec and listener, on any number of endpoints.",
+    "getty-serve",
+)
+
+gettyDial = ServiceMaker(
+    "getty_tx client pool",
+    "getty_tx.tap.dial",
+    "Dial a server with a pool of sessions that reconnect, and log round-trip times.",
+    "getty-dial",
+)
