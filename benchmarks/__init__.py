@@ -1,0 +1,5 @@
+"""Measurements of getty_tx: ``python -m benchmarks`` beside others, ``python -m benchmarks.acceptance`` against limits.
+
+None of it is installed with the package; both run from a checkout, with getty_tx importable by the running
+interpreter, on Linux. Rates depend on the machine, so only ratios from one run say something.
+"""

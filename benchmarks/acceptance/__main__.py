@@ -1,0 +1,65 @@
+"""Run the acceptance modules, all or those that are named, and print a table of their figures.
+
+The exit status is 0 if every figure is within its limit. A module runs on its own as well:
+python -m benchmarks.acceptance.NAME --help says what it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from benchmarks.acceptance import (
+    big_packages,
+    closing,
+    fairness,
+    idle_memory,
+    slow_peers,
+    speed,
+    syscalls,
+)
+from benchmarks.acceptance.harness import addTargetOptions, endCleanly, runModule, targetOf
+from benchmarks.servers import pinLoad
+
+#: Each module with the seconds it may take.
+MODULES = {
+    "syscalls": (syscalls, 90),
+    "idle_memory": (idle_memory, 120),
+    "slow_peers": (slow_peers, 180),
+    "fairness": (fairness, 120),
+    "big_packages": (big_packages, 180),
+    "closing": (closing, 150),
+    "speed": (speed, 300),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.acceptance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run: {', '.join(MODULES)} (default: all)")
+    addTargetOptions(parser)
+    options = parser.parse_args()
+    unknown = set(options.names) - set(MODULES)
+    if unknown:
+        parser.error(f"no module {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}")
+    endCleanly()
+    pinLoad()
+    target = targetOf(options)
+    figures = []
+    for name in options.names or MODULES:
+        module, seconds = MODULES[name]
+        figures += runModule(name, module.measure, target, seconds)
+    width = max(len(figure.name) for figure in figures)
+    print()
+    for figure in figures:
+        print(f"{figure.name:<{width}}  {'ok    ' if figure.ok else 'FAILED'}  {figure.text}")
+    failures = sum(not figure.ok for figure in figures)
+    print(f"{len(figures)} figures, {failures} failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+/* Closed-loop echo load: CONNECTIONS connections to 127.0.0.1:PORT keep DEPTH frames of SIZE bytes in flight each.
+ *
+ *   load PORT CONNECTIONS DEPTH SIZE WARMUP_SECONDS SECONDS
+ *
+ * A frame is a 4-byte little-endian length and SIZE pseudo-random bytes. Every byte that comes back is compared.
+ * Prints "measuring" when the warm-up is over, and at the end one JSON object about the time after it:
+ * messages (that came back), seconds, and the round trips' p50, p99 and max in microseconds. On a difference, or
+ * when the server closes a connection, it says so and exits with 1.
+ *
+ * All frames are equal, so both directions are the same endless stream. A connection is two positions in it, and a
+ * table that repeats the frame serves for sending many frames with one call and for comparing with one memcmp.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHUNK (256 * 1024) /* most bytes of one send or recv */
+#define READY 512          /* most events of one epoll_wait */
+
+struct connection {
+    int fd;
+    int blocked;            /* waits for the socket to take more */
+    size_t outAt, inAt;     /* positions in the stream, modulo a frame */
+    uint64_t owed;          /* bytes that should be sent by now and are not */
+    unsigned first, last;   /* frames in flight, in sentAt */
+    uint64_t *sentAt;       /* when each was handed over, a ring of depth + 1 */
+};
+
+static struct connection *connections;
+static unsigned depth;
+static size_t frameSize;
+static unsigned char *stream;
+static int epollFd;
+
+/* Round trips by size, with 64 steps in every power of two of nanoseconds: exact to 1.6 %. */
+static uint64_t histogram[64 * 64];
+
+static void fail(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static uint64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void record(uint64_t ns)
+{
+    unsigned power = ns < 64 ? 5 : 63 - (unsigned)__builtin_clzll(ns);
+    histogram[ns < 64 ? ns : (power - 5) * 64 + ((ns >> (power - 6)) & 63)]++;
+}
+
+static double percentile(double share, uint64_t total)
+{
+    uint64_t wanted = (uint64_t)(share * (double)total), seen = 0;
+    for (unsigned i = 0; i < sizeof histogram / sizeof *histogram; i++) {
+        seen += histogram[i];
+        if (seen && seen >= wanted)
+            return (i < 64 ? (double)i : (double)(64 + i % 64) * (double)(1ull << (i / 64 - 1))) / 1000;
+    }
+    return 0;
+}
+
+static void buildStream(uint32_t size)
+{
+    size_t at;
+    uint32_t random = 1;
+    frameSize = 4 + (size_t)size;
+    stream = malloc(frameSize + CHUNK + frameSize);
+    if (!stream)
+        fail("malloc");
+    for (at = 0; at < 4; at++)
+        stream[at] = (unsigned char)(size >> 8 * at);
+    for (; at < frameSize; at++) {
+        random = random * 1664525u + 1013904223u;
+        stream[at] = (unsigned char)(random >> 24);
+    }
+    for (; at < frameSize + CHUNK + frameSize; at++)
+        stream[at] = stream[at - frameSize];
+}
+
+static void watch(struct connection *c, int operation)
+{
+    struct epoll_event event = {.events = EPOLLIN | (c->blocked ? EPOLLOUT : 0), .data.ptr = c};
+    if (epoll_ctl(epollFd, operation, c->fd, &event))
+        fail("epoll_ctl");
+}
+
+static void sendOwed(struct connection *c)
+{
+    int blocked = 0;
+    while (c->owed && !blocked) {
+        ssize_t sent = send(c->fd, stream + c->outAt, c->owed < CHUNK ? c->owed : CHUNK, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN)
+            fail("send");
+        if (sent < 0) {
+            blocked = 1;
+        } else {
+            c->outAt = (c->outAt + (size_t)sent) % frameSize;
+            c->owed -= (uint64_t)sent;
+        }
+    }
+    if (blocked != c->blocked) {
+        c->blocked = blocked;
+        watch(c, EPOLL_CTL_MOD);
+    }
+}
+
+static void request(struct connection *c, unsigned frames, uint64_t at)
+{
+    c->owed += frames * frameSize;
+    for (; frames; frames--) {
+        c->sentAt[c->last] = at;
+        c->last = c->last == depth ? 0 : c->last + 1;
+    }
+    if (!c->blocked)
+        sendOwed(c);
+}
+
+/* Take what has come, answer every complete frame with a new one, and return their number. */
+static unsigned receive(struct connection *c)
+{
+    static unsigned char data[CHUNK];
+    ssize_t got = recv(c->fd, data, sizeof data, 0);
+    unsigned frames;
+    uint64_t at;
+    if (got < 0 && errno == EAGAIN)
+        return 0;
+    if (got <= 0) {
+        fprintf(stderr, "the server closed a connection\n");
+        exit(1);
+    }
+    if (memcmp(data, stream + c->inAt, (size_t)got)) {
+        fprintf(stderr, "the echo differs from what was sent\n");
+        exit(1);
+    }
+    frames = (unsigned)((c->inAt + (size_t)got) / frameSize);
+    c->inAt = (c->inAt + (size_t)got) % frameSize;
+    if (frames) {
+        at = now();
+        for (unsigned i = 0; i < frames; i++) {
+            record(at - c->sentAt[c->first]);
+            c->first = c->first == depth ? 0 : c->first + 1;
+        }
+        request(c, frames, at);
+    }
+    return frames;
+}
+
+static void openConnection(struct connection *c, int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    int on = 1;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof address))
+        fail("connect");
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    c->sentAt = calloc(depth + 1, sizeof *c->sentAt);
+    if (!c->sentAt)
+        fail("calloc");
+    watch(c, EPOLL_CTL_ADD);
+}
+
+int main(int argc, char **argv)
+{
+    struct epoll_event ready[READY];
+    uint64_t begin, start, stop, t, messages = 0;
+    int measuring = 0;
+    if (argc != 7) {
+        fprintf(stderr, "usage: load PORT CONNECTIONS DEPTH SIZE WARMUP_SECONDS SECONDS\n");
+        return 2;
+    }
+    int count = atoi(argv[2]);
+    depth = (unsigned)atoi(argv[3]);
+    buildStream((uint32_t)atol(argv[4]));
+    epollFd = epoll_create1(0);
+    connections = calloc((size_t)count, sizeof *connections);
+    if (epollFd < 0 || !connections)
+        fail("epoll_create1");
+    for (int i = 0; i < count; i++)
+        openConnection(&connections[i], atoi(argv[1]));
+
+    begin = now();
+    start = begin + (uint64_t)(atof(argv[5]) * 1e9);
+    stop = start + (uint64_t)(atof(argv[6]) * 1e9);
+    for (int i = 0; i < count; i++)
+        request(&connections[i], depth, now());
+    while ((t = now()) < stop) {
+        if (!measuring && t >= start) {
+            measuring = 1;
+            messages = 0;
+            memset(histogram, 0, sizeof histogram);
+            puts("measuring");
+            fflush(stdout);
+            begin = now();
+        }
+        int n = epoll_wait(epollFd, ready, READY, 50);
+        for (int i = 0; i < n; i++) {
+            struct connection *c = ready[i].data.ptr;
+            if (ready[i].events & EPOLLOUT)
+                sendOwed(c);
+            if (ready[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+                messages += receive(c);
+        }
+    }
+    printf("{\"messages\": %llu, \"seconds\": %.6f, \"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}\n",
+           (unsigned long long)messages, (double)(t - begin) / 1e9, percentile(.5, messages),
+           percentile(.99, messages), percentile(1, messages));
+    return 0;
+}

@@ -1,0 +1,171 @@
+"""The load programs: ``load.c`` where there is a C compiler, ``load.py`` otherwise, and how they are run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.servers import ROOT, ServerProcess, cores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCE = Path(__file__).with_name("load.c")
+
+#: Seconds that the connections of a load have to open and its output to come, beside its own time.
+SLACK = 30.0
+
+
+class LoadError(Exception):
+    """A load could not be run, or an echo was not what was sent."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a load does: ``connections`` keep ``depth`` frames of ``size`` payload bytes in flight each."""
+
+    connections: int
+    depth: int
+    size: int
+
+    @classmethod
+    def parse(cls, text: str) -> Scenario:
+        """Read ``CONNECTIONSxDEPTHxBYTES``.
+
+        :raise ValueError: for any other text.
+        """
+        numbers = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
+        if numbers is None:
+            raise ValueError(f"a scenario is CONNECTIONSxDEPTHxBYTES, such as 50x16x915, not {text!r}")
+        return cls(*map(int, numbers.groups()))
+
+    def __str__(self) -> str:
+        return f"{self.connections}x{self.depth}x{self.size}"
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What came back in ``seconds``: ``messages``, with round trips in microseconds, and the server's CPU seconds."""
+
+    messages: int
+    seconds: float
+    p50: float
+    p99: float
+    max: float
+    cpuSeconds: float
+
+    @property
+    def rate(self) -> float:
+        """Messages per second."""
+        return self.messages / self.seconds
+
+    @property
+    def cpuPerMessage(self) -> float:
+        """The server's microseconds of user and system time for one message."""
+        return self.cpuSeconds / max(self.messages, 1) * 1e6
+
+
+@cache
+def compiledLoad() -> str | None:
+    """The path of the compiled ``load.c``, or None without a C compiler. It is kept in the user's cache folder."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "getty_tx-benchmarks"
+    program = folder / f"load-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"
+    if not program.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        # Compiled aside and moved, because two runs may do so at the same time.
+        with tempfile.TemporaryDirectory(dir=folder) as aside:
+            fresh = Path(aside) / "load"
+            subprocess.run([compiler, "-O2", "-o", str(fresh), str(SOURCE)], check=True)
+            fresh.rename(program)
+    return str(program)
+
+
+def loadProgram(kind: str = "auto") -> list[str]:
+    """The command of the load of a kind: ``c``, ``python``, or ``auto`` for the best there is.
+
+    :raise LoadError: if ``c`` is asked for and there is no compiler.
+    """
+    program = None if kind == "python" else compiledLoad()
+    if program is not None:
+        return [program]
+    if kind == "c":
+        raise LoadError("the C load needs a C compiler (cc or gcc)")
+    return [sys.executable, "-m", "benchmarks.load"]
+
+
+def _start(kind: str, port: int, scenario: Scenario, warmup: float, seconds: float) -> subprocess.Popen[str]:
+    numbers = [port, scenario.connections, scenario.depth, scenario.size, warmup, seconds]
+    process = subprocess.Popen(
+        [*loadProgram(kind), *map(str, numbers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    os.sched_setaffinity(process.pid, cores()[1])
+    return process
+
+
+def _awaitMeasuring(process: subprocess.Popen[str]) -> None:
+    """Wait until the warm-up of a load is over."""
+    assert process.stdout is not None and process.stderr is not None
+    if process.stdout.readline().strip() != "measuring":
+        raise LoadError(process.stderr.read().strip() or "the load ended during its warm-up")
+
+
+def runLoad(
+    server: ServerProcess, scenario: Scenario, seconds: float = 1.0, warmup: float = 0.5, kind: str = "auto"
+) -> LoadResult:
+    """Load ``server`` and return what was measured in the ``seconds`` after the ``warmup``.
+
+    :raise LoadError: if an echo was wrong, or the server closed a connection.
+    """
+    process = _start(kind, server.port, scenario, warmup, seconds)
+    try:
+        _awaitMeasuring(process)
+        before = server.cpuSeconds()
+        output, errors = process.communicate(timeout=seconds + SLACK)
+        used = server.cpuSeconds() - before
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode:
+        raise LoadError(errors.strip() or f"the load ended with status {process.returncode}")
+    return LoadResult(**json.loads(output), cpuSeconds=used)
+
+
+@contextmanager
+def backgroundLoad(server: ServerProcess, scenario: Scenario, seconds: float) -> Iterator[None]:
+    """Keep ``server`` under load while the ``with`` block runs, ``seconds`` at the most.
+
+    It gives way to any other load on its core, so that a load that is measured meanwhile waits for the server only and
+    not for its turn on the core.
+
+    :raise LoadError: if an echo was wrong, or the load ended before the block did.
+    """
+    process = _start("auto", server.port, scenario, 0.3, seconds)
+    os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        _awaitMeasuring(process)
+        yield
+        status = process.poll()
+        if status is not None:
+            _, errors = process.communicate()
+            raise LoadError(errors.strip() or "the load in the background ended too early")
+    finally:
+        process.kill()
+        process.communicate()
