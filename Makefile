@@ -1,0 +1,64 @@
+# What a user and a developer of getty_tx type. GNU make; all else comes into $(VENV) by pip.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8090
+JOBS ?= 2
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+
+# One line from make itself instead of a traceback, and nothing after it. Expands to nothing if all is well.
+unsuitable = $(shell $(PYTHON) tools/check_python.py 2>/dev/null || echo "'$(PYTHON)' does not run: getty_tx needs \
+	Python 3.11 or newer; name one with PYTHON=")
+checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench clean remake
+.DELETE_ON_ERROR:
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/run.stamp  ## start the line echo server on 127.0.0.1 (PORT=8090)
+	@echo "getty-echo, codec line, on 127.0.0.1 port $(PORT). Ctrl-C ends it; make run PORT=9000 moves it."
+	@echo "Next, in another terminal: nc localhost $(PORT)    then type a line, and it comes back."
+	@exec $(BIN)/python tools/foreground.py $(BIN)/twistd -n --pidfile= getty-echo --codec line \
+		--listen tcp:$(PORT):interface=127.0.0.1
+
+test: lint  ## lint, run all tests, build the wheel and try it
+	@echo "trial: the tests, in $(JOBS) processes"
+	@$(BIN)/python tools/run_trial.py -j$(JOBS) tests
+	@$(BIN)/python tools/check_wheel.py
+
+lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
+	@echo "ruff"
+	@$(BIN)/ruff check --quiet .
+	@echo "mypy"
+	@$(BIN)/mypy --no-error-summary
+	@echo "import rules"
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/run.stamp  ## measure beside bare Twisted and asyncio (ARGS="...")
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## remove the virtual environment, caches and what was built
+	@if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
+	@rm -rf build dist _trial_temp* .mypy_cache .ruff_cache .hypothesis .import_linter_cache twisted/plugins/dropin.cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# Only a directory that is a virtual environment already is emptied, whatever VENV says.
+# A virtual environment whose Python is gone (the system's was upgraded) is made again.
+$(VENV)/run.stamp: pyproject.toml constraints.txt $(if $(wildcard $(BIN)/python),,remake)
+	$(checkPython)
+	@echo "installing getty_tx into $(VENV) (once, about a minute)"
+	@if [ -f $(VENV)/pyvenv.cfg ]; then $(PYTHON) -m venv --clear $(VENV); else $(PYTHON) -m venv $(VENV); fi
+	@$(PIP) --editable .
+	@touch $@
+
+# getty_tx is there already, so that this adds what its extra asks for and builds nothing.
+$(VENV)/test.stamp: $(VENV)/run.stamp
+	@echo "installing the test tools into $(VENV) (once)"
+	@$(PIP) 'getty_tx[test]'
+	@touch $@
