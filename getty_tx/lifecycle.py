@@ -18,7 +18,7 @@ returned, waits: packages in the inbound, an error in ``_errorDue``, the end in 
 from __future__ import annotations
 
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -85,6 +85,10 @@ class Lifecycle:
         "keeper",
     )
 
+    #: The ways out and in; a session over something else than a byte stream has its own.
+    outboundType: ClassVar[type[Outbound]] = Outbound
+    inboundType: ClassVar[type[Inbound]] = Inbound
+
     # Settings of Session that are used here and in the inbound and outbound.
     _cronPeriod: float
     _highWater: int
@@ -98,8 +102,8 @@ class Lifecycle:
         self.connection = connection
         self.keeper = keeper
         this = cast("Session", self)
-        self._outbound = Outbound(this, transport)
-        self._inbound = Inbound(this, self._outbound)
+        self._outbound = self.outboundType(this, transport)
+        self._inbound = self.inboundType(this, self._outbound)
         # Until onOpen has returned.
         self._inbound.paused = CALLBACK
         self._state = CONNECTING

@@ -44,6 +44,8 @@ class Connection:
 
     factory: Any
     transport: Any
+    #: What the connection makes when its handshakes are done.
+    sessionType: type[Session] = Session
     session: Session | None = None
     kind = "TCP_SERVER"
     _raw: Any = None
@@ -77,7 +79,7 @@ class Connection:
     def _begin(self) -> None:
         """All handshakes are done: make the session."""
         self._endHandshake()
-        session = Session(self, self.keeper, self._raw)  # type: ignore[arg-type]  # zope: each subclass implements IConnection
+        session = self.sessionType(self, self.keeper, self._raw)  # type: ignore[arg-type]  # zope: each subclass implements IConnection
         self.session = session
         try:
             session.start()
