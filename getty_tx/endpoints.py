@@ -53,9 +53,8 @@ def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
             _checkCertificates(arguments[0] if arguments else named.get("path"))
         _checkPort(listening, 1 if listening == "tls" else 0, arguments, named)
         position = _BACKLOG_POSITION.get(listening)
-        if position is not None and "backlog" not in named and len(arguments) < position:
-            description = f"{description}:backlog={BACKLOG}"
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        more = f":backlog={BACKLOG}" if position and "backlog" not in named and len(arguments) < position else ""
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description + more)
         return endpoint
     except IndexError as error:
         raise SettingError(f"cannot listen on {description!r}: no such socket was passed (LISTEN_FDS)") from error

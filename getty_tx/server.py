@@ -68,6 +68,8 @@ class Server(Service):
             newSession, maxSessions=maxSessions, handshakeTimeout=handshakeTimeout, service=self, reactor=reactor
         )
         self._ports: list[IListeningPort] = []
+        # Those that are closing.
+        self._ending: list[Deferred[Any]] = []
         self._listening = False
         self._outcome: list[IAddress] | Failure | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
@@ -123,7 +125,8 @@ class Server(Service):
         address: IAddress = port.getHost()
         if self._outcome is not None:
             # Stopped, or another endpoint failed, while this one was not there yet.
-            port.stopListening()
+            self._ports.append(port)
+            self._stopListening()
         else:
             self._ports.append(port)
             log.info("listening on {address} ({endpoint})", address=formatAddress(address), endpoint=endpoint)
@@ -144,9 +147,16 @@ class Server(Service):
         for deferred in waiting:
             _fire(deferred, outcome)
 
-    def _stopListening(self) -> Deferred[Any]:
+    def _stopListening(self) -> None:
         ports, self._ports = self._ports, []
-        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+        for port in ports:
+            ending: Deferred[Any] = maybeDeferred(port.stopListening)
+            self._ending.append(ending)
+            ending.addErrback(lambda failure: log.failure("a port did not close", failure))
+            ending.addCallback(self._ended, ending)
+
+    def _ended(self, _: object, ending: Deferred[Any]) -> None:
+        self._ending.remove(ending)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -158,9 +168,9 @@ class Server(Service):
         if not self._listening:
             return succeed(None)
         self._settle(Failure(GettyError("the server was stopped")))
+        self._stopListening()
         keeper = self._factory.keeper
-        stopped = self._stopListening().addCallback(lambda _: keeper.closeAll())
-        return stopped.addCallback(self._forget)
+        return DeferredList([*self._ending, keeper.closeAll()]).addCallback(self._forget)
 
     def _forget(self, _: object) -> None:
         self._listening = False

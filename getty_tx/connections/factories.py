@@ -6,7 +6,7 @@ import os
 import resource
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
@@ -160,8 +160,8 @@ class _Refusal(Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         if type(transport) in DIRECT:
-            # At once: abortConnection waits for the next turn, and many more may be accepted in this one.
-            transport.connectionLost(Failure(ConnectionAborted()))
+            # At once: loseConnection waits for the next turn, and many more may be accepted in this one.
+            transport.connectionLost(Failure(ConnectionDone()))
         else:
             transport.abortConnection()
 
