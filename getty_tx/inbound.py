@@ -174,6 +174,7 @@ class Inbound:
             while at < end and not self.paused:
                 if session._readsMany:
                     reader = session._reader
+                    before = at
                     for pkg, stop in reader.readMany(session, data, at, session._maxMsgLen):
                         if not at < stop <= end:
                             raise CodecError(f"the codec ends a package at byte {stop} of {end}", session)
@@ -190,6 +191,8 @@ class Inbound:
                             break
                     if at == end or self.paused:
                         break
+                    if at != before:
+                        continue
                 # What is left is incomplete, or wrong, or the codec reads one package at a time.
                 answer = session._reader.read(session, memoryview(data)[at:])
                 if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:

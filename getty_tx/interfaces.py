@@ -49,7 +49,8 @@ class IBatchReader(IReader):
         Take the complete packages that ``read`` would find in ``data`` from ``at`` on.
 
         Stop before whatever is for ``read`` to answer: an incomplete package, one of more than ``limit`` bytes, bytes
-        that are wrong.
+        that are wrong. Stop after some dozens, too: what a pause leaves over is read again, so that more is work in
+        vain. It is called again for the rest.
 
         :return: pairs of a package and its end, counted from the beginning of ``data``. Those after a package that
             pauses or closes the session, or changes its codec, are read again later or never.

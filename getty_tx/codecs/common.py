@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
     from getty_tx.session import Session
 
-__all__ = ["LARGE", "asBytes", "checkChoice"]
+__all__ = ["BATCH", "LARGE", "asBytes", "checkChoice"]
 
 #: Bytes. A longer payload is not joined with its header: ``write`` returns both in a list and copies nothing. Below
 #: it one ``bytes`` is quicker than a list, because a list costs its handling again further down.
 LARGE = 16 * 1024
+
+#: As many packages as ``readMany`` takes in one call.
+BATCH = range(64)
 
 
 def asBytes(codec: str, session: Session, pkg: Any) -> bytes:

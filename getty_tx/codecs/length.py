@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from getty_tx.codecs.common import LARGE, asBytes, checkChoice
+from getty_tx.codecs.common import BATCH, LARGE, asBytes, checkChoice
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IBatchReader, IReadWriter
 
@@ -90,7 +90,9 @@ class LengthCodec:
         size = self.size
         extra = self._extra
         last = len(data) - size
-        while at <= last:
+        for _ in BATCH:
+            if at > last:
+                break
             length = unpack(data, at)[0] + extra
             end = at + length
             if length > limit or length < size or end > last + size:

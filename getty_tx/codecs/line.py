@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from getty_tx.codecs.common import LARGE, asBytes
+from getty_tx.codecs.common import BATCH, LARGE, asBytes
 from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IBatchReader, IReadWriter
 
@@ -82,13 +82,14 @@ class LineCodec:
         found: list[tuple[bytes, int]] = []
         delimiter = self.delimiter
         width = self._width
-        while True:
+        for _ in BATCH:
             stop = data.find(delimiter, at)
             end = stop + width
             if stop < 0 or end - at > limit:
-                return found
+                break
             found.append((data[at:stop], end))
             at = end
+        return found
 
     def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
         """
