@@ -1,0 +1,84 @@
+"""``readMany`` of the codecs that have it: what ``read`` gives, and nothing that is for ``read`` to answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from getty_tx.codecs import LengthCodec, LineCodec
+from getty_tx.codecs.common import BATCH
+from getty_tx.errors import CodecError
+from getty_tx.interfaces import IBatchReader
+
+SESSION: Any = None
+CODECS = [
+    LengthCodec(),
+    LengthCodec(size=1, includes="frame"),
+    LengthCodec(size=2, order="little", includes="frame"),
+    LengthCodec(size=8),
+    LineCodec(),
+    LineCodec(b"\r\n"),
+    LineCodec(b"aab"),
+]
+
+
+def oneByOne(codec: Any, data: bytes, at: int, limit: int) -> list[tuple[Any, int]]:
+    """What ``read`` finds, as ``readMany`` is to answer it."""
+    found = []
+    while at < len(data):
+        try:
+            pkg, length = codec.read(SESSION, memoryview(data)[at:])
+        except CodecError:
+            break
+        if pkg is None or length > limit:
+            break
+        at += length
+        found.append((pkg, at))
+    return found
+
+
+class BatchTests(SynchronousTestCase):
+    """IBatchReader."""
+
+    def test_interface(self) -> None:
+        """They say so."""
+        for codec in CODECS:
+            verifyObject(IBatchReader, codec)
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        st.sampled_from(CODECS),
+        st.lists(st.binary(max_size=20), max_size=8),
+        st.binary(max_size=12),
+        st.integers(0, 30),
+        st.integers(1, 30),
+    )
+    def test_asRead(self, codec: Any, packages: list[bytes], more: bytes, at: int, limit: int) -> None:
+        """The packages of any bytes, from any place on, under any limit, are those of ``read``."""
+        data = more
+        for pkg in packages:
+            try:
+                written = codec.write(SESSION, pkg)
+            except CodecError:
+                continue
+            data = written + data
+        at = min(at, len(data))
+        self.assertEqual(codec.readMany(SESSION, data, at, limit), oneByOne(codec, data, at, limit))
+
+    def test_batches(self) -> None:
+        """Many packages come in several calls, none left out."""
+        for codec in CODECS:
+            packages = [b"%d" % i for i in range(3 * len(BATCH) + 1)]
+            data = b"".join(codec.write(SESSION, pkg) for pkg in packages)
+            found: list[tuple[bytes, int]] = []
+            calls = 0
+            while more := codec.readMany(SESSION, data, found[-1][1] if found else 0, 100):
+                found += more
+                calls += 1
+            self.assertEqual([pkg for pkg, _ in found], packages)
+            self.assertEqual(found[-1][1], len(data))
+            self.assertEqual(calls, 4)
