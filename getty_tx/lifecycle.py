@@ -20,7 +20,7 @@ from __future__ import annotations
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
 
@@ -58,6 +58,7 @@ class Lifecycle:
         "_attributes",
         "_awaiting",
         "_busy",
+        "_cancelling",
         "_closeCallbacks",
         "_closeDue",
         "_closeTimer",
@@ -120,6 +121,7 @@ class Lifecycle:
         self._busy = False
         # An async callback that has not returned.
         self._awaiting: Deferred[None] | None = None
+        self._cancelling = False
         # close() was called here: what the network says afterwards is no error.
         self._local = False
         # A close goes on while the peer takes what is pending; where it stood when that was last looked at.
@@ -285,6 +287,9 @@ class Lifecycle:
             if not isinstance(error, SessionClosedError):
                 about._fail(error)
             return
+        if self._cancelling and isinstance(error, CancelledError):
+            # By _onWaitTime, which has said so.
+            return
         if isinstance(error, SessionClosedError) and self._state >= LOST:
             # The peer went before its answer: what it had sent is delivered all the same.
             log.info("{session}: an answer was written after the connection was lost", session=self)
@@ -352,7 +357,9 @@ class Lifecycle:
                 log.warn("{session}: cancelled a callback that ran {wait:g} s after the end", session=self, wait=wait)
                 self._closeTimer = None
                 self._inbound.close()
+                self._cancelling = True
                 self._awaiting.cancel()
+                self._cancelling = False
             return
         before, self._progress = self._progress, self._closeProgress()
         out, kernel = self._progress

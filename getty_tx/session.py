@@ -115,7 +115,7 @@ class Session(Lifecycle):
     name = Setting(settings.text, "session", "What ``str(session)`` begins with.")
     maxMsgLen = Setting(settings.size, 128 * 1024, "Bytes of the longest package, header included.")
     cronPeriod = Setting(settings.seconds, 60.0, "Seconds between two calls of onCron.")
-    waitTime = Setting(settings.seconds, 3.0, "Seconds that a close may take before the connection is dropped.")
+    waitTime = Setting(settings.seconds, 3.0, "Seconds without progress after which a close drops the connection.")
     readTimeout: Setting[float | None] = Setting(
         settings.optionalSeconds, None, "Seconds of silence after which the session fails; None: never."
     )
@@ -259,7 +259,7 @@ class Session(Lifecycle):
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         outbound = self._outbound
-        if outbound.size > self._maxPending:
+        if outbound.blocked and outbound.pending > self._maxPending:
             raise self._blocked()
         data = self._writer.write(self, pkg)
         if type(data) is not bytes:
@@ -298,7 +298,7 @@ class Session(Lifecycle):
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         outbound = self._outbound
-        if outbound.size > self._maxPending:
+        if outbound.pending > self._maxPending:
             raise self._blocked()
         length = sum(map(len, chunks))
         self._writeBytes += length
@@ -321,7 +321,7 @@ class Session(Lifecycle):
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         length = sum(map(len, chunks))
-        if self._outbound.size + self.keeper.waitingFromThreads(self) > self._maxPending:
+        if self._outbound.pending + self.keeper.waitingFromThreads(self) > self._maxPending:
             raise self._blocked()
         self.keeper.callFromThread(self._writeForThread, chunks, timeout, packages, session=self, length=length)
         return length
@@ -360,7 +360,9 @@ class Session(Lifecycle):
 
     def close(self, reason: BaseException | str | None = None) -> None:
         """
-        Flush what is pending, tell the peer, and close; drop the connection after ``waitTime``. Any thread may call.
+        Flush what is pending, end this side, read on to the peer's end, and close. Any thread may call.
+
+        When ``waitTime`` passes in which the peer takes nothing, or does not end, the connection is dropped.
 
         :param reason: an exception is given to onError, as the session failed then; a text is logged.
         """

@@ -35,6 +35,9 @@ class HandshakeError(GettyError, SSL.Error):
     def __str__(self) -> str:
         return self._message
 
+    def __repr__(self) -> str:
+        return f"HandshakeError({self._message!r})"
+
 
 _Codes = SSL.X509VerificationCodes
 

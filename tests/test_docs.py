@@ -1,0 +1,249 @@
+"""What the documentation says: its code, its links, its tables of settings and options."""
+
+from __future__ import annotations
+
+import ast
+import re
+import unittest
+from ast import literal_eval
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.acceptance.__main__ import MODULES
+from getty_tx.session import Session
+from getty_tx.settings import Setting
+from getty_tx.tap import dial, echo, serve
+from getty_tx.tap.listen import DEFAULT_LISTEN
+from getty_tx.testing import connectedPeer, feedSplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+#: Where a file that is named without its folder may be.
+FOLDERS = ("", "getty_tx", "docs", "benchmarks")
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FILE = re.compile(
+    r"(?<![\w./:-])([\w.-]+/)*[\w-]+\.(?:py|md|tac|c)\b(?!\()|`((?:[\w.-]+/)+)`|`(\.importlinter|Makefile)`"
+)
+_MODULE = re.compile(r"\bgetty_tx(?:\.\w+)+")
+
+
+def read(name: str) -> str:
+    """A page of docs/."""
+    return (ROOT / "docs" / name).read_text()
+
+
+def codeIn(page: Path) -> Iterator[tuple[str, ast.Module]]:
+    """The place of each block of Python, and its code, whose lines count as the page's do."""
+    text = page.read_text()
+    for match in _BLOCK.finditer(text):
+        if match[1] == "python":
+            line = text.count("\n", 0, match.start(2))
+            place = f"{page.name}:{line + 1}"
+            yield place, ast.parse("\n" * line + match[2], place)
+
+
+def rowsIn(text: str) -> Iterator[list[str]]:
+    """The cells of each line of a table."""
+    for line in text.splitlines():
+        if line.startswith("| "):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a heading, up to the next one."""
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def anchorsIn(page: Path) -> set[str]:
+    """The names by which the headings of a page can be linked to, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", _BLOCK.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def find(name: str) -> Any:
+    """What a dotted name means: a module, or an attribute of one."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part)
+        return found
+    raise AssertionError(f"there is no {name}")
+
+
+class CodeTests(SynchronousTestCase):
+    """Blocks of Python."""
+
+    def test_compiles(self) -> None:
+        """Every block compiles, and what it imports is there."""
+        blocks = [block for page in PAGES for block in codeIn(page)]
+        self.assertGreater(len(blocks), 10)
+        for place, tree in blocks:
+            compile(tree, place, "exec")
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom):
+                    for alias in node.names:
+                        # The reactor is left alone: looking for it would install it.
+                        if alias.name != "reactor":
+                            find(f"{node.module}.{alias.name}")
+
+    def test_guide(self) -> None:
+        """The definitions of the guide can be made, and its codec keeps the contract."""
+        names: dict[str, Any] = {"__name__": "guide"}
+        for place, tree in codeIn(ROOT / "docs" / "guide.md"):
+            exec(compile(tree, place, "exec"), names)
+        codec = names["TagCodec"]()
+        packages = [(1, b"one"), (255, b""), (7, bytes(70))]
+        data = b"".join(codec.write(None, pkg) for pkg in packages)
+        for size in range(1, len(data)):
+            self.assertEqual((packages, b""), feedSplit(codec, data, [size]))
+
+    def test_testing(self) -> None:
+        """The page about testing runs from top to bottom, and so do the test cases in it."""
+        names: dict[str, Any] = {"__name__": "testing"}
+        for place, tree in codeIn(ROOT / "docs" / "testing.md"):
+            exec(compile(tree, place, "exec"), names)
+        cases = [
+            thing
+            for thing in names.values()
+            if isinstance(thing, type) and issubclass(thing, unittest.TestCase) and thing.__module__ == "testing"
+        ]
+        self.assertEqual(1, len(cases))
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromTestCase(cases[0]).run(result)
+        self.assertEqual((1, [], []), (result.testsRun, result.errors, result.failures))
+
+
+class ReferenceTests(SynchronousTestCase):
+    """What is named exists."""
+
+    def test_links(self) -> None:
+        """Every relative link leads to a file of the project, and to a heading in it."""
+        for page in PAGES:
+            for target in _LINK.findall(_BLOCK.sub("", page.read_text())):
+                if "://" in target:
+                    continue
+                path, _, anchor = target.partition("#")
+                linked = (page.parent / path).resolve() if path else page
+                self.assertTrue(linked.is_relative_to(ROOT) and linked.exists(), f"{page.name}: {target}")
+                if anchor:
+                    self.assertIn(anchor, anchorsIn(linked), page.name)
+
+    def test_pages(self) -> None:
+        """The README leads to every page."""
+        linked = _LINK.findall((ROOT / "README.md").read_text())
+        self.assertEqual(set(), {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} - set(linked))
+
+    def test_files(self) -> None:
+        """Every file and folder that is named is there."""
+        seen = 0
+        for page in sorted((ROOT / "docs").glob("*.md")):
+            for match in _FILE.finditer(_LINK.sub("", _BLOCK.sub("", page.read_text()))):
+                name = match[0].strip("`")
+                seen += 1
+                self.assertTrue(any((ROOT / folder / name).exists() for folder in FOLDERS), f"{page.name}: {name}")
+        self.assertGreater(seen, 5)
+
+    def test_names(self) -> None:
+        """Every name of the package, as ``getty_tx.tls``, means something."""
+        for page in PAGES:
+            for name in set(_MODULE.findall(page.read_text())):
+                find(name)
+
+    def test_measurements(self) -> None:
+        """Every acceptance module is in the table, and nothing else."""
+        rows = rowsIn(section(read("inside.md"), "What is measured"))
+        self.assertEqual({f"`{name}`" for name in MODULES}, {row[0] for row in rows} - {"name", "---"})
+
+
+class SettingsTests(SynchronousTestCase):
+    """The guide's table of the settings of a session."""
+
+    def test_table(self) -> None:
+        """It has every setting and no other, with its default."""
+        documented: dict[str, str] = {}
+        for row in rowsIn(section(read("guide.md"), "Session")):
+            documented |= dict.fromkeys(re.findall(r"`(\w+)`", row[0]), row[1])
+        settings = {name: value.default for name, value in vars(Session).items() if isinstance(value, Setting)}
+        self.assertEqual(set(settings), set(documented))
+        # The one setting whose default is not the same for every session.
+        self.assertEqual("by transport", documented.pop("name"))
+        for name, default in documented.items():
+            self.assertEqual(settings[name], literal_eval(default), name)
+
+    def test_name(self) -> None:
+        """The names of sessions by their transport are told."""
+
+        def newSession(session: Session) -> None:
+            names.append(session.name)
+            raise ValueError("seen")
+
+        names: list[str] = []
+        connectedPeer(newSession)
+        self.assertIn(f"`{names[0]}`", section(read("guide.md"), "Session"))
+
+
+class OptionsTests(SynchronousTestCase):
+    """The tables of the options of the commands."""
+
+    COMMANDS = (echo.Options, serve.Options, dial.Options)
+
+    def table(self) -> dict[str, set[str]]:
+        """The documented options, and the defaults that stand beside them."""
+        found: dict[str, set[str]] = {}
+        for row in rowsIn(section(read("commands.md"), "Options")):
+            for name in re.findall(r"`--([\w-]+)`", row[0]):
+                found.setdefault(name, set()).add(row[1].strip("`"))
+        return found
+
+    def test_all(self) -> None:
+        """Every option of every command is in a table, and no other."""
+        options = {name.rstrip("=") for command in self.COMMANDS for name in command().longOpt}
+        self.assertEqual(options, set(self.table()))
+
+    def test_short(self) -> None:
+        """So is every option of one letter."""
+        text = section(read("commands.md"), "Options")
+        for command in self.COMMANDS:
+            for letter in command().shortOpt.replace(":", ""):
+                self.assertIn(f"`-{letter}`", text)
+
+    def test_defaults(self) -> None:
+        """The defaults are those of the commands."""
+        table = self.table()
+        expected = {
+            "listen": DEFAULT_LISTEN,
+            **{name: f"{value:g}" for name, value in dial.PING_DEFAULTS.items() if value},
+        }
+        for command in self.COMMANDS:
+            for base in command.__mro__:
+                for name, _, default, *_ in vars(base).get("optParameters", ()):
+                    if default is not None:
+                        expected[name] = str(default)
+        for name, default in expected.items():
+            self.assertEqual({default}, table[name], name)
+
+    def test_commands(self) -> None:
+        """The commands themselves are there."""
+        for command in self.COMMANDS:
+            self.assertIn(f"twistd -n {command.command}", read("commands.md"))
+
+    def test_examples(self) -> None:
+        """The options in the examples are options of the command that they stand behind, or of twistd."""
+        for name in ("commands.md", "guide.md"):
+            for command, rest in re.findall(r"twistd [^\n]*?(getty-\w+)((?:[^\n]|\\\n)*)", read(name)):
+                known = next(each for each in self.COMMANDS if each.command == command)
+                options = {option.rstrip("=") for option in known().longOpt}
+                self.assertEqual(set(), set(re.findall(r"--([\w-]+)", rest)) - options, rest)
