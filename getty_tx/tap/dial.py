@@ -49,8 +49,8 @@ class Options(SessionOptions):
         "Keep a number of sessions to a server, and send a numbered message on every one of them each --interval,"
         " beginning when all are connected or --connect-timeout is over. The server is expected to echo them;"
         " round-trip times, losses and reconnects are logged, and a summary at the end. Ctrl-C ends it (by the signal)."
-        " --count ends it with exit status 0, or 1 if nothing came back. It also ends when no session will be dialed again,"
-        " with exit status 1 if that is because of --reconnect-attempts."
+        " --count ends it with exit status 0, or 1 if nothing came back. It also ends when no session will be dialed"
+        " again, with exit status 1 if that is because of --reconnect-attempts."
     )
     examples = """\
   twistd -n getty-dial                          with twistd -n getty-echo beside it
