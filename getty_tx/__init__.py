@@ -1,5 +1,5 @@
 """
-getty_tx: write a codec and a listener once; serve and dial them over TCP, TLS and unix sockets with Twisted.
+getty_tx: write a codec and a listener once; serve and dial them over TCP, TLS, unix sockets and UDP with Twisted.
 
 ::
 
@@ -13,6 +13,7 @@ policies in :py:mod:`getty_tx.tls`, test doubles in :py:mod:`getty_tx.testing`.
 from __future__ import annotations
 
 from getty_tx.client import Client
+from getty_tx.connections.datagram import SessionDatagramProtocol
 from getty_tx.connections.dialing import SessionClientFactory
 from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.connections.stream import SessionProtocol
@@ -37,6 +38,7 @@ from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IRead
 from getty_tx.listener import EventListener
 from getty_tx.server import Server
 from getty_tx.session import Session, Stats
+from getty_tx.udp import UDPContext
 from getty_tx.wheel import TimingWheel
 
 __version__ = "0.1.0"
@@ -64,6 +66,7 @@ __all__ = [
     "SessionBlockedError",
     "SessionClientFactory",
     "SessionClosedError",
+    "SessionDatagramProtocol",
     "SessionError",
     "SessionProtocol",
     "SessionRefusedError",
@@ -71,5 +74,6 @@ __all__ = [
     "SettingError",
     "Stats",
     "TimingWheel",
+    "UDPContext",
     "WriteTimeoutError",
 ]

@@ -258,6 +258,8 @@ class Client(Service):
         self._keeper = keeper = Keeper(self, self._configure, reactor=reactor, handshakeTimeout=self.handshakeTimeout)
         self._places = [_Place(self, keeper, self._dialLog) for _ in range(self.number)]
         for place in self._places:
+            # An endpoint that gives no byte stream says what its sessions need.
+            place.protocol = getattr(endpoint, "sessionProtocol", place.protocol)
             place.endpointConnector = EndpointConnector(
                 endpoint, place, reactor, timeout=self.connectTimeout, destination=self.destination
             )

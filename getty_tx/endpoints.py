@@ -5,6 +5,14 @@ They are Twisted's, with three differences. A server description without ``backl
 A client's ``tls:`` and a server's ``ssl:`` go through :py:mod:`getty_tx.tls`, for its checks and its clear errors, and
 the server's takes ``trustRoot=`` to require and verify client certificates. A client's ``ssl:``, which Twisted does not
 verify by default, is refused.
+
+And there is ``udp:``, of :py:mod:`getty_tx.connections.udpendpoints`::
+
+    udp:PORT[:interface=ADDRESS][:sessions=one|peer][:group=ADDRESS][:maxPacketSize=BYTES]    to listen on
+    udp:HOST:PORT[:probeTimeout=SECONDS]                                                      to dial
+
+``sessions=peer`` makes a session of each peer's address, in place of one for the socket; ``group`` is a multicast group
+to join, on the interface if one is given, and then only what is sent to the group comes.
 """
 
 from __future__ import annotations
@@ -12,8 +20,10 @@ from __future__ import annotations
 import glob
 import os
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     clientFromString,
@@ -23,6 +33,9 @@ from twisted.internet.endpoints import (
     wrapServerTLS,
 )
 
+from getty_tx import settings
+from getty_tx.connections.datagram import SESSIONS
+from getty_tx.connections.udpendpoints import MAX_PACKET_SIZE, PROBE_TIMEOUT, UDPClientEndpoint, UDPServerEndpoint
 from getty_tx.errors import SettingError
 
 if TYPE_CHECKING:
@@ -46,6 +59,8 @@ def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
     """
     try:
         prefix, positional, named = _parse(description)
+        if prefix == "udp":
+            return _udpServer(positional, named, reactor)
         if prefix == "ssl" and not positional[1:] and not named.keys() - _SSL_SERVER:
             return _sslServer(positional, named, reactor)
         listening, arguments = _innermost(prefix, positional)
@@ -72,6 +87,8 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
         prefix, positional, named = _parse(description)
         if prefix == "ssl":
             raise SettingError("ssl: verifies neither certificate nor host name; use tls:HOST:PORT")
+        if prefix == "udp":
+            return _udpClient(positional, named, reactor)
         if prefix in ("tcp", "tls"):
             _checkPort(prefix, 1, positional, named)
         if prefix == "tls":
@@ -82,6 +99,8 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
         raise SettingError(f"cannot dial {description!r}: {error}") from error
 
 
+_UDP_SERVER = ("port", "interface", "sessions", "group", "maxPacketSize")
+_UDP_CLIENT = ("host", "port", "probeTimeout")
 _SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot"}
 _TLS_CLIENT = ("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint")
 
@@ -127,6 +146,69 @@ def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
         None if bindAddress is None else (bindAddress, 0),
     )
     return wrapClientTLS(policy, below)
+
+
+def _udpServer(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamServerEndpoint:
+    given = _arguments("udp", _UDP_SERVER, positional, named, most=1)
+    if "port" not in given:
+        raise SettingError("udp: needs a port: udp:PORT")
+    interface = given.get("interface", "")
+    if interface and not (isIPAddress(interface) or isIPv6Address(interface)):
+        raise SettingError(f"interface={interface} is not an IP address")
+    sessions = given.get("sessions", SESSIONS[0])
+    if sessions not in SESSIONS:
+        raise SettingError(f"sessions={sessions} is none of {', '.join(SESSIONS)}")
+    group = given.get("group")
+    if group is not None:
+        try:
+            isMulticast = ip_address(group).is_multicast
+        except ValueError:
+            isMulticast = False
+        if not isMulticast:
+            raise SettingError(f"group={group} is not a multicast address")
+        if interface and (":" in interface) != (":" in group):
+            raise SettingError(f"group={group} and interface={interface} are of different families")
+    size = given.get("maxPacketSize", str(MAX_PACKET_SIZE))
+    if not (size.isascii() and size.isdigit() and 1 <= int(size) <= MAX_PACKET_SIZE):
+        raise SettingError(f"maxPacketSize={size} is not a number of bytes from 1 to {MAX_PACKET_SIZE}")
+    return UDPServerEndpoint(
+        reactor,
+        _port(given["port"], 0),
+        interface,
+        sessions=sessions,
+        group=group,
+        maxPacketSize=int(size),
+    )
+
+
+def _udpClient(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamClientEndpoint:
+    given = _arguments("udp", _UDP_CLIENT, positional, named, most=2)
+    if not given.get("host") or "port" not in given:
+        raise SettingError("udp: takes a host and a port: udp:HOST:PORT")
+    text = given.get("probeTimeout", str(PROBE_TIMEOUT))
+    try:
+        probeTimeout = settings.seconds("probeTimeout", float(text))
+    except ValueError:
+        raise SettingError(f"probeTimeout={text} is not a number of seconds, more than 0") from None
+    return UDPClientEndpoint(reactor, given["host"], _port(given["port"], 1), probeTimeout=probeTimeout)
+
+
+def _arguments(
+    prefix: str, names: tuple[str, ...], positional: list[str], named: dict[str, str], most: int
+) -> dict[str, str]:
+    """All arguments by name, of which ``most`` may be given by position."""
+    unknown = named.keys() - set(names)
+    if unknown:
+        raise SettingError(f"{prefix}: has no argument {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+    if len(positional) > most:
+        raise SettingError(f"{prefix}: {positional[most]!r} needs a name: {', '.join(names[most:])}")
+    return dict(zip(names, positional, strict=False)) | named
+
+
+def _port(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= 65535):
+        raise SettingError(f"port {text} is not a number from {least} to 65535")
+    return int(text)
 
 
 def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:

@@ -50,6 +50,7 @@ class Keeper:
     :ivar sessions: the open ones.
     :ivar handshaking: the connections that have no session yet.
     :ivar connections: how many connections there are, those in a handshake included.
+    :ivar sockets: how many of them are the socket of a UDP server, which is no peer's and always has room.
     :ivar refused: how many connections were refused, for whatever reason.
     """
 
@@ -72,6 +73,7 @@ class Keeper:
         self.sessions: set[Session] = set()
         self.handshaking: set[Any] = set()
         self.connections = 0
+        self.sockets = 0
         self.refused = 0
         self._idle: list[Deferred[None]] = []
         # Reads that did not fill their buffer since the last one that did; see Inbound._share.
@@ -86,7 +88,7 @@ class Keeper:
 
     def hasRoom(self) -> bool:
         """False when ``maxSessions`` connections are there already; the refusal is counted."""
-        if self.maxSessions is not None and self.connections >= self.maxSessions:
+        if self.maxSessions is not None and self.connections - self.sockets >= self.maxSessions:
             self.countRefusal(f"maxSessions={self.maxSessions} reached")
             return False
         return True

@@ -254,4 +254,8 @@ class _Nobody(Protocol):
 
 
 def _drop(transport: Any) -> None:
-    getattr(transport, "abortConnection", transport.loseConnection)()
+    for name in ("abortConnection", "stopListening", "loseConnection"):
+        drop = getattr(transport, name, None)
+        if drop is not None:
+            drop()
+            return
