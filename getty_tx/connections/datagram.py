@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, getConnectError
 from twisted.internet.protocol import DatagramProtocol, connectionDone
 from twisted.python.failure import Failure
@@ -82,6 +82,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         self._counted = False
         self._stopping = False
         self._isGone = False
+        self._isFree = False
         self._waiting: list[Deferred[None]] = []
 
     # The beginning
@@ -176,13 +177,14 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         """Let the socket go, now."""
         if not (self._stopping or self._isGone):
             self._stopping = True
-            self._raw.stopListening()
+            # The protocol is told shortly before the socket is free.
+            maybeDeferred(self._raw.stopListening).addBoth(self._free)
 
     def close(self) -> Deferred[None]:
         """
         Close the sessions, and with them the socket.
 
-        :return: fires when the socket is gone; an onClose may still run then.
+        :return: fires when the socket is free; an onClose may still run then.
         """
         if self.session is not None:
             self.session._hurry()
@@ -192,11 +194,15 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             self.stop()
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
-        self._checkGone()
+        self._checkFree()
         return waiting
 
-    def _checkGone(self) -> None:
-        if self._isGone:
+    def _free(self, _: object = None) -> None:
+        self._isFree = True
+        self._checkFree()
+
+    def _checkFree(self) -> None:
+        if self._isFree:
             waiting, self._waiting = self._waiting, []
             for deferred in waiting:
                 deferred.callback(None)
@@ -220,7 +226,8 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             error = reason.value if self._failure is None else self._failure
             self.factory.connectionFailed(self, error)
             keeper.checkIdle()
-        self._checkGone()
+        if not self._stopping:
+            self._free()
 
     def _uncount(self) -> None:
         if self._counted:

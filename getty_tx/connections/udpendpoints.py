@@ -29,7 +29,6 @@ from getty_tx.udp import PROBE
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IHostResolution
-    from twisted.internet.protocol import Factory
 
 __all__ = ["MAX_PACKET_SIZE", "PROBE_TIMEOUT", "UDPClientEndpoint", "UDPServerEndpoint"]
 
@@ -71,7 +70,7 @@ class UDPServerEndpoint:
         self._group = group
         self._maxPacketSize = maxPacketSize
 
-    def listen(self, protocolFactory: Factory) -> Deferred[IListeningPort]:
+    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
         """
         Bind the socket.
 
@@ -81,7 +80,7 @@ class UDPServerEndpoint:
         """
         return Deferred.fromCoroutine(self._listen(protocolFactory))
 
-    async def _listen(self, factory: Factory) -> IListeningPort:
+    async def _listen(self, factory: Any) -> IListeningPort:
         protocol = SessionDatagramProtocol(factory=factory, sessions=self._sessions)
         # A datagram that fills the buffer may have been cut; so one byte more than any may have.
         size = self._maxPacketSize + 1
@@ -152,7 +151,7 @@ class UDPClientEndpoint:
     def __repr__(self) -> str:
         return f"<UDPClientEndpoint {self._host}:{self._port}>"
 
-    def connect(self, protocolFactory: Factory) -> Deferred[Any]:
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """
         Connect.
 
@@ -161,7 +160,7 @@ class UDPClientEndpoint:
         """
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
-    async def _connect(self, factory: Factory) -> Any:
+    async def _connect(self, factory: Any) -> Any:
         error: Exception = DNSLookupError(f"{self._host} has no address")
         for host in await self._resolve():
             probe = _Probe(self._reactor, self._localPort)
@@ -265,7 +264,7 @@ class _Probe(DatagramProtocol):
             self._stopping = True
             self._raw.stopListening()
 
-    def handOver(self, factory: Factory, address: IAddress, first: bytes | None) -> Any:
+    def handOver(self, factory: Any, address: IAddress, first: bytes | None) -> Any:
         """Give the socket to the factory's protocol."""
         protocol: Any = factory.buildProtocol(address)
         self._session = protocol
