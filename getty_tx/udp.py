@@ -118,7 +118,7 @@ class DatagramInbound(Inbound):
     :ivar room: shared with the other sessions of the socket.
     """
 
-    __slots__ = ("_kept", "limit", "room")
+    __slots__ = ("_draining", "_kept", "limit", "room")
 
     session: DatagramSession
 
@@ -126,23 +126,15 @@ class DatagramInbound(Inbound):
         super().__init__(session, outbound)
         self.limit = 65535
         self.room = Room()
+        self._draining = False
         self._kept: deque[tuple[bytes, Any]] | None = None
 
     def receiveFrom(self, data: bytes, addr: Any) -> None:
         """Take a datagram, and deliver its package."""
-        if self.paused or self.session._busy:
+        session = self.session
+        if self.paused or session._busy:
             self._keepDatagram(data, addr)
             return
-        self._deliverDatagram(data, addr)
-        if self.session._eventsDue or self._stopped or self._kept is not None:
-            self.session._continue()
-
-    def receive(self, data: bytes) -> None:
-        """Take a datagram of the only peer."""
-        self.receiveFrom(data, None)
-
-    def _deliverDatagram(self, data: bytes, addr: Any) -> None:
-        session = self.session
         length = len(data)
         if length == 12 and data == PROBE:
             return
@@ -161,6 +153,8 @@ class DatagramInbound(Inbound):
                 session._drop("it is not exactly one package")
             else:
                 session._readPkgs += 1
+                # What comes with a datagram can be sent to without being checked.
+                session._from = addr
                 try:
                     result = session._listener.onMessage(session, UDPContext(pkg, addr) if session.isShared else pkg)
                 except BaseException as error:
@@ -169,6 +163,12 @@ class DatagramInbound(Inbound):
                     if result is not None:
                         session._await(result)
         session._busy = False
+        if (session._eventsDue or self._stopped or self._kept is not None) and not self._draining:
+            session._continue()
+
+    def receive(self, data: bytes) -> None:
+        """Take a datagram of the only peer."""
+        self.receiveFrom(data, None)
 
     def _keepDatagram(self, data: bytes, addr: Any) -> None:
         """Paused: keep what there is room for. A socket that has no other session is not read from meanwhile."""
@@ -196,7 +196,9 @@ class DatagramInbound(Inbound):
             data, addr = self._kept.popleft()
             self.unread -= len(data)
             self.room.left += len(data)
-            self._deliverDatagram(data, addr)
+            self._draining = True
+            self.receiveFrom(data, addr)
+            self._draining = False
             return True
         self._kept = None
         if self._stopped:
@@ -221,38 +223,31 @@ class DatagramInbound(Inbound):
 
 
 class DatagramOutbound(Outbound):
-    """The way out: each package at once, or never."""
+    """
+    The way out: each package at once, or never.
 
-    __slots__ = ("_hosts", "_send", "_sendTo")
+    :ivar sendAway: sends bytes to the peer that the socket is connected to.
+    :ivar sendTo: sends bytes to an address.
+    """
+
+    __slots__ = ("_hosts", "sendAway", "sendTo")
 
     session: DatagramSession
 
     def __init__(self, session: Session, transport: Any) -> None:
         super().__init__(session, transport)
         handle = transport.getHandle()
-        self._send: Callable[[bytes], int] = handle.send
-        self._sendTo: Callable[[bytes, Any], int] = handle.sendto
+        self.sendAway: Callable[[bytes], int] = handle.send
+        self.sendTo: Callable[[bytes, Any], int] = handle.sendto
         self._hosts: set[str] | None = None
 
-    def send(self, data: bytes, addr: Any) -> None:
+    def unsent(self, error: OSError, length: int) -> None:
         """
-        Send a datagram.
+        Sending has failed: drop and count the datagram, if that is the network's doing.
 
-        :param addr: where to; None on a connected socket.
         :raise MessageTooLongError: no datagram is so long.
         :raise OSError: the system refuses it, for a reason that lies on this side.
         """
-        try:
-            if addr is None:
-                self._send(data)
-            else:
-                self._sendTo(data, addr)
-        except OSError as error:
-            self._unsent(error, len(data))
-        if self._waiting is not None:
-            self._emptied()
-
-    def _unsent(self, error: OSError, length: int) -> None:
         session = self.session
         if error.errno == errno.EMSGSIZE:
             raise MessageTooLongError(f"{length} bytes are more than a datagram holds", session) from error
@@ -288,12 +283,14 @@ class DatagramOutbound(Outbound):
         )
 
     def write(self, data: bytes, length: int) -> None:
-        """What is written to the facade is a datagram, where there is a peer."""
-        self.session._sendChunks([data])
+        """What is written to ``session.transport`` is a datagram, where there is a peer."""
+        self.writeMany([data], length)
 
     def writeMany(self, chunks: Sequence[bytes], length: int) -> None:
         """A datagram for each chunk, where there is a peer."""
-        self.session._sendChunks(chunks)
+        session = self.session
+        # The facade has counted the bytes.
+        session._sendAll(chunks, session._addressee(None), counted=False)
 
 
 class DatagramSession(Session):
@@ -303,11 +300,13 @@ class DatagramSession(Session):
     No datagram closes it: a callback that fails is logged and given to onError, and the session lives. It has no single
     peer that could fall silent, so readTimeout does not concern it.
 
+    The connection below has, beside what IConnection says, ``peerAddr`` and ``limit``, and a client's ``refused()``.
+
     :cvar isShared: the session has any number of peers.
     :cvar isLasting: a callback that fails does not close it.
     """
 
-    __slots__ = ("_inOnError", "_peer")
+    __slots__ = ("_from", "_inOnError", "_peer", "_to")
 
     inboundType = DatagramInbound
     outboundType = DatagramOutbound
@@ -320,12 +319,14 @@ class DatagramSession(Session):
     def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
         # Whom the session is with, if it is with one, and whom to send to, which a connected socket knows by itself.
         self._peer: tuple[str, int] | None = None
+        self._to: tuple[str, int] | None = None
+        # Whom the last datagram came from.
+        self._from: tuple[str, int] | None = None
         self._inOnError = False
         Session.__init__(self, connection, keeper, transport)
-
-    @property
-    def _to(self) -> tuple[str, int] | None:
-        return self._peer
+        below: Any = connection
+        self._peer = below.peerAddr
+        self._inbound.limit = below.limit
 
     # Writing
 
@@ -344,11 +345,12 @@ class DatagramSession(Session):
         """
         if timeout is not None:
             settings.seconds("timeout", timeout)
+        addr = None
         if isinstance(pkg, UDPContext):
-            addr = self._addressee(pkg.peerAddr)
+            addr = pkg.peerAddr
             pkg = pkg.pkg
-        else:
-            addr = self._addressee(None)
+        if addr is None or addr is not self._from:
+            addr = self._addressee(addr)
         data = self._writer.write(self, pkg)
         if type(data) is not bytes:
             data = b"".join(self._asChunks(data))
@@ -357,7 +359,16 @@ class DatagramSession(Session):
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         length = len(data)
-        self._outbound.send(data, addr)
+        outbound = self._outbound
+        try:
+            if addr is None:
+                outbound.sendAway(data)
+            else:
+                outbound.sendTo(data, addr)
+        except OSError as error:
+            outbound.unsent(error, length)
+        if outbound._waiting is not None:
+            outbound._emptied()
         self._writeBytes += length
         self._writePkgs += 1
         return length
@@ -394,19 +405,24 @@ class DatagramSession(Session):
             raise CodecError(f"a datagram takes bytes, not {type(chunk).__name__}", self)
         return bytes(chunk)
 
-    def _sendChunks(self, chunks: Sequence[bytes]) -> None:
-        """For what has counted them already."""
-        addr = self._addressee(None)
-        for chunk in chunks:
-            self._outbound.send(chunk, addr)
-
-    def _sendAll(self, chunks: list[bytes], addr: Any) -> int:
+    def _sendAll(self, chunks: Sequence[bytes], addr: Any, counted: bool = True) -> int:
+        """Send datagrams; ``counted`` tells whether they are to be."""
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
+        outbound = self._outbound
         for chunk in chunks:
-            self._outbound.send(chunk, addr)
-            self._writeBytes += len(chunk)
-            self._writePkgs += 1
+            try:
+                if addr is None:
+                    outbound.sendAway(chunk)
+                else:
+                    outbound.sendTo(chunk, addr)
+            except OSError as error:
+                outbound.unsent(error, len(chunk))
+            if counted:
+                self._writeBytes += len(chunk)
+                self._writePkgs += 1
+        if outbound._waiting is not None:
+            outbound._emptied()
         return sum(map(len, chunks))
 
     def _sendFromThread(self, chunks: list[bytes], addr: Any) -> int:
@@ -502,10 +518,6 @@ class ConnectedSession(DatagramSession):
             raise NoPeerAddressError(f"{self} sends to its own peer only, not to {addr!r}", self)
         return self._to
 
-    @property
-    def _to(self) -> tuple[str, int] | None:
-        return None
-
     def _refused(self) -> None:
         self.connection.refused()  # type: ignore[attr-defined]  # of datagrams' connections
 
@@ -526,16 +538,13 @@ class PeerSession(ConnectedSession):
 
     def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
         super().__init__(connection, keeper, transport)
+        self._to = self._peer
         self._readTimeout = PEER_TIMEOUT
 
     def _settingChanged(self, name: str) -> None:
         if self._readTimeout is None:
             self._readTimeout = PEER_TIMEOUT
         super()._settingChanged(name)
-
-    @property
-    def _to(self) -> tuple[str, int] | None:
-        return self._peer
 
     def _refused(self) -> None:
         """Of which peer this is, the system does not say."""

@@ -56,6 +56,9 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
     :param reactor: by default the installed one.
     :param factory: with a keeper, for protocols that share one; a server's or a client's.
     :raise SettingError: ``sessions`` or ``maxSessions`` cannot be.
+
+    :ivar peerAddr: whom the socket is connected to, if it is.
+    :ivar limit: bytes above which a datagram is dropped.
     """
 
     noisy = False
@@ -77,7 +80,8 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         self.factory = factory
         self._sessions = sessions
         self._peers: Peers | None = None
-        self._peerAddr: tuple[str, int] | None = None
+        self.peerAddr: tuple[str, int] | None = None
+        self.limit = 0
         # The socket counts as one that is no peer's.
         self._counted = False
         self._stopping = False
@@ -92,12 +96,12 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         raw: Any = self.transport
         self._raw = raw
         host = raw.getHost()
-        self._peerAddr = _peerOf(raw.getHandle())
-        self._remote = addressOf(self._peerAddr or ("::" if isinstance(host, IPv6Address) else "0.0.0.0", 0))
-        limit = raw.maxPacketSize - 1
-        if self._peerAddr is None and self._sessions == "peer":
+        self.peerAddr = _peerOf(raw.getHandle())
+        self._remote = addressOf(self.peerAddr or ("::" if isinstance(host, IPv6Address) else "0.0.0.0", 0))
+        self.limit = raw.maxPacketSize - 1
+        if self.peerAddr is None and self._sessions == "peer":
             self.kind = "UDP_SERVER"
-            self._peers = Peers(self, raw, limit)
+            self._peers = Peers(self, raw)
             # As an attribute it spares each datagram a call.
             if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
                 self.datagramReceived = self._peers.receive  # type: ignore[method-assign,assignment]
@@ -105,7 +109,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         keeper = self.keeper
         keeper.connections += 1
         self.factory.connectionMade(self)
-        if self._peerAddr is None:
+        if self.peerAddr is None:
             self.kind = "UDP_SERVER"
             self.sessionType = DatagramSession
             self._counted = True
@@ -113,14 +117,13 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         else:
             self.kind = "UDP_CLIENT"
             self.sessionType = ConnectedSession
-            if (host.host, host.port) == self._peerAddr:
+            if (host.host, host.port) == self.peerAddr:
                 self._refuse(SelfConnectError(f"connected to itself at {formatAddress(host)}"))
                 return
         self._begin()
         session: Any = self.session
         if session is not None:
-            session._inbound.limit = limit
-            if self._peerAddr is not None:
+            if self.peerAddr is not None:
                 self.transport = session.transport
             if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
                 self.datagramReceived = session._inbound.receiveFrom  # type: ignore[method-assign]
@@ -154,7 +157,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """A datagram of a connected socket's peer."""
-        self.datagramReceived(data, self._peerAddr)
+        self.datagramReceived(data, self.peerAddr)
 
     def connectionRefused(self) -> None:
         """A connected socket learns that nobody is there (any more)."""
@@ -209,7 +212,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
     def stopProtocol(self) -> None:
         """The socket is gone."""
-        self.connectionLost(lossOf(self._raw, self._stopping or self._peerAddr is None))
+        self.connectionLost(lossOf(self._raw, self._stopping or self.peerAddr is None))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone."""

@@ -37,13 +37,12 @@ class Peers:
 
     :param protocol: the socket's.
     :param raw: its transport.
-    :param limit: bytes above which a datagram is dropped.
     """
 
-    def __init__(self, protocol: SessionDatagramProtocol, raw: Any, limit: int) -> None:
+    def __init__(self, protocol: SessionDatagramProtocol, raw: Any) -> None:
         self.protocol = protocol
         self.raw = raw
-        self._limit = limit
+        self._limit = protocol.limit
         self._room = Room()
         self._closing = False
         self._connections: dict[tuple[str, int], PeerConnection] = {}
@@ -73,8 +72,6 @@ class Peers:
         keeper.connections += 1
         connection = PeerConnection(self, addr)
         session = connection.session = PeerSession(connection, keeper, self.raw)
-        session._peer = addr
-        session._inbound.limit = self._limit
         session._inbound.room = self._room
         self._connections[addr] = connection
         protocol.factory.connectionMade(connection)
@@ -91,8 +88,8 @@ class Peers:
 
     def forget(self, connection: PeerConnection) -> None:
         """What its address sends next is another peer's."""
-        if self._connections.get(connection.addr) is connection:
-            del self._connections[connection.addr]
+        if self._connections.get(connection.peerAddr) is connection:
+            del self._connections[connection.peerAddr]
 
     def close(self) -> None:
         """Close all sessions, and open no other."""
@@ -111,7 +108,7 @@ class Peers:
 class PeerConnection:
     """What the session of one peer has below it: a part of a socket."""
 
-    __slots__ = ("_isLost", "_peers", "addr", "session")
+    __slots__ = ("_isLost", "_peers", "limit", "peerAddr", "session")
 
     kind = "UDP_SERVER"
     session: PeerSession
@@ -119,7 +116,8 @@ class PeerConnection:
     def __init__(self, peers: Peers, addr: tuple[str, int]) -> None:
         self._peers = peers
         self._isLost = False
-        self.addr = addr
+        self.peerAddr = addr
+        self.limit = peers.protocol.limit
 
     @property
     def transport(self) -> Any:
@@ -132,7 +130,7 @@ class PeerConnection:
 
     def getRemoteAddr(self) -> IAddress:
         """The peer's address."""
-        return addressOf(self.addr)
+        return addressOf(self.peerAddr)
 
     def applySocketOptions(self, session: Session) -> None:
         """The sizes of the socket's buffers, which all peers share."""
