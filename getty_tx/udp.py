@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.logger import Logger
@@ -76,6 +76,7 @@ _UNSENT = frozenset(
 )
 
 
+@final
 class UDPContext:
     """
     A package and whom it came from, or is for: what the session of a UDP server's socket gives and takes.
@@ -101,6 +102,10 @@ class UDPContext:
     __hash__ = None  # type: ignore[assignment]  # a package need not have one
 
 
+#: In place of what readMany has found, where that is not one package.
+_NONE = (None, 0)
+
+
 class Room:
     """Bytes that the paused sessions of one socket may keep together."""
 
@@ -118,7 +123,7 @@ class DatagramInbound(Inbound):
     :ivar room: shared with the other sessions of the socket.
     """
 
-    __slots__ = ("_draining", "_kept", "limit", "room")
+    __slots__ = ("_draining", "_isShared", "_kept", "_seconds", "limit", "room")
 
     session: DatagramSession
 
@@ -127,6 +132,8 @@ class DatagramInbound(Inbound):
         self.limit = 65535
         self.room = Room()
         self._draining = False
+        self._isShared = self.session.isShared
+        self._seconds = session.keeper.seconds
         self._kept: deque[tuple[bytes, Any]] | None = None
 
     def receiveFrom(self, data: bytes, addr: Any) -> None:
@@ -139,13 +146,19 @@ class DatagramInbound(Inbound):
         if length == 12 and data == PROBE:
             return
         session._readBytes += length
-        session._lastActive = session.keeper.seconds()
-        if not 0 < length <= session._maxMsgLen or length > self.limit:
+        session._lastActive = self._seconds()
+        limit = session._maxMsgLen
+        if not 0 < length <= limit or length > self.limit:
             session._drop("it is too long" if length else "it is empty")
             return
         session._busy = True
         try:
-            pkg, used = session._reader.read(session, memoryview(data))
+            if session._readsMany:
+                # The same as read() finds, for less.
+                found = session._reader.readMany(session, data, 0, limit)
+                pkg, used = found[0] if len(found) == 1 else _NONE
+            else:
+                pkg, used = session._reader.read(session, memoryview(data))
         except BaseException as error:
             session._drop(error)
         else:
@@ -153,10 +166,12 @@ class DatagramInbound(Inbound):
                 session._drop("it is not exactly one package")
             else:
                 session._readPkgs += 1
-                # What comes with a datagram can be sent to without being checked.
-                session._from = addr
+                if self._isShared:
+                    # What comes with a datagram can be sent to without being checked.
+                    session._from = addr
+                    pkg = UDPContext(pkg, addr)
                 try:
-                    result = session._listener.onMessage(session, UDPContext(pkg, addr) if session.isShared else pkg)
+                    result = session._listener.onMessage(session, pkg)
                 except BaseException as error:
                     session._callbackFailed(error)
                 else:
@@ -345,12 +360,13 @@ class DatagramSession(Session):
         """
         if timeout is not None:
             settings.seconds("timeout", timeout)
-        addr = None
-        if isinstance(pkg, UDPContext):
-            addr = pkg.peerAddr
+        if type(pkg) is UDPContext:
+            addr: Any = pkg.peerAddr
             pkg = pkg.pkg
-        if addr is None or addr is not self._from:
-            addr = self._addressee(addr)
+            if addr is None or addr is not self._from:
+                addr = self._addressee(addr)
+        else:
+            addr = self._addressee(None)
         data = self._writer.write(self, pkg)
         if type(data) is not bytes:
             data = b"".join(self._asChunks(data))
