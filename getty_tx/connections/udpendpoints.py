@@ -23,11 +23,14 @@ from zope.interface import implementer
 
 from getty_tx.connections.datagram import SessionDatagramProtocol, lossOf
 from getty_tx.connections.peers import addressOf
+from getty_tx.connections.udpport import listenUDP
 from getty_tx.errors import SelfConnectError
 from getty_tx.session import formatAddress
 from getty_tx.udp import PROBE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IAddress, IHostResolution
 
 __all__ = ["MAX_PACKET_SIZE", "PROBE_TIMEOUT", "UDPClientEndpoint", "UDPServerEndpoint"]
@@ -85,7 +88,7 @@ class UDPServerEndpoint:
         # A datagram that fills the buffer may have been cut; so one byte more than any may have.
         size = self._maxPacketSize + 1
         if self._group is None:
-            raw = self._reactor.listenUDP(self._port, protocol, self._interface, size)
+            raw = listenUDP(self._reactor, self._port, protocol, self._interface, size)
         else:
             bound = self._group if self._interface or ":" in self._group else ""
             raw = self._reactor.listenMulticast(self._port, protocol, bound, size)
@@ -217,6 +220,7 @@ class _Probe(DatagramProtocol):
         self._localPort = localPort
         self._raw: Any = None
         self._session: Any = None
+        self._receive: Callable[[bytes, Any], object] | None = None
         self._stopping = False
         self._isGone = False
         self._timer: Any = None
@@ -229,7 +233,7 @@ class _Probe(DatagramProtocol):
         :return: fires with a datagram that came, or with None after silence; fails with a ConnectError or a
             SelfConnectError.
         """
-        raw = self._reactor.listenUDP(self._localPort, self, "::" if ":" in host else "", MAX_PACKET_SIZE + 1)
+        raw = listenUDP(self._reactor, self._localPort, self, "::" if ":" in host else "", MAX_PACKET_SIZE + 1)
         self._raw = raw
         try:
             raw.connect(host, port)
@@ -272,6 +276,7 @@ class _Probe(DatagramProtocol):
         receive = getattr(protocol, "datagramReceived", None)
         # Without it, it is one that only drops what is not wanted any more.
         if receive is not None:
+            self._receive = receive
             self.datagramReceived = receive  # type: ignore[method-assign]
             self.connectionRefused = protocol.connectionRefused  # type: ignore[method-assign]
             if first is not None:
@@ -279,8 +284,11 @@ class _Probe(DatagramProtocol):
         return protocol
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """Somebody is there."""
-        self._proved(datagram)
+        """Somebody is there. What comes in the same round belongs to the session already."""
+        if self._receive is None:
+            self._proved(datagram)
+        else:
+            self._receive(datagram, addr)
 
     def connectionRefused(self) -> None:
         """Nobody is there."""
