@@ -42,7 +42,7 @@ lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
 
 bench: $(VENV)/run.stamp  ## measure beside bare Twisted and asyncio (ARGS="...")
 	@$(BIN)/python -m benchmarks $(ARGS)
-	@$(BIN)/python -m benchmarks.udp
+	@$(if $(strip $(ARGS)),:,$(BIN)/python -m benchmarks.udp)
 
 clean:  ## remove the virtual environment, caches and what was built
 	@if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi

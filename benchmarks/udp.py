@@ -1,6 +1,6 @@
 """Measure UDP: echo beside bare Twisted, and sending on a connected socket beside an unconnected one.
 
-    python -m benchmarks.udp
+    python -m benchmarks.udp            (make bench without ARGS does so, too)
     python -m benchmarks.udp --repetitions 3 --seconds 0.5
 
 Echo: 50 sockets keep one datagram of 512 bytes in flight each; a lost one is sent again after 50 ms. The load is Python
