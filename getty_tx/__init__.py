@@ -24,6 +24,7 @@ from getty_tx.errors import (
     NoPeerAddressError,
     NoSessionError,
     NotReadyError,
+    PeerClosedError,
     ReadTimeoutError,
     SelfConnectError,
     SessionBlockedError,
@@ -31,6 +32,7 @@ from getty_tx.errors import (
     SessionError,
     SessionRefusedError,
     SettingError,
+    UpgradeError,
     WriteTimeoutError,
 )
 from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IReader, IReadWriter, IWriter
@@ -57,6 +59,7 @@ __all__ = [
     "NoPeerAddressError",
     "NoSessionError",
     "NotReadyError",
+    "PeerClosedError",
     "ReadTimeoutError",
     "SelfConnectError",
     "Server",
@@ -71,5 +74,6 @@ __all__ = [
     "SettingError",
     "Stats",
     "TimingWheel",
+    "UpgradeError",
     "WriteTimeoutError",
 ]

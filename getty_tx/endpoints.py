@@ -13,6 +13,7 @@ import glob
 import os
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from twisted.internet.endpoints import (
     HostnameEndpoint,
@@ -23,6 +24,7 @@ from twisted.internet.endpoints import (
     wrapServerTLS,
 )
 
+from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.errors import SettingError
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
     """
     try:
         prefix, positional, named = _parse(description)
+        if prefix in _WEBSOCKET:
+            return _webSocketServer(prefix, positional, named, reactor)
         if prefix == "ssl" and not positional[1:] and not named.keys() - _SSL_SERVER:
             return _sslServer(positional, named, reactor)
         listening, arguments = _innermost(prefix, positional)
@@ -70,7 +74,11 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
     :raise SettingError: the description cannot be, or a file that it names cannot be used; names both.
     """
     try:
+        if description.startswith(("ws://", "wss://")):
+            return _webSocketURL(description, reactor)
         prefix, positional, named = _parse(description)
+        if prefix in _WEBSOCKET:
+            return _webSocketClient(prefix, positional, named, reactor)
         if prefix == "ssl":
             raise SettingError("ssl: verifies neither certificate nor host name; use tls:HOST:PORT")
         if prefix in ("tcp", "tls"):
@@ -83,6 +91,11 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
         raise SettingError(f"cannot dial {description!r}: {error}") from error
 
 
+#: The last two for ``serverFromString`` and ``clientFromString``, among the prefixes of others.
+_WEBSOCKET = ("ws", "wss", "getty-ws", "getty-wss")
+_SERVER_UPGRADE = {"path", "origins", "subprotocols", "deflate"}
+_CLIENT_UPGRADE = {"path", "origin", "subprotocols", "deflate"}
+_CERTIFICATE = {"certKey", "privateKey", "trustRoot"}
 _SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot"}
 _TLS_CLIENT = ("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint")
 
@@ -128,6 +141,107 @@ def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
         None if bindAddress is None else (bindAddress, 0),
     )
     return wrapClientTLS(policy, below)
+
+
+def _webSocketServer(
+    prefix: str, positional: list[str], named: dict[str, str], reactor: Any
+) -> IStreamServerEndpoint:
+    from getty_tx import tls
+    from getty_tx.connections.webendpoints import WebSocketServerEndpoint
+
+    secure = prefix.endswith("wss")
+    allowed = _SERVER_UPGRADE | {"endpoint", "port", "interface", "backlog"} | (_CERTIFICATE if secure else set())
+    _checkNames(prefix, named, allowed)
+    if len(positional) > 1 or bool(positional or "port" in named) == ("endpoint" in named):
+        raise SettingError(f"{prefix}: takes a port or endpoint=: {prefix}:PORT:path=/echo")
+    if "endpoint" in named:
+        if named.keys() & {"interface", "backlog"}:
+            raise SettingError(f"{prefix}: interface= and backlog= belong to the description in endpoint=")
+        below = named["endpoint"]
+    else:
+        port = positional[0] if positional else named["port"]
+        below = ":".join(
+            ["tcp", quoteStringArgument(port)]
+            + [f"{name}={quoteStringArgument(named[name])}" for name in ("interface", "backlog") if name in named]
+        )
+    endpoint = serverEndpoint(below, reactor)
+    if secure:
+        privateKey = named.get("privateKey", "server.pem")
+        policy = tls.serverPolicy(named.get("certKey", privateKey), privateKey, trustRoot=named.get("trustRoot"))
+        endpoint = wrapServerTLS(policy, endpoint)
+    options = UpgradeOptions(
+        paths=_list(named, "path", "/"),
+        origins=_list(named, "origins"),
+        subprotocols=_list(named, "subprotocols"),
+        deflate=_flag(named, "deflate", True),
+    )
+    return WebSocketServerEndpoint(endpoint, options)
+
+
+def _webSocketClient(
+    prefix: str, positional: list[str], named: dict[str, str], reactor: Any
+) -> IStreamClientEndpoint:
+    from getty_tx.connections.webendpoints import WebSocketClientEndpoint
+
+    secure = prefix.endswith("wss")
+    below = {"host", "port", "timeout", "bindAddress", "endpoint"}
+    _checkNames(prefix, named, below | _CLIENT_UPGRADE | ({"certificate", "privateKey", "trustRoots"} if secure else set()))
+    given = dict(zip(("host", "port"), positional, strict=False)) | named
+    if len(positional) > 2 or not ("endpoint" in given or {"host", "port"} <= given.keys()):
+        raise SettingError(f"{prefix}: takes a host and a port: {prefix}:HOST:PORT:path=/echo")
+    host = given.get("host", "localhost")
+    _checkPort("tcp", 0, [], given)
+    endpoint: IStreamClientEndpoint
+    if secure:
+        endpoint = _tlsClient([], {"host": host} | {k: v for k, v in given.items() if k in _TLS_CLIENT}, reactor)
+    elif "endpoint" in given:
+        endpoint = clientFromString(reactor, given["endpoint"])
+    else:
+        bindAddress = given.get("bindAddress")
+        endpoint = HostnameEndpoint(
+            reactor,
+            host,
+            int(given["port"]),
+            float(given.get("timeout", "30")),
+            None if bindAddress is None else (bindAddress, 0),
+        )
+    options = UpgradeOptions(
+        paths=(named.get("path", "/"),),
+        subprotocols=_list(named, "subprotocols"),
+        deflate=_flag(named, "deflate", False),
+        host=f"[{host}]" if ":" in host else host,
+        port=int(given.get("port", "443" if secure else "80")),
+        origin=named.get("origin"),
+    )
+    return WebSocketClientEndpoint(endpoint, options)
+
+
+def _webSocketURL(url: str, reactor: Any) -> IStreamClientEndpoint:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.username is not None or parts.fragment:
+        raise SettingError("a WebSocket URL has a host, and neither user nor fragment: ws://localhost:8091/echo")
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _webSocketClient(parts.scheme, [parts.hostname, str(port)], {"path": path}, reactor)
+
+
+def _checkNames(prefix: str, named: dict[str, str], allowed: set[str]) -> None:
+    unknown = named.keys() - allowed
+    if unknown:
+        raise SettingError(f"{prefix}: has no argument {', '.join(sorted(unknown))}: there are {', '.join(sorted(allowed))}")
+
+
+def _list(named: dict[str, str], name: str, default: str = "") -> tuple[str, ...]:
+    return tuple(item.strip() for item in named.get(name, default).split(",") if item.strip())
+
+
+def _flag(named: dict[str, str], name: str, default: bool) -> bool:
+    value = named.get(name)
+    if value is None:
+        return default
+    if value not in ("yes", "no"):
+        raise SettingError(f"{name}={value!r} is neither yes nor no")
+    return value == "yes"
 
 
 def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:
