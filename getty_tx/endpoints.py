@@ -5,6 +5,18 @@ They are Twisted's, with three differences. A server description without ``backl
 A client's ``tls:`` and a server's ``ssl:`` go through :py:mod:`getty_tx.tls`, for its checks and its clear errors, and
 the server's takes ``trustRoot=`` to require and verify client certificates. A client's ``ssl:``, which Twisted does not
 verify by default, is refused.
+
+``ws:`` and ``wss:`` are WebSocket, over TCP, or over any other description in ``endpoint=``::
+
+    ws:8091:path=/echo                              ws:localhost:8091:path=/echo      ws://localhost:8091/echo
+    wss:8443:certKey=server.pem:path=/echo,/chat    wss:a.example:8443:path=/echo     wss://a.example/echo
+    ws:endpoint=unix\\:/run/x.sock:path=/           ws:endpoint=unix\\:/run/x.sock:path=/
+
+A server's take ``path=``, ``origins=`` and ``subprotocols=``, each with several separated by commas, ``deflate=no``, the
+``interface=`` and ``backlog=`` of ``tcp:``, and for ``wss:`` ``certKey=``, ``privateKey=`` and ``trustRoot=``. A client's
+take ``path=`` (with a query, if there is any), ``origin=``, ``subprotocols=``, ``deflate=yes``, ``timeout=`` and
+``bindAddress=``, and for ``wss:`` ``trustRoots=``, ``certificate=`` and ``privateKey=``. Other programs have the same as
+``getty-ws:`` and ``getty-wss:`` in ``serverFromString`` and ``clientFromString``.
 """
 
 from __future__ import annotations
@@ -28,6 +40,8 @@ from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.errors import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
 __all__ = ["BACKLOG", "clientEndpoint", "serverEndpoint"]
@@ -49,7 +63,7 @@ def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
     try:
         prefix, positional, named = _parse(description)
         if prefix in _WEBSOCKET:
-            return _webSocketServer(prefix, positional, named, reactor)
+            return webSocketServerEndpoint(prefix, positional, named, reactor)
         if prefix == "ssl" and not positional[1:] and not named.keys() - _SSL_SERVER:
             return _sslServer(positional, named, reactor)
         listening, arguments = _innermost(prefix, positional)
@@ -78,7 +92,7 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
             return _webSocketURL(description, reactor)
         prefix, positional, named = _parse(description)
         if prefix in _WEBSOCKET:
-            return _webSocketClient(prefix, positional, named, reactor)
+            return webSocketClientEndpoint(prefix, positional, named, reactor)
         if prefix == "ssl":
             raise SettingError("ssl: verifies neither certificate nor host name; use tls:HOST:PORT")
         if prefix in ("tcp", "tls"):
@@ -143,9 +157,14 @@ def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
     return wrapClientTLS(policy, below)
 
 
-def _webSocketServer(
-    prefix: str, positional: list[str], named: dict[str, str], reactor: Any
+def webSocketServerEndpoint(
+    prefix: str, positional: Sequence[str], named: dict[str, str], reactor: Any
 ) -> IStreamServerEndpoint:
+    """
+    What ``ws:`` and ``wss:`` mean on a server; positional arguments without the prefix.
+
+    :raise SettingError: the description cannot be, or a file that it names cannot be used.
+    """
     from getty_tx import tls
     from getty_tx.connections.webendpoints import WebSocketServerEndpoint
 
@@ -178,14 +197,19 @@ def _webSocketServer(
     return WebSocketServerEndpoint(endpoint, options)
 
 
-def _webSocketClient(
-    prefix: str, positional: list[str], named: dict[str, str], reactor: Any
+def webSocketClientEndpoint(
+    prefix: str, positional: Sequence[str], named: dict[str, str], reactor: Any
 ) -> IStreamClientEndpoint:
+    """
+    What ``ws:`` and ``wss:`` mean on a client; positional arguments without the prefix.
+
+    :raise SettingError: the description cannot be, or a file that it names cannot be used.
+    """
     from getty_tx.connections.webendpoints import WebSocketClientEndpoint
 
     secure = prefix.endswith("wss")
-    below = {"host", "port", "timeout", "bindAddress", "endpoint"}
-    _checkNames(prefix, named, below | _CLIENT_UPGRADE | ({"certificate", "privateKey", "trustRoots"} if secure else set()))
+    allowed = {"host", "port", "timeout", "bindAddress", "endpoint"} | _CLIENT_UPGRADE
+    _checkNames(prefix, named, allowed | (set(_TLS_CLIENT) if secure else set()))
     given = dict(zip(("host", "port"), positional, strict=False)) | named
     if len(positional) > 2 or not ("endpoint" in given or {"host", "port"} <= given.keys()):
         raise SettingError(f"{prefix}: takes a host and a port: {prefix}:HOST:PORT:path=/echo")
@@ -222,13 +246,14 @@ def _webSocketURL(url: str, reactor: Any) -> IStreamClientEndpoint:
         raise SettingError("a WebSocket URL has a host, and neither user nor fragment: ws://localhost:8091/echo")
     port = parts.port or (443 if parts.scheme == "wss" else 80)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _webSocketClient(parts.scheme, [parts.hostname, str(port)], {"path": path}, reactor)
+    return webSocketClientEndpoint(parts.scheme, [parts.hostname, str(port)], {"path": path}, reactor)
 
 
 def _checkNames(prefix: str, named: dict[str, str], allowed: set[str]) -> None:
     unknown = named.keys() - allowed
     if unknown:
-        raise SettingError(f"{prefix}: has no argument {', '.join(sorted(unknown))}: there are {', '.join(sorted(allowed))}")
+        known = ", ".join(sorted(allowed))
+        raise SettingError(f"{prefix}: has no argument {', '.join(sorted(unknown))}: there are {known}")
 
 
 def _list(named: dict[str, str], name: str, default: str = "") -> tuple[str, ...]:

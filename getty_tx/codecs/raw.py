@@ -35,7 +35,6 @@ class RawCodec:
     def read(self, session: Session, data: memoryview) -> tuple[bytes | str | None, int]:
         """All of ``data``, as ``str`` if it is a text message; ``(None, 0)`` if a stream has brought nothing."""
         have = len(data)
-        # Only sessions over messages have it, and a codec may be tried without any session.
         if getattr(session, "isText", False):
             return str(data, "utf-8"), have
         if have > _WORTH_A_LOOK:

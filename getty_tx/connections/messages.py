@@ -13,10 +13,10 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from getty_tx import settings
-from getty_tx.connections.frames import BINARY, CLOSE, LONGEST_HEADER, TEXT, sizeOf, wholeFrame
+from getty_tx.connections.frames import BINARY, CLOSE, LONGEST_HEADER, TEXT, header, sizeOf, wholeFrame
 from getty_tx.connections.frames import xor as unmask
 from getty_tx.errors import CodecError, MessageTooLongError, PeerClosedError, SessionClosedError, SessionError
-from getty_tx.inbound import CLOSED, Inbound
+from getty_tx.inbound import CLOSED, LIMIT, WHOLE_READ, Inbound
 from getty_tx.lifecycle import LOST, OPEN
 from getty_tx.session import Session
 from getty_tx.transport import SessionTransport
@@ -45,7 +45,7 @@ class MessageInbound(Inbound):
     :ivar over: the peer's Close frame has come; nothing comes after it.
     """
 
-    __slots__ = ("_delivering", "_engine", "_first", "_masked", "_skip", "_slow", "_tail", "over")
+    __slots__ = ("_delivering", "_engine", "_masked", "_skip", "_slow", "_tail", "over")
 
     def __init__(self, session: Session, outbound: Outbound) -> None:
         super().__init__(session, outbound)
@@ -63,14 +63,33 @@ class MessageInbound(Inbound):
 
     def receive(self, data: bytes) -> None:
         """Take what the connection read, and deliver what is complete."""
-        if self.paused & CLOSED:
+        if self.paused & CLOSED or self.over:
             self.session._readBytes += len(data)
             self._discard(data)
-        elif not self.over:
-            Inbound.receive(self, data)
+            return
+        # As Inbound.receive, which would be one more call for each read.
+        session = self.session
+        keeper = session.keeper
+        length = len(data)
+        session._readBytes += length
+        session._lastActive = keeper.seconds()
+        if length < WHOLE_READ == self._readSize:
+            keeper.briefReads += 1
+        else:
+            self._share(length)
+        if self.paused or session._busy:
+            self._keep(data)
+            if self.unread > LIMIT:
+                self._stop()
+        elif self._chunks is None:
+            self._deliver(data, 0)
+        else:
+            self._keep(data)
+            if self.unread >= self._need:
+                self._deliver(*self._joined())
 
     def _deliver(self, data: bytes, at: int) -> None:
-        session = self.session
+        session: Any = self.session
         outbound = self.outbound
         masked = self._masked
         end = len(data)
@@ -112,15 +131,24 @@ class MessageInbound(Inbound):
                 payload = data[body:stop]
                 if masked:
                     payload = unmask(payload, data[body - 4 : body])
-                if first == TEXT:
-                    if not _isText(payload):
-                        # The engine finds out where it is wrong, and says so to the peer.
-                        at = self._feed(data, at, end)
-                        continue
-                    self.message(payload, True)
-                else:
-                    self.message(payload, False)
+                isText = first == TEXT
+                if isText and not (payload.isascii() or _isUTF8(payload)):
+                    # The engine finds out where it is wrong, and says so to the peer.
+                    at = self._feed(data, at, end)
+                    continue
                 at = stop
+                session.isText = isText
+                answer = session._reader.read(session, memoryview(payload))
+                if type(answer) is not tuple or answer[0] is None or answer[1] != length:
+                    raise _refused(answer, length, session)
+                session._readPkgs += 1
+                try:
+                    result = session._listener.onMessage(session, answer[0])
+                except BaseException as error:
+                    session._callbackFailed(error)
+                else:
+                    if result is not None:
+                        session._await(result)
         except BaseException as error:
             session._readFailed(error)
         self._delivering = False
@@ -140,21 +168,17 @@ class MessageInbound(Inbound):
             session._continue()
 
     def message(self, payload: bytes, isText: bool) -> None:
-        """Deliver a message; raises what the codec raises."""
+        """The engine has a message: deliver it. Raises what the codec raises."""
         session: Any = self.session
         if self.paused & CLOSED:
             return
-        session._text = isText
+        session.isText = isText
         answer = session._reader.read(session, memoryview(payload))
-        if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
-            raise CodecError(f"the codec answered {type(answer).__name__}, not (package, length)", session)
-        pkg, length = answer
-        if pkg is None or length != len(payload):
-            what = "no package" if pkg is None else f"a package of {length} bytes"
-            raise CodecError(f"the codec answered {what} where a message of {len(payload)} is there", session)
+        if type(answer) is not tuple or answer[0] is None or answer[1] != len(payload):
+            raise _refused(answer, len(payload), session)
         session._readPkgs += 1
         try:
-            result = session._listener.onMessage(session, pkg)
+            result = session._listener.onMessage(session, answer[0])
         except BaseException as error:
             session._callbackFailed(error)
         else:
@@ -245,15 +269,24 @@ class MessageInbound(Inbound):
         engine.consumeData()
 
 
-def _isText(payload: bytes) -> bool:
-    """True for valid UTF-8; Python's decoder refuses what Autobahn's validator does."""
-    if payload.isascii():
-        return True
+def _isUTF8(payload: bytes) -> bool:
+    """Python's decoder refuses what Autobahn's validator does."""
     try:
         payload.decode()
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _refused(answer: Any, length: int, session: Session) -> CodecError:
+    """A message is one package, and all of it."""
+    if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
+        what = f"{type(answer).__name__}, not (package, length)"
+    elif answer[0] is None:
+        what = f"no package for a message of {length} bytes"
+    else:
+        what = f"a package of {answer[1]} bytes for a message of {length}"
+    return CodecError(f"the codec answered {what}", session)
 
 
 class MessageTransport(SessionTransport):
@@ -275,24 +308,24 @@ class MessageSession(Session):
     A session over WebSocket.
     """
 
-    __slots__ = ("_closeCode", "_closeReason", "_frameMask", "_text")
+    __slots__ = ("_closeCode", "_closeReason", "_engine", "_isClient", "_plain", "isText")
+
+    # A slot, as it is set for each message.
+    isText: bool
 
     inboundType = MessageInbound
 
     def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
         super().__init__(connection, keeper, transport)
         self.transport = MessageTransport(self, self._outbound)
-        self._text = False
+        self.isText = False
         # What the Close frame will say.
         self._closeCode: int | None = None
         self._closeReason = ""
-        # Clients mask.
-        self._frameMask: bool = connection.factory.isClient  # type: ignore[attr-defined]
-
-    @property
-    def isText(self) -> bool:
-        """While ``read`` runs, whether the message is text."""
-        return self._text
+        self._engine: Any = connection.engine  # type: ignore[attr-defined]
+        self._isClient: bool = connection.factory.isClient  # type: ignore[attr-defined]
+        # Frames are neither masked nor compressed.
+        self._plain: bool = not (self._isClient or self._engine.compresses)
 
     @property
     def path(self) -> str:
@@ -310,11 +343,12 @@ class MessageSession(Session):
 
     def _send(self, first: int, payload: bytes) -> None:
         """Frame a message and send it."""
-        engine = self.connection.engine  # type: ignore[attr-defined]
-        if engine.compresses:
-            data = engine.compressed(first, payload)
+        if self._plain:
+            data = header(first, len(payload)) + payload
+        elif self._engine.compresses:
+            data = self._engine.compressed(first, payload)
         else:
-            data = wholeFrame(first, payload, self._frameMask)
+            data = wholeFrame(first, payload, True)
         length = len(data)
         self._writeBytes += length
         self._outbound.write(data, length)
@@ -328,13 +362,13 @@ class MessageSession(Session):
         if timeout is not None:
             settings.seconds("timeout", timeout)
         data = self._writer.write(self, pkg)
+        first = BINARY
         if type(data) is bytes:
-            first = BINARY
+            pass
         elif isinstance(data, str):
             first = TEXT
             data = data.encode()
         else:
-            first = BINARY
             data = b"".join(self._asChunks(data))
         if get_ident() != self._thread:
             return self._writeFromThread([_Message(first, data)], timeout, 1)
@@ -376,7 +410,7 @@ class MessageSession(Session):
         super().close(reason)
 
     def _hurry(self) -> None:
-        if self._state <= OPEN and not self._frameMask:
+        if self._state <= OPEN and not self._isClient:
             self._closeWith(GOING_AWAY, "the server stops")
         super()._hurry()
 

@@ -181,7 +181,7 @@ class _FromSettings:
         return self if instance is None else getattr(instance.factory, self._name)
 
 
-class _Engine(WebSocketProtocol):  # type: ignore[misc]  # Autobahn has no types
+class _Engine(WebSocketProtocol):
     """
     What both of Autobahn's protocols do here otherwise.
 
@@ -193,6 +193,8 @@ class _Engine(WebSocketProtocol):  # type: ignore[misc]  # Autobahn has no types
     compresses = False
     current_frame: Any = None
     inside_message = False
+    message_data: Any
+    _perMessageCompress: Any
 
     def __init__(self, connection: WebSocketSessionProtocol, settings: Any) -> None:
         super().__init__()
@@ -230,7 +232,7 @@ class _Engine(WebSocketProtocol):  # type: ignore[misc]  # Autobahn has no types
             self.failedByMe = True
             self.dropConnection()
 
-    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> Any:
+    def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
         """The peer's Close frame."""
         result = super().onCloseFrame(code, reasonRaw)
         self.connection.closeFrame(None if self.failedByMe else self.remoteCloseCode, self.remoteCloseReason or "")
@@ -282,10 +284,6 @@ class _ServerEngine(_Engine, WebSocketServerProtocol):  # type: ignore[misc]
 
 class _ClientEngine(_Engine, WebSocketClientProtocol):  # type: ignore[misc]
     CONFIG_ATTRS: list[str] = []
-
-    def startHandshake(self) -> Any:
-        """Send the request."""
-        return super().startHandshake()
 
     def failHandshake(self, reason: str) -> None:
         """The server's answer is not the one that it should be."""
@@ -474,7 +472,8 @@ class WebSocketSessionProtocol(Connection, Protocol):
             engine.autoPingPending = None
             self._startPings(session)
             return
-        session._fail(ReadTimeoutError(f"a ping was not answered in cronPeriod={session.cronPeriod:g} s", session), True)
+        text = f"a ping was not answered in cronPeriod={session.cronPeriod:g} s"
+        session._fail(ReadTimeoutError(text, session), abort=True)
 
     # IConnection
 
@@ -583,12 +582,12 @@ class WebSocketSessionServerFactory(SessionServerFactory):
     def startFactory(self) -> None:
         """A port begins to use it."""
         if self._over is not None:
-            self._over.doStart()
+            self._over.doStart()  # type: ignore[no-untyped-call]  # Twisted's
 
     def stopFactory(self) -> None:
         """No port uses it any more."""
         if self._over is not None:
-            self._over.doStop()
+            self._over.doStop()  # type: ignore[no-untyped-call]  # Twisted's
 
     def _hasRoom(self) -> bool:
         keeper = self.keeper
