@@ -13,7 +13,7 @@ from twisted.internet.testing import StringTransport
 from getty_tx.connections import websocket
 from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.keeper import Keeper
-from tests.websocket import WebSocketCase, closeFrame, frame, request, response
+from tests.websocket import WebSocketCase, closeFrame, frame, parse, request, response
 
 LIMIT = 70_000
 
@@ -35,6 +35,9 @@ class _Plain:
         class Protocol(base):  # type: ignore[misc]
             def onMessage(self, payload: bytes, isBinary: bool) -> None:
                 messages.append((payload, isBinary))
+
+            def unregisterProducer(self) -> None:
+                """StringTransport minds when there is none."""
 
         self.protocol = Protocol()
         self.protocol.factory = websocket._settings(keeper, options, not isServer)
@@ -125,13 +128,11 @@ class SameTests(WebSocketCase):
         heard = [(p.encode(), False) if isinstance(p, str) else (p, True) for p in self.heard.packages]
         self.pair.flush()
         self.assertEqual(heard, plain.messages)
-        ours, theirs = self.said(), []
-        from tests.websocket import parse
-
-        theirs = parse(plain.transport.value())
-        self.assertEqual(ours, theirs)
+        self.assertEqual(self.said(), parse(plain.transport.value()))
         engine = protocol.engine
-        self.assertEqual(engine.remoteCloseCode, plain.protocol.remoteCloseCode)
+        if not engine.failedByMe:
+            # After its own failure Autobahn may not get as far as the peer's answer; see MessageInbound._discard.
+            self.assertEqual(engine.remoteCloseCode, plain.protocol.remoteCloseCode)
         self.pair.reset()
         self.pair.flush()
 

@@ -152,6 +152,10 @@ class MessageInbound(Inbound):
         except BaseException as error:
             session._readFailed(error)
         self._delivering = False
+        if self._engine.autoPingTimeoutCall is not None:
+            # Whoever sends anything is there. The engine does this itself for the messages that it sees, and calls it
+            # by this name, which tests.test_websocket's PingTests need.
+            self._engine._cancelAutoPingTimeoutCall()
         if self.paused & CLOSED:
             self._beginDiscarding(data[at:])
         elif at < end and not self.over:

@@ -171,6 +171,11 @@ def _acceptResponse(response: Any) -> Any:
     )
 
 
+def _cut(reason: str) -> bytes:
+    """As much of a reason as a Close frame has room for."""
+    return reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore").encode()
+
+
 class _FromSettings:
     """An option that the connection has from its settings unless it has its own. (Autobahn copies 26 to each.)"""
 
@@ -226,11 +231,9 @@ class _Engine(WebSocketProtocol):
     def _fail_connection(self, code: int = GOING_AWAY, reason: str = "going away") -> None:
         if self.state == WebSocketProtocol.STATE_OPEN:
             self.failedByMe = True
-            self.sendCloseFrame(code=code, reasonUtf8=reason.encode()[:123])
+            self.sendCloseFrame(code=code, reasonUtf8=_cut(reason))
             self.connection.refuse(code, reason)
-        elif self.state == WebSocketProtocol.STATE_CLOSING:
-            self.failedByMe = True
-            self.dropConnection()
+        # Autobahn drops the connection when more is wrong with the same frame; the peer's Close frame is waited for here.
 
     def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
         """The peer's Close frame."""
@@ -507,7 +510,9 @@ class WebSocketSessionProtocol(Connection, Protocol):
         session: Any = self.session
         engine = self.engine
         if engine.state == WebSocketProtocol.STATE_OPEN:
-            engine.sendCloseFrame(session._closeCode, session._closeReason.encode()[:123])
+            engine.sendCloseFrame(session._closeCode, _cut(session._closeReason))
+            # The peer's taking of it is no reason to wait longer for the answer.
+            session._progress = session._closeProgress()
         if self.inbound.over:
             self._part()
 
