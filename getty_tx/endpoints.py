@@ -12,11 +12,11 @@ verify by default, is refused.
     wss:8443:certKey=server.pem:path=/echo,/chat    wss:a.example:8443:path=/echo     wss://a.example/echo
     ws:endpoint=unix\\:/run/x.sock:path=/           ws:endpoint=unix\\:/run/x.sock:path=/
 
-A server's take ``path=``, ``origins=`` and ``subprotocols=``, each with several separated by commas, ``deflate=no``, the
-``interface=`` and ``backlog=`` of ``tcp:``, and for ``wss:`` ``certKey=``, ``privateKey=`` and ``trustRoot=``. A client's
-take ``path=`` (with a query, if there is any), ``origin=``, ``subprotocols=``, ``deflate=yes``, ``timeout=`` and
-``bindAddress=``, and for ``wss:`` ``trustRoots=``, ``certificate=`` and ``privateKey=``. Other programs have the same as
-``getty-ws:`` and ``getty-wss:`` in ``serverFromString`` and ``clientFromString``.
+A server's take ``path=``, ``origins=`` and ``subprotocols=``, each with several separated by commas, ``deflate=no``,
+the ``interface=`` and ``backlog=`` of ``tcp:``, and for ``wss:`` ``certKey=``, ``privateKey=`` and ``trustRoot=``. A
+client's take ``path=`` (with a query, if there is any), ``origin=``, ``subprotocols=``, ``deflate=yes``, ``timeout=``
+and ``bindAddress=``, and for ``wss:`` ``trustRoots=``, ``certificate=`` and ``privateKey=``. Other programs have the
+same as ``getty-ws:`` and ``getty-wss:`` in ``serverFromString`` and ``clientFromString``.
 """
 
 from __future__ import annotations

@@ -373,7 +373,8 @@ class ClosingTests(WebSocketCase):
             self.assertEqual(self.heard.names, ["open", "error", "close"])
             error: Any = self.heard.errors[0]
             self.assertIsInstance(error, PeerClosedError)
-            self.assertEqual((error.code, error.reason, error.session), (code, "because", self.pair.serverProtocol.session))
+            self.assertEqual((error.code, error.reason), (code, "because"))
+            self.assertIs(error.session, self.pair.server)
             self.assertEnded()
 
     def test_peerVanishes(self) -> None:

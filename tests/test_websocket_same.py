@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from itertools import pairwise
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
@@ -60,7 +61,8 @@ def _compressed(messages: list[tuple[int, bytes]], masked: bool) -> list[bytes]:
 
 def _sequences(masked: bool) -> st.SearchStrategy[bytes]:
     """Frames, most of them as they should be, so that the wrong ones come at any time of a connection's life."""
-    data = st.builds(lambda opcode, payload: [frame(opcode, payload, masked=masked)], st.sampled_from([1, 2]), _payloads)
+    opcodes = st.sampled_from([1, 2])
+    data = st.builds(lambda opcode, payload: [frame(opcode, payload, masked=masked)], opcodes, _payloads)
     control = st.builds(
         lambda opcode, payload: frame(opcode, payload, masked=masked), st.sampled_from([9, 10]), st.binary(max_size=125)
     )
@@ -85,7 +87,7 @@ def _sequences(masked: bool) -> st.SearchStrategy[bytes]:
     )
 
     def anything(opcode: int, payload: bytes, fin: bool, rsv: int, isMasked: bool, form: int) -> list[bytes]:
-        if form == 0 and len(payload) > 125 or form == 2 and len(payload) > 65535:
+        if (form == 0 and len(payload) > 125) or (form == 2 and len(payload) > 65535):
             form = 8
         return [frame(opcode, payload, fin=fin, rsv=rsv, masked=isMasked, form=form)]
 
@@ -110,19 +112,19 @@ class SameTests(WebSocketCase):
 
     def compare(self, isServer: bool, data: bytes, cuts: list[int]) -> None:
         options = UpgradeOptions(deflate=True)
-        extension = "permessage-deflate; client_max_window_bits"
-        self.open(isClient=not isServer, options=options, maxMsgLen=LIMIT, headers={"Sec_WebSocket_Extensions": extension}
-                  if isServer else {"Sec_WebSocket_Extensions": "permessage-deflate"})  # fmt: skip
+        extension = "permessage-deflate" + ("; client_max_window_bits" if isServer else "")
+        headers = {"Sec_WebSocket_Extensions": extension}
+        self.open(isClient=not isServer, options=options, maxMsgLen=LIMIT, headers=headers)
         keeper = Keeper(None, lambda session: None, reactor=self.network.clock)
         plain = _Plain(isServer, keeper, UpgradeOptions(deflate=True))
         if isServer:
             plain.feed(request(Sec_WebSocket_Extensions=extension))
         else:
-            plain.feed(response(plain.transport.value(), Sec_WebSocket_Extensions="permessage-deflate"))
+            plain.feed(response(plain.transport.value(), Sec_WebSocket_Extensions=extension))
         plain.transport.clear()
         protocol = self.pair._tops[0 if isServer else 1]
         pieces = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-        for start, stop in zip(pieces, pieces[1:], strict=False):
+        for start, stop in pairwise(pieces):
             protocol.dataReceived(data[start:stop])
             plain.feed(data[start:stop])
         heard = [(p.encode(), False) if isinstance(p, str) else (p, True) for p in self.heard.packages]

@@ -12,12 +12,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from getty_tx import outbound
 from getty_tx.codecs import RawCodec
 from getty_tx.connections.frames import xor
-from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.connections.websocket import WebSocketSessionClientFactory, WebSocketSessionServerFactory
 from getty_tx.testing import DirectTransport, Network, Pair, Peer, RecordingListener
 from tests.memory import configure
 
 if TYPE_CHECKING:
+    from getty_tx.connections.upgrade import UpgradeOptions
     from getty_tx.testing import MemoryTransport
 
 KEY = base64.b64encode(b"sixteen bytes!!!").decode()

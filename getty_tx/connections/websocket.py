@@ -233,7 +233,7 @@ class _Engine(WebSocketProtocol):
             self.failedByMe = True
             self.sendCloseFrame(code=code, reasonUtf8=_cut(reason))
             self.connection.refuse(code, reason)
-        # Autobahn drops the connection when more is wrong with the same frame; the peer's Close frame is waited for here.
+        # Autobahn drops the connection if more is wrong with the frame; here the peer's Close frame is waited for.
 
     def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
         """The peer's Close frame."""
