@@ -25,6 +25,7 @@ from getty_tx.errors import (
     NoPeerAddressError,
     NoSessionError,
     NotReadyError,
+    PeerClosedError,
     ReadTimeoutError,
     SelfConnectError,
     SessionBlockedError,
@@ -32,6 +33,7 @@ from getty_tx.errors import (
     SessionError,
     SessionRefusedError,
     SettingError,
+    UpgradeError,
     WriteTimeoutError,
 )
 from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IReader, IReadWriter, IWriter
@@ -59,6 +61,7 @@ __all__ = [
     "NoPeerAddressError",
     "NoSessionError",
     "NotReadyError",
+    "PeerClosedError",
     "ReadTimeoutError",
     "SelfConnectError",
     "Server",
@@ -75,5 +78,6 @@ __all__ = [
     "Stats",
     "TimingWheel",
     "UDPContext",
+    "UpgradeError",
     "WriteTimeoutError",
 ]

@@ -13,6 +13,17 @@ And there is ``udp:``, of :py:mod:`getty_tx.connections.udpendpoints`::
 
 ``sessions=peer`` makes a session of each peer's address, in place of one for the socket; ``group`` is a multicast group
 to join, on the interface if one is given, and then only what is sent to the group comes.
+``ws:`` and ``wss:`` are WebSocket, over TCP, or over any other description in ``endpoint=``::
+
+    ws:8091:path=/echo                              ws:localhost:8091:path=/echo      ws://localhost:8091/echo
+    wss:8443:certKey=server.pem:path=/echo,/chat    wss:a.example:8443:path=/echo     wss://a.example/echo
+    ws:endpoint=unix\\:/run/x.sock:path=/           ws:endpoint=unix\\:/run/x.sock:path=/
+
+A server's take ``path=``, ``origins=`` and ``subprotocols=``, each with several separated by commas, ``deflate=no``,
+the ``interface=`` and ``backlog=`` of ``tcp:``, and for ``wss:`` ``certKey=``, ``privateKey=`` and ``trustRoot=``. A
+client's take ``path=`` (with a query, if there is any), ``origin=``, ``subprotocols=``, ``deflate=yes``, ``timeout=``
+and ``bindAddress=``, and for ``wss:`` ``trustRoots=``, ``certificate=`` and ``privateKey=``. Other programs have the
+same as ``getty-ws:`` and ``getty-wss:`` in ``serverFromString`` and ``clientFromString``.
 """
 
 from __future__ import annotations
@@ -22,6 +33,7 @@ import os
 import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import (
@@ -36,9 +48,12 @@ from twisted.internet.endpoints import (
 from getty_tx import settings
 from getty_tx.connections.datagram import SESSIONS
 from getty_tx.connections.udpendpoints import MAX_PACKET_SIZE, PROBE_TIMEOUT, UDPClientEndpoint, UDPServerEndpoint
+from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.errors import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
 __all__ = ["BACKLOG", "clientEndpoint", "serverEndpoint"]
@@ -61,6 +76,8 @@ def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
         prefix, positional, named = _parse(description)
         if prefix == "udp":
             return _udpServer(positional, named, reactor)
+        if prefix in _WEBSOCKET:
+            return webSocketServerEndpoint(prefix, positional, named, reactor)
         if prefix == "ssl" and not positional[1:] and not named.keys() - _SSL_SERVER:
             return _sslServer(positional, named, reactor)
         listening, arguments = _innermost(prefix, positional)
@@ -84,7 +101,11 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
     :raise SettingError: the description cannot be, or a file that it names cannot be used; names both.
     """
     try:
+        if description.startswith(("ws://", "wss://")):
+            return _webSocketURL(description, reactor)
         prefix, positional, named = _parse(description)
+        if prefix in _WEBSOCKET:
+            return webSocketClientEndpoint(prefix, positional, named, reactor)
         if prefix == "ssl":
             raise SettingError("ssl: verifies neither certificate nor host name; use tls:HOST:PORT")
         if prefix == "udp":
@@ -101,6 +122,11 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
 
 _UDP_SERVER = ("port", "interface", "sessions", "group", "maxPacketSize")
 _UDP_CLIENT = ("host", "port", "probeTimeout")
+#: The last two for ``serverFromString`` and ``clientFromString``, among the prefixes of others.
+_WEBSOCKET = ("ws", "wss", "getty-ws", "getty-wss")
+_SERVER_UPGRADE = {"path", "origins", "subprotocols", "deflate"}
+_CLIENT_UPGRADE = {"path", "origin", "subprotocols", "deflate"}
+_CERTIFICATE = {"certKey", "privateKey", "trustRoot"}
 _SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot"}
 _TLS_CLIENT = ("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint")
 
@@ -209,6 +235,118 @@ def _port(text: str, least: int) -> int:
     if not (text.isascii() and text.isdigit() and least <= int(text) <= 65535):
         raise SettingError(f"port {text} is not a number from {least} to 65535")
     return int(text)
+
+
+def webSocketServerEndpoint(
+    prefix: str, positional: Sequence[str], named: dict[str, str], reactor: Any
+) -> IStreamServerEndpoint:
+    """
+    What ``ws:`` and ``wss:`` mean on a server; positional arguments without the prefix.
+
+    :raise SettingError: the description cannot be, or a file that it names cannot be used.
+    """
+    from getty_tx import tls
+    from getty_tx.connections.webendpoints import WebSocketServerEndpoint
+
+    secure = prefix.endswith("wss")
+    allowed = _SERVER_UPGRADE | {"endpoint", "port", "interface", "backlog"} | (_CERTIFICATE if secure else set())
+    _checkNames(prefix, named, allowed)
+    if len(positional) > 1 or bool(positional or "port" in named) == ("endpoint" in named):
+        raise SettingError(f"{prefix}: takes a port or endpoint=: {prefix}:PORT:path=/echo")
+    if "endpoint" in named:
+        if named.keys() & {"interface", "backlog"}:
+            raise SettingError(f"{prefix}: interface= and backlog= belong to the description in endpoint=")
+        below = named["endpoint"]
+    else:
+        port = positional[0] if positional else named["port"]
+        below = ":".join(
+            ["tcp", quoteStringArgument(port)]
+            + [f"{name}={quoteStringArgument(named[name])}" for name in ("interface", "backlog") if name in named]
+        )
+    endpoint = serverEndpoint(below, reactor)
+    if secure:
+        privateKey = named.get("privateKey", "server.pem")
+        policy = tls.serverPolicy(named.get("certKey", privateKey), privateKey, trustRoot=named.get("trustRoot"))
+        endpoint = wrapServerTLS(policy, endpoint)
+    options = UpgradeOptions(
+        paths=_list(named, "path", "/"),
+        origins=_list(named, "origins"),
+        subprotocols=_list(named, "subprotocols"),
+        deflate=_flag(named, "deflate", True),
+    )
+    return WebSocketServerEndpoint(endpoint, options)
+
+
+def webSocketClientEndpoint(
+    prefix: str, positional: Sequence[str], named: dict[str, str], reactor: Any
+) -> IStreamClientEndpoint:
+    """
+    What ``ws:`` and ``wss:`` mean on a client; positional arguments without the prefix.
+
+    :raise SettingError: the description cannot be, or a file that it names cannot be used.
+    """
+    from getty_tx.connections.webendpoints import WebSocketClientEndpoint
+
+    secure = prefix.endswith("wss")
+    allowed = {"host", "port", "timeout", "bindAddress", "endpoint"} | _CLIENT_UPGRADE
+    _checkNames(prefix, named, allowed | (set(_TLS_CLIENT) if secure else set()))
+    given = dict(zip(("host", "port"), positional, strict=False)) | named
+    if len(positional) > 2 or not ("endpoint" in given or {"host", "port"} <= given.keys()):
+        raise SettingError(f"{prefix}: takes a host and a port: {prefix}:HOST:PORT:path=/echo")
+    host = given.get("host", "localhost")
+    _checkPort("tcp", 0, [], given)
+    endpoint: IStreamClientEndpoint
+    if secure:
+        endpoint = _tlsClient([], {"host": host} | {k: v for k, v in given.items() if k in _TLS_CLIENT}, reactor)
+    elif "endpoint" in given:
+        endpoint = clientFromString(reactor, given["endpoint"])
+    else:
+        bindAddress = given.get("bindAddress")
+        endpoint = HostnameEndpoint(
+            reactor,
+            host,
+            int(given["port"]),
+            float(given.get("timeout", "30")),
+            None if bindAddress is None else (bindAddress, 0),
+        )
+    options = UpgradeOptions(
+        paths=(named.get("path", "/"),),
+        subprotocols=_list(named, "subprotocols"),
+        deflate=_flag(named, "deflate", False),
+        host=f"[{host}]" if ":" in host else host,
+        port=int(given.get("port", "443" if secure else "80")),
+        origin=named.get("origin"),
+    )
+    return WebSocketClientEndpoint(endpoint, options)
+
+
+def _webSocketURL(url: str, reactor: Any) -> IStreamClientEndpoint:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.username is not None or parts.fragment:
+        raise SettingError("a WebSocket URL has a host, and neither user nor fragment: ws://localhost:8091/echo")
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return webSocketClientEndpoint(parts.scheme, [parts.hostname, str(port)], {"path": path}, reactor)
+
+
+def _checkNames(prefix: str, named: dict[str, str], allowed: set[str]) -> None:
+    unknown = named.keys() - allowed
+    if unknown:
+        known = ", ".join(sorted(allowed))
+        raise SettingError(f"{prefix}: has no argument {', '.join(sorted(unknown))}: there are {known}")
+
+
+def _list(named: dict[str, str], name: str, default: str = "") -> tuple[str, ...]:
+    return tuple(item.strip() for item in named.get(name, default).split(",") if item.strip())
+
+
+def _flag(named: dict[str, str], name: str, default: bool) -> bool:
+    value = named.get(name)
+    if value is None:
+        return default
+    if value not in ("yes", "no"):
+        raise SettingError(f"{name}={value!r} is neither yes nor no")
+    return value == "yes"
 
 
 def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:

@@ -13,6 +13,8 @@ Every error that getty_tx raises or hands to ``onError``::
         +-- HandshakeTimeoutError   TLS or WebSocket handshake not done in handshakeTimeout
         +-- SessionRefusedError     newSession refused the connection
         +-- SelfConnectError        the connection leads to itself
+        +-- UpgradeError            the WebSocket handshake was refused
+        +-- PeerClosedError         the peer closed a WebSocket with an error's code, or without any
         +-- NoPeerAddressError      a datagram without an address on an unconnected socket
         +-- CodecError              the bytes, the package or the codec's answer cannot be
             +-- MessageTooLongError a package is longer than maxMsgLen
@@ -35,6 +37,7 @@ __all__ = [
     "NoPeerAddressError",
     "NoSessionError",
     "NotReadyError",
+    "PeerClosedError",
     "ReadTimeoutError",
     "SelfConnectError",
     "SessionBlockedError",
@@ -42,6 +45,7 @@ __all__ = [
     "SessionError",
     "SessionRefusedError",
     "SettingError",
+    "UpgradeError",
     "WriteTimeoutError",
 ]
 
@@ -100,6 +104,24 @@ class SessionRefusedError(SessionError):
 
 class SelfConnectError(SessionError):
     """Both ends of the connection are the same socket."""
+
+
+class UpgradeError(SessionError):
+    """The other side refused the WebSocket handshake, or its part of it cannot be."""
+
+
+class PeerClosedError(SessionError):
+    """
+    The peer closed a WebSocket with another code than 1000 and 1001, or without a closing handshake.
+
+    :ivar code: the code of its Close frame; 1006 where there was none.
+    :ivar reason: the text of its Close frame.
+    """
+
+    def __init__(self, message: str, session: Session | None = None, code: int = 1006, reason: str = "") -> None:
+        super().__init__(message, session)
+        self.code = code
+        self.reason = reason
 
 
 class NoPeerAddressError(SessionError):

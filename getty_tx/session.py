@@ -109,6 +109,9 @@ class Session(Lifecycle):
         "transport",
     )
 
+    #: Whether the message that ``read`` is given is text; None where there are no messages.
+    isText: bool | None = None
+
     _maxPending: int
     _name: str
 

@@ -71,10 +71,14 @@ class DropinTests(SynchronousTestCase):
         return makers
 
     def test_importNothingElse(self) -> None:
-        """A dropin imports the plugin class alone: each start of ``twistd`` pays for it, whatever it runs."""
+        """A dropin imports Twisted's plugin classes alone: each start of ``twistd`` pays for it, whatever it runs."""
         self.assertTrue(DROPINS)
+        allowed = {"twisted.application.service", "twisted.internet.interfaces", "twisted.plugin", "zope.interface"}
         for dropin in DROPINS:
-            self.assertEqual({"twisted.application.service"}, set(findImports(ast.parse(dropin.read_text()))), dropin)
+            tree = ast.parse(dropin.read_text())
+            # What a function imports is for when it is called.
+            tree.body = [node for node in tree.body if not isinstance(node, ast.ClassDef)]
+            self.assertLessEqual(set(findImports(tree)), allowed, dropin)
 
     def test_commands(self) -> None:
         """There are three commands, each described in one short line."""

@@ -32,15 +32,17 @@ class RawCodec:
     def __repr__(self) -> str:
         return "RawCodec()"
 
-    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
-        """All of ``data``; ``(None, 0)`` if that is nothing."""
+    def read(self, session: Session, data: memoryview) -> tuple[bytes | str | None, int]:
+        """All of ``data``, as ``str`` if it is a text message; ``(None, 0)`` if a stream has brought nothing."""
         have = len(data)
+        if getattr(session, "isText", False):
+            return str(data, "utf-8"), have
         if have > _WORTH_A_LOOK:
             whole = data.obj
             # As long as the bytes underneath, and without strides: it is all of them.
             if type(whole) is bytes and len(whole) == have and data.c_contiguous:
                 return whole, have
-        elif not have:
+        elif not have and getattr(session, "isText", None) is None:
             return None, 0
         return data.tobytes(), have
 

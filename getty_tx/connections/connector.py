@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-__all__ = ["CONNECT_TIMEOUT", "EndpointConnector"]
+__all__ = ["CONNECT_TIMEOUT", "EndpointConnector", "isAttempt"]
 
 log = Logger()
 
@@ -78,6 +78,10 @@ class EndpointConnector:
         self._clock = clock
         self._destination = _Destination(repr(endpoint) if destination is None else destination)
         self._attempt: _Attempt | None = None
+        # An endpoint for WebSocket has the factory build another protocol than the one for streams.
+        protocol = getattr(endpoint, "sessionProtocol", None)
+        if protocol is not None:
+            factory.protocol = protocol
 
     @property
     def state(self) -> str:
@@ -198,6 +202,11 @@ class _Attempt(ClientFactory[Any]):
             return
         self.connector._attempt = None
         self.connector.factory.clientConnectionFailed(self.connector, failure)
+
+
+def isAttempt(factory: Any) -> bool:
+    """True for the factory that an EndpointConnector gives to its endpoint."""
+    return isinstance(factory, _Attempt)
 
 
 @implementer(IProtocol, ILoggingContext)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from getty_tx.connections.base import Connection
     from getty_tx.session import Session
 
-__all__ = ["SessionFactory", "SessionServerFactory"]
+__all__ = ["Refusal", "SessionFactory", "SessionServerFactory"]
 
 #: Descriptors that accepting leaves to the rest of the program, so that running out of them is not felt elsewhere.
 SPARE_DESCRIPTORS = 16
@@ -130,12 +130,15 @@ class SessionServerFactory(SessionFactory, Factory):
         """A protocol for a new connection, or one that drops it, over ``maxSessions`` or without descriptors."""
         if self._full and not self._hasDescriptors():
             self.keeper.countRefusal("descriptors are used up: raise the limit (ulimit -n) or set maxSessions")
-            return _Refusal()
-        if not self.keeper.hasRoom():
-            return _Refusal()
+            return Refusal()
+        if not self._hasRoom():
+            return Refusal()
         protocol: Protocol = self.protocol()
         protocol.factory = self
         return protocol
+
+    def _hasRoom(self) -> bool:
+        return self.keeper.hasRoom()
 
     def connectionMade(self, connection: Connection) -> None:
         """A connection has come: see whether the next one may."""
@@ -154,7 +157,7 @@ class SessionServerFactory(SessionFactory, Factory):
         return not self._full
 
 
-class _Refusal(Protocol):
+class Refusal(Protocol):
     """Drops the connection. (A factory may return None instead, but Twisted's TLS does not expect that.)"""
 
     def connectionMade(self) -> None:

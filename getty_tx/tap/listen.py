@@ -52,7 +52,8 @@ class ListenOptions(SessionOptions):
 
     def opt_listen(self, description: str) -> None:
         """
-        Where to listen: a tcp:, tls:, ssl:, unix:, udp:, systemd: or haproxy: description; may be given several times.
+        Where to listen: a tcp:, tls:, ssl:, unix:, udp:, ws:, wss:, systemd: or haproxy: description; may be given
+        several times.
         [default: tcp:8090:interface=127.0.0.1]
         """
         try:

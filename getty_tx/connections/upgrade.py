@@ -1,0 +1,80 @@
+"""What a WebSocket server answers to, and what a client asks for; nothing here knows how the handshake is done."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from getty_tx.errors import SettingError
+
+__all__ = ["UpgradeOptions", "checkPath"]
+
+# Of RFC 9110, section 5.6.2: what subprotocols and header names consist of.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def checkPath(path: str) -> str:
+    """
+    The path, if a request line can have it.
+
+    :raise SettingError: it cannot.
+    """
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or re.search(r"[\s#]", path):
+        raise SettingError(f"path={path!r} is no path of a URL, such as /echo")
+    return path
+
+
+@dataclass(frozen=True)
+class UpgradeOptions:
+    """
+    The options of a WebSocket handshake.
+
+    :ivar paths: what a server answers to. A client has one, with a query if there is any.
+    :ivar origins: a server's: pages from elsewhere are refused; ``*`` stands for any characters. Empty: all may. A
+        request without an Origin is from no browser, and may.
+    :ivar subprotocols: a server's, or those that a client offers, the preferred one first.
+    :ivar deflate: whether messages may be compressed (permessage-deflate).
+    :ivar host: a client's: the host and port that the request names.
+    :ivar origin: a client's, for servers that ask for one.
+    :raise SettingError: one of them cannot be.
+    """
+
+    paths: tuple[str, ...] = ("/",)
+    origins: tuple[str, ...] = ()
+    subprotocols: tuple[str, ...] = ()
+    deflate: bool = True
+    host: str = "localhost"
+    port: int = 80
+    origin: str | None = None
+    #: For the engine, to keep what it makes of the options.
+    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise SettingError("a WebSocket needs a path, such as /echo")
+        for path in self.paths:
+            checkPath(path)
+        for name in self.subprotocols:
+            if not _TOKEN.fullmatch(name):
+                raise SettingError(f"subprotocols: {name!r} is no name of a subprotocol")
+        for origin in (*self.origins, self.origin or "", self.host):
+            if not origin.isascii() or not origin.isprintable() or " " in origin:
+                raise SettingError(f"{origin!r} is no origin, such as https://a.example")
+
+    @cached_property
+    def _patterns(self) -> list[re.Pattern[str]]:
+        return [
+            re.compile(".*".join(map(re.escape, origin.lower().rstrip("/").split("*")))) for origin in self.origins
+        ]
+
+    def allows(self, origin: str) -> bool:
+        """Whether a page of this origin may connect; ``origin`` is empty for what is no browser."""
+        if not self.origins or not origin:
+            return True
+        return any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
+
+    def choose(self, offered: list[str]) -> str | None:
+        """The first of our subprotocols that the client offers."""
+        return next((name for name in self.subprotocols if name in offered), None)
