@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8090
+WSPORT ?= 8091
 JOBS ?= 2
 ARGS ?=
 
@@ -21,11 +22,14 @@ checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/run.stamp  ## start the line echo server on 127.0.0.1 (PORT=8090)
-	@echo "getty-echo, codec line, on 127.0.0.1 port $(PORT). Ctrl-C ends it; make run PORT=9000 moves it."
-	@echo "Next, in another terminal: nc localhost $(PORT)    then type a line, and it comes back."
-	@exec $(BIN)/python tools/foreground.py $(BIN)/twistd -n --pidfile= getty-echo --codec line \
-		--listen tcp:$(PORT):interface=127.0.0.1
+run: $(VENV)/run.stamp  ## start the echo server on 127.0.0.1: TCP and UDP 8090 (PORT=), WebSocket 8091 (WSPORT=)
+	@echo "getty-echo on 127.0.0.1. Ctrl-C ends it; make run PORT=9000 WSPORT=9001 moves it. In another terminal:"
+	@echo "  nc localhost $(PORT)          then type a line, and it comes back over TCP"
+	@echo "  nc -u 127.0.0.1 $(PORT)       the same over UDP"
+	@echo "  ws://localhost:$(WSPORT)/echo    for a WebSocket client, such as examples/echo.html in a browser"
+	@exec $(BIN)/python tools/foreground.py $(BIN)/twistd -n --pidfile= getty-echo --codec raw \
+		--listen tcp:$(PORT):interface=127.0.0.1 --listen udp:$(PORT):interface=127.0.0.1 \
+		--listen ws:$(WSPORT):interface=127.0.0.1:path=/echo
 
 test: lint  ## lint, run all tests, build the wheel and try it
 	@echo "trial: the tests, in $(JOBS) processes"

@@ -1,5 +1,5 @@
 """
-getty_tx: write a codec and a listener once; serve and dial them over TCP, TLS, unix sockets and UDP with Twisted.
+getty_tx: write a codec and a listener once; serve and dial them over TCP, TLS, unix sockets, UDP and WebSocket.
 
 ::
 
