@@ -15,11 +15,11 @@ unsuitable = $(shell $(PYTHON) tools/check_python.py 2>/dev/null || echo "'$(PYT
 checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean remake
+.PHONY: help run test lint conformance bench clean remake
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp  ## start the line echo server on 127.0.0.1 (PORT=8090)
 	@echo "getty-echo, codec line, on 127.0.0.1 port $(PORT). Ctrl-C ends it; make run PORT=9000 moves it."
@@ -39,6 +39,9 @@ lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
 	@$(BIN)/mypy --no-error-summary
 	@echo "import rules"
 	@$(BIN)/lint-imports --no-logo
+
+conformance: $(VENV)/test.stamp  ## all of the Autobahn test suite's cases, with a report in build/ (ARGS="...")
+	@$(BIN)/python tools/conformance.py $(ARGS)
 
 bench: $(VENV)/run.stamp  ## measure beside bare Twisted and asyncio (ARGS="...")
 	@$(BIN)/python -m benchmarks $(ARGS)
