@@ -28,6 +28,11 @@ from tests.test_tap_twistd import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
+PAGE = ROOT / "examples" / "echo.html"
+
+#: What the page reports if all is well.
+GOOD = {"text": True, "binary": True, "status": "connected, all came back"}
+
 #: Nothing of the machine's, nothing of the network's.
 ARGUMENTS = [
     "--headless",
@@ -60,7 +65,8 @@ class Reports(Resource):
         self.queue: DeferredQueue[Any] = DeferredQueue()
 
     def render_POST(self, request: Any) -> bytes:
-        """A page reports."""
+        """A page reports; one that is a file may, too."""
+        request.setHeader(b"access-control-allow-origin", b"*")
         self.queue.put(json.load(request.content))
         return b""
 
@@ -147,7 +153,7 @@ class BrowserTests(TestCase):
     def servePage(self) -> tuple[int, Reports]:
         """A web server for the page; its port, and where the page reports to."""
         root, reports = Resource(), Reports()
-        root.putChild(b"echo.html", File(str(ROOT / "examples" / "echo.html")))
+        root.putChild(b"echo.html", File(str(PAGE)))
         root.putChild(b"report", reports)
         connections = Connections(Site(root))
         port = reactor.listenTCP(0, connections, interface="127.0.0.1")
@@ -165,6 +171,10 @@ class BrowserTests(TestCase):
         self.addCleanup(browser.end)
         return browser
 
+    def query(self, port: int) -> str:
+        """What tells the page whom to dial."""
+        return "server=" + quote(f"ws://127.0.0.1:{port}/echo", safe="")
+
     async def reported(self, reports: Reports) -> dict[str, Any]:
         """The page's next report."""
         report: dict[str, Any] = await reports.queue.get().addTimeout(PATIENCE, reactor)
@@ -174,14 +184,21 @@ class BrowserTests(TestCase):
         """Text and bytes come back, compressed as Chromium offers, and again when the server was restarted."""
         server, port = await self.serveEcho()
         webPort, reports = self.servePage()
-        echo = quote(f"ws://127.0.0.1:{port}/echo", safe="")
-        self.browse(f"http://127.0.0.1:{webPort}/echo.html?server={echo}&report=/report#auto", reports)
-        found = {"text": True, "binary": True, "status": "connected, all came back"}
+        self.browse(f"http://127.0.0.1:{webPort}/echo.html?{self.query(port)}&report=/report#auto", reports)
         first = await self.reported(reports)
         self.assertIn("permessage-deflate", first.pop("extensions"))
-        self.assertEqual(found | {"lastClose": None}, first)
+        self.assertEqual(GOOD | {"lastClose": None}, first)
         await server.stopService()
         await self.serveEcho(port)
         second = await self.reported(reports)
         self.assertIn("permessage-deflate", second.pop("extensions"))
-        self.assertEqual(found | {"lastClose": 1001}, second)
+        self.assertEqual(GOOD | {"lastClose": 1001}, second)
+
+    async def test_file(self) -> None:
+        """The page as a file, whose origin is ``null``."""
+        _, port = await self.serveEcho()
+        webPort, reports = self.servePage()
+        to = quote(f"http://127.0.0.1:{webPort}/report", safe="")
+        self.browse(f"{PAGE.as_uri()}?{self.query(port)}&report={to}#auto", reports)
+        report = await self.reported(reports)
+        self.assertEqual(GOOD, {name: report[name] for name in GOOD})
