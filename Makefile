@@ -16,11 +16,11 @@ unsuitable = $(shell $(PYTHON) tools/check_python.py 2>/dev/null || echo "'$(PYT
 checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean remake
+.PHONY: help run test lint conformance bench clean remake
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp  ## start the echo server on 127.0.0.1: TCP and UDP 8090 (PORT=), WebSocket 8091 (WSPORT=)
 	@echo "getty-echo on 127.0.0.1. Ctrl-C ends it; make run PORT=9000 WSPORT=9001 moves it. In another terminal:"
@@ -43,6 +43,9 @@ lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
 	@$(BIN)/mypy --no-error-summary
 	@echo "import rules"
 	@$(BIN)/lint-imports --no-logo
+
+conformance: $(VENV)/test.stamp  ## all of the Autobahn test suite's cases, with a report in build/ (ARGS="...")
+	@$(BIN)/python tools/conformance.py $(ARGS)
 
 bench: $(VENV)/run.stamp  ## measure beside bare Twisted and asyncio (ARGS="...")
 	@$(BIN)/python -m benchmarks $(ARGS)

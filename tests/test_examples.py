@@ -32,7 +32,7 @@ class ExampleTests(ProcessTestCase):
 
     def test_all(self) -> None:
         """There is a test for every example."""
-        expected = {"echo_server.py", "echo_client.py", "keyvalue.py", "starttls.py", "relay.tac"}
+        expected = {"echo_server.py", "echo_client.py", "echo.html", "keyvalue.py", "starttls.py", "relay.tac"}
         self.assertEqual(expected, {path.name for path in EXAMPLES.iterdir() if path.is_file()})
 
     def test_echoAndRelay(self) -> None:
