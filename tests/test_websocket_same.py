@@ -32,10 +32,19 @@ class _Plain:
         base: Any = WebSocketServerProtocol if isServer else WebSocketClientProtocol
         self.messages: list[tuple[bytes, bool]] = []
         messages = self.messages
+        self.ended = False
+        plain = self
 
         class Protocol(base):  # type: ignore[misc]
             def onMessage(self, payload: bytes, isBinary: bool) -> None:
                 messages.append((payload, isBinary))
+
+            def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
+                # Autobahn's client goes on with what follows a Close frame, which nothing may (RFC 6455, 5.5.1).
+                # A session does not; so what it hears is compared up to there.
+                plain.ended = True
+                self.data = b""
+                return super().onCloseFrame(code, reasonRaw)
 
             def unregisterProducer(self) -> None:
                 """StringTransport minds when there is none."""
@@ -47,7 +56,8 @@ class _Plain:
         self.protocol.makeConnection(self.transport)
 
     def feed(self, data: bytes) -> None:
-        self.protocol.dataReceived(data)
+        if not self.ended:
+            self.protocol.dataReceived(data)
 
 
 def _compressed(messages: list[tuple[int, bytes]], masked: bool) -> list[bytes]:

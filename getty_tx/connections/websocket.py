@@ -154,7 +154,9 @@ def _acceptOffer(offers: list[Any]) -> Any:
         if isinstance(offer, PerMessageDeflateOffer):
             return PerMessageDeflateOfferAccept(
                 offer,
-                request_max_window_bits=WINDOW_BITS if offer.accept_max_window_bits else 0,
+                # Nothing is asked of the client: the answer may not be more than its offer's own number, which
+                # Autobahn does not tell (RFC 7692, section 7.1.2.2).
+                request_max_window_bits=0,
                 window_bits=min(offer.request_max_window_bits or WINDOW_BITS, WINDOW_BITS),
                 mem_level=MEMORY_LEVEL,
             )
