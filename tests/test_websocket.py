@@ -182,6 +182,13 @@ class DeflateTests(WebSocketCase):
         self.open(headers=self.EXTENSION, options=UpgradeOptions(deflate=False))
         self.assertNotIn("permessage-deflate", self.answer)
 
+    def test_windowOfTheClient(self) -> None:
+        """The answer asks for no larger window of the client than it offered (RFC 7692, section 7.1.2.2)."""
+        for offer in ("client_max_window_bits=9", "client_max_window_bits"):
+            self.open(headers={"Sec_WebSocket_Extensions": f"permessage-deflate; {offer}"})
+            self.assertIn("permessage-deflate", self.answer)
+            self.assertNotIn("client_max_window_bits", self.answer)
+
 
 class HandshakeTests(WebSocketCase):
     """Requests that are refused, none of them with a traceback, and what is agreed upon."""
