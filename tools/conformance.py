@@ -35,6 +35,9 @@ QUICK = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*")
 #: The longest message of the cases has 16 MB.
 LONGEST = 17_000_000
 
+#: Seconds between pings: longer than any case, as a ping ends those that expect none.
+PING = 600
+
 #: Cases at the same time; most of the quick ones wait for a second that nothing happens.
 PARALLEL = 4
 
@@ -43,7 +46,7 @@ PATIENCE = 10
 
 KOSOKU = [sys.executable, "-c", "from kosoku._cli import main; main()"]
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-ECHO = f"getty-echo --codec raw --listen ws:0:interface=127.0.0.1:path=/ --max-msg-len {LONGEST}"
+ECHO = f"getty-echo --codec raw --listen ws:0:interface=127.0.0.1:path=/ --max-msg-len {LONGEST} --cron {PING}"
 CLIENT = [sys.executable, str(Path(__file__).with_name("conformance_client.py"))]
 
 
@@ -104,7 +107,7 @@ def run(role: str, folder: Path, patterns: list[str], limit: float) -> Path:
             driving = stack.enter_context(running(driver, driverLog))
         else:
             driving = stack.enter_context(running([*driver, "--mode=fuzzingserver", "127.0.0.1:0"], driverLog))
-            client = [*CLIENT, portOf(driving, driverLog, late), str(LONGEST), str(PARALLEL)]
+            client = [*CLIENT, portOf(driving, driverLog, late), str(LONGEST), str(PING), str(PARALLEL)]
             tried = stack.enter_context(running(client, log))
         while driving.poll() is None:
             if time.monotonic() > late:

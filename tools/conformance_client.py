@@ -1,5 +1,5 @@
 """
-The client that the Autobahn test suite's cases try: ``conformance_client.py PORT LONGEST PARALLEL``.
+The client that the Autobahn test suite's cases try: ``conformance_client.py PORT LONGEST PING PARALLEL``.
 
 The server there says how many cases it has, plays one on each connection to ``/runCase``, which echoes, and writes its
 report when it is told to.
@@ -51,12 +51,14 @@ class Echo(EventListener):
         self.over.callback(None)
 
 
-async def visit(server: str, path: str, longest: int, echoes: bool = True) -> list[Any]:
+async def visit(server: str, path: str, settings: dict[str, float], echoes: bool = True) -> list[Any]:
     """One connection, until the server ends it; what was heard."""
     listener = Echo(echoes)
 
     def newSession(session: Any) -> None:
-        session.codec, session.listener, session.maxMsgLen = RawCodec(), listener, longest
+        session.codec, session.listener = RawCodec(), listener
+        for name, value in settings.items():
+            setattr(session, name, value)
 
     client = Client(newSession, f"ws:{server}:path={path}:deflate=yes", reconnectAttempts=1)
     ready = client.whenReady(timeout=30)
@@ -69,23 +71,23 @@ async def visit(server: str, path: str, longest: int, echoes: bool = True) -> li
     return listener.heard
 
 
-async def main(reactor: object, port: str, longest: str, parallel: str) -> None:
+async def main(reactor: object, port: str, longest: str, ping: str, parallel: str) -> None:
     """All cases, and the report."""
-    server, size = f"127.0.0.1:{port}", int(longest)
-    [count] = await visit(server, "/getCaseCount", size, echoes=False)
+    server, settings = f"127.0.0.1:{port}", {"maxMsgLen": int(longest), "cronPeriod": float(ping)}
+    [count] = await visit(server, "/getCaseCount", settings, echoes=False)
 
     async def work(numbers: Iterator[int]) -> None:
         for number in numbers:
             print(f"case {number} of {count}", flush=True)
             try:
-                await visit(server, f"/runCase?case={number}&agent=getty_tx", size)
+                await visit(server, f"/runCase?case={number}&agent=getty_tx", settings)
             except Exception as error:
                 # It is missing in the report, which tells so.
                 print(f"case {number}: {error!r}", flush=True)
 
     numbers = iter(range(1, int(count) + 1))
     await DeferredList([ensureDeferred(work(numbers)) for _ in range(int(parallel))])
-    await visit(server, "/updateReports?agent=getty_tx", size, echoes=False)
+    await visit(server, "/updateReports?agent=getty_tx", settings, echoes=False)
 
 
 if __name__ == "__main__":
