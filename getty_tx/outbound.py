@@ -154,7 +154,7 @@ class Outbound:
         transport = self.transport
         if type(transport) in DIRECT and not transport.TLS and length <= TURN:
             try:
-                sent = transport.getHandle().send(data)
+                sent = transport.socket.send(data)
             except OSError:
                 # Full, or broken: Twisted's own write finds out which, and reports a broken one as it always does.
                 sent = 0
@@ -184,7 +184,7 @@ class Outbound:
             assert queue is not None
             data = queue[0] if len(queue) == 1 else b"".join(queue)
             try:
-                sent = transport.getHandle().send(data)
+                sent = transport.socket.send(data)
             except OSError:
                 sent = 0
             if sent == size and not self.finishing:
@@ -217,7 +217,7 @@ class Outbound:
 
     def _flushToSocket(self, transport: Any) -> None:
         """Send without joining, one system call for many buffers, and a bounded amount for one turn of the reactor."""
-        handle = transport.getHandle()
+        handle = transport.socket
         budget = TURN
         while self.queue is not None and budget > 0:
             buffers: list[bytes | bytearray | memoryview] = []
