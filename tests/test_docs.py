@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.acceptance.__main__ import MODULES
+from getty_tx.endpoints import clientEndpoint, serverEndpoint
+from getty_tx.errors import SettingError
 from getty_tx.session import Session
 from getty_tx.settings import Setting
 from getty_tx.tap import dial, echo, serve
 from getty_tx.tap.listen import DEFAULT_LISTEN
-from getty_tx.testing import connectedPeer, feedSplit
+from getty_tx.testing import MemoryReactor, connectedPeer, feedSplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FILE = re.compile(
     r"(?<![\w./:-])([\w.-]+/)*[\w-]+\.(?:py|md|tac|c)\b(?!\()|`((?:[\w.-]+/)+)`|`(\.importlinter|Makefile)`"
 )
+_DESCRIPTION = re.compile(r"(?:^|[`'\" ])((?:udp|ws|wss):(?!//`|HOST)[^`'\"\s]*[^`'\"\s:])", re.MULTILINE)
 _MODULE = re.compile(r"\bgetty_tx(?:\.\w+)+")
 
 
@@ -162,6 +165,22 @@ class ReferenceTests(SynchronousTestCase):
             for name in set(_MODULE.findall(page.read_text())):
                 find(name)
 
+    def test_descriptions(self) -> None:
+        """Every description of datagrams and of WebSocket can be listened on or dialed, if the files are there."""
+        found = {name for page in PAGES for name in _DESCRIPTION.findall(page.read_text())}
+        self.assertGreater(len(found), 10)
+        for description in sorted(found):
+            accepted = [self.accepts(parse, description) for parse in (serverEndpoint, clientEndpoint)]
+            self.assertIn(True, accepted, description)
+
+    def accepts(self, parse: Any, description: str) -> bool:
+        """Whether the description is one for a server, or for a client."""
+        try:
+            parse(description, MemoryReactor())
+        except SettingError as error:
+            return "cannot be read" in str(error)
+        return True
+
     def test_measurements(self) -> None:
         """Every acceptance module is in the table, and nothing else."""
         rows = rowsIn(section(read("inside.md"), "What is measured"))
@@ -243,7 +262,7 @@ class OptionsTests(SynchronousTestCase):
     def test_examples(self) -> None:
         """The options in the examples are options of the command that they stand behind, or of twistd."""
         for name in ("commands.md", "guide.md"):
-            for command, rest in re.findall(r"twistd [^\n]*?(getty-\w+)((?:[^\n]|\\\n)*)", read(name)):
+            for command, rest in re.findall(r"twistd [^\n]*?(getty-(?:echo|serve|dial))((?:[^\n]|\\\n)*)", read(name)):
                 known = next(each for each in self.COMMANDS if each.command == command)
                 options = {option.rstrip("=") for option in known().longOpt}
                 self.assertEqual(set(), set(re.findall(r"--([\w-]+)", rest)) - options, rest)
