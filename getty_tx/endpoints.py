@@ -162,7 +162,7 @@ def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
         privateKey=given.get("privateKey"),
     )
     if "endpoint" in given:
-        return wrapClientTLS(policy, clientFromString(reactor, given["endpoint"]))
+        return wrapClientTLS(policy, clientEndpoint(given["endpoint"], reactor))
     bindAddress = given.get("bindAddress")
     below = HostnameEndpoint(
         reactor,
@@ -299,7 +299,7 @@ def webSocketClientEndpoint(
     if secure:
         endpoint = _tlsClient([], {"host": host} | {k: v for k, v in given.items() if k in _TLS_CLIENT}, reactor)
     elif "endpoint" in given:
-        endpoint = clientFromString(reactor, given["endpoint"])
+        endpoint = clientEndpoint(given["endpoint"], reactor)
     else:
         bindAddress = given.get("bindAddress")
         endpoint = HostnameEndpoint(

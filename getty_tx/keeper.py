@@ -86,9 +86,14 @@ class Keeper:
         self._woken = False
         self._lock = threading.Lock()
 
+    @property
+    def peers(self) -> int:
+        """How many connections are with a peer: all but the sockets of UDP servers."""
+        return self.connections - self.sockets
+
     def hasRoom(self) -> bool:
         """False when ``maxSessions`` connections are there already; the refusal is counted."""
-        if self.maxSessions is not None and self.connections - self.sockets >= self.maxSessions:
+        if self.maxSessions is not None and self.peers >= self.maxSessions:
             self.countRefusal(f"maxSessions={self.maxSessions} reached")
             return False
         return True

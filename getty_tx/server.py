@@ -41,7 +41,7 @@ class Server(Service):
     :param newSession: called with each new session to configure it; raises to refuse the connection.
     :param endpoints: descriptions (see :py:mod:`getty_tx.endpoints`) or IStreamServerEndpoint objects.
     :param maxSessions: connections above this number are refused and counted; None: no limit.
-    :param handshakeTimeout: seconds that a TLS handshake may take.
+    :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: a description or a setting cannot be.
     """

@@ -168,6 +168,20 @@ class RefusalTests(ServerCase):
         await first.ended
         await self.until(lambda: server._factory.keeper.connections == 0)
 
+    async def test_maxSessionsBesideUDP(self) -> None:
+        """The socket of a UDP server is no session of a peer."""
+        server = self.serve(LOOPBACK, "udp:0:interface=127.0.0.1", "ws:0:interface=127.0.0.1", maxSessions=1)
+        web = (await server.whenListening())[2]
+        peer = await self.dial(web)
+        peer.transport.write(
+            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        await self.until(lambda: b"\r\n\r\n" in peer.data)
+        self.assertTrue(peer.data.startswith(b"HTTP/1.1 101 "), peer.data)
+        peer.transport.abortConnection()
+        await peer.ended
+
     async def test_descriptors(self) -> None:
         """Without descriptors to spare connections are refused, and accepted again when there are some."""
         limit = [1 << 30]
@@ -296,6 +310,7 @@ class EndpointTests(SynchronousTestCase):
             ("tls:localhost:1:nosuch=2", "nosuch"),
             ("tls:localhost:1:trustRoots=/no/such", "/no/such"),
             ("tcp:localhost:65536", "65536"),
+            (r"ws:endpoint=ssl\:localhost\:1", "tls:HOST:PORT"),
             ("nosuch:1", "nosuch"),
         ):
             error = self.assertRaises(SettingError, clientEndpoint, description, reactor)

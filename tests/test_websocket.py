@@ -148,6 +148,17 @@ class MessageTests(WebSocketCase):
         self.assertIsInstance(self.heard.errors[0], WriteTimeoutError)
 
 
+class TLSTests(WebSocketCase):
+    """TLS is below a WebSocket or nowhere."""
+
+    def test_startTLS(self) -> None:
+        """It would encrypt below the frames."""
+        self.open()
+        self.assertRaises(CodecError, self.pair.server.transport.startTLS, object())
+        self.say(frame(2, b"still there"))
+        self.assertEqual(self.heard.packages, [b"still there"])
+
+
 class DeflateTests(WebSocketCase):
     """permessage-deflate."""
 

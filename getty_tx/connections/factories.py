@@ -42,7 +42,7 @@ class SessionFactory:
 
     isClient = False
 
-    handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a TLS handshake may take.")
+    handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
     maxSessions: Setting[int | None] = Setting(
         settings.optionalCount, None, "Connections above which new ones are refused; None: no limit."
     )

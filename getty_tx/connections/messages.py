@@ -331,6 +331,9 @@ class MessageSession(Session):
         # Frames are neither masked nor compressed.
         self._plain: bool = not (self._isClient or self._engine.compresses)
 
+    def _startTLS(self, contextFactory: Any, normal: bool) -> None:
+        raise CodecError("there is no TLS within a WebSocket: dial or serve wss:", self)
+
     @property
     def path(self) -> str:
         """The path that the client asked for, with no query."""

@@ -142,7 +142,7 @@ def _settings(keeper: Keeper, options: UpgradeOptions, isClient: bool) -> Any:
             allowNullOrigin=True,
             perMessageCompressionAccept=_acceptOffer if options.deflate else None,
         )
-    # The one private attribute of Autobahn's factories that is replaced; tests.test_websocket_engine sees that it is
+    # The one private attribute of Autobahn's factories that is replaced; tests.test_websocket_frames sees that it is
     # there and is what all of its timers come from.
     settings._batched_timer = _Timers(keeper)
     options.made["settings"] = keeper, settings
@@ -402,7 +402,8 @@ class WebSocketSessionProtocol(Connection, Protocol):
     def checkRoom(self) -> None:
         """:raise ConnectionDeny: there are ``maxSessions`` already, or the service stops."""
         keeper = self.keeper
-        if keeper.closing or (keeper.maxSessions is not None and keeper.connections > keeper.maxSessions):
+        # This connection is counted already.
+        if keeper.closing or (keeper.maxSessions is not None and keeper.peers > keeper.maxSessions):
             keeper.countRefusal("the service stops" if keeper.closing else f"maxSessions={keeper.maxSessions} reached")
             raise ConnectionDeny(503, "no more sessions")
 
@@ -598,7 +599,7 @@ class WebSocketSessionServerFactory(SessionServerFactory):
 
     def _hasRoom(self) -> bool:
         keeper = self.keeper
-        return keeper.maxSessions is None or keeper.connections < keeper.maxSessions + MOST_REFUSALS or keeper.hasRoom()
+        return keeper.maxSessions is None or keeper.peers < keeper.maxSessions + MOST_REFUSALS or keeper.hasRoom()
 
     def sessionOpened(self, connection: Connection) -> None:
         """The connection's session is open."""

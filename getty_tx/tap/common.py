@@ -178,7 +178,7 @@ class SessionOptions(usage.Options):
         ["write-timeout", None, f"{Session.writeTimeout.default:g}",
          "Seconds that unsent bytes may make no progress before a session fails; 0 or none: for ever.",
          optionalSeconds("write-timeout")],
-        ["handshake-timeout", None, f"{HANDSHAKE_TIMEOUT:g}", "Seconds that a TLS handshake may take.",
+        ["handshake-timeout", None, f"{HANDSHAKE_TIMEOUT:g}", "Seconds that a TLS or WebSocket handshake may take.",
          seconds("handshake-timeout")],
     ]  # fmt: skip
 

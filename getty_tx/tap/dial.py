@@ -59,7 +59,7 @@ class Options(SessionOptions):
 """
 
     optParameters = [
-        ["connect", None, DEFAULT_CONNECT, "Whom to dial: a tcp:, tls:, unix: or udp: description."],
+        ["connect", None, DEFAULT_CONNECT, "Whom to dial: a tcp:, tls:, unix:, udp:, ws: or wss: description."],
         ["number", "n", "1", "Sessions to keep.", count("number", "sessions")],
         ["reconnect-interval", None, "0.3", "Seconds until a lost session is dialed again; more after each failure.",
          seconds("reconnect-interval")],
