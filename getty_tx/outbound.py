@@ -434,6 +434,8 @@ class Outbound:
         self.blocked = False
         if queue is not None:
             transport.writeSequence([bytes(chunk) for chunk in queue])
+        # What is read from now on is TLS's.
+        vars(transport).pop("doRead", None)
         transport.startTLS(contextFactory, normal)
         self._emptied()
         self._relief()
