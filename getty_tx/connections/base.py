@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import INegotiated
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
 
 from getty_tx.errors import HandshakeTimeoutError, SelfConnectError, SessionRefusedError
 from getty_tx.session import Session, formatAddress
@@ -106,6 +107,21 @@ class Connection:
             f"handshakeTimeout={keeper.handshakeTimeout:g} s"
         )
         self._raw.abortConnection()
+
+    def _lost(self, reason: Failure) -> None:
+        """The transport is gone: tell the session, in words where it was TLS, or end without one."""
+        error = reason.value
+        assert error is not None
+        if type(error).__module__.startswith("OpenSSL"):
+            # Imported here, as a program without TLS need not load OpenSSL.
+            from getty_tx import tls
+
+            error = tls.explain(error)
+            reason = Failure(error)
+        if self.session is not None:
+            self.session.connectionLost(reason)
+        else:
+            self._disconnected(error)
 
     def _disconnected(self, reason: BaseException) -> None:
         """The connection went before it had a session."""

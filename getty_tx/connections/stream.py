@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from getty_tx import outbound
 from getty_tx.connections.base import Connection, isEncrypted
 from getty_tx.interfaces import IConnection
 from getty_tx.transport import socketOf
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
 
 __all__ = ["SessionProtocol"]
 
@@ -80,18 +84,7 @@ class SessionProtocol(Connection, Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
-        error = reason.value
-        assert error is not None
-        if type(error).__module__.startswith("OpenSSL"):
-            # Imported here, as a program without TLS need not load OpenSSL.
-            from getty_tx import tls
-
-            error = tls.explain(error)
-            reason = Failure(error)
-        if self.session is not None:
-            self.session.connectionLost(reason)
-        else:
-            self._disconnected(error)
+        self._lost(reason)
 
     def shutdownWriting(self) -> None:
         """Everything is flushed: end this side, and read on until the peer ends its own."""

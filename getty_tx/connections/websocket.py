@@ -29,7 +29,6 @@ from autobahn.websocket.protocol import WebSocketClientFactory, WebSocketProtoco
 from autobahn.websocket.types import ConnectionDeny
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from getty_tx.connections.base import Connection, isEncrypted
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autobahn.websocket.types import ConnectionRequest
+    from twisted.python.failure import Failure
 
     from getty_tx.keeper import Keeper
     from getty_tx.session import Session
@@ -540,21 +540,10 @@ class WebSocketSessionProtocol(Connection, Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
-        error = reason.value
-        assert error is not None
-        if type(error).__module__.startswith("OpenSSL"):
-            # Imported here, as a program without TLS need not load OpenSSL.
-            from getty_tx import tls
-
-            error = tls.explain(error)
-            reason = Failure(error)
         if self.engine is not None:
             # It cancels its timers.
             self.engine._connectionLost(reason)
-        if self.session is not None:
-            self.session.connectionLost(reason)
-        else:
-            self._disconnected(error)
+        self._lost(reason)
 
 
 class WebSocketSessionServerFactory(SessionServerFactory):
