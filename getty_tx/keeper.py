@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from getty_tx.turn import Turn
 from getty_tx.wheel import TimingWheel
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Keeper:
         self._idle: list[Deferred[None]] = []
         # Reads that did not fill their buffer since the last one that did; see Inbound._share.
         self.briefReads = 0
+        self.turn = Turn(reactor)
         self.closing = False
         self.thread = threading.get_ident()
         self._addresses: dict[IAddress, IAddress] = {}

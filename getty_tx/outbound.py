@@ -9,7 +9,7 @@ Three states:
 
 * *free*: ``queue`` is None and ``blocked`` False. A write is sent at once.
 * *corked*: the session's messages are being delivered; writes gather in ``queue`` and leave together when the delivery
-  is over, or whenever 64 KiB are there.
+  is over, or whenever 64 KiB are there. With many sessions ready it lasts to the end of the reactor's turn (``turn``).
 * *blocked*: the transport holds a slice, ``held`` bytes, and will call ``resumeProducing``. Writes gather in ``queue``.
 
 With TLS, and below wrappers, slices go through ``transport.write`` from the beginning, and the socket's transport below
@@ -65,6 +65,7 @@ class Outbound:
     :ivar size: bytes in ``queue``.
     :ivar held: bytes of the slice that the transport was given.
     :ivar finishing: the session is told when nothing waits any more.
+    :ivar listed: it is corked to the end of the reactor's turn.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class Outbound:
         "corked",
         "finishing",
         "held",
+        "listed",
         "queue",
         "session",
         "size",
@@ -90,6 +92,7 @@ class Outbound:
         self.corked = False
         self.blocked = False
         self.finishing = False
+        self.listed = False
         # Where this object is registered as the producer.
         self._registered: Any = None
         # It asks for each slice there.
@@ -171,12 +174,24 @@ class Outbound:
             self.size = length
             self.flush()
 
-    def uncork(self) -> None:
-        """The delivery of messages is over: what they wrote leaves now. There is something in the queue."""
+    def uncork(self, together: bool = True) -> None:
+        """
+        The delivery of messages is over: what they wrote leaves now. There is something in the queue.
+
+        :param together: with that of other sessions, at the end of the reactor's turn, if there are many of them.
+        """
+        transport = self.transport
+        if together:
+            turn = self.session.keeper.turn
+            turn.left -= 1
+            if turn.left < 0 and type(transport) in DIRECT:
+                if not self.listed:
+                    self.listed = True
+                    turn.add(self)
+                return
         self.corked = False
         if self.blocked:
             return
-        transport = self.transport
         size = self.size
         # As flush() does it, for the most frequent case: it runs once for every read.
         if size <= CHUNK and self._waiting is None and type(transport) in DIRECT and not transport.TLS:

@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import WrappingFactory
 
-from getty_tx import outbound
+from getty_tx import outbound, turn
 from getty_tx.errors import SessionBlockedError, SessionClosedError
 from getty_tx.listener import EventListener
 from getty_tx.testing import DirectTransport, MemoryTransport, Network, Peer
@@ -265,6 +265,7 @@ networks = st.fixed_dictionaries(
         "delay": st.sampled_from([None, 0.05, 0.4]),
         "capacity": st.sampled_from([None, 500, 5000, 100_000]),
         "transport": st.sampled_from([DirectTransport, MemoryTransport]),
+        "together": st.booleans(),
     }
 )
 values = st.fixed_dictionaries(
@@ -285,6 +286,10 @@ class LifeTests(SessionCase):
     """Random lives of two ends."""
 
     def live(self, network: dict[str, Any], ends: list[Any], script: list[Any]) -> None:
+        # Answers are sent at once, or all of them at the end of the turn.
+        together = network.pop("together")
+        self.patch(turn, "PROBE", 0 if together else 1000)
+        self.patch(turn, "MANY", 0)
         net = Network(**network)
         made = [RawSide(net) if end is None else Side(net, end[0], **end[1]) for end in ends]
         pair = net.join(made[0].protocol, made[1].protocol)

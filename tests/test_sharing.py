@@ -40,7 +40,7 @@ class SharingTests(SessionCase):
         size = SHARED_READ
         while size < WHOLE_READ:
             self.full(size)
-            size *= 2
+            size = min(size * 2, WHOLE_READ)
             self.assertEqual(self.readSize(), size)
         self.full(WHOLE_READ)
         self.assertEqual(self.readSize(), WHOLE_READ)

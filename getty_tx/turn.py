@@ -1,0 +1,74 @@
+"""
+Sending at the end of the reactor's turn, when many sessions have answers in it.
+
+A peer that sleeps until an answer comes is woken by the kernel within the ``send``, at several times the cost of the
+sending itself. Answers that leave one by one, each after the work of its own package, find the peers (or the one
+process that is all of them) asleep again and again; answers that leave together wake it once. With few sessions ready,
+waiting would only delay them, so that is done only where the last turn had many, and tried out from time to time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from getty_tx.outbound import Outbound
+
+__all__ = ["Turn"]
+
+#: Answers in a turn from which on those of the next turn wait for each other.
+MANY = 4
+
+#: Answers that leave together at most; the peers work on them meanwhile.
+MOST = 64
+
+#: Answers sent at once before the next turn is looked at.
+PROBE = 64
+
+
+class Turn:
+    """
+    Gathers the outbounds that have something to send.
+
+    :ivar left: answers that are to be sent at once; from 0 on they are added here.
+    """
+
+    __slots__ = ("_count", "_outbounds", "_reactor", "_scheduled", "left")
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._outbounds: list[Outbound] = []
+        self._scheduled = False
+        self._count = 0
+        self.left = PROBE
+
+    def add(self, outbound: Outbound) -> None:
+        """Uncork ``outbound`` when the turn ends."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._reactor.callLater(0, self._end)
+        outbounds = self._outbounds
+        outbounds.append(outbound)
+        self._count += 1
+        if len(outbounds) == MOST:
+            self._flush()
+
+    def _flush(self) -> None:
+        outbounds, self._outbounds = self._outbounds, []
+        for outbound in outbounds:
+            outbound.listed = False
+            if outbound.queue is None:
+                # Lost, or sent already as there was more than a chunk of it.
+                outbound.corked = False
+                continue
+            try:
+                outbound.uncork(together=False)
+            except Exception as error:
+                # Somebody who waited for this one raised: the others' answers leave all the same.
+                outbound.session._callbackFailed(error)
+
+    def _end(self) -> None:
+        self._scheduled = False
+        self.left = 0 if self._count >= MANY else PROBE
+        self._count = 0
+        self._flush()
