@@ -15,6 +15,7 @@ from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT, theReactor
 from getty_tx.session import formatAddress
+from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -42,6 +43,8 @@ class Server(Service):
     :param endpoints: descriptions (see :py:mod:`getty_tx.endpoints`) or IStreamServerEndpoint objects.
     :param maxSessions: connections above this number are refused and counted; None: no limit.
     :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
+    :param workers: threads for onMessage: a WorkerPool, or a number for ``WorkerPool.keyed``, or a text as
+        ``--workers`` takes it; None: it is called on the reactor's thread. See WorkerPool for what they are good for.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: a description or a setting cannot be.
     """
@@ -52,6 +55,7 @@ class Server(Service):
         *endpoints: str | IStreamServerEndpoint,
         maxSessions: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        workers: WorkerPool | int | str | None = None,
         reactor: Any = None,
     ) -> None:
         if not endpoints:
@@ -64,8 +68,16 @@ class Server(Service):
                 raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamServerEndpoint")
         self._endpoints = endpoints
         self._reactor = reactor
+        self._workers = WorkerPool.of(workers)
+        # They were started for this service.
+        self._hasWorkers = False
         self._factory = SessionServerFactory(
-            newSession, maxSessions=maxSessions, handshakeTimeout=handshakeTimeout, service=self, reactor=reactor
+            newSession,
+            maxSessions=maxSessions,
+            handshakeTimeout=handshakeTimeout,
+            service=self,
+            reactor=reactor,
+            workers=self._workers,
         )
         self._ports: list[IListeningPort] = []
         # Those that are closing.
@@ -109,6 +121,9 @@ class Server(Service):
         self._listening = True
         reactor = theReactor(self._reactor)
         self._factory.renew(reactor)
+        if self._workers is not None and not self._hasWorkers:
+            self._hasWorkers = True
+            self._workers.start(reactor)
         attempts: list[Deferred[IAddress]] = []
         for endpoint in self._endpoints:
             attempt = maybeDeferred(self._listenOn, endpoint, reactor)
@@ -170,11 +185,16 @@ class Server(Service):
         self._settle(Failure(GettyError("the server was stopped")))
         self._stopListening()
         keeper = self._factory.keeper
-        return DeferredList([*self._ending, keeper.closeAll()]).addCallback(self._forget)
+        ended = DeferredList([*self._ending, keeper.closeAll()])
+        return ended.addCallback(self._forget)
 
-    def _forget(self, _: object) -> None:
+    def _forget(self, _: object) -> Deferred[None]:
         self._listening = False
         self._outcome = None
+        if self._workers is None or not self._hasWorkers:
+            return succeed(None)
+        self._hasWorkers = False
+        return self._workers.stop().addCallback(lambda _: None)
 
 
 def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from getty_tx.connections.base import Connection
     from getty_tx.session import Session
+    from getty_tx.workers import WorkerPool
 
 __all__ = ["Refusal", "SessionFactory", "SessionServerFactory"]
 
@@ -38,6 +39,7 @@ class SessionFactory:
     :param newSession: configures each new session; raises to refuse the connection.
     :param service: what ``session.service`` is; by default the factory.
     :param reactor: by default the installed one.
+    :param workers: a WorkerPool for onMessage, which whoever made it starts and stops; None: none.
     """
 
     isClient = False
@@ -56,6 +58,7 @@ class SessionFactory:
         service: Any = None,
         reactor: Any = None,
         keeper: Keeper | None = None,
+        workers: WorkerPool | None = None,
     ) -> None:
         # A keeper that was given has the settings of whoever made it.
         self._keeper = keeper
@@ -63,6 +66,7 @@ class SessionFactory:
         self.newSession = newSession
         self.service = self if service is None else service
         self.reactor = reactor
+        self.workers = workers
         self.maxSessions = maxSessions
         self.handshakeTimeout = handshakeTimeout
 
@@ -81,6 +85,7 @@ class SessionFactory:
                 reactor=theReactor(self.reactor),
                 maxSessions=self.maxSessions,
                 handshakeTimeout=self.handshakeTimeout,
+                workers=self.workers,
             )
         return self._keeper
 

@@ -100,6 +100,7 @@ class ListenService(MultiService):
             *options.endpoints,
             maxSessions=options["max-sessions"],
             handshakeTimeout=options["handshake-timeout"],
+            workers=options["workers"],
             reactor=reactor,
         )
         self.addService(self.server)  # type: ignore[no-untyped-call]  # Twisted's
