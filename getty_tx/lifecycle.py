@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
 from getty_tx.inbound import Inbound
 from getty_tx.outbound import Outbound
-from getty_tx.pauses import CALLBACK, ORDER, PRESSURE, USER
+from getty_tx.pauses import CALLBACK, ORDER, PRESSURE, SHARE, USER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -289,7 +289,7 @@ class Lifecycle:
                 # It has called this method when something was due, and delivered what it could.
                 if not inbound.undelivered:
                     break
-            elif self._closeDue:
+            elif self._closeDue and not inbound.paused & SHARE:
                 if work is not None and work.busy:
                     self._limitWork()
                     break
@@ -385,7 +385,7 @@ class Lifecycle:
 
     def _closeProgress(self) -> tuple[int, int | None]:
         outbound = self._outbound
-        return self._writeBytes - outbound.pending, outbound.inKernel()
+        return outbound.left, outbound.inKernel()
 
     def _onWaitTime(self) -> None:
         """The close, or a callback after the end, has taken ``waitTime``."""

@@ -105,6 +105,11 @@ class Outbound:
         return self.size + self.held
 
     @property
+    def left(self) -> int:
+        """Bytes that have left so far: what time-outs compare to see progress."""
+        return self.session._writeBytes - self.size - self.held
+
+    @property
     def isFree(self) -> bool:
         """True when nothing waits, here or in the transport."""
         return self.queue is None and not self.blocked

@@ -2,7 +2,7 @@
 Why a session does not read: the bits of ``Inbound.paused``. While any is set, no package is delivered.
 """
 
-__all__ = ["CALLBACK", "CLOSED", "HOLD", "ORDER", "PRESSURE", "TLS", "USER", "WORKERS"]
+__all__ = ["CALLBACK", "CLOSED", "HOLD", "ORDER", "PRESSURE", "SHARE", "TLS", "USER", "WORKERS"]
 
 #: ``pauseReading()`` was called.
 USER = 1
@@ -18,6 +18,8 @@ CLOSED = 16
 TLS = 32
 #: An onCron waits for the messages before it, which are with the workers.
 ORDER = 64
+#: Of a compressed stream enough was delivered in this turn of the reactor; the next one goes on.
+SHARE = 128
 
 #: The reasons that hold messages which wait for a worker, too.
 HOLD = USER | PRESSURE

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from getty_tx import settings
+from getty_tx.compression import CompressionSetting
 from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
 from getty_tx.lifecycle import LOST, OPEN, Lifecycle
 from getty_tx.listener import EventListener
@@ -52,12 +53,12 @@ class Stats:
 
     @property
     def readBytes(self) -> int:
-        """Bytes that came."""
+        """Bytes that came, counted as the transport gave them: below compression, above TLS."""
         return self._session._readBytes
 
     @property
     def writeBytes(self) -> int:
-        """Bytes that were encoded and taken for sending."""
+        """Bytes that were taken for sending, counted as the transport is given them."""
         return self._session._writeBytes
 
     @property
@@ -91,6 +92,7 @@ class Session(Lifecycle):
     """
 
     __slots__ = (
+        "_compression",
         "_cronPeriod",
         "_dropped",
         "_highWater",
@@ -134,6 +136,7 @@ class Session(Lifecycle):
     highWater = Setting(settings.size, 256 * 1024, "Pending bytes above which the session stops reading.")
     lowWater = Setting(settings.size, 64 * 1024, "Pending bytes at which it reads again.")
     maxPending = Setting(settings.size, 16 * 1024 * 1024, "Pending bytes above which a write is refused.")
+    compression = CompressionSetting()
 
     def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
         for slot, value in _DEFAULTS:

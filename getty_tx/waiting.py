@@ -171,7 +171,7 @@ class Waiting:
         outbound = self._outbound
         session = outbound.session
         now = session.keeper.seconds()
-        out = session._writeBytes - outbound.pending
+        out = outbound.left
         self._limits = [(position, deadline) for position, deadline in self._limits if position > out]
         deadlines = [deadline for _, deadline in self._limits]
         if deadlines and min(deadlines) <= now:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ class DeclarationTests(SynchronousTestCase):
         lines = (ROOT / "constraints.txt").read_text().splitlines()
         pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
         pins = {normalize(name): version for name, version in pins.items()}
-        for text in self.project["dependencies"] + self.project["optional-dependencies"]["test"]:
+        for text in chain(self.project["dependencies"], *self.project["optional-dependencies"].values()):
             requirement = Requirement(text)
             self.assertIn(normalize(requirement.name), pins)
             self.assertTrue(requirement.specifier.contains(pins[normalize(requirement.name)]), text)

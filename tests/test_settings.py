@@ -152,6 +152,7 @@ class SessionSettingsTests(SessionCase):
             "sendBufferSize": None,
             "receiveBufferSize": None,
             "name": "tcp-session",
+            "compression": None,
         }
         self.assertEqual({name: getattr(session, name) for name in expected}, expected)
         self.assertEqual(self.factory.handshakeTimeout, 3.0)

@@ -13,6 +13,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from getty_tx import settings
+from getty_tx.compression import CompressionSetting
 from getty_tx.connections.frames import BINARY, CLOSE, LONGEST_HEADER, TEXT, header, sizeOf, wholeFrame
 from getty_tx.connections.frames import xor as unmask
 from getty_tx.errors import CodecError, MessageTooLongError, PeerClosedError, SessionClosedError, SessionError
@@ -322,6 +323,8 @@ class MessageSession(Session):
     isText: bool
 
     inboundType = MessageInbound
+
+    compression = CompressionSetting("a WebSocket has its own, which its description asks for: deflate=yes, or no")
 
     def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
         super().__init__(connection, keeper, transport)

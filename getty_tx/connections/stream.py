@@ -26,7 +26,8 @@ class SessionProtocol(Connection, Protocol):
     """
     The Twisted protocol of a stream session; a factory with a ``keeper`` makes it.
 
-    To subclass: ``connectionMade``, ``dataReceived`` and ``connectionLost`` may be extended, calling the base.
+    To subclass: ``connectionMade``, ``dataReceived`` (which gets a compressed stream as it came) and
+    ``connectionLost`` may be extended, calling the base.
     ``self.transport`` is the session's facade once there is a session, so that writing to it keeps the order.
     """
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from twisted.logger import Logger
 
 from getty_tx import settings
+from getty_tx.compression import CompressionSetting
 from getty_tx.errors import CodecError, NoPeerAddressError, SessionClosedError, SessionError
 from getty_tx.lifecycle import OPEN
 from getty_tx.session import Session
@@ -46,6 +47,8 @@ class DatagramSession(Session):
 
     inboundType = DatagramInbound
     outboundType = DatagramOutbound
+
+    compression = CompressionSetting("datagrams are not compressed, so leave it None")
     isShared: ClassVar[bool] = True
     isLasting: ClassVar[bool] = True
 
