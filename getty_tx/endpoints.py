@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
-__all__ = ["BACKLOG", "clientEndpoint", "serverEndpoint"]
+__all__ = ["BACKLOG", "carriesStream", "clientEndpoint", "serverEndpoint"]
 
 #: Connections that the system holds until they are accepted, unless the description has ``backlog=``. Twisted's default
 #: of 50 refuses some when thousands arrive at once. The system's own bound is net.core.somaxconn.
@@ -118,6 +118,12 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
         return endpoint
     except Exception as error:
         raise SettingError(f"cannot dial {description!r}: {error}") from error
+
+
+def carriesStream(description: str) -> bool:
+    """Whether sessions over what a description means are over a stream, not over datagrams or WebSocket messages."""
+    prefix, positional, _ = _parse(description)
+    return _innermost(prefix, positional)[0] not in ("udp", *_WEBSOCKET)
 
 
 _UDP_SERVER = ("port", "interface", "sessions", "group", "maxPacketSize")

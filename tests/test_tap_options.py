@@ -166,6 +166,35 @@ class SessionOptionsTests(OptionsTestCase):
                     self.assertIn(f"--{option} {value}: ", text)
                     self.assertIn(allowed, text)
 
+    def test_compression(self) -> None:
+        """What the setting takes, or none."""
+        for options, arguments in self.commands:
+            self.assertIsNone(self.parse(options, *arguments)["compression"])
+            self.assertIsNone(self.parse(options, "--compression=None", *arguments)["compression"])
+            parsed = self.parse(options, "--compression=deflate:level=9", *arguments)
+            session: Any = type("Session", (), {})()
+            parsed.newSession(instance)(session)
+            self.assertEqual("deflate:level=9", session.compression)
+            for value, allowed in (("gzip", "known are deflate"), ("", "known are"), ("zstd:level=0", "level=1 to")):
+                text = self.refuse(options, f"--compression={value}", *arguments)
+                self.assertTrue(text.startswith(f"--compression {value}: "), text)
+                self.assertIn(allowed, text)
+
+    def test_compressionOfNoStream(self) -> None:
+        """It is refused together with what is no stream, whichever is given first."""
+        for description in ("udp:0", "ws:0", "haproxy:getty-ws:0", r"ws:endpoint=tcp\:0"):
+            for given in (["--compression=deflate", f"-l{description}"], [f"-l{description}", "--compression=deflate"]):
+                text = self.refuse(echo.Options, "-l", "tcp:0", *given)
+                self.assertTrue(text.startswith("--compression deflate: is for streams"), text)
+                self.assertIn(f"--listen {description}", text)
+            self.parse(echo.Options, "--listen", description, "--compression=none")
+        for description in ("udp:localhost:1", "ws://localhost/", "wss:localhost:1"):
+            text = self.refuse(dial.Options, "--compression=deflate", "--connect", description)
+            self.assertIn(f"--connect {description}", text)
+        for description in ("tcp:0", "unix:/x.sock", "haproxy:tcp:0"):
+            self.parse(echo.Options, "--listen", description, "--compression=deflate")
+        self.parse(dial.Options, "--connect=tls:localhost:1", "--compression=deflate")
+
     def test_codec(self) -> None:
         """What is wrong with a codec is told in the registry's words."""
         for options, arguments in self.commands:

@@ -274,9 +274,10 @@ class DialTests(ProcessTestCase):
 
     def test_echo(self) -> None:
         """Against getty-echo: exit status 0; then nobody is there any more: 1."""
-        echo = self.twistd("getty-echo", "--listen=unix:x.sock", "--codec=getty")
+        same = ["--codec=getty", "--compression=deflate"]
+        echo = self.twistd("getty-echo", "--listen=unix:x.sock", *same)
         echo.expect("getty-echo serves")
-        words = ["getty-dial", "--connect=unix:x.sock", "--codec=getty", "--number=2", "--interval=0.01", "--count=3"]
+        words = ["getty-dial", "--connect=unix:x.sock", *same, "--number=2", "--interval=0.01", "--count=3"]
         process = self.twistd(*words)
         self.assertEqual(0, process.end(), process.output)
         process.expect("unix:x.sock: 6 messages sent, 6 received, 0% lost; round trip min/avg/max/mdev = ")

@@ -13,6 +13,8 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
 from getty_tx import __version__, codecs, settings
+from getty_tx.compression import findFormat
+from getty_tx.endpoints import carriesStream
 from getty_tx.errors import SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT
 from getty_tx.session import Session
@@ -30,6 +32,7 @@ __all__ = [
     "CannotStart",
     "SessionOptions",
     "cannotStart",
+    "compression",
     "count",
     "endProcess",
     "optionalCount",
@@ -163,6 +166,17 @@ def workers(value: str) -> WorkerPool | None:
         raise _wrong("workers", value, str(error)) from None
 
 
+def compression(value: str) -> str | None:
+    """The coercion of ``--compression``: what the setting takes, or ``none``."""
+    if value.lower() == "none":
+        return None
+    try:
+        findFormat(value)
+    except SettingError as error:
+        raise _wrong("compression", value, str(error)) from error
+    return value
+
+
 class SessionOptions(usage.Options):
     """
     The options that every command has: those that become settings of its sessions.
@@ -194,6 +208,8 @@ class SessionOptions(usage.Options):
         ["workers", None, "none",
          "Threads for an onMessage that blocks: N or keyed:N keep each session's order; shared:N, sharded:N:QUEUES"  # noqa: ISC004
          " and unbounded do not. Not for one that computes: it would hold up the reactor.", workers],
+        ["compression", None, "none", "Of streams, on both sides: deflate[:level=0-9], snappy, zstd[:level=1-19].",
+         compression],
     ]  # fmt: skip
 
     codec: IReadWriter
@@ -239,6 +255,21 @@ class SessionOptions(usage.Options):
         except SettingError as error:
             raise _wrong("codec", description, str(error)) from error
 
+    def checkStreams(self, option: str, descriptions: list[str]) -> None:
+        """
+        See that ``--compression`` has a meaning with what another option describes.
+
+        :raise usage.UsageError: it has none.
+        """
+        for description in descriptions:
+            if self["compression"] is not None and not carriesStream(description):
+                raise _wrong(
+                    "compression",
+                    self["compression"],
+                    f"is for streams, and --{option} {description} is none; leave one of them out"
+                    " (a WebSocket has deflate= in its description)",
+                )
+
     def findListener(self, description: str) -> IEventListener:
         """
         The listener that ``--listener`` means.
@@ -265,6 +296,7 @@ class SessionOptions(usage.Options):
             ("cronPeriod", self["cron"], Session.cronPeriod.default),
             ("readTimeout", self["read-timeout"], Session.readTimeout.default),
             ("writeTimeout", self["write-timeout"], Session.writeTimeout.default),
+            ("compression", self["compression"], Session.compression.default),
         ]
         changed = [(name, value) for name, value, default in asked if value != default]
 

@@ -86,6 +86,7 @@ class Options(SessionOptions):
             Client(print, description)
         except SettingError as error:
             raise usage.UsageError(f"--connect {description}: {error}; an example is {DEFAULT_CONNECT}") from error
+        self.checkStreams("connect", [description])
         if self["listener"] is not None:
             for name in PING_DEFAULTS:
                 if self[name] is not None:

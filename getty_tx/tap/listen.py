@@ -70,6 +70,7 @@ class ListenOptions(SessionOptions):
         SessionOptions.postOptions(self)
         if not self.endpoints:
             self.endpoints.append(DEFAULT_LISTEN)
+        self.checkStreams("listen", self.endpoints)
 
 
 class ListenService(MultiService):
