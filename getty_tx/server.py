@@ -10,11 +10,14 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from getty_tx import settings
 from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT, theReactor
+from getty_tx.refusals import REASONS
 from getty_tx.session import formatAddress
+from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -41,16 +44,29 @@ class Server(Service):
     :param newSession: called with each new session to configure it; raises to refuse the connection.
     :param endpoints: descriptions (see :py:mod:`getty_tx.endpoints`) or IStreamServerEndpoint objects.
     :param maxSessions: connections above this number are refused and counted; None: no limit.
+    :param maxSessionsPerHost: the same for the connections of each IP address; it does not hold for unix sockets and
+        behind ``haproxy:``, where the peer's is not known when the connection comes.
     :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: a description or a setting cannot be.
+
+    The last three settings before the reactor may be changed at any time, and hold for connections that come then.
     """
+
+    maxSessions: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Connections above which new ones are refused; None: no limit."
+    )
+    maxSessionsPerHost: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Connections of one IP address above which new ones are refused; None: no limit."
+    )
+    handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
 
     def __init__(
         self,
         newSession: Callable[[Session], object],
         *endpoints: str | IStreamServerEndpoint,
         maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         reactor: Any = None,
     ) -> None:
@@ -64,15 +80,19 @@ class Server(Service):
                 raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamServerEndpoint")
         self._endpoints = endpoints
         self._reactor = reactor
-        self._factory = SessionServerFactory(
-            newSession, maxSessions=maxSessions, handshakeTimeout=handshakeTimeout, service=self, reactor=reactor
-        )
+        self._factory = SessionServerFactory(newSession, service=self, reactor=reactor)
+        self.maxSessions = maxSessions
+        self.maxSessionsPerHost = maxSessionsPerHost
+        self.handshakeTimeout = handshakeTimeout
         self._ports: list[IListeningPort] = []
         # Those that are closing.
         self._ending: list[Deferred[Any]] = []
         self._listening = False
         self._outcome: list[IAddress] | Failure | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
+
+    def _settingChanged(self, name: str) -> None:
+        setattr(self._factory, name, getattr(self, name))
 
     @property
     def sessions(self) -> Set[Session]:
@@ -81,8 +101,21 @@ class Server(Service):
 
     @property
     def refused(self) -> int:
-        """How many connections were refused: over ``maxSessions``, without descriptors, or by newSession."""
-        return self._factory.keeper.refused if self._listening else 0
+        """How many connections were refused since the start, for whatever reason."""
+        return sum(self.refusals.values())
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """
+        How many connections were refused since the start, by reason.
+
+        The reasons are ``maxSessions``, ``maxSessionsPerHost``, ``peers`` (a UDP socket without ``maxSessions`` has
+        16384), ``descriptors`` (hardly any is left), ``newSession``, ``handshake`` (TLS or the WebSocket was not
+        established), ``handshakeTimeout`` and ``stopping``. Each is there, with 0 if need be.
+        """
+        if not self._listening:
+            return dict.fromkeys(REASONS, 0)
+        return self._factory.keeper.refusals.counts.copy()
 
     def whenListening(self) -> Deferred[list[IAddress]]:
         """Fires with the bound addresses, in the order of the endpoints; fails with the reason of the first failure."""

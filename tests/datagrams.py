@@ -97,6 +97,7 @@ class DatagramCase(SynchronousTestCase):
         peer: tuple[str, int] | None = None,
         sessions: str = "one",
         maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
         codec: Any = None,
         **settings: Any,
     ) -> Any:
@@ -107,6 +108,7 @@ class DatagramCase(SynchronousTestCase):
             configure(self.heard, codec or LineCodec(), **settings),
             sessions=sessions,
             maxSessions=maxSessions,
+            maxSessionsPerHost=maxSessionsPerHost,
             reactor=self.clock,
         )
         self.transport = Transport(self.clock, self.protocol, peer)
@@ -127,6 +129,7 @@ class DatagramCase(SynchronousTestCase):
         self.protocol.close()
         self.clock.advance(0)
         self.assertFalse(self.transport.listening)
+        self.assertFalse(self.keeper.hosts)
         self.assertEqual((self.keeper.connections, self.keeper.sockets, self.keeper.sessions), (0, 0, set()))
         self.assertFalse(self.keeper.wheel.running)
         self.clock.advance(1)

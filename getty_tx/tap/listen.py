@@ -44,6 +44,9 @@ class ListenOptions(SessionOptions):
     optParameters = [
         ["max-sessions", None, "none", "Connections above this number are refused; a number, or none.",
          optionalCount("max-sessions", "sessions")],
+        ["max-sessions-per-host", None, "none",
+         "Connections of one IP address above this number are refused; a number, or none.",
+         optionalCount("max-sessions-per-host", "sessions")],
     ]  # fmt: skip
 
     def __init__(self) -> None:
@@ -99,6 +102,7 @@ class ListenService(MultiService):
             self._newSession,
             *options.endpoints,
             maxSessions=options["max-sessions"],
+            maxSessionsPerHost=options["max-sessions-per-host"],
             handshakeTimeout=options["handshake-timeout"],
             reactor=reactor,
         )
