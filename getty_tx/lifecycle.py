@@ -154,6 +154,7 @@ class Lifecycle:
             if self._reader is None or self._writer is None:
                 missing = "reader" if self._reader is None else "writer"
                 raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", this)
+            this._checkSettings()
         except BaseException as error:
             self._state = GONE
             self._inbound.close()

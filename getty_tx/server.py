@@ -87,7 +87,9 @@ class Server(Service):
         self._ports: list[IListeningPort] = []
         # Those that are closing.
         self._ending: list[Deferred[Any]] = []
-        self._listening = False
+        # From a start to the end of the stop that follows it, and which of them that is.
+        self._listening = self._stopping = False
+        self._run: object = None
         self._outcome: list[IAddress] | Failure | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
 
@@ -120,7 +122,7 @@ class Server(Service):
     def whenListening(self) -> Deferred[list[IAddress]]:
         """Fires with the bound addresses, in the order of the endpoints; fails with the reason of the first failure."""
         waiting: Deferred[list[IAddress]] = Deferred()
-        if self._outcome is None:
+        if self._outcome is None or (self._stopping and self.running):
             self._waiting.append(waiting)
         else:
             _fire(waiting, self._outcome)
@@ -132,7 +134,11 @@ class Server(Service):
         self._listen()
 
     def startService(self) -> None:
-        """Listen. :py:meth:`whenListening` tells how it went; a failure is logged, too."""
+        """
+        Listen. :py:meth:`whenListening` tells how it went; a failure is logged, too.
+
+        While it is stopping it listens again as soon as that is done.
+        """
         Service.startService(self)
         self._listen()
 
@@ -140,26 +146,27 @@ class Server(Service):
         if self._listening:
             return
         self._listening = True
+        self._stopping = False
+        run = self._run = object()
         reactor = theReactor(self._reactor)
         self._factory.renew(reactor)
         attempts: list[Deferred[IAddress]] = []
         for endpoint in self._endpoints:
             attempt = maybeDeferred(self._listenOn, endpoint, reactor)
-            attempts.append(attempt.addCallbacks(self._listens, self._listensNot, (endpoint,), {}, (endpoint,), {}))
+            attempts.append(attempt.addCallbacks(self._listens, self._listensNot, (endpoint, run), {}, (endpoint,), {}))
         gatherResults(attempts, consumeErrors=True).addCallbacks(
-            self._settle, lambda failure: self._settle(failure.value.subFailure)
+            self._settle, lambda failure: self._settle(failure.value.subFailure, run), (run,)
         )
 
     def _listenOn(self, endpoint: str | IStreamServerEndpoint, reactor: Any) -> Deferred[IListeningPort]:
         made = serverEndpoint(endpoint, reactor) if isinstance(endpoint, str) else endpoint
         return made.listen(self._factory)
 
-    def _listens(self, port: IListeningPort, endpoint: object) -> IAddress:
+    def _listens(self, port: IListeningPort, endpoint: object, run: object) -> IAddress:
         address: IAddress = port.getHost()
-        if self._outcome is not None:
+        if run is not self._run or self._outcome is not None:
             # Stopped, or another endpoint failed, while this one was not there yet.
-            self._ports.append(port)
-            self._stopListening()
+            self._stopPort(port)
         else:
             self._ports.append(port)
             log.info("listening on {address} ({endpoint})", address=formatAddress(address), endpoint=endpoint)
@@ -169,9 +176,9 @@ class Server(Service):
         log.error("cannot listen on {endpoint}: {reason}", endpoint=endpoint, reason=failure.getErrorMessage())
         return failure
 
-    def _settle(self, outcome: list[IAddress] | Failure) -> None:
+    def _settle(self, outcome: list[IAddress] | Failure, run: object) -> None:
         """How listening went, once and for all until the service is started again."""
-        if self._outcome is not None:
+        if run is not self._run or self._outcome is not None:
             return
         self._outcome = outcome
         if isinstance(outcome, Failure):
@@ -183,10 +190,13 @@ class Server(Service):
     def _stopListening(self) -> None:
         ports, self._ports = self._ports, []
         for port in ports:
-            ending: Deferred[Any] = maybeDeferred(port.stopListening)
-            self._ending.append(ending)
-            ending.addErrback(lambda failure: log.failure("a port did not close", failure))
-            ending.addCallback(self._ended, ending)
+            self._stopPort(port)
+
+    def _stopPort(self, port: IListeningPort) -> None:
+        ending: Deferred[Any] = maybeDeferred(port.stopListening)
+        self._ending.append(ending)
+        ending.addErrback(lambda failure: log.failure("a port did not close", failure))
+        ending.addCallback(self._ended, ending)
 
     def _ended(self, _: object, ending: Deferred[Any]) -> None:
         self._ending.remove(ending)
@@ -200,14 +210,20 @@ class Server(Service):
         self.running = False
         if not self._listening:
             return succeed(None)
-        self._settle(Failure(GettyError("the server was stopped")))
+        self._stopping = True
+        self._settle(Failure(GettyError("the server was stopped")), self._run)
         self._stopListening()
         keeper = self._factory.keeper
-        return DeferredList([*self._ending, keeper.closeAll()]).addCallback(self._forget)
+        return DeferredList([*self._ending, keeper.closeAll()]).addCallback(self._forget, self._run)
 
-    def _forget(self, _: object) -> None:
-        self._listening = False
-        self._outcome = None
+    def _forget(self, _: object, run: object) -> None:
+        if run is not self._run:
+            # It was stopped twice.
+            return
+        self._listening = self._stopping = False
+        self._run = self._outcome = None
+        if self.running:
+            self._listen()
 
 
 def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) -> None:

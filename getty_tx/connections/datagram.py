@@ -78,6 +78,8 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
     ) -> None:
         if sessions not in SESSIONS:
             raise SettingError(f"sessions={sessions!r} is none of {', '.join(SESSIONS)}")
+        if newSession is not None and factory is not None:
+            raise SettingError("SessionDatagramProtocol takes newSession or a factory with a keeper, not both")
         if newSession is not None:
             factory = SessionFactory(
                 newSession,
