@@ -356,7 +356,8 @@ class Lifecycle:
         if self._state >= LOST:
             if self._awaiting is not None:
                 log.warn("{session}: cancelled a callback that ran {wait:g} s after the end", session=self, wait=wait)
-                self._closeTimer = None
+                # One that goes on all the same is cancelled again, or it would keep the session for ever.
+                self._closeTimer = self.keeper.wheel.schedule(wait, _checkClose, self)
                 self._inbound.close()
                 self._cancelling = True
                 self._awaiting.cancel()

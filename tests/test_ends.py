@@ -197,8 +197,7 @@ class Anytime:
         for session in sessions:
             case.assertTrue(session.isClosed, label)
             case.assertEqual(session.attributes, {}, label)
-            for deed in DEEDS.values():
-                deed(session)
+            everything(session)
             case.pass_(1.0)
         case.assertEqual(len(self.heard.names), len(letters), f"{label}: {self.heard.names}")
         logged = [failure for failure in case.flushLoggedErrors() if not failure.check(Boom, CancelledError)]
@@ -434,6 +433,29 @@ class MomentTests(SessionCase):
         pair.flush()
         self.assertEqual(self.heard.names, ["open", "message", "close"])
         self.assertEnded()
+
+    def test_stubbornCallback(self) -> None:
+        """An ``async def`` that goes on when it was cancelled is cancelled again, and keeps the service no longer."""
+        for event in ("open", "message", "error", "close"):
+
+            async def onEvent(session: Any, *_: Any) -> None:
+                for _ in range(3):
+                    with contextlib.suppress(CancelledError):
+                        await Deferred()
+
+            on: dict[str, Any] = {event: onEvent}
+            if event == "error":
+                on["message"] = lambda session, pkg: session.close(Boom("to be told"))
+            pair = self.open(on, autoClose=True, waitTime=1.0)
+            pair.peer.write(frame(b"1"))
+            pair.flush()
+            closed = self.factory.keeper.closeAll()
+            pair.advance(2.5)
+            self.assertNoResult(closed)
+            pair.advance(2.0)
+            self.successResultOf(closed)
+            self.assertEqual(self.heard.names[-1], "close", event)
+            self.assertEnded()
 
     def test_duringStartTLS(self) -> None:
         """Before TLS is established within a session."""

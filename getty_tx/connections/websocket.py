@@ -448,7 +448,9 @@ class WebSocketSessionProtocol(Connection, Protocol):
             if wasFree and not self.factory.isClient:
                 self._failure = error
                 self._countRefusal(error)
-                self._raw.write(wholeFrame(0x88, b"\x03\xf0", False))
+                # Where newSession has closed the session, that has been said already.
+                if self.engine.state == WebSocketProtocol.STATE_OPEN:
+                    self._raw.write(wholeFrame(0x88, b"\x03\xf0", False))
                 self._raw.loseConnection()
             else:
                 self._refuse(error)
