@@ -381,6 +381,12 @@ class Lifecycle:
         self._patient = False
         cast("Session", self).close()
 
+    def _dropRest(self) -> None:
+        """Of what a lost connection has left, no more is to be delivered."""
+        self._inbound.close()
+        if not self._busy and self._awaiting is None:
+            self._continue()
+
     def peerEnded(self) -> None:
         """The peer sends nothing more, but may still read: deliver what is there, flush, then close."""
         inbound = self._inbound

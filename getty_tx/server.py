@@ -92,6 +92,7 @@ class Server(Service):
         self._run: object = None
         self._outcome: list[IAddress] | Failure | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
+        self._stopWaiting: list[Deferred[None]] = []
 
     def _settingChanged(self, name: str) -> None:
         setattr(self._factory, name, getattr(self, name))
@@ -210,20 +211,23 @@ class Server(Service):
         self.running = False
         if not self._listening:
             return succeed(None)
-        self._stopping = True
-        self._settle(Failure(GettyError("the server was stopped")), self._run)
-        self._stopListening()
-        keeper = self._factory.keeper
-        return DeferredList([*self._ending, keeper.closeAll()]).addCallback(self._forget, self._run)
+        stopped: Deferred[None] = Deferred()
+        self._stopWaiting.append(stopped)
+        if not self._stopping:
+            self._stopping = True
+            self._settle(Failure(GettyError("the server was stopped")), self._run)
+            self._stopListening()
+            DeferredList([*self._ending, self._factory.keeper.closeAll()]).addCallback(self._forget)
+        return stopped
 
-    def _forget(self, _: object, run: object) -> None:
-        if run is not self._run:
-            # It was stopped twice.
-            return
+    def _forget(self, _: object) -> None:
         self._listening = self._stopping = False
         self._run = self._outcome = None
+        waiting, self._stopWaiting = self._stopWaiting, []
         if self.running:
             self._listen()
+        for deferred in waiting:
+            deferred.callback(None)
 
 
 def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) -> None:

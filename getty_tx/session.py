@@ -418,7 +418,7 @@ class Session(Lifecycle):
             self._local = True
             self._beginClosing()
         elif self._state == LOST:
-            self._inbound.close()
+            self._dropRest()
 
     def abort(self) -> None:
         """Drop the connection and what is pending, now; any thread may call. No error: onClose is what follows."""
@@ -430,8 +430,8 @@ class Session(Lifecycle):
             if self._state <= OPEN:
                 self._beginClosing()
             self.connection.abort()
-        else:
-            self._inbound.close()
+        elif self._state == LOST:
+            self._dropRest()
 
     def _startTLS(self, contextFactory: Any, normal: bool) -> None:
         if self._state > OPEN:
