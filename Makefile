@@ -50,6 +50,7 @@ conformance: $(VENV)/test.stamp  ## all of the Autobahn test suite's cases, with
 bench: $(VENV)/run.stamp  ## measure beside bare Twisted and asyncio (ARGS="...")
 	@$(BIN)/python -m benchmarks $(ARGS)
 	@$(if $(strip $(ARGS)),:,$(BIN)/python -m benchmarks.udp)
+	@$(if $(strip $(ARGS)),:,$(BIN)/python -m benchmarks.workers)
 
 clean:  ## remove the virtual environment, caches and what was built
 	@if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi

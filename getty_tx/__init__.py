@@ -42,6 +42,7 @@ from getty_tx.server import Server
 from getty_tx.session import Session, Stats
 from getty_tx.udp import UDPContext
 from getty_tx.wheel import TimingWheel
+from getty_tx.workers import WorkerPool
 
 __version__ = "0.1.0"
 
@@ -79,5 +80,6 @@ __all__ = [
     "TimingWheel",
     "UDPContext",
     "UpgradeError",
+    "WorkerPool",
     "WriteTimeoutError",
 ]

@@ -17,6 +17,7 @@ from getty_tx.endpoints import clientEndpoint
 from getty_tx.errors import NoSessionError, NotReadyError, SessionClosedError, SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT, Keeper, theReactor
 from getty_tx.settings import Setting
+from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,7 @@ class Client(Service):
     :param connectTimeout: seconds that an attempt to connect may take, before any TLS handshake.
     :param handshakeTimeout: seconds that the handshake may take.
     :param pickBy: how :py:meth:`pick` chooses: ``"roundRobin"``, ``"random"`` or ``"leastPending"``.
+    :param workers: threads for onMessage, as for a :py:class:`~getty_tx.Server`.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: the description or a setting cannot be.
     """
@@ -84,6 +86,7 @@ class Client(Service):
         *,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         pickBy: str = "roundRobin",
+        workers: WorkerPool | int | str | None = None,
         reactor: Any = None,
     ) -> None:
         if not callable(newSession):
@@ -96,6 +99,7 @@ class Client(Service):
         self.newSession = newSession
         self.destination = endpoint if isinstance(endpoint, str) else repr(endpoint)
         self._endpoint = endpoint
+        self._workers = WorkerPool.of(workers)
         self._reactor = reactor
         self._keeper: Keeper | None = None
         self._dialLog = DialLog()
@@ -255,7 +259,11 @@ class Client(Service):
         self._closed = False
         self._turn = 0
         self._dialLog = DialLog()
-        self._keeper = keeper = Keeper(self, self._configure, reactor=reactor, handshakeTimeout=self.handshakeTimeout)
+        if self._workers is not None:
+            self._workers.start(reactor)
+        self._keeper = keeper = Keeper(
+            self, self._configure, reactor=reactor, handshakeTimeout=self.handshakeTimeout, workers=self._workers
+        )
         self._places = [_Place(self, keeper, self._dialLog) for _ in range(self.number)]
         for place in self._places:
             # An endpoint that gives no byte stream says what its sessions need.
@@ -303,7 +311,11 @@ class Client(Service):
         if keeper is not None:
             self._closing.append(keeper)
             keeper.closeAll().addCallback(lambda _: self._closing.remove(keeper))
-        ended: Deferred[None] = gatherResults([each.whenIdle() for each in self._closing]).addCallback(lambda _: None)
+        ends: list[Deferred[Any]] = [each.whenIdle() for each in self._closing]
+        if keeper is not None and self._workers is not None:
+            workers = self._workers
+            ends.append(keeper.whenIdle().addCallback(lambda _: workers.stop()))
+        ended: Deferred[None] = gatherResults(ends).addCallback(lambda _: None)
         for waiting in list(self._waiters):
             if waiting in self._waiters:
                 self._dismiss(waiting)

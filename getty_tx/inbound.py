@@ -16,26 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from getty_tx.errors import CodecError, MessageTooLongError
+from getty_tx.pauses import CLOSED, HOLD, PRESSURE, TLS, USER, WORKERS
 
 if TYPE_CHECKING:
     from getty_tx.outbound import Outbound
     from getty_tx.session import Session
 
 __all__ = ["Inbound"]
-
-# Why parsing is paused, a bit for each reason.
-#: ``pauseReading()`` was called.
-USER = 1
-#: More than ``highWater`` bytes wait to be sent.
-PRESSURE = 2
-#: An ``async def`` callback has not returned yet, or onOpen has not been called.
-CALLBACK = 4
-#: The worker queue is full.
-WORKERS = 8
-#: The session is closing: what comes is discarded.
-CLOSED = 16
-#: startTLS was called: what comes after belongs to TLS.
-TLS = 32
 
 #: The reasons for which the connection stops reading at once. For the others it does when LIMIT bytes wait here, so
 #: that an async callback which returns soon costs no system call.
@@ -272,8 +259,11 @@ class Inbound:
         """Take a reason away; when it was the last, deliver what is kept, then read on."""
         if self.paused & reason:
             self.paused &= ~reason
-            if not self.session._busy:
-                self.session._continue()
+            session = self.session
+            if session._work is not None and not self.paused & HOLD:
+                session._work.release()
+            if not session._busy:
+                session._continue()
 
     def proceed(self) -> bool:
         """
@@ -314,6 +304,8 @@ class Inbound:
     def close(self) -> None:
         """Drop what is kept, and discard all that comes from now on: unread input would turn the close into a reset."""
         self.paused |= CLOSED
+        if self.session._work is not None:
+            self.session._work.drop()
         self._chunks = None
         self.unread = self._offset = self._need = 0
         if self._stopped:

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from getty_tx.refusals import Refusals
 from getty_tx.turn import Turn
 from getty_tx.wheel import TimingWheel
+from getty_tx.workers import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from getty_tx.refusals import Reason
     from getty_tx.session import Session
+    from getty_tx.workers import WorkerPool
 
 __all__ = ["Keeper", "theReactor"]
 
@@ -50,6 +52,7 @@ class Keeper:
     :param maxSessions: connections over this number are refused; ``None`` for no limit.
     :param maxSessionsPerHost: the same for connections with one host, as far as it is known; ``None`` for no limit.
     :param handshakeTimeout: seconds.
+    :param workers: a running pool for onMessage; ``None``: it is called on the reactor's thread.
 
     :ivar sessions: the open ones.
     :ivar handshaking: the connections that have no session yet.
@@ -68,6 +71,7 @@ class Keeper:
         maxSessions: int | None = None,
         maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        workers: WorkerPool | None = None,
     ) -> None:
         self.service = service
         self.newSession = newSession
@@ -76,6 +80,7 @@ class Keeper:
         self.wheel = TimingWheel(reactor)
         self.maxSessions = maxSessions
         self.handshakeTimeout = handshakeTimeout
+        self.workers = workers
         self.sessions: set[Session] = set()
         self.handshaking: set[Any] = set()
         self.connections = 0
@@ -206,6 +211,11 @@ class Keeper:
 
         :param session: whose bytes these are, and ``length`` how many; :py:meth:`waitingFromThreads` counts them.
         """
+        run = current.run
+        if run is not None:
+            # In its place among all else that the worker asks for.
+            run.call(self._callForThread, (call, args))
+            return
         with self._lock:
             self._fromThreads.append((call, args))
             if session is not None:
@@ -226,7 +236,10 @@ class Keeper:
             self._waiting.clear()
             self._woken = False
         for call, args in batch:
-            try:
-                call(*args)
-            except Exception:
-                log.failure("a call from another thread failed")
+            self._callForThread(call, args)
+
+    def _callForThread(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        try:
+            call(*args)
+        except Exception:
+            log.failure("a call from another thread failed")

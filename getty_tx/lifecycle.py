@@ -17,7 +17,7 @@ returned, waits: packages in the inbound, an error in ``_errorDue``, the end in 
 
 from __future__ import annotations
 
-from inspect import iscoroutine
+from inspect import iscoroutine, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -25,8 +25,9 @@ from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
 
 from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
-from getty_tx.inbound import CALLBACK, PRESSURE, USER, Inbound
+from getty_tx.inbound import Inbound
 from getty_tx.outbound import Outbound
+from getty_tx.pauses import CALLBACK, ORDER, PRESSURE, USER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from getty_tx.keeper import Keeper
     from getty_tx.session import Session
     from getty_tx.wheel import WheelTimer
+    from getty_tx.workers import Work
 
 __all__ = ["CLOSING", "CONNECTING", "ENDED", "GONE", "LOST", "OPEN", "Lifecycle"]
 
@@ -79,6 +81,7 @@ class Lifecycle:
         "_reader",
         "_readsMany",
         "_state",
+        "_work",
         "_writeBytes",
         "_writePkgs",
         "_writer",
@@ -108,7 +111,9 @@ class Lifecycle:
         # Until onOpen has returned.
         self._inbound.paused = CALLBACK
         self._state = CONNECTING
-        self._listener = listener
+        self._listener: Any = listener
+        # What stands between the listener and the workers; it is the ``_listener`` then.
+        self._work: Work | None = None
         # newSession sets them; start() refuses a session without.
         self._reader: Any = None
         self._writer: Any = None
@@ -155,6 +160,9 @@ class Lifecycle:
                 missing = "reader" if self._reader is None else "writer"
                 raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", this)
             this._checkSettings()
+            workers = self.keeper.workers
+            if workers is not None and not iscoroutinefunction(self._listener.onMessage):
+                self._listener = self._work = workers.attach(this)
         except BaseException as error:
             self._state = GONE
             self._inbound.close()
@@ -188,6 +196,12 @@ class Lifecycle:
             self._cronTimer = wheel.schedule(self._cronPeriod, _cron, self)
             return
         self._cronTimer = wheel.schedule(self._cronPeriod, _cron, self)
+        work = self._work
+        if work is not None and work.holdsEvents and work.busy:
+            # After the messages that came before it, and none more until then.
+            work.cronDue = True
+            self._inbound.pause(ORDER)
+            return
         self._run(self._listener.onCron)
         self._continue()
 
@@ -254,19 +268,32 @@ class Lifecycle:
     def _continue(self) -> None:
         """Nothing of this session is on the stack: do what is due, in the order of the contract."""
         inbound = self._inbound
+        work = self._work
         while not self._busy and self._awaiting is None:
             if self._state == CONNECTING:
                 self._state = OPEN
                 inbound.paused &= ~CALLBACK
                 self.connection.sessionOpened()
             elif self._errorDue is not None:
+                if work is not None and work.holdsEvents and work.busy:
+                    if self._closeDue:
+                        self._limitWork()
+                    break
                 error, self._errorDue = self._errorDue, None
                 self._run(self._listener.onError, error)
+            elif work is not None and work.cronDue and not work.busy:
+                work.cronDue = False
+                inbound.paused &= ~ORDER
+                if self._state == OPEN:
+                    self._run(self._listener.onCron)
             elif not inbound.paused and inbound.proceed():
                 # It has called this method when something was due, and delivered what it could.
                 if not inbound.undelivered:
                     break
             elif self._closeDue:
+                if work is not None and work.busy:
+                    self._limitWork()
+                    break
                 self._closeDue = False
                 self._state = ENDED
                 self._run(self._listener.onClose)
@@ -275,10 +302,21 @@ class Lifecycle:
                 self._end()
                 break
             else:
-                if inbound.ended and self._state == OPEN and not inbound.paused:
+                isDone = not inbound.paused and (work is None or not work.busy)
+                if inbound.ended and self._state == OPEN and isDone:
                     self._beginClosing()
                 break
         self._eventsDue = self._errorDue is not None or self._closeDue
+
+    def _limitWork(self) -> None:
+        """onClose waits for the messages that are with workers, but not for ever."""
+        if self._closeTimer is None:
+            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, _checkClose, self)
+
+    def _worked(self) -> None:
+        """No message of the session is with a worker any more."""
+        if not self._busy and self._awaiting is None:
+            self._continue()
 
     def _callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
         """A callback raised: that closes this session alone, or the one that the error is about."""
@@ -362,6 +400,13 @@ class Lifecycle:
                 self._cancelling = True
                 self._awaiting.cancel()
                 self._cancelling = False
+            elif self._work is not None and self._work.busy:
+                self._closeTimer = None
+                self._inbound.close()
+                dropped = self._work.abandon()
+                text = "{session}: a worker is still busy {wait:g} s after the end, {dropped} packages dropped"
+                log.warn(text, session=self, wait=wait, dropped=dropped)
+                self._continue()
             return
         before, self._progress = self._progress, self._closeProgress()
         out, kernel = self._progress
@@ -411,6 +456,8 @@ class Lifecycle:
             # What is complete is delivered, even if the session was paused: nobody else will ever resume it.
             inbound.ended = True
             inbound.paused &= ~(USER | PRESSURE)
+            if self._work is not None:
+                self._work.release()
         else:
             inbound.close()
         self._eventsDue = True

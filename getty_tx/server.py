@@ -18,6 +18,7 @@ from getty_tx.keeper import HANDSHAKE_TIMEOUT, theReactor
 from getty_tx.refusals import REASONS
 from getty_tx.session import formatAddress
 from getty_tx.settings import Setting
+from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -47,6 +48,8 @@ class Server(Service):
     :param maxSessionsPerHost: the same for the connections of each IP address; it does not hold for unix sockets and
         behind ``haproxy:``, where the peer's is not known when the connection comes.
     :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
+    :param workers: threads for onMessage: a WorkerPool, or a number for ``WorkerPool.keyed``, or a text as
+        ``--workers`` takes it; None: it is called on the reactor's thread. See WorkerPool for what they are good for.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: a description or a setting cannot be.
 
@@ -68,6 +71,7 @@ class Server(Service):
         maxSessions: int | None = None,
         maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        workers: WorkerPool | int | str | None = None,
         reactor: Any = None,
     ) -> None:
         if not endpoints:
@@ -80,7 +84,10 @@ class Server(Service):
                 raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamServerEndpoint")
         self._endpoints = endpoints
         self._reactor = reactor
-        self._factory = SessionServerFactory(newSession, service=self, reactor=reactor)
+        self._workers = WorkerPool.of(workers)
+        # They were started for this service.
+        self._hasWorkers = False
+        self._factory = SessionServerFactory(newSession, service=self, reactor=reactor, workers=self._workers)
         self.maxSessions = maxSessions
         self.maxSessionsPerHost = maxSessionsPerHost
         self.handshakeTimeout = handshakeTimeout
@@ -151,6 +158,9 @@ class Server(Service):
         run = self._run = object()
         reactor = theReactor(self._reactor)
         self._factory.renew(reactor)
+        if self._workers is not None and not self._hasWorkers:
+            self._hasWorkers = True
+            self._workers.start(reactor)
         attempts: list[Deferred[IAddress]] = []
         for endpoint in self._endpoints:
             attempt = maybeDeferred(self._listenOn, endpoint, reactor)
@@ -217,8 +227,16 @@ class Server(Service):
             self._stopping = True
             self._settle(Failure(GettyError("the server was stopped")), self._run)
             self._stopListening()
-            DeferredList([*self._ending, self._factory.keeper.closeAll()]).addCallback(self._forget)
+            ended = DeferredList([*self._ending, self._factory.keeper.closeAll()])
+            ended.addCallback(self._stopWorkers).addCallback(self._forget)
         return stopped
+
+    def _stopWorkers(self, _: object) -> Deferred[Any]:
+        if not self._hasWorkers:
+            return succeed(None)
+        assert self._workers is not None
+        self._hasWorkers = False
+        return self._workers.stop()
 
     def _forget(self, _: object) -> None:
         self._listening = self._stopping = False

@@ -14,11 +14,13 @@ from twisted.logger import Logger
 
 from getty_tx import settings
 from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
-from getty_tx.inbound import CLOSED, USER
 from getty_tx.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
 from getty_tx.listener import EventListener
+from getty_tx.outbound import CHUNK
+from getty_tx.pauses import CLOSED, USER
 from getty_tx.settings import Setting
 from getty_tx.transport import SessionTransport
+from getty_tx.workers import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -215,13 +217,17 @@ class Session(Lifecycle):
     @property
     def listener(self) -> IEventListener:
         """Who hears of the events."""
-        return self._listener
+        listener: IEventListener = self._listener if self._work is None else self._work.listener
+        return listener
 
     @listener.setter
     def listener(self, listener: IEventListener) -> None:
         _checkMethods("listener", listener, ("onOpen", "onMessage", "onError", "onClose", "onCron"))
         self._checkSetting("listener", listener)
-        self._listener = listener
+        if self._work is None:
+            self._listener = listener
+        else:
+            self._work.listener = listener
 
     @property
     def attributes(self) -> dict[Any, Any]:
@@ -290,7 +296,15 @@ class Session(Lifecycle):
         if timeout is not None:
             settings.seconds("timeout", timeout)
         if get_ident() != self._thread:
-            return self._writeFromThread(self._asChunks(self._writer.write(self, pkg)), timeout, 1)
+            data = self._writer.write(self, pkg)
+            run = current.run
+            if type(data) is not bytes or run is None or timeout is not None or self._state > OPEN:
+                return self._writeFromThread(self._asChunks(data), timeout, 1)
+            if self._outbound.pending + run.boxed > self._maxPending:
+                raise self._blocked()
+            length = len(data)
+            run.write(self, data, 1, length)
+            return length
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         outbound = self._outbound
@@ -356,6 +370,12 @@ class Session(Lifecycle):
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         length = sum(map(len, chunks))
+        run = current.run
+        if run is not None and timeout is None:
+            if self._outbound.pending + run.boxed > self._maxPending:
+                raise self._blocked()
+            run.write(self, chunks, packages, length)
+            return length
         if self._outbound.pending + self.keeper.waitingFromThreads(self) > self._maxPending:
             raise self._blocked()
         self.keeper.callFromThread(self._writeForThread, chunks, timeout, packages, session=self, length=length)
@@ -368,7 +388,10 @@ class Session(Lifecycle):
         length = sum(map(len, chunks))
         self._writeBytes += length
         self._writePkgs += packages
-        self._outbound.writeMany(chunks, length)
+        if length <= CHUNK:
+            self._outbound.write(b"".join(chunks), length)
+        else:
+            self._outbound.writeMany(chunks, length)
         if timeout is not None:
             self._limit(timeout)
 

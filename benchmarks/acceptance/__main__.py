@@ -17,6 +17,7 @@ from benchmarks.acceptance import (
     slow_peers,
     speed,
     syscalls,
+    workers,
 )
 from benchmarks.acceptance.harness import addTargetOptions, endCleanly, runModule, targetOf
 from benchmarks.servers import pinLoad
@@ -30,6 +31,7 @@ MODULES = {
     "big_packages": (big_packages, 180),
     "closing": (closing, 150),
     "speed": (speed, 300),
+    "workers": (workers, 120),
 }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from getty_tx.connections.base import Connection
     from getty_tx.session import Session
+    from getty_tx.workers import WorkerPool
 
 __all__ = ["Refusal", "SessionFactory", "SessionServerFactory"]
 
@@ -37,6 +38,7 @@ class SessionFactory:
     :param newSession: configures each new session; raises to refuse the connection.
     :param service: what ``session.service`` is; by default the factory.
     :param reactor: by default the installed one.
+    :param workers: a WorkerPool for onMessage, which whoever made it starts and stops; None: none.
     """
 
     isClient = False
@@ -59,6 +61,7 @@ class SessionFactory:
         service: Any = None,
         reactor: Any = None,
         keeper: Keeper | None = None,
+        workers: WorkerPool | None = None,
     ) -> None:
         if not callable(newSession):
             raise SettingError(f"newSession={newSession!r} cannot be called")
@@ -68,6 +71,7 @@ class SessionFactory:
         self.newSession = newSession
         self.service = self if service is None else service
         self.reactor = reactor
+        self.workers = workers
         self.maxSessions = maxSessions
         self.maxSessionsPerHost = maxSessionsPerHost
         self.handshakeTimeout = handshakeTimeout
@@ -89,6 +93,7 @@ class SessionFactory:
                 maxSessions=self.maxSessions,
                 maxSessionsPerHost=self.maxSessionsPerHost,
                 handshakeTimeout=self.handshakeTimeout,
+                workers=self.workers,
             )
         return self._keeper
 

@@ -16,8 +16,9 @@ from getty_tx import settings
 from getty_tx.connections.frames import BINARY, CLOSE, LONGEST_HEADER, TEXT, header, sizeOf, wholeFrame
 from getty_tx.connections.frames import xor as unmask
 from getty_tx.errors import CodecError, MessageTooLongError, PeerClosedError, SessionClosedError, SessionError
-from getty_tx.inbound import CLOSED, LIMIT, WHOLE_READ, Inbound
+from getty_tx.inbound import LIMIT, WHOLE_READ, Inbound
 from getty_tx.lifecycle import LOST, OPEN
+from getty_tx.pauses import CLOSED
 from getty_tx.session import Session
 from getty_tx.transport import SessionTransport
 
@@ -167,6 +168,9 @@ class MessageInbound(Inbound):
             outbound.corked = False
         session._busy = False
         if self.over and session._state <= OPEN:
+            if session._work is not None:
+                # The peer has closed in order: what it sent before is delivered.
+                session._work.keeps = True
             session._beginClosing()
         if self._stopped or self.ended or session._eventsDue or self._chunks is not None:
             session._continue()

@@ -17,6 +17,7 @@ from getty_tx.errors import SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT
 from getty_tx.session import Session
 from getty_tx.tap.lookup import lookUpListener
+from getty_tx.workers import WorkerPool
 from twisted import copyright as twistedCopyright
 
 if TYPE_CHECKING:
@@ -152,6 +153,16 @@ def optionalCount(option: str, of: str) -> Callable[[str], int | None]:
     return coerce
 
 
+def workers(value: str) -> WorkerPool | None:
+    """The coercion of ``--workers``."""
+    if value.lower() == "none":
+        return None
+    try:
+        return WorkerPool.parse(value)
+    except SettingError as error:
+        raise _wrong("workers", value, str(error)) from None
+
+
 class SessionOptions(usage.Options):
     """
     The options that every command has: those that become settings of its sessions.
@@ -180,6 +191,9 @@ class SessionOptions(usage.Options):
          optionalSeconds("write-timeout")],
         ["handshake-timeout", None, f"{HANDSHAKE_TIMEOUT:g}", "Seconds that a TLS or WebSocket handshake may take.",
          seconds("handshake-timeout")],
+        ["workers", None, "none",
+         "Threads for an onMessage that blocks: N or keyed:N keep each session's order; shared:N, sharded:N:QUEUES"  # noqa: ISC004
+         " and unbounded do not. Not for one that computes: it would hold up the reactor.", workers],
     ]  # fmt: skip
 
     codec: IReadWriter

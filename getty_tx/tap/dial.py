@@ -139,6 +139,7 @@ class DialService(MultiService):
             options["reconnect-attempts"],
             options["connect-timeout"],
             handshakeTimeout=options["handshake-timeout"],
+            workers=options["workers"],
             reactor=reactor,
         )
         self.addService(self.client)  # type: ignore[no-untyped-call]  # Twisted's

@@ -104,6 +104,7 @@ class ListenService(MultiService):
             maxSessions=options["max-sessions"],
             maxSessionsPerHost=options["max-sessions-per-host"],
             handshakeTimeout=options["handshake-timeout"],
+            workers=options["workers"],
             reactor=reactor,
         )
         self.addService(self.server)  # type: ignore[no-untyped-call]  # Twisted's

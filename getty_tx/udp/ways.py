@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, final
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 
 from getty_tx.errors import CodecError, MessageTooLongError, NoPeerAddressError
-from getty_tx.inbound import CLOSED, LIMIT, Inbound
+from getty_tx.inbound import LIMIT, Inbound
 from getty_tx.outbound import Outbound
+from getty_tx.pauses import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

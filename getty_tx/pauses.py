@@ -1,0 +1,23 @@
+"""
+Why a session does not read: the bits of ``Inbound.paused``. While any is set, no package is delivered.
+"""
+
+__all__ = ["CALLBACK", "CLOSED", "HOLD", "ORDER", "PRESSURE", "TLS", "USER", "WORKERS"]
+
+#: ``pauseReading()`` was called.
+USER = 1
+#: More than ``highWater`` bytes wait to be sent.
+PRESSURE = 2
+#: An ``async def`` callback has not returned yet, or onOpen has not been called.
+CALLBACK = 4
+#: The worker queue is full.
+WORKERS = 8
+#: The session is closing: what comes is discarded.
+CLOSED = 16
+#: startTLS was called: what comes after belongs to TLS.
+TLS = 32
+#: An onCron waits for the messages before it, which are with the workers.
+ORDER = 64
+
+#: The reasons that hold messages which wait for a worker, too.
+HOLD = USER | PRESSURE
