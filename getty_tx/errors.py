@@ -79,7 +79,7 @@ class SessionError(GettyError):
 
 
 class SessionClosedError(SessionError):
-    """The session is closed or closing, and takes no more packages."""
+    """The session is closed or closing, and takes no more packages; or what was set or asked for comes too late."""
 
 
 class SessionBlockedError(SessionError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from getty_tx.refusals import Refusals
 from getty_tx.turn import Turn
 from getty_tx.wheel import TimingWheel
 from getty_tx.workers import current
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
+    from getty_tx.refusals import Reason
     from getty_tx.session import Session
     from getty_tx.workers import WorkerPool
 
@@ -48,6 +50,7 @@ class Keeper:
     :param newSession: configures each new session; raises to refuse the connection.
     :param reactor: the reactor or a test's clock.
     :param maxSessions: connections over this number are refused; ``None`` for no limit.
+    :param maxSessionsPerHost: the same for connections with one host, as far as it is known; ``None`` for no limit.
     :param handshakeTimeout: seconds.
     :param workers: a running pool for onMessage; ``None``: it is called on the reactor's thread.
 
@@ -55,7 +58,8 @@ class Keeper:
     :ivar handshaking: the connections that have no session yet.
     :ivar connections: how many connections there are, those in a handshake included.
     :ivar sockets: how many of them are the socket of a UDP server, which is no peer's and always has room.
-    :ivar refused: how many connections were refused, for whatever reason.
+    :ivar hosts: how many of them each host has; None where ``maxSessionsPerHost`` was never set.
+    :ivar refusals: how many connections were refused, and why.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Keeper:
         *,
         reactor: Any,
         maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         workers: WorkerPool | None = None,
     ) -> None:
@@ -80,7 +85,8 @@ class Keeper:
         self.handshaking: set[Any] = set()
         self.connections = 0
         self.sockets = 0
-        self.refused = 0
+        self.hosts: dict[str, int] | None = None
+        self.refusals = Refusals(self.seconds)
         self._idle: list[Deferred[None]] = []
         # Reads that did not fill their buffer since the last one that did; see Inbound._share.
         self.briefReads = 0
@@ -92,6 +98,8 @@ class Keeper:
         self._waiting: dict[Session, int] = {}
         self._woken = False
         self._lock = threading.Lock()
+        self._maxSessionsPerHost: int | None = None
+        self.maxSessionsPerHost = maxSessionsPerHost
 
     @property
     def peers(self) -> int:
@@ -101,15 +109,63 @@ class Keeper:
     def hasRoom(self) -> bool:
         """False when ``maxSessions`` connections are there already; the refusal is counted."""
         if self.maxSessions is not None and self.peers >= self.maxSessions:
-            self.countRefusal(f"maxSessions={self.maxSessions} reached")
+            self.countRefusal("maxSessions", f"maxSessions={self.maxSessions} reached")
             return False
         return True
 
-    def countRefusal(self, why: str) -> None:
-        """Count a refused connection; one in a thousand is logged after the first, as refusals come in floods."""
-        self.refused += 1
-        if self.refused % 1000 == 1:
-            log.warn("connection refused: {why} ({refused} refused so far)", why=why, refused=self.refused)
+    @property
+    def maxSessionsPerHost(self) -> int | None:
+        """Connections with one host over this number are refused."""
+        return self._maxSessionsPerHost
+
+    @maxSessionsPerHost.setter
+    def maxSessionsPerHost(self, limit: int | None) -> None:
+        self._maxSessionsPerHost = limit
+        if limit is not None and self.hosts is None:
+            # Nothing was counted as long as there was no limit.
+            self.hosts = {}
+            for connection in [*self.handshaking, *(session.connection for session in self.sessions)]:
+                self._addHost(connection, connection.peerHost())
+
+    def enter(self, connection: Any) -> bool:
+        """A connection has come: count it, unless its host has ``maxSessionsPerHost`` already, which is counted."""
+        if self.hosts is not None:
+            host = connection.peerHost()
+            limit = self._maxSessionsPerHost
+            if host is not None and limit is not None and self.hosts.get(host, 0) >= limit:
+                self.countRefusal("maxSessionsPerHost", f"{host} has maxSessionsPerHost={limit} connections already")
+                return False
+            self._addHost(connection, host)
+        self.connections += 1
+        return True
+
+    def _addHost(self, connection: Any, host: str | None) -> None:
+        if host is not None and self.hosts is not None:
+            self.hosts[host] = self.hosts.get(host, 0) + 1
+            connection.countedHost = host
+
+    def leave(self, connection: Any) -> None:
+        """A connection that has entered is over."""
+        self.connections -= 1
+        host = connection.countedHost
+        if host is not None and self.hosts is not None:
+            if self.hosts[host] > 1:
+                self.hosts[host] -= 1
+            else:
+                del self.hosts[host]
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused, for whatever reason."""
+        return self.refusals.total
+
+    def countRefusal(self, reason: Reason, why: str) -> None:
+        """
+        Count a refused connection, and log it unless another was just logged.
+
+        :param why: for the log.
+        """
+        self.refusals.count(reason, why)
 
     def whenIdle(self) -> Deferred[None]:
         """Fires when there is no connection any more, and every onClose has returned."""

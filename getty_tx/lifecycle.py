@@ -159,6 +159,7 @@ class Lifecycle:
             if self._reader is None or self._writer is None:
                 missing = "reader" if self._reader is None else "writer"
                 raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", this)
+            this._checkSettings()
             workers = self.keeper.workers
             if workers is not None and not iscoroutinefunction(self._listener.onMessage):
                 self._listener = self._work = workers.attach(this)
@@ -393,7 +394,8 @@ class Lifecycle:
         if self._state >= LOST:
             if self._awaiting is not None:
                 log.warn("{session}: cancelled a callback that ran {wait:g} s after the end", session=self, wait=wait)
-                self._closeTimer = None
+                # One that goes on all the same is cancelled again, or it would keep the session for ever.
+                self._closeTimer = self.keeper.wheel.schedule(wait, _checkClose, self)
                 self._inbound.close()
                 self._cancelling = True
                 self._awaiting.cancel()
@@ -423,6 +425,12 @@ class Lifecycle:
         """The service stops: ``waitTime`` is all that a close may take, progress or not."""
         self._patient = False
         cast("Session", self).close()
+
+    def _dropRest(self) -> None:
+        """Of what a lost connection has left, no more is to be delivered."""
+        self._inbound.close()
+        if not self._busy and self._awaiting is None:
+            self._continue()
 
     def peerEnded(self) -> None:
         """The peer sends nothing more, but may still read: deliver what is there, flush, then close."""

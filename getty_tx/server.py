@@ -10,11 +10,14 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from getty_tx import settings
 from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT, theReactor
+from getty_tx.refusals import REASONS
 from getty_tx.session import formatAddress
+from getty_tx.settings import Setting
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -42,18 +45,31 @@ class Server(Service):
     :param newSession: called with each new session to configure it; raises to refuse the connection.
     :param endpoints: descriptions (see :py:mod:`getty_tx.endpoints`) or IStreamServerEndpoint objects.
     :param maxSessions: connections above this number are refused and counted; None: no limit.
+    :param maxSessionsPerHost: the same for the connections of each IP address; it does not hold for unix sockets and
+        behind ``haproxy:``, where the peer's is not known when the connection comes.
     :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
     :param workers: threads for onMessage: a WorkerPool, or a number for ``WorkerPool.keyed``, or a text as
         ``--workers`` takes it; None: it is called on the reactor's thread. See WorkerPool for what they are good for.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: a description or a setting cannot be.
+
+    The last three settings before the reactor may be changed at any time, and hold for connections that come then.
     """
+
+    maxSessions: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Connections above which new ones are refused; None: no limit."
+    )
+    maxSessionsPerHost: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Connections of one IP address above which new ones are refused; None: no limit."
+    )
+    handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
 
     def __init__(
         self,
         newSession: Callable[[Session], object],
         *endpoints: str | IStreamServerEndpoint,
         maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         workers: WorkerPool | int | str | None = None,
         reactor: Any = None,
@@ -71,20 +87,22 @@ class Server(Service):
         self._workers = WorkerPool.of(workers)
         # They were started for this service.
         self._hasWorkers = False
-        self._factory = SessionServerFactory(
-            newSession,
-            maxSessions=maxSessions,
-            handshakeTimeout=handshakeTimeout,
-            service=self,
-            reactor=reactor,
-            workers=self._workers,
-        )
+        self._factory = SessionServerFactory(newSession, service=self, reactor=reactor, workers=self._workers)
+        self.maxSessions = maxSessions
+        self.maxSessionsPerHost = maxSessionsPerHost
+        self.handshakeTimeout = handshakeTimeout
         self._ports: list[IListeningPort] = []
         # Those that are closing.
         self._ending: list[Deferred[Any]] = []
-        self._listening = False
+        # From a start to the end of the stop that follows it, and which of them that is.
+        self._listening = self._stopping = False
+        self._run: object = None
         self._outcome: list[IAddress] | Failure | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
+        self._stopWaiting: list[Deferred[None]] = []
+
+    def _settingChanged(self, name: str) -> None:
+        setattr(self._factory, name, getattr(self, name))
 
     @property
     def sessions(self) -> Set[Session]:
@@ -93,13 +111,26 @@ class Server(Service):
 
     @property
     def refused(self) -> int:
-        """How many connections were refused: over ``maxSessions``, without descriptors, or by newSession."""
-        return self._factory.keeper.refused if self._listening else 0
+        """How many connections were refused since the start, for whatever reason."""
+        return sum(self.refusals.values())
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """
+        How many connections were refused since the start, by reason.
+
+        The reasons are ``maxSessions``, ``maxSessionsPerHost``, ``peers`` (a UDP socket without ``maxSessions`` has
+        16384), ``descriptors`` (hardly any is left), ``newSession``, ``handshake`` (TLS or the WebSocket was not
+        established), ``handshakeTimeout`` and ``stopping``. Each is there, with 0 if need be.
+        """
+        if not self._listening:
+            return dict.fromkeys(REASONS, 0)
+        return self._factory.keeper.refusals.counts.copy()
 
     def whenListening(self) -> Deferred[list[IAddress]]:
         """Fires with the bound addresses, in the order of the endpoints; fails with the reason of the first failure."""
         waiting: Deferred[list[IAddress]] = Deferred()
-        if self._outcome is None:
+        if self._outcome is None or (self._stopping and self.running):
             self._waiting.append(waiting)
         else:
             _fire(waiting, self._outcome)
@@ -111,7 +142,11 @@ class Server(Service):
         self._listen()
 
     def startService(self) -> None:
-        """Listen. :py:meth:`whenListening` tells how it went; a failure is logged, too."""
+        """
+        Listen. :py:meth:`whenListening` tells how it went; a failure is logged, too.
+
+        While it is stopping it listens again as soon as that is done.
+        """
         Service.startService(self)
         self._listen()
 
@@ -119,6 +154,8 @@ class Server(Service):
         if self._listening:
             return
         self._listening = True
+        self._stopping = False
+        run = self._run = object()
         reactor = theReactor(self._reactor)
         self._factory.renew(reactor)
         if self._workers is not None and not self._hasWorkers:
@@ -127,21 +164,20 @@ class Server(Service):
         attempts: list[Deferred[IAddress]] = []
         for endpoint in self._endpoints:
             attempt = maybeDeferred(self._listenOn, endpoint, reactor)
-            attempts.append(attempt.addCallbacks(self._listens, self._listensNot, (endpoint,), {}, (endpoint,), {}))
+            attempts.append(attempt.addCallbacks(self._listens, self._listensNot, (endpoint, run), {}, (endpoint,), {}))
         gatherResults(attempts, consumeErrors=True).addCallbacks(
-            self._settle, lambda failure: self._settle(failure.value.subFailure)
+            self._settle, lambda failure: self._settle(failure.value.subFailure, run), (run,)
         )
 
     def _listenOn(self, endpoint: str | IStreamServerEndpoint, reactor: Any) -> Deferred[IListeningPort]:
         made = serverEndpoint(endpoint, reactor) if isinstance(endpoint, str) else endpoint
         return made.listen(self._factory)
 
-    def _listens(self, port: IListeningPort, endpoint: object) -> IAddress:
+    def _listens(self, port: IListeningPort, endpoint: object, run: object) -> IAddress:
         address: IAddress = port.getHost()
-        if self._outcome is not None:
+        if run is not self._run or self._outcome is not None:
             # Stopped, or another endpoint failed, while this one was not there yet.
-            self._ports.append(port)
-            self._stopListening()
+            self._stopPort(port)
         else:
             self._ports.append(port)
             log.info("listening on {address} ({endpoint})", address=formatAddress(address), endpoint=endpoint)
@@ -151,9 +187,9 @@ class Server(Service):
         log.error("cannot listen on {endpoint}: {reason}", endpoint=endpoint, reason=failure.getErrorMessage())
         return failure
 
-    def _settle(self, outcome: list[IAddress] | Failure) -> None:
+    def _settle(self, outcome: list[IAddress] | Failure, run: object) -> None:
         """How listening went, once and for all until the service is started again."""
-        if self._outcome is not None:
+        if run is not self._run or self._outcome is not None:
             return
         self._outcome = outcome
         if isinstance(outcome, Failure):
@@ -165,10 +201,13 @@ class Server(Service):
     def _stopListening(self) -> None:
         ports, self._ports = self._ports, []
         for port in ports:
-            ending: Deferred[Any] = maybeDeferred(port.stopListening)
-            self._ending.append(ending)
-            ending.addErrback(lambda failure: log.failure("a port did not close", failure))
-            ending.addCallback(self._ended, ending)
+            self._stopPort(port)
+
+    def _stopPort(self, port: IListeningPort) -> None:
+        ending: Deferred[Any] = maybeDeferred(port.stopListening)
+        self._ending.append(ending)
+        ending.addErrback(lambda failure: log.failure("a port did not close", failure))
+        ending.addCallback(self._ended, ending)
 
     def _ended(self, _: object, ending: Deferred[Any]) -> None:
         self._ending.remove(ending)
@@ -182,19 +221,31 @@ class Server(Service):
         self.running = False
         if not self._listening:
             return succeed(None)
-        self._settle(Failure(GettyError("the server was stopped")))
-        self._stopListening()
-        keeper = self._factory.keeper
-        ended = DeferredList([*self._ending, keeper.closeAll()])
-        return ended.addCallback(self._forget)
+        stopped: Deferred[None] = Deferred()
+        self._stopWaiting.append(stopped)
+        if not self._stopping:
+            self._stopping = True
+            self._settle(Failure(GettyError("the server was stopped")), self._run)
+            self._stopListening()
+            ended = DeferredList([*self._ending, self._factory.keeper.closeAll()])
+            ended.addCallback(self._stopWorkers).addCallback(self._forget)
+        return stopped
 
-    def _forget(self, _: object) -> Deferred[None]:
-        self._listening = False
-        self._outcome = None
-        if self._workers is None or not self._hasWorkers:
+    def _stopWorkers(self, _: object) -> Deferred[Any]:
+        if not self._hasWorkers:
             return succeed(None)
+        assert self._workers is not None
         self._hasWorkers = False
-        return self._workers.stop().addCallback(lambda _: None)
+        return self._workers.stop()
+
+    def _forget(self, _: object) -> None:
+        self._listening = self._stopping = False
+        self._run = self._outcome = None
+        waiting, self._stopWaiting = self._stopWaiting, []
+        if self.running:
+            self._listen()
+        for deferred in waiting:
+            deferred.callback(None)
 
 
 def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) -> None:

@@ -15,10 +15,10 @@ from twisted.logger import Logger
 from getty_tx import settings
 from getty_tx.compression import CompressionSetting
 from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
-from getty_tx.lifecycle import LOST, OPEN, Lifecycle
+from getty_tx.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
 from getty_tx.listener import EventListener
 from getty_tx.outbound import CHUNK
-from getty_tx.pauses import USER
+from getty_tx.pauses import CLOSED, USER
 from getty_tx.settings import Setting
 from getty_tx.transport import SessionTransport
 from getty_tx.workers import current
@@ -87,6 +87,9 @@ class Session(Lifecycle):
     """
     One connection, its settings and its state. Made by the connection, configured by ``newSession``.
 
+    A setting that cannot be is a :py:exc:`~getty_tx.errors.SettingError`, and one that comes after the end, when no
+    package goes either way any more, a :py:exc:`~getty_tx.errors.SessionClosedError`; nothing has changed then.
+
     :ivar id: a number of its own in this process.
     :ivar transport: the connection as a Twisted transport whose bytes keep their order with those of packages.
     """
@@ -152,6 +155,30 @@ class Session(Lifecycle):
 
     # What an application asks and sets
 
+    def _checkSetting(self, name: str, value: Any) -> None:
+        """See that a setting may have this value at this time."""
+        if self._state > OPEN and (self._inbound.paused & CLOSED or self._state >= ENDED):
+            # Where the connection is gone, and packages that it left are delivered, it still has a meaning.
+            text = f"{self} is closed: {name}={value!r} comes too late; set it in newSession, or before the end"
+            raise SessionClosedError(text, self)
+        if self._cronTimer is None:
+            # In newSession they may come in any order; _checkSettings sees whether they fit together.
+            return
+        if name == "highWater" and value < self._lowWater:
+            raise SettingError(f"highWater={value} is less than lowWater={self._lowWater}: set lowWater first")
+        if name == "lowWater" and value > self._highWater:
+            raise SettingError(f"lowWater={value} is more than highWater={self._highWater}: set highWater first")
+        if value is None and name in ("sendBufferSize", "receiveBufferSize"):
+            before = getattr(self, name)
+            if before is not None:
+                text = f"{name}=None comes too late: the socket has {before} bytes already; give another number"
+                raise SettingError(text)
+
+    def _checkSettings(self) -> None:
+        """See that the settings fit together, when newSession has returned."""
+        if self._lowWater > self._highWater:
+            raise SettingError(f"lowWater={self._lowWater} is more than highWater={self._highWater}: set both")
+
     @property
     def codec(self) -> IReadWriter:
         """The ReadWriter of both directions; where two were set, the reader."""
@@ -160,8 +187,10 @@ class Session(Lifecycle):
 
     @codec.setter
     def codec(self, codec: IReadWriter) -> None:
-        self.reader = codec
-        self.writer = codec
+        _checkMethods("codec", codec, ("read", "write"))
+        self._checkSetting("codec", codec)
+        self._reader = self._writer = codec
+        self._readsMany = _readsMany(type(codec))
 
     @property
     def reader(self) -> IReader | None:
@@ -172,6 +201,7 @@ class Session(Lifecycle):
     @reader.setter
     def reader(self, reader: IReader) -> None:
         _checkMethods("reader", reader, ("read",))
+        self._checkSetting("reader", reader)
         self._reader = reader
         self._readsMany = _readsMany(type(reader))
 
@@ -184,6 +214,7 @@ class Session(Lifecycle):
     @writer.setter
     def writer(self, writer: IWriter) -> None:
         _checkMethods("writer", writer, ("write",))
+        self._checkSetting("writer", writer)
         self._writer = writer
 
     @property
@@ -195,6 +226,7 @@ class Session(Lifecycle):
     @listener.setter
     def listener(self, listener: IEventListener) -> None:
         _checkMethods("listener", listener, ("onOpen", "onMessage", "onError", "onClose", "onCron"))
+        self._checkSetting("listener", listener)
         if self._work is None:
             self._listener = listener
         else:
@@ -378,8 +410,13 @@ class Session(Lifecycle):
     # Reading
 
     def pauseReading(self) -> None:
-        """Stop reading and delivering, from the next package on, until :py:meth:`resumeReading`."""
-        self._inbound.pause(USER)
+        """
+        Stop reading and delivering, from the next package on, until :py:meth:`resumeReading`.
+
+        It has no effect when the connection is gone: packages that it left are delivered, as nothing waits for them.
+        """
+        if self._state < LOST:
+            self._inbound.pause(USER)
 
     def resumeReading(self) -> None:
         """Deliver what is buffered, then read on."""
@@ -391,7 +428,8 @@ class Session(Lifecycle):
         """
         Flush what is pending, end this side, read on to the peer's end, and close. Any thread may call.
 
-        When ``waitTime`` passes in which the peer takes nothing, or does not end, the connection is dropped.
+        When ``waitTime`` passes in which the peer takes nothing, or does not end, the connection is dropped. A session
+        that is closed already stays as it is; of what a lost connection has left no more is delivered.
 
         :param reason: an exception is given to onError, as the session failed then; a text is logged.
         """
@@ -405,14 +443,21 @@ class Session(Lifecycle):
                 log.info("{session}: closing: {reason}", session=self, reason=reason)
             self._local = True
             self._beginClosing()
+        elif self._state == LOST:
+            self._dropRest()
 
     def abort(self) -> None:
-        """Drop the connection and what is pending, now. Not an error: onClose is what follows."""
-        if self._state <= OPEN:
-            self._local = True
-            self._beginClosing()
+        """Drop the connection and what is pending, now; any thread may call. No error: onClose is what follows."""
+        if get_ident() != self._thread:
+            self.keeper.callFromThread(self.abort)
+            return
         if self._state < LOST:
+            self._local = True
+            if self._state <= OPEN:
+                self._beginClosing()
             self.connection.abort()
+        elif self._state == LOST:
+            self._dropRest()
 
     def _startTLS(self, contextFactory: Any, normal: bool) -> None:
         if self._state > OPEN:
@@ -421,7 +466,13 @@ class Session(Lifecycle):
         self._outbound.startTLS(contextFactory, normal)
 
     def addCloseCallback(self, call: Callable[[], object], key: Hashable) -> None:
-        """Call ``call()`` after onClose. The same key replaces in place; the order is that of the keys' first use."""
+        """
+        Call ``call()`` after onClose. The same key replaces in place; the order is that of the keys' first use.
+
+        :raise SessionClosedError: onClose has returned, so that it would never be called.
+        """
+        if self._state == GONE:
+            raise SessionClosedError(f"{self} is closed: its close callbacks were called already", self)
         if self._closeCallbacks is None:
             self._closeCallbacks = {}
         self._closeCallbacks[key] = call

@@ -2,7 +2,8 @@
 Settings: plain attributes that are checked when they are set.
 
 A setting lives in the slot of its name with an underscore before it, so that code which runs per message reads the
-slot and pays for no check. An object that wants to hear of changes has a method ``_settingChanged(name)``.
+slot and pays for no check. The object has a method ``_settingChanged(name)``, which hears of changes, and may have a
+method ``_checkSetting(name, value)``, which may refuse them.
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ class Setting(Generic[T]):
         return value
 
     def __set__(self, instance: Any, value: Any) -> None:
-        setattr(instance, self.slot, self._check(self.name, value))
+        value = self._check(self.name, value)
+        check = getattr(instance, "_checkSetting", None)
+        if check is not None:
+            check(self.name, value)
+        setattr(instance, self.slot, value)
         instance._settingChanged(self.name)
 
 
@@ -65,16 +70,20 @@ def defaults(owner: type) -> tuple[tuple[str, Any], ...]:
     return tuple(found.items())
 
 
-def _number(name: str, value: Any, wanted: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SettingError(f"{name}={value!r} is not {wanted}")
-    return value
+#: Seconds, some 30 years. What is longer is meant for ever, and would be no number of ticks of a clock any more.
+LONGEST_TIME = 1e9
 
 
 def seconds(name: str, value: Any) -> float:
-    """Seconds, more than 0."""
-    if _number(name, value, "a number of seconds") <= 0:
+    """Seconds, more than 0, and at most :py:data:`LONGEST_TIME`."""
+    # isfinite() fails for integers that no float can be.
+    isNumber = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if not isNumber or isinstance(value, bool):
+        raise SettingError(f"{name}={value!r} is not a number of seconds")
+    if value <= 0:
         raise SettingError(f"{name}={value!r} is not more than 0 seconds")
+    if value > LONGEST_TIME:
+        raise SettingError(f"{name}={value!r} is more than {LONGEST_TIME:.0f} seconds")
     return float(value)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.codecs import LineCodec
 from getty_tx.connections.datagram import SessionDatagramProtocol
-from getty_tx.testing import RecordingListener
+from getty_tx.testing import MemoryReactor, RecordingListener
 from tests.memory import configure
+
+if TYPE_CHECKING:
+    from twisted.internet.task import Clock
 
 HERE = IPv4Address("UDP", "192.0.2.1", 8090)
 PEER = ("198.51.100.1", 40000)
@@ -97,16 +99,19 @@ class DatagramCase(SynchronousTestCase):
         peer: tuple[str, int] | None = None,
         sessions: str = "one",
         maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
         codec: Any = None,
+        newSession: Any = None,
         **settings: Any,
     ) -> Any:
         """Make the protocol, and its session where there is one at once."""
-        self.clock = Clock()
+        self.clock = MemoryReactor()
         self.heard = RecordingListener(on)
         self.protocol: Any = SessionDatagramProtocol(
-            configure(self.heard, codec or LineCodec(), **settings),
+            newSession or configure(self.heard, codec or LineCodec(), **settings),
             sessions=sessions,
             maxSessions=maxSessions,
+            maxSessionsPerHost=maxSessionsPerHost,
             reactor=self.clock,
         )
         self.transport = Transport(self.clock, self.protocol, peer)
@@ -127,6 +132,7 @@ class DatagramCase(SynchronousTestCase):
         self.protocol.close()
         self.clock.advance(0)
         self.assertFalse(self.transport.listening)
+        self.assertFalse(self.keeper.hosts)
         self.assertEqual((self.keeper.connections, self.keeper.sockets, self.keeper.sessions), (0, 0, set()))
         self.assertFalse(self.keeper.wheel.running)
         self.clock.advance(1)

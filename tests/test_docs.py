@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from benchmarks.acceptance.__main__ import MODULES
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
+from getty_tx.refusals import REASONS
 from getty_tx.session import Session
 from getty_tx.settings import Setting
 from getty_tx.tap import dial, echo, serve
@@ -212,6 +213,16 @@ class SettingsTests(SynchronousTestCase):
         names: list[str] = []
         connectedPeer(newSession)
         self.assertIn(f"`{names[0]}`", section(read("guide.md"), "Session"))
+
+
+class RefusalsTests(SynchronousTestCase):
+    """The guide's table of the reasons for which connections are refused."""
+
+    def test_table(self) -> None:
+        """It has every reason and no other."""
+        rows = rowsIn(section(read("guide.md"), "Server"))
+        documented = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+        self.assertEqual(list(REASONS), documented)
 
 
 class OptionsTests(SynchronousTestCase):

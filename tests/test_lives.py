@@ -49,6 +49,8 @@ class Side:
         self.wrapped = wrapped
         self.sent: list[bytes] = []
         self.left = False
+        # close() or abort() was called here.
+        self.closed = False
 
     @property
     def session(self) -> Any:
@@ -68,19 +70,19 @@ class Side:
             self.sent.append(pkg)
 
     def close(self) -> None:
-        self.left = True
+        self.left = self.closed = True
         self.session.close()
 
     def closeWith(self) -> None:
-        self.left = True
+        self.left = self.closed = True
         self.session.close(Boom("close"))
 
     def abort(self) -> None:
-        self.left = True
+        self.left = self.closed = True
         self.session.abort()
 
     def closeAll(self) -> None:
-        self.left = True
+        self.left = self.closed = True
         self.factory.keeper.closeAll()
 
     def pause(self) -> None:
@@ -172,6 +174,8 @@ class Watcher(EventListener):
         self.events.append(letter)
         if self.running is not None:
             self.wrong.append(f"{name} during {self.running}")
+        if self.side.closed and name in ("message", "cron"):
+            self.wrong.append(f"{name} after the close")
         self.running = name
         done = True
         try:
@@ -344,7 +348,7 @@ class LifeTests(SessionCase):
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(networks, ends, ends, st.lists(steps, min_size=3, max_size=25))
     def test_twoSessions(self, network: Any, one: Any, other: Any, script: list[Any]) -> None:
-        """Open first, messages in order and without gaps, at most one error, one close, nothing after, nothing left."""
+        """Open first, messages in order, none after close(), at most one error, one close, then nothing, none left."""
         SessionCase.setUp(self)
         self.live(network, [one, other], script)
 

@@ -15,7 +15,7 @@ from getty_tx.errors import SettingError
 from getty_tx.listener import EventListener
 from getty_tx.session import Session
 from getty_tx.tap import dial, echo, serve
-from getty_tx.tap.listen import DEFAULT_LISTEN
+from getty_tx.tap.listen import DEFAULT_LISTEN, ListenService
 from getty_tx.tap.lookup import lookUpListener
 from getty_tx.tap.ping import Shape, shapeFor
 
@@ -274,13 +274,16 @@ class ListenOptionsTests(OptionsTestCase):
         self.assertIn("/no/such.pem", self.refuse(echo.Options, "--listen", "ssl:1:privateKey=/no/such.pem"))
 
     def test_maxSessions(self) -> None:
-        """A number, or none."""
-        self.assertIsNone(self.parse(echo.Options)["max-sessions"])
-        self.assertEqual(10, self.parse(echo.Options, "--max-sessions", "10")["max-sessions"])
-        self.assertIsNone(self.parse(echo.Options, "--max-sessions", "none")["max-sessions"])
-        for value in ("0", "-1", "2.0", "many"):
-            text = self.refuse(echo.Options, f"--max-sessions={value}")
-            self.assertIn(f"--max-sessions {value}: takes a whole number of sessions, 1 or more, or none", text)
+        """A number, or none, of all and of one host's; the server gets them."""
+        for name, setting in (("max-sessions", "maxSessions"), ("max-sessions-per-host", "maxSessionsPerHost")):
+            self.assertIsNone(self.parse(echo.Options)[name])
+            given = self.parse(echo.Options, f"--{name}", "10")
+            self.assertEqual(10, given[name])
+            self.assertEqual(10, getattr(ListenService(given, instance).server, setting))
+            self.assertIsNone(self.parse(echo.Options, f"--{name}", "none")[name])
+            for value in ("0", "-1", "2.0", "many"):
+                text = self.refuse(echo.Options, f"--{name}={value}")
+                self.assertIn(f"--{name} {value}: takes a whole number of sessions, 1 or more, or none", text)
 
 
 class ServeOptionsTests(OptionsTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from getty_tx.codecs import LengthCodec
+from getty_tx.codecs import LengthCodec, RawCodec
 from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.errors import (
     CodecError,
@@ -19,6 +19,7 @@ from getty_tx.errors import (
 )
 from getty_tx.lifecycle import GONE
 from getty_tx.testing import RecordingListener
+from tests.memory import configure
 from tests.websocket import WebSocketCase, closeFrame, frame, parse, request
 
 ECHO = {"message": lambda session, pkg: session.writePkg(pkg)}
@@ -288,6 +289,13 @@ class HandshakeTests(WebSocketCase):
         self.pair.flush()
         self.takeAnswer()
         self.assertEqual(self.said(), [(0x88, (1008).to_bytes(2, "big"))])
+        # There is no other frame behind a Close frame.
+        configured = configure(None, RawCodec())
+        self.connect(newSession=lambda session: (configured(session), session.close("not now")))
+        self.pair.peer.write(request())
+        self.pair.flush()
+        self.takeAnswer()
+        self.assertEqual(self.said(), [(0x88, (1000).to_bytes(2, "big") + b"not now")])
         self.assertEnded()
 
     def test_client(self) -> None:

@@ -172,7 +172,8 @@ class MessageTests(SteppedCase):
 
     def test_pressureHolds(self) -> None:
         """While too many bytes wait for the peer, or it is paused, messages that are queued wait as well."""
-        self.join(WorkerPool.keyed(1), {"message": lambda session, pkg: session.writePkg(bytes(1000))}, highWater=3000)
+        reply = {"message": lambda session, pkg: session.writePkg(bytes(1000))}
+        self.join(WorkerPool.keyed(1), reply, highWater=3000, lowWater=1000)
         self.session.pauseReading()
         self.send(b"1")
         self.assertEqual(self.threads.started, 0)

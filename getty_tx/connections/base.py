@@ -6,11 +6,13 @@ import socket
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import INegotiated
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
+from getty_tx import outbound
 from getty_tx.errors import HandshakeTimeoutError, SelfConnectError, SessionRefusedError
 from getty_tx.session import Session, formatAddress
 from getty_tx.transport import socketOf
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from getty_tx.keeper import Keeper
+    from getty_tx.refusals import Reason
     from getty_tx.wheel import WheelTimer
 
-__all__ = ["Connection", "isEncrypted"]
+__all__ = ["Connection", "dropAtOnce", "hostOf", "isEncrypted", "plainHost", "reasonOf"]
 
 log = Logger()
 
@@ -35,12 +38,43 @@ def isEncrypted(transport: Any) -> bool:
     return False
 
 
+def hostOf(transport: Any) -> str | None:
+    """
+    The IP address of the peer, or None where that has none, or none that is known from the beginning.
+
+    The latter is the case below any wrapper but TLS: ``haproxy:`` tells the proxy's address until its header has come.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        # Asked of the class, as wrappers take over what the transport below them provides.
+        if not INegotiated.implementedBy(type(transport)):
+            return None
+        transport = transport.transport
+    host = getattr(transport.getPeer(), "host", None)
+    return None if host is None else plainHost(host)
+
+
+def plainHost(host: str) -> str:
+    """An IP address; one of IPv4 that came over IPv6 (``::ffff:192.0.2.1``) is the same as without."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+def dropAtOnce(transport: Any) -> None:
+    """Drop a connection that was just accepted."""
+    if type(transport) in outbound.DIRECT:
+        # loseConnection waits for the next turn, and many more may be accepted in this one.
+        transport.connectionLost(Failure(ConnectionDone()))
+    else:
+        transport.abortConnection()
+
+
 class Connection:
     """
     The half of IConnection that does not depend on the framing below; mixed into Twisted protocols.
 
     A connection counts from ``_connected`` on, has a session once its handshakes are done, and ends with
     ``sessionEnded`` or, where there was no session, with ``_disconnected``.
+
+    :ivar countedHost: the host for which the keeper has counted it.
     """
 
     factory: Any
@@ -52,6 +86,11 @@ class Connection:
     _raw: Any = None
     _handshakeTimer: WheelTimer | None = None
     _failure: BaseException | None = None
+    countedHost: str | None = None
+    # The keeper has refused it, and so never counted it.
+    _isOutside = False
+    # This side has refused it later, and counted that.
+    _isRefused = False
 
     @property
     def keeper(self) -> Keeper:
@@ -60,10 +99,14 @@ class Connection:
         return keeper
 
     def _connected(self, transport: Any, encrypted: bool) -> None:
-        """The transport is up: count it, and open the session or wait for the handshake."""
+        """The transport is up: count it, and open the session or wait for the handshake; or drop it."""
         keeper = self.keeper
-        keeper.connections += 1
         self._raw = transport
+        if not keeper.enter(self):
+            self._isOutside = True
+            self._failure = SessionRefusedError(f"maxSessionsPerHost={keeper.maxSessionsPerHost} reached")
+            dropAtOnce(transport)
+            return
         self.factory.connectionMade(self)
         side = "CLIENT" if self.factory.isClient else "SERVER"
         remote = transport.getPeer()
@@ -90,8 +133,12 @@ class Connection:
 
     def _refuse(self, error: BaseException) -> None:
         self._failure = error
-        self.keeper.countRefusal(str(error))
+        self._countRefusal(error)
         self._raw.abortConnection()
+
+    def _countRefusal(self, error: BaseException) -> None:
+        self._isRefused = True
+        self.keeper.countRefusal(reasonOf(error, self.keeper), str(error))
 
     def _endHandshake(self) -> None:
         keeper = self.keeper
@@ -110,6 +157,8 @@ class Connection:
 
     def _lost(self, reason: Failure) -> None:
         """The transport is gone: tell the session, in words where it was TLS, or end without one."""
+        if self._isOutside:
+            return
         error = reason.value
         assert error is not None
         if type(error).__module__.startswith("OpenSSL"):
@@ -128,12 +177,16 @@ class Connection:
         keeper = self.keeper
         self._endHandshake()
         error = self._failure if self._failure is not None else reason
-        if not (self.factory.isClient or isinstance(error, SessionRefusedError)):
-            peer = formatAddress(self._raw.getPeer())
-            log.info("{kind} {peer}: no session: {error}", kind=self.kind, peer=peer, error=error)
-        keeper.connections -= 1
+        if not (self.factory.isClient or self._isRefused):
+            why = f"{self.kind} {formatAddress(self._raw.getPeer())}: {error}"
+            keeper.countRefusal(reasonOf(error, keeper), why)
+        keeper.leave(self)
         self.factory.connectionFailed(self, error)
         keeper.checkIdle()
+
+    def peerHost(self) -> str | None:
+        """For whom the connection counts, where there is a limit for each host."""
+        return hostOf(self._raw)
 
     # IConnection
 
@@ -189,9 +242,20 @@ class Connection:
 
     def sessionEnded(self, error: BaseException | None) -> None:
         """onClose has returned."""
-        self.keeper.connections -= 1
+        self.keeper.leave(self)
         self.factory.sessionEnded(self, error)
         self.keeper.checkIdle()
+
+
+def reasonOf(error: BaseException, keeper: Keeper) -> Reason:
+    """The reason to count for what a connection ended with, that never had an open session."""
+    if isinstance(error, SelfConnectError):
+        return "selfConnect"
+    if keeper.closing:
+        return "stopping"
+    if isinstance(error, SessionRefusedError):
+        return "newSession"
+    return "handshakeTimeout" if isinstance(error, HandshakeTimeoutError) else "handshake"
 
 
 def _handshakeLate(connection: Connection) -> None:

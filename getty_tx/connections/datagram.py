@@ -52,10 +52,12 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
     :param newSession: configures each new session; raises to refuse it. None where a factory is set instead.
     :param sessions: ``"one"`` for the socket, or ``"peer"`` for one of each peer's address.
     :param maxSessions: peers over this number are refused; by default :py:data:`getty_tx.connections.peers.MOST_PEERS`.
+    :param maxSessionsPerHost: peers with the same IP address over this number are refused; by default only
+        ``maxSessions`` counts.
     :param service: what ``session.service`` is; by default the factory.
     :param reactor: by default the installed one.
     :param factory: with a keeper, for protocols that share one; a server's or a client's.
-    :raise SettingError: ``sessions`` or ``maxSessions`` cannot be.
+    :raise SettingError: ``sessions`` or one of the limits cannot be.
 
     :ivar peerAddr: whom the socket is connected to, if it is.
     :ivar limit: bytes above which a datagram is dropped.
@@ -69,14 +71,23 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         *,
         sessions: str = "one",
         maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
         service: Any = None,
         reactor: Any = None,
         factory: Any = None,
     ) -> None:
         if sessions not in SESSIONS:
             raise SettingError(f"sessions={sessions!r} is none of {', '.join(SESSIONS)}")
+        if newSession is not None and factory is not None:
+            raise SettingError("SessionDatagramProtocol takes newSession or a factory with a keeper, not both")
         if newSession is not None:
-            factory = SessionFactory(newSession, maxSessions=maxSessions, service=service, reactor=reactor)
+            factory = SessionFactory(
+                newSession,
+                maxSessions=maxSessions,
+                maxSessionsPerHost=maxSessionsPerHost,
+                service=service,
+                reactor=reactor,
+            )
         self.factory = factory
         self._sessions = sessions
         self._peers: Peers | None = None
@@ -107,7 +118,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
                 self.datagramReceived = self._peers.receive  # type: ignore[method-assign,assignment]
             return
         keeper = self.keeper
-        keeper.connections += 1
+        keeper.enter(self)
         self.factory.connectionMade(self)
         if self.peerAddr is None:
             self.kind = "UDP_SERVER"
@@ -130,7 +141,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
     def _refuse(self, error: BaseException) -> None:
         self._failure = error
-        self.keeper.countRefusal(str(error))
+        self._countRefusal(error)
         self.stop()
 
     def checkOpen(self) -> None:
@@ -224,7 +235,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         elif session is not None:
             session.connectionLost(reason)
         else:
-            keeper.connections -= 1
+            keeper.leave(self)
             self._uncount()
             error = reason.value if self._failure is None else self._failure
             self.factory.connectionFailed(self, error)
@@ -236,6 +247,9 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         if self._counted:
             self._counted = False
             self.keeper.sockets -= 1
+
+    def peerHost(self) -> None:
+        """None: a server's socket has no peer, and a client's no limit."""
 
     # IConnection
 

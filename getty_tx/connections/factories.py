@@ -6,14 +6,13 @@ import os
 import resource
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
-from twisted.python.failure import Failure
 
 from getty_tx import settings
+from getty_tx.connections.base import dropAtOnce
 from getty_tx.connections.stream import SessionProtocol
+from getty_tx.errors import SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT, Keeper, theReactor
-from getty_tx.outbound import DIRECT
 from getty_tx.settings import Setting
 from getty_tx.transport import socketOf
 
@@ -48,18 +47,24 @@ class SessionFactory:
     maxSessions: Setting[int | None] = Setting(
         settings.optionalCount, None, "Connections above which new ones are refused; None: no limit."
     )
+    maxSessionsPerHost: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Connections with one host above which new ones are refused; None: no limit."
+    )
 
     def __init__(
         self,
         newSession: Callable[[Session], object],
         *,
         maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         service: Any = None,
         reactor: Any = None,
         keeper: Keeper | None = None,
         workers: WorkerPool | None = None,
     ) -> None:
+        if not callable(newSession):
+            raise SettingError(f"newSession={newSession!r} cannot be called")
         # A keeper that was given has the settings of whoever made it.
         self._keeper = keeper
         self._sharesKeeper = keeper is not None
@@ -68,11 +73,13 @@ class SessionFactory:
         self.reactor = reactor
         self.workers = workers
         self.maxSessions = maxSessions
+        self.maxSessionsPerHost = maxSessionsPerHost
         self.handshakeTimeout = handshakeTimeout
 
     def _settingChanged(self, name: str) -> None:
         if self._keeper is not None and not self._sharesKeeper:
             self._keeper.maxSessions = self.maxSessions
+            self._keeper.maxSessionsPerHost = self.maxSessionsPerHost
             self._keeper.handshakeTimeout = self.handshakeTimeout
 
     @property
@@ -84,6 +91,7 @@ class SessionFactory:
                 self.newSession,
                 reactor=theReactor(self.reactor),
                 maxSessions=self.maxSessions,
+                maxSessionsPerHost=self.maxSessionsPerHost,
                 handshakeTimeout=self.handshakeTimeout,
                 workers=self.workers,
             )
@@ -132,9 +140,14 @@ class SessionServerFactory(SessionFactory, Factory):
     _full = False
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """A protocol for a new connection, or one that drops it, over ``maxSessions`` or without descriptors."""
+        """
+        A protocol for a new connection, or one that drops it, over ``maxSessions`` or without descriptors.
+
+        Whether its host has ``maxSessionsPerHost`` the protocol finds out, as only its transport tells who that is.
+        """
         if self._full and not self._hasDescriptors():
-            self.keeper.countRefusal("descriptors are used up: raise the limit (ulimit -n) or set maxSessions")
+            why = "descriptors are used up: raise the limit (ulimit -n) or set maxSessions"
+            self.keeper.countRefusal("descriptors", why)
             return Refusal()
         if not self._hasRoom():
             return Refusal()
@@ -166,12 +179,7 @@ class Refusal(Protocol):
     """Drops the connection. (A factory may return None instead, but Twisted's TLS does not expect that.)"""
 
     def connectionMade(self) -> None:
-        transport: Any = self.transport
-        if type(transport) in DIRECT:
-            # At once: loseConnection waits for the next turn, and many more may be accepted in this one.
-            transport.connectionLost(Failure(ConnectionDone()))
-        else:
-            transport.abortConnection()
+        dropAtOnce(self.transport)
 
 
 def _descriptorLimit() -> int:

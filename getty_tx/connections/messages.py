@@ -420,7 +420,7 @@ class MessageSession(Session):
     def close(self, reason: BaseException | str | None = None) -> None:
         """As Session's. The Close frame has the code 1000, and the reason if it is a text; 1011 for an exception."""
         if get_ident() == self._thread and self._state <= OPEN and not isinstance(reason, BaseException):
-            self._closeWith(NORMAL, reason or "")
+            self._closeWith(NORMAL, "" if reason is None else str(reason))
         super().close(reason)
 
     def _hurry(self) -> None:

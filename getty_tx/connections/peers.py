@@ -8,6 +8,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
+from getty_tx.connections.base import plainHost, reasonOf
 from getty_tx.errors import SessionRefusedError
 from getty_tx.interfaces import IConnection
 from getty_tx.udp import PROBE, PeerSession, Room
@@ -67,10 +68,11 @@ class Peers:
         if not keeper.hasRoom():
             return None
         if keeper.maxSessions is None and len(self._connections) >= MOST_PEERS:
-            keeper.countRefusal(f"there are sessions of {MOST_PEERS} peers, and no maxSessions is set")
+            keeper.countRefusal("peers", f"there are sessions of {MOST_PEERS} peers, and no maxSessions is set")
             return None
-        keeper.connections += 1
         connection = PeerConnection(self, addr)
+        if not keeper.enter(connection):
+            return None
         session = connection.session = PeerSession(connection, keeper, self.raw)
         session._inbound.room = self._room
         self._connections[addr] = connection
@@ -79,8 +81,8 @@ class Peers:
             session.start()
         except SessionRefusedError as error:
             self.forget(connection)
-            keeper.connections -= 1
-            keeper.countRefusal(str(error))
+            keeper.leave(connection)
+            keeper.countRefusal(reasonOf(error, keeper), str(error))
             protocol.factory.connectionFailed(connection, error)
             keeper.checkIdle()
             return None
@@ -108,7 +110,7 @@ class Peers:
 class PeerConnection:
     """What the session of one peer has below it: a part of a socket."""
 
-    __slots__ = ("_isLost", "_peers", "limit", "peerAddr", "session")
+    __slots__ = ("_isLost", "_peers", "countedHost", "limit", "peerAddr", "session")
 
     kind = "UDP_SERVER"
     session: PeerSession
@@ -117,12 +119,17 @@ class PeerConnection:
         self._peers = peers
         self._isLost = False
         self.peerAddr = addr
+        self.countedHost: str | None = None
         self.limit = peers.protocol.limit
 
     @property
     def transport(self) -> Any:
         """The socket's transport."""
         return self._peers.raw
+
+    def peerHost(self) -> str:
+        """The peer's IP address."""
+        return plainHost(self.peerAddr[0])
 
     def getLocalAddr(self) -> IAddress:
         """The socket's address."""
@@ -178,6 +185,6 @@ class PeerConnection:
         """onClose has returned."""
         protocol = self._peers.protocol
         keeper = protocol.keeper
-        keeper.connections -= 1
+        keeper.leave(self)
         protocol.factory.sessionEnded(self, error)
         keeper.checkIdle()

@@ -270,7 +270,11 @@ class _Probe(DatagramProtocol):
 
     def handOver(self, factory: Any, address: IAddress, first: bytes | None) -> Any:
         """Give the socket to the factory's protocol."""
-        protocol: Any = factory.buildProtocol(address)
+        try:
+            protocol: Any = factory.buildProtocol(address)
+        except BaseException:
+            self._stop()
+            raise
         self._session = protocol
         protocol.makeConnection(self._raw)
         receive = getattr(protocol, "datagramReceived", None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from getty_tx import settings
 from getty_tx.errors import SettingError
 
 __all__ = ["UpgradeOptions", "checkPath"]
@@ -52,6 +53,13 @@ class UpgradeOptions:
     made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        for setting in ("paths", "origins", "subprotocols"):
+            names = getattr(self, setting)
+            if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+                raise SettingError(f"{setting}={names!r} is no tuple of strings")
+        if not isinstance(self.host, str) or not isinstance(self.origin, str | None):
+            raise SettingError(f"host={self.host!r}, origin={self.origin!r}: one is no string")
+        settings.flag("deflate", self.deflate)
         if not self.paths:
             raise SettingError("a WebSocket needs a path, such as /echo")
         for path in self.paths:

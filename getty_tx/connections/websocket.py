@@ -404,7 +404,11 @@ class WebSocketSessionProtocol(Connection, Protocol):
         keeper = self.keeper
         # This connection is counted already.
         if keeper.closing or (keeper.maxSessions is not None and keeper.peers > keeper.maxSessions):
-            keeper.countRefusal("the service stops" if keeper.closing else f"maxSessions={keeper.maxSessions} reached")
+            self._isRefused = True
+            if keeper.closing:
+                keeper.countRefusal("stopping", "the service stops")
+            else:
+                keeper.countRefusal("maxSessions", f"maxSessions={keeper.maxSessions} reached")
             raise ConnectionDeny(503, "no more sessions")
 
     def drop(self, abort: bool) -> None:
@@ -443,8 +447,10 @@ class WebSocketSessionProtocol(Connection, Protocol):
             self.session = None
             if wasFree and not self.factory.isClient:
                 self._failure = error
-                self.keeper.countRefusal(str(error))
-                self._raw.write(wholeFrame(0x88, b"\x03\xf0", False))
+                self._countRefusal(error)
+                # Where newSession has closed the session, that has been said already.
+                if self.engine.state == WebSocketProtocol.STATE_OPEN:
+                    self._raw.write(wholeFrame(0x88, b"\x03\xf0", False))
                 self._raw.loseConnection()
             else:
                 self._refuse(error)

@@ -44,6 +44,9 @@ class ListenOptions(SessionOptions):
     optParameters = [
         ["max-sessions", None, "none", "Connections above this number are refused; a number, or none.",
          optionalCount("max-sessions", "sessions")],
+        ["max-sessions-per-host", None, "none",
+         "Connections of one IP address above this number are refused; a number, or none.",
+         optionalCount("max-sessions-per-host", "sessions")],
     ]  # fmt: skip
 
     def __init__(self) -> None:
@@ -100,6 +103,7 @@ class ListenService(MultiService):
             self._newSession,
             *options.endpoints,
             maxSessions=options["max-sessions"],
+            maxSessionsPerHost=options["max-sessions-per-host"],
             handshakeTimeout=options["handshake-timeout"],
             workers=options["workers"],
             reactor=reactor,

@@ -27,6 +27,8 @@ class Host(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Host:
+        if not isinstance(name, str):
+            raise SettingError(f"hostname {name!r} is not a string")
         try:
             # A zone (fe80::1%eth0) matters to the route alone, no certificate can have it.
             return cls(name, str(ipaddress.ip_address(name.partition("%")[0])).encode("ascii"), True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cryptography import x509
@@ -15,7 +16,7 @@ from getty_tx.errors import SettingError
 from getty_tx.tls.reasons import subjectOf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import TypeAlias
 
     Path: TypeAlias = str | os.PathLike[str]
@@ -37,9 +38,9 @@ class Identity(NamedTuple):
 
     @classmethod
     def load(cls, certificate: Path, privateKey: Path | None) -> Identity:
-        path = os.fspath(certificate)
+        path = _path("certificate", certificate)
         leaf, *chain = _loadCertificates("certificate", path)
-        keyPath = path if privateKey is None else os.fspath(privateKey)
+        keyPath = path if privateKey is None else _path("privateKey", privateKey)
         data = _read("privateKey", keyPath)
         try:
             key = load_pem_private_key(data, None)
@@ -76,6 +77,12 @@ def loadTrustRoot(trustRoot: Path | object) -> object:
     return _trustRootFrom([Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in certificates])
 
 
+def _path(setting: str, path: Path) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise SettingError(f"{setting} {path!r} is not a path")
+    return os.fspath(path)
+
+
 def _loadCertificates(setting: str, path: str) -> list[x509.Certificate]:
     data = _read(setting, path)
     try:
@@ -91,13 +98,17 @@ def _read(setting: str, path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise SettingError(f"{setting} {path!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingError(f"{setting} {path!r} cannot be read: {error}") from error
 
 
 def alpnNames(names: Iterable[str | bytes]) -> list[bytes]:
-    if isinstance(names, (str, bytes)):
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise SettingError(f"alpn is a sequence of protocol names, not {names!r}")
     encoded = [name.encode("utf-8") if isinstance(name, str) else name for name in names]
     for name in encoded:
+        if not isinstance(name, bytes):
+            raise SettingError(f"alpn: {name!r} is no protocol name")
         if not 1 <= len(name) <= 255:  # RFC 7301, section 3.1
             raise SettingError(f"alpn: a protocol name has 1 to 255 bytes, not {len(name)}")
     return encoded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from OpenSSL import SSL
@@ -11,13 +11,14 @@ from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.tls.host import Host
 from getty_tx.tls.materials import Identity, alpnNames, loadTrustRoot, platformTrustRoot
 from getty_tx.tls.reasons import HandshakeError, describe, describeRefusal, isEndOfFile, printable, reasonsIn, whose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from OpenSSL.crypto import X509
@@ -60,7 +61,7 @@ def clientPolicy(
     """
     host = Host.parse(hostname)
     names = alpnNames(alpn)
-    if verify:
+    if settings.flag("verify", verify):
         trust = platformTrustRoot() if trustRoot is None else loadTrustRoot(trustRoot)
     elif trustRoot is not None:
         raise SettingError("verify=False and a trustRoot contradict each other")
@@ -70,7 +71,7 @@ def clientPolicy(
     if certificate is not None:
         identity = Identity.load(certificate, privateKey)
     elif privateKey is not None:
-        raise SettingError(f"privateKey {os.fspath(privateKey)!r} is given without a certificate")
+        raise SettingError(f"privateKey {str(privateKey)!r} is given without a certificate")
     else:
         identity = None
     return _ClientPolicy(_makeContext(identity, trust, names), host, names)
@@ -98,9 +99,16 @@ def serverPolicy(
     names = alpnNames(alpn)
     trust = None if trustRoot is None else loadTrustRoot(trustRoot)
     contexts: dict[bytes, SSL.Context] = {}
+    if not isinstance(sni or {}, Mapping):
+        raise SettingError(f"sni={sni!r} is not a dict of host names to a certificate and a private key")
     for name, paths in (sni or {}).items():
+        if not (isinstance(name, str) and isinstance(paths, tuple) and len(paths) == 2):
+            raise SettingError(f"sni: {name!r}: {paths!r} is not a host name with a certificate and a private key")
         wildcard, below = (b"*.", name[2:]) if name.startswith("*.") else (b"", name)
-        host = Host.parse(below)
+        try:
+            host = Host.parse(below)
+        except SettingError as error:
+            raise SettingError(f"sni: {error}") from error
         if host.isIP:
             raise SettingError(f"sni: {name!r} is an IP address, for which no client can ask")
         contexts[wildcard + host.ascii] = _makeContext(Identity.load(*paths), trust, names)

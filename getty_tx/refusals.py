@@ -1,0 +1,69 @@
+"""How many connections were refused, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["REASONS", "Reason", "Refusals"]
+
+log = Logger()
+
+#: Why a connection is refused:
+#:
+#: * ``maxSessions``, ``maxSessionsPerHost``: there are so many already, or so many of its host.
+#: * ``peers``: a UDP socket without ``maxSessions`` has as many peers as it may have.
+#: * ``descriptors``: the process has hardly any left.
+#: * ``newSession``: it raised, closed the session or set no codec.
+#: * ``handshake``, ``handshakeTimeout``: TLS or the WebSocket was not established, or not in time.
+#: * ``selfConnect``: a client has reached itself.
+#: * ``stopping``: the service stops.
+Reason = Literal[
+    "maxSessions",
+    "maxSessionsPerHost",
+    "peers",
+    "descriptors",
+    "newSession",
+    "handshake",
+    "handshakeTimeout",
+    "selfConnect",
+    "stopping",
+]
+
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+#: Seconds between two lines in the log about the same reason, as refusals come in floods.
+LOG_INTERVAL = 1.0
+
+
+class Refusals:
+    """
+    Counts refused connections.
+
+    :param seconds: the clock.
+
+    :ivar counts: by reason; each of :py:data:`REASONS` is there.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self.counts: dict[str, int] = dict.fromkeys(REASONS, 0)
+        self._seconds = seconds
+        self._logged: dict[Reason, float] = {}
+
+    @property
+    def total(self) -> int:
+        """For whatever reason."""
+        return sum(self.counts.values())
+
+    def count(self, reason: Reason, why: str) -> None:
+        """Count one; the log has at most one line in :py:data:`LOG_INTERVAL` for each reason."""
+        number = self.counts[reason] = self.counts[reason] + 1
+        now = self._seconds()
+        last = self._logged.get(reason)
+        if last is None or now >= last + LOG_INTERVAL:
+            self._logged[reason] = now
+            log.warn("connection refused: {why} ({reason}: {number} so far)", why=why, reason=reason, number=number)
