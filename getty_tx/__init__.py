@@ -21,6 +21,7 @@ from getty_tx.errors import (
     CodecError,
     GettyError,
     HandshakeTimeoutError,
+    IdleTimeoutError,
     MessageTooLongError,
     NoPeerAddressError,
     NoSessionError,
@@ -41,7 +42,7 @@ from getty_tx.listener import EventListener
 from getty_tx.server import Server
 from getty_tx.session import Session, Stats
 from getty_tx.udp import UDPContext
-from getty_tx.wheel import TimingWheel
+from getty_tx.wheel import TimingWheel, WheelTimer
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "IReadWriter",
     "IReader",
     "IWriter",
+    "IdleTimeoutError",
     "MessageTooLongError",
     "NoPeerAddressError",
     "NoSessionError",
@@ -79,5 +81,6 @@ __all__ = [
     "TimingWheel",
     "UDPContext",
     "UpgradeError",
+    "WheelTimer",
     "WriteTimeoutError",
 ]

@@ -107,6 +107,7 @@ class Inbound:
         if self.paused or session._busy:
             if not self.paused & CLOSED:
                 self._keep(data)
+                session._eventsDue |= session._busy
                 if self.unread > LIMIT:
                     self._stop()
         elif self._chunks is None:
@@ -272,7 +273,9 @@ class Inbound:
         """Take a reason away; when it was the last, deliver what is kept, then read on."""
         if self.paused & reason:
             self.paused &= ~reason
-            if not self.session._busy:
+            if self.session._busy:
+                self.session._eventsDue = True
+            else:
                 self.session._continue()
 
     def proceed(self) -> bool:

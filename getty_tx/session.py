@@ -92,8 +92,10 @@ class Session(Lifecycle):
         "_cronPeriod",
         "_dropped",
         "_highWater",
+        "_idleTimeout",
         "_localAddr",
         "_lowWater",
+        "_maxLifetime",
         "_maxMsgLen",
         "_maxPending",
         "_name",
@@ -124,6 +126,12 @@ class Session(Lifecycle):
     )
     writeTimeout: Setting[float | None] = Setting(
         settings.optionalSeconds, 5.0, "Seconds that pending bytes may make no progress; None: for ever."
+    )
+    idleTimeout: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds without a byte either way after which the session fails; None: never."
+    )
+    maxLifetime: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds after its beginning at which the session is closed; None: never."
     )
     tcpNoDelay = Setting(settings.flag, True, "TCP_NODELAY: send small packages at once.")
     tcpKeepAlive = Setting(settings.flag, True, "SO_KEEPALIVE: have the system probe a silent peer.")
@@ -229,8 +237,10 @@ class Session(Lifecycle):
         return self._lastActive
 
     def touch(self) -> None:
-        """Count this moment as active, so that ``readTimeout`` starts anew."""
+        """Count this moment as active, so that ``readTimeout`` and ``idleTimeout`` start anew."""
         self._lastActive = self.keeper.seconds()
+        if self._lifetime is not None:
+            self._lifetime.touch()
 
     @property
     def pendingBytes(self) -> int:
