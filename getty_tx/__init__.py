@@ -21,6 +21,7 @@ from getty_tx.errors import (
     CodecError,
     GettyError,
     HandshakeTimeoutError,
+    IdleTimeoutError,
     MessageTooLongError,
     NoPeerAddressError,
     NoSessionError,
@@ -41,7 +42,7 @@ from getty_tx.listener import EventListener
 from getty_tx.server import Server
 from getty_tx.session import Session, Stats
 from getty_tx.udp import UDPContext
-from getty_tx.wheel import TimingWheel
+from getty_tx.wheel import TimingWheel, WheelTimer
 from getty_tx.workers import WorkerPool
 
 __version__ = "0.1.0"
@@ -58,6 +59,7 @@ __all__ = [
     "IReadWriter",
     "IReader",
     "IWriter",
+    "IdleTimeoutError",
     "MessageTooLongError",
     "NoPeerAddressError",
     "NoSessionError",
@@ -80,6 +82,7 @@ __all__ = [
     "TimingWheel",
     "UDPContext",
     "UpgradeError",
+    "WheelTimer",
     "WorkerPool",
     "WriteTimeoutError",
 ]

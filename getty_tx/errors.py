@@ -9,6 +9,7 @@ Every error that getty_tx raises or hands to ``onError``::
         +-- SessionClosedError      the session is closed, or closing
         +-- SessionBlockedError     more than maxPending bytes wait to be sent
         +-- ReadTimeoutError        nothing came for readTimeout seconds
+        +-- IdleTimeoutError        neither side sent anything for idleTimeout seconds
         +-- WriteTimeoutError       bytes were not out in time
         +-- HandshakeTimeoutError   TLS or WebSocket handshake not done in handshakeTimeout
         +-- SessionRefusedError     newSession refused the connection
@@ -33,6 +34,7 @@ __all__ = [
     "CodecError",
     "GettyError",
     "HandshakeTimeoutError",
+    "IdleTimeoutError",
     "MessageTooLongError",
     "NoPeerAddressError",
     "NoSessionError",
@@ -88,6 +90,10 @@ class SessionBlockedError(SessionError):
 
 class ReadTimeoutError(SessionError):
     """Nothing came from the peer for ``readTimeout`` seconds."""
+
+
+class IdleTimeoutError(SessionError):
+    """Neither side sent anything for ``idleTimeout`` seconds."""
 
 
 class WriteTimeoutError(SessionError):

@@ -94,6 +94,7 @@ class Inbound:
         if self.paused or session._busy:
             if not self.paused & CLOSED:
                 self._keep(data)
+                session._eventsDue |= session._busy
                 if self.unread > LIMIT:
                     self._stop()
         elif self._chunks is None:
@@ -262,7 +263,9 @@ class Inbound:
             session = self.session
             if session._work is not None and not self.paused & HOLD:
                 session._work.release()
-            if not session._busy:
+            if session._busy:
+                session._eventsDue = True
+            else:
                 session._continue()
 
     def proceed(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from getty_tx.cron import Crons
 from getty_tx.refusals import Refusals
 from getty_tx.turn import Turn
 from getty_tx.wheel import TimingWheel
@@ -78,6 +79,7 @@ class Keeper:
         self.reactor = reactor
         self.seconds: Callable[[], float] = reactor.seconds
         self.wheel = TimingWheel(reactor)
+        self.crons = Crons(self.wheel)
         self.maxSessions = maxSessions
         self.handshakeTimeout = handshakeTimeout
         self.workers = workers

@@ -24,8 +24,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
 
+from getty_tx.cron import CronMember
 from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
 from getty_tx.inbound import Inbound
+from getty_tx.lifetime import Lifetime
 from getty_tx.outbound import Outbound
 from getty_tx.pauses import CALLBACK, ORDER, PRESSURE, SHARE, USER
 
@@ -47,7 +49,7 @@ log = Logger()
 CONNECTING, OPEN, CLOSING, LOST, ENDED, GONE = range(6)
 
 
-class Lifecycle:
+class Lifecycle(CronMember):
     """
     The inner side of a session: what connections, inbound, outbound and timers tell it.
 
@@ -58,20 +60,17 @@ class Lifecycle:
     __slots__ = (
         "__weakref__",
         "_attributes",
-        "_awaiting",
-        "_busy",
         "_cancelling",
         "_closeCallbacks",
         "_closeDue",
         "_closeTimer",
-        "_cronTimer",
         "_error",
         "_errorDue",
-        "_eventsDue",
         "_inbound",
         "_lastActive",
-        "_listener",
+        "_lifetime",
         "_local",
+        "_openedAt",
         "_outbound",
         "_patient",
         "_progress",
@@ -96,7 +95,9 @@ class Lifecycle:
     # Settings of Session that are used here and in the inbound and outbound.
     _cronPeriod: float
     _highWater: int
+    _idleTimeout: float | None
     _lowWater: int
+    _maxLifetime: float | None
     _maxMsgLen: int
     _readTimeout: float | None
     _waitTime: float
@@ -120,7 +121,7 @@ class Lifecycle:
         self._readsMany = False
         self._attributes: dict[Any, Any] | None = None
         self._closeCallbacks: dict[Hashable, Callable[[], object]] | None = None
-        self._lastActive = keeper.seconds()
+        self._lastActive = self._openedAt = keeper.seconds()
         self._readBytes = self._writeBytes = self._readPkgs = self._writePkgs = 0
         # A callback, or a delivery of packages, is on the stack.
         self._busy = False
@@ -136,10 +137,12 @@ class Lifecycle:
         self._error: BaseException | None = None
         self._errorDue: BaseException | None = None
         self._closeDue = False
+        # Something happened, while a callback ran, that _continue must see to.
         self._eventsDue = False
-        self._cronTimer: WheelTimer | None = None
+        self._cron = None
         self._readTimer: WheelTimer | None = None
         self._closeTimer: WheelTimer | None = None
+        self._lifetime: Lifetime | None = None
 
     # The beginning
 
@@ -174,50 +177,58 @@ class Lifecycle:
         self._busy = False
         self.connection.applySocketOptions(this)
         self.keeper.sessions.add(this)
-        self._schedule()
+        self.keeper.crons.add(self, self._cronPeriod)
+        self._watch()
         self._run(self._listener.onOpen)
         self._continue()
 
-    def _schedule(self) -> None:
-        """Start the timers anew, with the periods that are set now."""
-        wheel = self.keeper.wheel
-        for timer in (self._cronTimer, self._readTimer):
-            if timer is not None:
-                wheel.cancel(timer)
-        self._cronTimer = wheel.schedule(self._cronPeriod, _cron, self)
-        self._readTimer = None
+    def _watch(self) -> None:
+        """Start what watches the limits of time anew, with those that are set now."""
+        if self._readTimer is not None:
+            self._readTimer.stop()
+            self._readTimer = None
         if self._readTimeout is not None:
-            self._readTimer = wheel.schedule(self._readTimeout, _checkSilence, self)
+            self._readTimer = self.keeper.wheel.schedule(self._readTimeout, _checkSilence, self)
+        if self._lifetime is not None:
+            self._lifetime.start()
+        elif self._idleTimeout is not None or self._maxLifetime is not None:
+            self._lifetime = Lifetime(cast("Session", self))
+            self._lifetime.start()
 
-    def _onCron(self) -> None:
-        wheel = self.keeper.wheel
-        if self._busy or self._awaiting is not None or self._state != OPEN:
-            # An async callback has not returned: this turn of the cron is left out.
-            self._cronTimer = wheel.schedule(self._cronPeriod, _cron, self)
-            return
-        self._cronTimer = wheel.schedule(self._cronPeriod, _cron, self)
-        work = self._work
-        if work is not None and work.holdsEvents and work.busy:
-            # After the messages that came before it, and none more until then.
-            work.cronDue = True
-            self._inbound.pause(ORDER)
-            return
-        self._run(self._listener.onCron)
-        self._continue()
+    def _onSilence(self, sure: bool) -> None:
+        """
+        Nothing may have come for ``readTimeout``.
 
-    def _onSilence(self) -> None:
+        :param sure: it was so before, and all that had arrived then was read since.
+        """
         timeout = self._readTimeout
         if timeout is None:
             return
         now = self.keeper.seconds()
-        if self._inbound.paused:
-            # Not the peer is silent: this side does not listen.
+        wheel = self.keeper.wheel
+        if self._inbound.paused or self._lastActive > now:
+            # Not the peer is silent: this side does not listen. Or the clock was set back.
             self._lastActive = now
         left = self._lastActive + timeout - now
-        if left <= 0:
-            self._fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", cast("Session", self)))
+        if left > 0:
+            self._readTimer = wheel.schedule(left, _checkSilence, self)
+        elif wheel.respite and not sure:
+            self._readTimer = wheel.schedule(wheel.respite, _checkSilenceAgain, self)
         else:
-            self._readTimer = self.keeper.wheel.schedule(left, _checkSilence, self)
+            self._silent(timeout)
+
+    def _silent(self, timeout: float) -> None:
+        """Nothing has come for ``readTimeout``."""
+        self._fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", cast("Session", self)))
+
+    def _activity(self) -> int:
+        """A number that is another one when bytes came or were written."""
+        return self._readBytes + self._writeBytes
+
+    def _expire(self) -> None:
+        """``maxLifetime`` is over. Not a close of the application's own, so that a pool replaces the session."""
+        if self._state <= OPEN:
+            self._beginClosing()
 
     # Callbacks
 
@@ -258,7 +269,7 @@ class Lifecycle:
         self._awaiting = None
         if self._state >= LOST and self._closeTimer is not None:
             # The next one has its own time.
-            self.keeper.wheel.cancel(self._closeTimer)
+            self._closeTimer.stop()
             self._closeTimer = None
         if self._state != CONNECTING:
             self._inbound.paused &= ~CALLBACK
@@ -315,7 +326,9 @@ class Lifecycle:
 
     def _worked(self) -> None:
         """No message of the session is with a worker any more."""
-        if not self._busy and self._awaiting is None:
+        if self._busy:
+            self._eventsDue = True
+        elif self._awaiting is None:
             self._continue()
 
     def _callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
@@ -439,7 +452,9 @@ class Lifecycle:
         if self._state == CLOSING:
             if not (self._outbound.finishing or self._outbound.pending):
                 self.connection.disconnect()
-        elif not self._busy and self._awaiting is None:
+        elif self._busy:
+            self._eventsDue = True
+        elif self._awaiting is None:
             self._continue()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -467,11 +482,12 @@ class Lifecycle:
             self._continue()
 
     def _cancelTimers(self) -> None:
-        wheel = self.keeper.wheel
-        for timer in (self._cronTimer, self._readTimer, self._closeTimer):
+        if self._cron is not None:
+            self._cron.remove(self)
+        for timer in (self._readTimer, self._closeTimer, self._lifetime):
             if timer is not None:
-                wheel.cancel(timer)
-        self._cronTimer = self._readTimer = self._closeTimer = None
+                timer.stop()
+        self._readTimer = self._closeTimer = self._lifetime = None
 
     def _end(self) -> None:
         """onClose has returned: let go of everything."""
@@ -500,10 +516,13 @@ class Lifecycle:
 
     def _settingChanged(self, name: str) -> None:
         """A setting was set: while the session runs it takes effect at once."""
-        if self._cronTimer is None:
+        if self._cron is None:
             return
-        if name in ("cronPeriod", "readTimeout"):
-            self._schedule()
+        if name == "cronPeriod":
+            self._cron.remove(self)
+            self.keeper.crons.add(self, self._cronPeriod)
+        elif name in ("readTimeout", "idleTimeout", "maxLifetime"):
+            self._watch()
         elif name in ("tcpNoDelay", "tcpKeepAlive", "sendBufferSize", "receiveBufferSize"):
             self.connection.applySocketOptions(cast("Session", self))
 
@@ -511,12 +530,12 @@ class Lifecycle:
 # The wheel is given functions and the session apart: a bound method for each timer would be one object more.
 
 
-def _cron(session: Lifecycle) -> None:
-    session._onCron()
-
-
 def _checkSilence(session: Lifecycle) -> None:
-    session._onSilence()
+    session._onSilence(False)
+
+
+def _checkSilenceAgain(session: Lifecycle) -> None:
+    session._onSilence(True)
 
 
 def _checkClose(session: Lifecycle) -> None:

@@ -99,8 +99,10 @@ class Session(Lifecycle):
         "_cronPeriod",
         "_dropped",
         "_highWater",
+        "_idleTimeout",
         "_localAddr",
         "_lowWater",
+        "_maxLifetime",
         "_maxMsgLen",
         "_maxPending",
         "_name",
@@ -132,6 +134,12 @@ class Session(Lifecycle):
     writeTimeout: Setting[float | None] = Setting(
         settings.optionalSeconds, 5.0, "Seconds that pending bytes may make no progress; None: for ever."
     )
+    idleTimeout: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds without a byte either way after which the session fails; None: never."
+    )
+    maxLifetime: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds after its beginning at which the session is closed; None: never."
+    )
     tcpNoDelay = Setting(settings.flag, True, "TCP_NODELAY: send small packages at once.")
     tcpKeepAlive = Setting(settings.flag, True, "SO_KEEPALIVE: have the system probe a silent peer.")
     sendBufferSize: Setting[int | None] = Setting(settings.bufferSize, None, "SO_SNDBUF in bytes; None: the system's.")
@@ -161,7 +169,7 @@ class Session(Lifecycle):
             # Where the connection is gone, and packages that it left are delivered, it still has a meaning.
             text = f"{self} is closed: {name}={value!r} comes too late; set it in newSession, or before the end"
             raise SessionClosedError(text, self)
-        if self._cronTimer is None:
+        if self._cron is None:
             # In newSession they may come in any order; _checkSettings sees whether they fit together.
             return
         if name == "highWater" and value < self._lowWater:
@@ -270,8 +278,10 @@ class Session(Lifecycle):
         return self._lastActive
 
     def touch(self) -> None:
-        """Count this moment as active, so that ``readTimeout`` starts anew."""
+        """Count this moment as active, so that ``readTimeout`` and ``idleTimeout`` start anew."""
         self._lastActive = self.keeper.seconds()
+        if self._lifetime is not None:
+            self._lifetime.touch()
 
     @property
     def pendingBytes(self) -> int:

@@ -83,7 +83,7 @@ class Waiting:
         """The transport is gone, with ``dropped`` bytes pending."""
         session = self._outbound.session
         if self._timer is not None:
-            session.keeper.wheel.cancel(self._timer)
+            self._timer.stop()
         if self._asked is not None:
             self._asked.cancel()
         if self.producer is not None:
@@ -153,14 +153,12 @@ class Waiting:
 
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
-        keeper = self._outbound.session.keeper
-        deadline = keeper.seconds() + timeout
-        self._limits.append((self._outbound.session._writeBytes, deadline))
-        if self._timer is not None and self._timer.deadline > deadline:
-            keeper.wheel.cancel(self._timer)
-            self._timer = None
+        session = self._outbound.session
+        self._limits.append((session._writeBytes, session.keeper.seconds() + timeout))
         if self._timer is None:
             self._schedule(timeout)
+        elif self._timer.left > timeout:
+            self._timer.reset(timeout)
 
     def _schedule(self, delay: float) -> None:
         self._timer = self._outbound.session.keeper.wheel.schedule(delay, _check, self)
@@ -171,6 +169,8 @@ class Waiting:
         outbound = self._outbound
         session = outbound.session
         now = session.keeper.seconds()
+        # It lies ahead when the clock was set back.
+        self.progressAt = min(self.progressAt, now)
         out = outbound.left
         self._limits = [(position, deadline) for position, deadline in self._limits if position > out]
         deadlines = [deadline for _, deadline in self._limits]
@@ -191,7 +191,7 @@ class Waiting:
                 return
             deadlines += (self.progressAt + timeout, now + SAMPLE)
         if deadlines:
-            self._schedule(max(min(deadlines) - now, 0.0))
+            self._schedule(max(min(deadlines) - now, session.keeper.wheel.tick))
         elif outbound.isFree:
             self.emptied()
 

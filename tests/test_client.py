@@ -66,6 +66,20 @@ class ReplacingTests(PoolCase):
         text = str(self.failureResultOf(waiting, NotReadyError).value)
         self.assertIn("of 2 places 2 closed by their own sessions", text)
 
+    def test_maxLifetime(self) -> None:
+        """A session whose maxLifetime is over is replaced, as nobody has asked for its end; it was no failure."""
+        client = self.opened()
+        first = client.pick()
+        first.maxLifetime = 5.0
+        self.clock.pump([0.1] * 52)
+        self.assertTrue(first.isClosed)
+        self.endpoint.dials[0].transport.lose(ConnectionDone())
+        self.assertEqual(self.closed, [first])
+        self.assertIsNone(client.lastError)
+        self.wait()
+        self.endpoint.answer()
+        self.assertIsNot(client.pick(), first)
+
     def test_slowOnClose(self) -> None:
         """An onClose that takes its time does not keep the replacement waiting, but the end of close()."""
         client = self.opened()

@@ -276,6 +276,8 @@ values = st.fixed_dictionaries(
     {
         "readTimeout": st.sampled_from([None, None, 2.0]),
         "writeTimeout": st.sampled_from([None, 1.0, 5.0]),
+        "idleTimeout": st.sampled_from([None, None, 2.0]),
+        "maxLifetime": st.sampled_from([None] * 7 + [4.0]),
         "waitTime": st.sampled_from([0.5, 3.0]),
         "cronPeriod": st.sampled_from([0.9, 60.0]),
         "highWater": st.sampled_from([1000, 256 * 1024]),
@@ -329,6 +331,8 @@ class LifeTests(SessionCase):
         if pair.clock.getDelayedCalls():
             wrong.append(f"timers left: {pair.clock.getDelayedCalls()}")
         aborted = wasReset or pair.serverTransport._aborting or pair.clientTransport._aborting
+        # What a session whose time is over has not read yet is discarded.
+        aborted = aborted or any(isinstance(side, Side) and side.session.maxLifetime is not None for side in made)
         for i, side in enumerate(made):
             other = made[1 - i]
             if side.got != other.sent[: len(side.got)]:

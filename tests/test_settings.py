@@ -144,6 +144,8 @@ class SessionSettingsTests(SessionCase):
             "waitTime": 3.0,
             "readTimeout": None,
             "writeTimeout": 5.0,
+            "idleTimeout": None,
+            "maxLifetime": None,
             "highWater": 256 * 1024,
             "lowWater": 64 * 1024,
             "maxPending": 16 * 1024 * 1024,

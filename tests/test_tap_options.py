@@ -128,7 +128,8 @@ class SessionOptionsTests(OptionsTestCase):
             self.assertIsInstance(parsed.codec, LineCodec)
             self.assertEqual(Session.maxMsgLen.default, parsed["max-msg-len"])
             self.assertEqual(Session.cronPeriod.default, parsed["cron"])
-            self.assertIsNone(parsed["read-timeout"])
+            for limit in ("read-timeout", "idle-timeout", "max-lifetime"):
+                self.assertIsNone(parsed[limit])
             self.assertEqual(Session.writeTimeout.default, parsed["write-timeout"])
             self.assertEqual(3, parsed["handshake-timeout"])
 
@@ -143,12 +144,14 @@ class SessionOptionsTests(OptionsTestCase):
             self.assertEqual(7.0, parsed["read-timeout"])
             self.assertIsNone(parsed["write-timeout"])
             self.assertEqual(10.0, parsed["handshake-timeout"])
+            parsed = self.parse(options, "--idle-timeout", "300", "--max-lifetime=3.6e3", *arguments)
+            self.assertEqual((300.0, 3600.0), (parsed["idle-timeout"], parsed["max-lifetime"]))
 
     def test_noLimit(self) -> None:
         """``none`` and 0 are no limit, where there can be none."""
         for value in ("none", "None", "0", "0.0"):
-            self.assertIsNone(self.parse(echo.Options, "--read-timeout", value)["read-timeout"])
-            self.assertIsNone(self.parse(echo.Options, "--write-timeout", value)["write-timeout"])
+            for limit in ("read-timeout", "write-timeout", "idle-timeout", "max-lifetime"):
+                self.assertIsNone(self.parse(echo.Options, f"--{limit}", value)[limit])
 
     def test_refused(self) -> None:
         """The error names option and value, and what is allowed."""
@@ -157,6 +160,8 @@ class SessionOptionsTests(OptionsTestCase):
             "cron": ("seconds, more than 0", "0 -1 nan inf none x"),
             "read-timeout": ("none (or 0) for no limit", "-1 nan inf x"),
             "write-timeout": ("none (or 0) for no limit", "-0.5 nan inf x"),
+            "idle-timeout": ("none (or 0) for no limit", "-1 nan inf x"),
+            "max-lifetime": ("none (or 0) for no limit", "-1 nan inf x"),
             "handshake-timeout": ("seconds, more than 0", "0 -1 nan inf none x"),
         }
         for options, arguments in self.commands:
@@ -248,11 +253,11 @@ class SessionOptionsTests(OptionsTestCase):
         session: Any = type("Session", (), {})()
         self.parse(echo.Options).newSession(instance)(session)
         self.assertEqual({"codec", "listener"}, set(vars(session)))
-        given = "--max-msg-len=9 --cron=1 --read-timeout=2 --write-timeout=none"
+        given = "--max-msg-len=9 --cron=1 --read-timeout=2 --write-timeout=none --idle-timeout=3 --max-lifetime=4"
         self.parse(echo.Options, *given.split()).newSession(instance)(session)
         del session.codec
         expected = {"listener": instance, "maxMsgLen": 9, "cronPeriod": 1, "readTimeout": 2, "writeTimeout": None}
-        self.assertEqual(expected, vars(session))
+        self.assertEqual(expected | {"idleTimeout": 3, "maxLifetime": 4}, vars(session))
 
 
 class ListenOptionsTests(OptionsTestCase):

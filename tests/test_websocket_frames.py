@@ -142,6 +142,8 @@ class PrivateTests(SynchronousTestCase):
             "failHandshake",
             "onCloseFrame",
             "onMessageEnd",
+            "onPing",
+            "onPong",
             "sendCloseFrame",
         ):
             self.assertTrue(callable(getattr(WebSocketServerProtocol, name)), name)

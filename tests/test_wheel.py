@@ -1,14 +1,19 @@
-"""The timing wheel: when calls come, in which order, and that it stops."""
+"""The timing wheel: when calls come, in which order, what is reported of them, and that it stops."""
 
 from __future__ import annotations
 
+import math
+from functools import partial
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from getty_tx import wheel
 from getty_tx.wheel import TICK, TimingWheel, WheelTimer
 
 
@@ -51,7 +56,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(len(self.called), 5)
 
     @settings(max_examples=100, deadline=None)
-    @given(st.floats(0, 1000), st.lists(st.tuples(st.floats(0, 0.2), st.floats(0, 3)), min_size=1, max_size=10))
+    @given(st.floats(0, 1000), st.lists(st.tuples(st.floats(0, 0.2), st.floats(0.001, 3)), min_size=1, max_size=10))
     def test_neverEarlyLittleLate(self, start: float, timers: list[tuple[float, float]]) -> None:
         """Each comes at its time or up to a tick later, wherever on the clock it and the wheel began."""
         clock = Clock()
@@ -71,36 +76,101 @@ class WheelTests(SynchronousTestCase):
         self.assertLessEqual(max(late), TICK + TICK / 10 + 1e-6)
         self.assertEqual((wheel.running, clock.getDelayedCalls()), (False, []))
 
-    def test_laterByWriting(self) -> None:
-        """Writing a later deadline moves the call, as often as one likes."""
-        timer = self.wheel.schedule(1.0, self.call, "x")
-        for _ in range(5):
+    def test_reset(self) -> None:
+        """A timer is moved to later or to earlier, as often as one likes, and is called once."""
+        for delays in ([1.0] * 5, [5.0, 0.9, 0.9, 7.0, 0.9], [100.0, 50.0, 100.0, 50.0, 0.9]):
+            self.called.clear()
+            timer = self.wheel.schedule(1.0, self.call, "x")
+            for delay in delays:
+                self.advance(0.8)
+                self.assertTrue(timer.reset(delay))
+                self.assertAlmostEqual(timer.left, delay, delta=TICK)
             self.advance(0.8)
-            timer.deadline = self.clock.seconds() + 1.0
-        self.assertEqual(self.called, [])
-        self.advance(0.9)
-        self.assertEqual(self.called, [])
-        self.advance(0.3)
+            self.assertEqual(self.called, [])
+            self.advance(0.3)
+            self.assertEqual(len(self.called), 1)
+            self.advance(200)
+            self.assertEqual(len(self.called), 1)
+            self.assertFalse(self.wheel.running)
+
+    def test_resetTooLate(self) -> None:
+        """A timer that has fired or was stopped cannot be moved, and says so."""
+        fired, stopped = (self.wheel.schedule(1.0, self.call) for _ in range(2))
+        stopped.stop()
+        self.advance(2)
+        for timer in (fired, stopped):
+            self.assertFalse(timer.reset(1.0))
+            self.assertEqual(timer.left, math.inf)
+        self.advance(2)
+        self.assertEqual((len(self.called), self.wheel.running), (1, False))
+
+    def test_refused(self) -> None:
+        """Times that are none are refused, by name; nothing is scheduled or moved then."""
+        timer = self.wheel.schedule(1.0, self.call)
+        for value in (0, 0.0, -1.0, math.nan, math.inf, -math.inf):
+            for name, call in (
+                ("delay", partial(self.wheel.schedule, value, self.call)),
+                ("delay", partial(self.wheel.schedule, value, self.call, loop=True)),
+                ("delay", partial(timer.reset, value)),
+                ("tick", partial(TimingWheel, self.clock, value)),
+            ):
+                self.assertIn(f"{name}={value!r} is not", str(self.assertRaises(ValueError, call)))
+        self.assertEqual(len(self.wheel), 1)
+        self.advance(1.2)
         self.assertEqual(len(self.called), 1)
+
+    def test_anyPeriod(self) -> None:
+        """There is no upper limit."""
+        for delay in (86400.0 * 365, 1e18, 1e308, 10**400):
+            for loop in (False, True):
+                timer = self.wheel.schedule(delay, self.call, delay, loop)
+                self.assertTrue(timer.reset(delay))
+        self.clock.advance(86400.0 * 364)
+        self.assertEqual(self.called, [])
+        self.clock.advance(86400.0 * 2)
+        self.assertEqual([argument for _, argument in self.called], [86400.0 * 365] * 2)
+        self.assertEqual(len(self.wheel), 7)
+        self.wheel.stop()
+
+    def test_stopAll(self) -> None:
+        """All timers can be stopped at once, from within a call too; others may follow."""
+        for within in (False, True):
+            self.called.clear()
+            for delay in (1.0, 1.0, 2.0):
+                for loop in (False, True):
+                    self.wheel.schedule(delay, self.call, None, loop)
+            if within:
+                self.wheel.schedule(0.5, lambda _: self.wheel.stop())
+                self.wheel.schedule(0.5, self.call)
+                # With all that is due in one turn.
+                self.clock.advance(1.5)
+            else:
+                self.wheel.stop()
+            self.assertEqual((len(self.wheel), self.wheel.running, self.clock.getDelayedCalls()), (0, False, []))
+            self.advance(3)
+            self.assertEqual(self.called, [])
+            self.wheel.schedule(1.0, self.call)
+            self.advance(1.2)
+            self.assertEqual(len(self.called), 1)
 
     def test_cancel(self) -> None:
         """A cancelled timer is not called; cancelling twice, or after the call, does nothing."""
         timer = self.wheel.schedule(1.0, self.call, 1)
         other = self.wheel.schedule(1.0, self.call, 2)
         self.assertTrue(timer.active)
-        self.wheel.cancel(timer)
-        self.wheel.cancel(timer)
+        timer.stop()
+        timer.stop()
         self.assertFalse(timer.active)
         self.assertEqual(len(self.wheel), 1)
         self.advance(2)
-        self.wheel.cancel(other)
+        other.stop()
         self.assertEqual([argument for _, argument in self.called], [2])
         self.assertEqual(len(self.wheel), 0)
 
     def test_cancelLetsGo(self) -> None:
         """Neither a cancelled nor a fired timer keeps its call or its argument."""
         timers = [self.wheel.schedule(1.0, self.call, object()) for _ in range(2)]
-        self.wheel.cancel(timers[0])
+        timers[0].stop()
         self.advance(2)
         for timer in timers:
             self.assertEqual((timer._call, timer._argument), (None, None))
@@ -111,7 +181,7 @@ class WheelTests(SynchronousTestCase):
         timer = self.wheel.schedule(1.0, self.call, 1)
         self.assertTrue(self.wheel.running)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        self.wheel.cancel(timer)
+        timer.stop()
         self.assertFalse(self.wheel.running)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.wheel.schedule(1.0, self.call, 2)
@@ -122,11 +192,15 @@ class WheelTests(SynchronousTestCase):
     def test_exception(self) -> None:
         """An exception of a call is logged and hurts no other timer, of the same tick or later."""
         self.wheel.schedule(1.0, lambda _: 1 / 0)
+        loop = self.wheel.schedule(1.0, lambda _: [].pop(), loop=True)
         self.wheel.schedule(1.0, self.call, 1)
         self.wheel.schedule(2.0, self.call, 2)
-        self.advance(3)
+        self.advance(3.05)
         self.assertEqual([argument for _, argument in self.called], [1, 2])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        # A loop goes on.
+        self.assertEqual(len(self.flushLoggedErrors(IndexError)), 3)
+        loop.stop()
 
     def test_notOnlyExceptions(self) -> None:
         """Nor does a SystemExit: a wheel that stands still would take every timeout of the service with it."""
@@ -146,9 +220,9 @@ class WheelTests(SynchronousTestCase):
         timers: dict[str, WheelTimer] = {}
 
         def first(_: object) -> None:
-            self.wheel.cancel(timers["second"])
-            self.wheel.cancel(timers["later"])
-            self.wheel.schedule(0.0, self.call, "soon")
+            timers["second"].stop()
+            timers["later"].stop()
+            self.wheel.schedule(0.001, self.call, "soon")
             self.wheel.schedule(1.0, self.call, "afterwards")
 
         self.wheel.schedule(1.0, first)
@@ -161,24 +235,75 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual([argument for _, argument in self.called], ["soon", "afterwards"])
         self.assertEqual((self.wheel.running, self.clock.getDelayedCalls()), (False, []))
 
-    def test_drift(self) -> None:
-        """A timer that schedules itself again comes as often as its period says, over a long time."""
+    def test_long(self) -> None:
+        """A call that took longer than a tick is named in a warning, with its argument; others are not."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
 
-        def again(_: object) -> None:
-            self.call(None)
-            self.wheel.schedule(1.0, again)
+        class Argument:
+            def __repr__(self) -> str:
+                return "<the argument>"
 
-        self.wheel.schedule(1.0, again)
-        for _ in range(1000):
+        self.wheel.schedule(1.0, self.call, Argument())
+        self.wheel.schedule(1.0, lambda _: self.clock.advance(5.5), Argument())
+        self.wheel.schedule(1.0, self.call, Argument(), loop=True)
+        self.wheel.schedule(4.0, self.call, Argument())
+        self.advance(1.1)
+        warnings = [event for event in events if event["log_level"] is LogLevel.warn]
+        self.assertEqual([event["seconds"] for event in warnings], [5.5])
+        self.assertIn("test_wheel.WheelTests.test_long.<locals>.<lambda>(<the argument>)", warnings[0]["call"])
+        # Those of the same tick were called all the same, and the next turn has what was due meanwhile.
+        self.assertEqual([at for at, _ in self.called[:2]], [1.0, 6.5])
+        self.assertEqual(len(self.called), 4)
+
+    def test_anyCall(self) -> None:
+        """What is called may be anything that can be: it is described as well as it can be."""
+        self.wheel.schedule(1.0, partial(int, base=2), "x")
+        self.advance(2)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_counted(self) -> None:
+        """There is no limit to the number of timers."""
+        for i in range(20_000):
+            self.wheel.schedule(1.0 + i % 100, self.call, i)
+        self.assertEqual(len(self.wheel), 20_000)
+        self.clock.pump([TICK] * 1015)
+        self.assertEqual(len(self.called), 20_000)
+        self.assertEqual(sorted(at for at, _ in self.called), [at for at, _ in self.called])
+
+    def test_soon(self) -> None:
+        """However short the time is, the call comes in the next turn, and not in the same."""
+        for delay in (1e-3, 1e-9, 1e-300):
+            self.called.clear()
+            self.wheel.schedule(TICK, lambda _, delay=delay: self.wheel.schedule(delay, self.call))  # type: ignore[misc]
             self.clock.advance(TICK)
-        # Up to a tick late each time.
-        self.assertGreaterEqual(len(self.called), 90)
-        self.assertLessEqual(len(self.called), 100)
+            self.assertEqual(self.called, [])
+            self.clock.advance(TICK)
+            self.assertEqual(len(self.called), 1)
+
+    def test_movedAndLate(self) -> None:
+        """Timers that were moved come in their own order after a stall, too."""
+        for delay in (1.0, 2.0, 3.0):
+            self.wheel.schedule(delay, self.call, delay)
+        for delay, moved in ((0.5, 2.5), (0.7, 1.5), (5.0, 0.3)):
+            self.wheel.schedule(delay, self.call, moved).reset(moved)
+        self.clock.advance(10)
+        self.assertEqual([argument for _, argument in self.called], [0.3, 1.0, 1.5, 2.0, 2.5, 3.0])
+
+    def test_movedWhenLate(self) -> None:
+        """One that was moved already, and is moved again by another that is due in the same late turn, comes later."""
+        moved = self.wheel.schedule(0.5, self.call, "moved")
+        moved.reset(2.0)
+        self.wheel.schedule(1.0, lambda _: moved.reset(3.0))
+        self.clock.advance(10)
+        self.assertEqual(self.called, [])
+        self.advance(3.2)
+        self.assertEqual(len(self.called), 1)
 
     def test_tick(self) -> None:
         """The tick may be set."""
-        wheel = TimingWheel(self.clock, tick=5.0)
-        wheel.schedule(1.0, self.call, 1)
+        TimingWheel(self.clock, tick=5.0).schedule(1.0, self.call, 1)
         self.advance(4.9)
         self.assertEqual(self.called, [])
         self.advance(0.2)
@@ -189,9 +314,300 @@ class WheelTests(SynchronousTestCase):
         keep = self.wheel.schedule(1000.0, self.call)
         for _ in range(300):
             for _ in range(10):
-                self.wheel.cancel(self.wheel.schedule(5.0, self.call))
+                self.wheel.schedule(5.0, self.call).stop()
             self.clock.advance(TICK)
-        left = sum(len(bucket) for bucket in self.wheel._buckets.values())
-        self.assertLessEqual(left, 10 * 5 / TICK + 20)
-        self.wheel.cancel(keep)
+            self.assertLessEqual(sum(map(len, self.wheel._buckets.values())), 200)
+        keep.stop()
         self.assertEqual(self.wheel._buckets, {})
+
+    def test_backInItsPlace(self) -> None:
+        """A timer that has come back to the tick that it was moved from has one place there, once it was cleared up."""
+        timer = self.wheel.schedule(10.0, self.call)
+        timer.reset(5.0)
+        timer.reset(10.0)
+        self.advance(6)
+        for _ in range(wheel._MOST_STALE + 1):
+            self.wheel.schedule(1.0, self.call).stop()
+        self.assertEqual((sum(map(len, self.wheel._buckets.values())), self.wheel._stale), (1, 0))
+        self.advance(5)
+        self.assertEqual(len(self.called), 1)
+
+    def test_movedOnesDoNotPileUp(self) -> None:
+        """Nor do the places of timers that are moved to and fro."""
+        timers = [self.wheel.schedule(1000.0, self.call) for _ in range(10)]
+        for i in range(1000):
+            for timer in timers:
+                timer.reset(1000.0 - i % 2 * 500.0)
+            self.clock.advance(TICK)
+            self.assertLessEqual(sum(map(len, self.wheel._buckets.values())), 100)
+        self.assertEqual(self.called, [])
+        self.wheel.stop()
+
+
+class LoopTests(SynchronousTestCase):
+    """Timers that call again and again."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000.03)
+        self.wheel = TimingWheel(self.clock)
+        self.called: list[float] = []
+
+    def loop(self, period: float) -> WheelTimer:
+        start = self.clock.seconds()
+        return self.wheel.schedule(
+            period, lambda _: self.called.append(round(self.clock.seconds() - start, 6)), loop=True
+        )
+
+    def test_grid(self) -> None:
+        """Each call comes within a tick of its own time, in the long run too, whatever the period."""
+        for period in (0.1, 0.3, 1.0, 0.25, 1 / 3, math.pi, 60.0):
+            self.called.clear()
+            self.clock.advance(0.0637)
+            timer = self.loop(period)
+            count = max(int(100 / period), 5)
+            while len(self.called) < count:
+                self.clock.advance(TICK / 5)
+            late = [at - period * (i + 1) for i, at in enumerate(self.called)]
+            self.assertGreater(min(late), -1e-5)
+            self.assertLess(max(late), TICK * 1.21)
+            timer.stop()
+            self.clock.advance(period * 2)
+            self.assertEqual(len(self.called), count)
+            self.assertFalse(self.wheel.running)
+
+    def test_belowATick(self) -> None:
+        """More often than once a tick nothing is called."""
+        timer = self.loop(0.03)
+        self.clock.pump([TICK / 10] * 101)
+        self.assertEqual(len(self.called), 10)
+        timer.stop()
+
+    def test_stall(self) -> None:
+        """After a stall, or a leap of the clock, there is one late call, and then the next at its old time."""
+        for period in (1.0, 0.75, 4.0):
+            for leap in (5.3, 86400.3):
+                self.called.clear()
+                self.clock.advance(0.01)
+                timer = self.loop(period)
+                self.clock.pump([TICK] * int(period / TICK + 1))
+                self.assertEqual(len(self.called), 1)
+                self.clock.advance(leap)
+                self.assertEqual(len(self.called), 2)
+                self.clock.pump([TICK / 2] * int(period / TICK * 4 + 1))
+                # Two or, if the late one came shortly before its time, three.
+                following = self.called[2:]
+                self.assertIn(len(following), (2, 3))
+                for at in following:
+                    self.assertLess(at % period, TICK * 1.6)
+                timer.stop()
+
+    def test_reset(self) -> None:
+        """A loop that is reset goes on with that period from then on, in its own call too."""
+        timer = self.loop(1.0)
+        self.clock.pump([TICK] * 24)
+        self.assertEqual(len(self.called), 2)
+        timer.reset(2.0)
+        self.clock.pump([TICK] * 19)
+        self.assertEqual(len(self.called), 2)
+        self.clock.pump([TICK] * 22)
+        self.assertEqual(len(self.called), 4)
+        timer.reset(0.25)
+        self.clock.pump([TICK] * 21)
+        self.assertEqual(len(self.called), 12)
+        timer.stop()
+        again = self.wheel.schedule(1.0, lambda _: self.called.clear() or again.reset(3.0), loop=True)  # type: ignore[func-returns-value]
+        self.clock.pump([TICK] * 35)
+        self.assertAlmostEqual(again.left, 0.5, delta=TICK)
+        again.stop()
+
+    def test_stopsItself(self) -> None:
+        """A loop may stop itself in its call."""
+        calls: list[None] = []
+
+        def call(_: object) -> None:
+            calls.append(None)
+            if len(calls) == 3:
+                timer.stop()
+
+        timer = self.wheel.schedule(1.0, call, loop=True)
+        self.clock.pump([TICK] * 100)
+        self.assertEqual((len(calls), self.wheel.running), (3, False))
+
+
+class ClockTests(SynchronousTestCase):
+    """Clocks that do not simply go on."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1e6)
+        self.wheel = TimingWheel(self.clock)
+        self.called: list[Any] = []
+
+    def test_forwards(self) -> None:
+        """After a leap of years all that is due is called once, in its order; what is not is not."""
+        random = Random(5)
+        delays = [random.uniform(1, 1e8) for _ in range(200)]
+        for delay in delays:
+            self.wheel.schedule(delay, self.called.append, delay)
+        self.clock.advance(5e7)
+        self.assertEqual(self.called, sorted(delay for delay in delays if delay <= 5e7))
+        self.clock.advance(6e7)
+        self.assertEqual(self.called, sorted(delays))
+
+    def test_backwards(self) -> None:
+        """A clock that was set back keeps nothing from being called, as soon as a timer is added or moved."""
+        for move in (False, True):
+            self.called.clear()
+            moved = self.wheel.schedule(9.0, self.called.append, "moved")
+            self.wheel.schedule(3.0, self.called.append, "old")
+            loop = self.wheel.schedule(2.0, self.called.append, "loop", loop=True)
+            self.clock.pump([TICK] * 11)
+            self.clock.rightNow -= 3600.0
+            self.clock.pump([TICK] * 50)
+            # Nobody has asked the clock. Twisted's own calls are waiting, too.
+            self.assertEqual(self.called, [])
+            if move:
+                moved.reset(4.0)
+            else:
+                self.wheel.schedule(4.0, self.called.append, "new")
+            self.clock.pump([TICK] * 8)
+            self.assertEqual(self.called, [])
+            self.clock.pump([TICK] * 4)
+            self.assertEqual(self.called, ["loop"])
+            self.clock.pump([TICK] * 10)
+            self.assertEqual(self.called, ["loop", "old"])
+            self.clock.pump([TICK] * 20)
+            self.assertEqual(self.called, ["loop", "old", "loop", "moved" if move else "new"])
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+            loop.stop()
+            self.wheel.stop()
+
+    def test_backwardsInATurn(self) -> None:
+        """It may be set back at any moment."""
+        self.wheel.schedule(1.0, self.called.append, "a")
+        self.clock.pump([TICK] * 5)
+        # Between the reactor's look at the clock and the wheel's.
+        self.patch(self.wheel, "seconds", lambda: self.clock.rightNow - 3600.0)
+        self.clock.advance(TICK)
+        self.clock.rightNow -= 3600.0
+        [call] = self.clock.getDelayedCalls()
+        call.reset(TICK)
+        self.wheel.seconds = self.clock.seconds
+        self.clock.pump([TICK] * 4)
+        self.assertEqual(self.called, [])
+        self.clock.pump([TICK] * 2)
+        self.assertEqual(self.called, ["a"])
+
+
+#: Of the model: ticks and steps that floats can tell exactly, so that nothing may differ.
+MODEL_TICK, MODEL_STEP = 1 / 8, 1 / 64
+
+times = st.sampled_from([1, 5, 8, 13, 20, 30, 40, 64, 90, 128, 200, 300, 800, 64_000])
+places = st.integers(0, 30)
+deeds = st.one_of(
+    *[st.tuples(st.just("add"), times, st.booleans())] * 3,
+    *[st.tuples(st.just("reset"), places, times)] * 3,
+    st.tuples(st.just("stop"), places),
+)
+advances = st.tuples(st.just("advance"), st.sampled_from([1, 5, 8, 8, 16, 50, 100, 300, 1000, 100_000]))
+programs = st.lists(st.one_of(deeds, deeds, advances), min_size=5, max_size=60)
+
+
+class Model:
+    """
+    A wheel, and beside it what a list of its timers says. Each call is checked when it comes, and does a deed.
+
+    :ivar due: the timers that are to be called: in which tick. Loops have theirs in ``rows``: start and period.
+    """
+
+    def __init__(self, reactions: list[Any]) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000.0)
+        self.wheel = TimingWheel(self.clock, MODEL_TICK)
+        self.reactions = list(reversed(reactions))
+        self.timers: list[WheelTimer] = []
+        self.due: dict[int, int] = {}
+        self.rows: dict[int, tuple[float, float]] = {}
+        self.began = self.turned = self.last = 0
+        self.wrong: list[str] = []
+
+    @property
+    def now(self) -> float:
+        """The time in ticks."""
+        return self.clock.seconds() / MODEL_TICK
+
+    def do(self, deed: Any) -> None:
+        """A step of the program."""
+        name, *args = deed
+        if name == "advance":
+            # What comes is checked by call(); here, that nothing is left out.
+            self.clock.advance(args[0] * MODEL_STEP)
+            self.turned = self.last = math.floor(self.now)
+            self.wrong += [f"{i} was due in tick {due}" for i, due in self.due.items() if due <= self.turned]
+        elif name == "add":
+            i = len(self.timers)
+            self.timers.append(self.wheel.schedule(args[0] * MODEL_STEP, self.call, i, args[1]))
+            self.set(i, args[0], args[1])
+        elif self.timers:
+            i = args[0] % len(self.timers)
+            if name == "stop":
+                self.timers[i].stop()
+                self.due.pop(i, None)
+                self.rows.pop(i, None)
+            elif self.timers[i].reset(args[1] * MODEL_STEP) != (i in self.due):
+                self.wrong.append(f"reset is wrong about {i}")
+            elif i in self.due:
+                self.set(i, args[1], i in self.rows)
+        if [timer.active for timer in self.timers] != [i in self.due for i in range(len(self.timers))]:
+            self.wrong.append(f"active after {deed}")
+        if len(self.wheel) != len(self.due):
+            self.wrong.append(f"{len(self.wheel)} timers, not {len(self.due)}, after {deed}")
+
+    def set(self, i: int, delay: int, loop: bool) -> None:
+        """The timer is to be called after so many steps."""
+        if loop:
+            self.rows[i] = self.now, delay * MODEL_STEP / MODEL_TICK
+        self.due[i] = max(math.ceil(self.now + delay * MODEL_STEP / MODEL_TICK), math.floor(self.now) + 1)
+
+    def call(self, i: int) -> None:
+        """A call has come."""
+        due = self.due.pop(i, None)
+        if due is None:
+            self.wrong.append(f"{i} was called, and is not due")
+            return
+        if not self.last <= due <= self.now:
+            self.wrong.append(f"{i} of tick {due} was called at {self.now}, after one of {self.last}")
+        self.last = due
+        if i in self.rows:
+            start, period = self.rows[i]
+            number = (math.floor(self.now) - start) // period + 1
+            self.due[i] = max(math.ceil(start + number * period), math.floor(self.now) + 1)
+        if self.reactions:
+            self.do(self.reactions.pop())
+
+
+class ModelTests(SynchronousTestCase):
+    """Random programs."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(programs, st.lists(deeds, max_size=20))
+    def test_programs(self, program: list[Any], reactions: list[Any]) -> None:
+        """
+        Each timer is called once in its tick, a loop once for all ticks of its own that were missed, in the order of
+        the ticks, whatever is added, moved and stopped meanwhile, within calls as well; and nothing piles up.
+        """
+        self.patch(wheel, "_MOST_STALE", 3)
+        model = Model(reactions)
+        # So that ticks begin where the model has them.
+        keep = model.wheel.schedule(1e9, lambda _: None)
+        model.due[-1] = 10**10
+        for deed in program:
+            model.do(deed)
+            self.assertEqual(model.wrong, [])
+            entries = sum(map(len, model.wheel._buckets.values()))
+            self.assertEqual(entries, len(model.wheel) + model.wheel._stale)
+            self.assertLessEqual(entries, 2 * len(model.wheel) + 3)
+        for timer in (keep, *model.timers):
+            timer.stop()
+        self.assertEqual((model.wheel.running, model.clock.getDelayedCalls()), (False, []))

@@ -12,6 +12,7 @@ import sys
 from benchmarks.acceptance import (
     big_packages,
     closing,
+    cron,
     fairness,
     idle_memory,
     slow_peers,
@@ -30,6 +31,7 @@ MODULES = {
     "fairness": (fairness, 120),
     "big_packages": (big_packages, 180),
     "closing": (closing, 150),
+    "cron": (cron, 90),
     "speed": (speed, 300),
     "workers": (workers, 120),
 }

@@ -145,7 +145,7 @@ class Connection:
         keeper.handshaking.discard(self)
         timer, self._handshakeTimer = self._handshakeTimer, None
         if timer is not None:
-            keeper.wheel.cancel(timer)
+            timer.stop()
 
     def _onHandshakeLate(self) -> None:
         keeper = self.keeper

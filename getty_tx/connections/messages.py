@@ -81,6 +81,7 @@ class MessageInbound(Inbound):
             self._share(length)
         if self.paused or session._busy:
             self._keep(data)
+            session._eventsDue |= session._busy
             if self.unread > LIMIT:
                 self._stop()
         elif self._chunks is None:
@@ -317,7 +318,7 @@ class MessageSession(Session):
     A session over WebSocket.
     """
 
-    __slots__ = ("_closeCode", "_closeReason", "_engine", "_isClient", "_plain", "isText")
+    __slots__ = ("_closeCode", "_closeReason", "_controlBytes", "_engine", "_isClient", "_plain", "isText")
 
     # A slot, as it is set for each message.
     isText: bool
@@ -330,6 +331,8 @@ class MessageSession(Session):
         super().__init__(connection, keeper, transport)
         self.transport = MessageTransport(self, self._outbound)
         self.isText = False
+        # Of those read and written, the bytes of pings and their answers.
+        self._controlBytes = 0
         # What the Close frame will say.
         self._closeCode: int | None = None
         self._closeReason = ""
@@ -430,7 +433,7 @@ class MessageSession(Session):
 
     def _settingChanged(self, name: str) -> None:
         super()._settingChanged(name)
-        if self._cronTimer is not None and name in ("maxMsgLen", "cronPeriod"):
+        if self._cron is not None and name in ("maxMsgLen", "cronPeriod"):
             self.connection.applyLimits(self)  # type: ignore[attr-defined]
 
     def _closeWith(self, code: int, reason: str) -> None:
@@ -450,6 +453,14 @@ class MessageSession(Session):
         else:
             self._closeWith(INTERNAL, "")
         super()._fail(error, abort)
+
+    def _activity(self) -> int:
+        # Pings come from time to time, whether or not anybody has something to say.
+        return super()._activity() - self._controlBytes
+
+    def _expire(self) -> None:
+        self._closeWith(GOING_AWAY, "")
+        super()._expire()
 
     def _beginClosing(self) -> None:
         self._closeWith(NORMAL, "")

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
     from getty_tx.keeper import Keeper
     from getty_tx.session import Session
-    from getty_tx.wheel import WheelTimer
+    from getty_tx.wheel import TimingWheel, WheelTimer
 
 __all__ = [
     "WebSocketSessionClientFactory",
@@ -81,16 +81,15 @@ MEMORY_LEVEL = 5
 class _Call:
     """A delayed call of Autobahn's, on the wheel."""
 
-    __slots__ = ("call", "timer", "wheel")
+    __slots__ = ("call", "timer")
 
-    def __init__(self, wheel: Any, delay: float, call: Callable[[], object]) -> None:
+    def __init__(self, wheel: TimingWheel, delay: float, call: Callable[[], object]) -> None:
         self.call = call
-        self.wheel = wheel
         self.timer: WheelTimer | None = wheel.schedule(delay, _run, self)
 
     def cancel(self) -> None:
         if self.timer is not None:
-            self.wheel.cancel(self.timer)
+            self.timer.stop()
             self.timer = None
 
 
@@ -243,10 +242,19 @@ class _Engine(WebSocketProtocol):
         self.connection.closeFrame(None if self.failedByMe else self.remoteCloseCode, self.remoteCloseReason or "")
         return result
 
+    def onPing(self, payload: bytes) -> None:
+        """The peer's ping."""
+        self.connection.controlFrameCame(len(payload))
+        super().onPing(payload)
+
+    def onPong(self, payload: bytes) -> None:
+        """The peer's answer to a ping."""
+        self.connection.controlFrameCame(len(payload))
+
     def onAutoPingTimeout(self) -> None:
         """A ping was not answered."""
         self.autoPingTimeoutCall = None
-        self.connection.noPong()
+        self.connection.noPong(False)
 
     def _closeConnection(self, abort: bool = False) -> None:
         self.connection.drop(abort)
@@ -380,9 +388,10 @@ class WebSocketSessionProtocol(Connection, Protocol):
 
     def write(self, data: bytes) -> None:
         """Send what the engine says: in its order among the messages, or as a part of the handshake."""
-        session = self.session
+        session: Any = self.session
         if session is not None:
             session._writeBytes += len(data)
+            session._controlBytes += len(data)
             session._outbound.write(data, len(data))
         elif self.factory.isClient:
             self._raw.write(data)
@@ -473,8 +482,19 @@ class WebSocketSessionProtocol(Connection, Protocol):
         elif session._state == CLOSING:
             self._part()
 
-    def noPong(self) -> None:
-        """A ping was not answered in time."""
+    def controlFrameCame(self, length: int) -> None:
+        """A ping or a pong with ``length`` bytes came."""
+        session: Any = self.session
+        if session is not None:
+            # The header, and the mask of what comes from a client.
+            session._controlBytes += length + (2 if self.factory.isClient else 6)
+
+    def noPong(self, sure: bool) -> None:
+        """
+        A ping was not answered in time.
+
+        :param sure: it was so before, and all that had arrived then was read since.
+        """
         session: Any = self.session
         engine = self.engine
         if session is None or session._state > OPEN:
@@ -484,8 +504,17 @@ class WebSocketSessionProtocol(Connection, Protocol):
             engine.autoPingPending = None
             self._startPings(session)
             return
+        respite = self.keeper.wheel.respite
+        if respite and not sure:
+            # Whatever comes takes this back, as it would have taken the first.
+            engine.autoPingTimeoutCall = engine.factory._batched_timer.call_later(respite, self._stillNoPong)
+            return
         text = f"a ping was not answered in cronPeriod={session.cronPeriod:g} s"
         session._fail(ReadTimeoutError(text, session), abort=True)
+
+    def _stillNoPong(self) -> None:
+        self.engine.autoPingTimeoutCall = None
+        self.noPong(True)
 
     # IConnection
 

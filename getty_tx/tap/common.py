@@ -203,6 +203,11 @@ class SessionOptions(usage.Options):
         ["write-timeout", None, f"{Session.writeTimeout.default:g}",
          "Seconds that unsent bytes may make no progress before a session fails; 0 or none: for ever.",
          optionalSeconds("write-timeout")],
+        ["idle-timeout", None, "none",
+         "Seconds in which neither side sends anything, after which a session fails; 0 or none: never.",
+         optionalSeconds("idle-timeout")],
+        ["max-lifetime", None, "none", "Seconds after which a session is closed in any case; 0 or none: never.",
+         optionalSeconds("max-lifetime")],
         ["handshake-timeout", None, f"{HANDSHAKE_TIMEOUT:g}", "Seconds that a TLS or WebSocket handshake may take.",
          seconds("handshake-timeout")],
         ["workers", None, "none",
@@ -296,6 +301,8 @@ class SessionOptions(usage.Options):
             ("cronPeriod", self["cron"], Session.cronPeriod.default),
             ("readTimeout", self["read-timeout"], Session.readTimeout.default),
             ("writeTimeout", self["write-timeout"], Session.writeTimeout.default),
+            ("idleTimeout", self["idle-timeout"], Session.idleTimeout.default),
+            ("maxLifetime", self["max-lifetime"], Session.maxLifetime.default),
             ("compression", self["compression"], Session.compression.default),
         ]
         changed = [(name, value) for name, value, default in asked if value != default]

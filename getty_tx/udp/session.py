@@ -35,7 +35,7 @@ class DatagramSession(Session):
     The one session of a UDP server's socket, which is not connected. Its packages are :py:class:`UDPContext` s.
 
     No datagram closes it: a callback that fails is logged and given to onError, and the session lives. It has no single
-    peer that could fall silent, so readTimeout does not concern it.
+    peer that could fall silent, so readTimeout does not concern it, nor do idleTimeout and maxLifetime.
 
     The connection below has, beside what IConnection says, ``peerAddr`` and ``limit``, and a client's ``refused()``.
 
@@ -241,8 +241,10 @@ class DatagramSession(Session):
         else:
             super().close(reason)
 
-    def _onSilence(self) -> None:
-        """Nobody in particular is silent."""
+    def _watch(self) -> None:
+        """Of many peers nobody in particular is silent, and the socket is to stay."""
+        if not self.isShared:
+            super()._watch()
 
 
 class ConnectedSession(DatagramSession):
@@ -260,9 +262,6 @@ class ConnectedSession(DatagramSession):
 
     def _refused(self) -> None:
         self.connection.refused()  # type: ignore[attr-defined]  # of datagrams' connections
-
-    def _onSilence(self) -> None:
-        Session._onSilence(self)
 
 
 class PeerSession(ConnectedSession):
@@ -289,20 +288,6 @@ class PeerSession(ConnectedSession):
     def _refused(self) -> None:
         """Of which peer this is, the system does not say."""
 
-    def _onSilence(self) -> None:
-        timeout = self._readTimeout
-        assert timeout is not None
-        now = self.keeper.seconds()
-        if self._inbound.paused:
-            self._lastActive = now
-        left = self._lastActive + timeout - now
-        if left <= 0:
-            self.close()
-        else:
-            self._readTimer = self.keeper.wheel.schedule(left, _checkSilence, self)
-
-
-def _checkSilence(session: PeerSession) -> None:
-    session._onSilence()
-
-
+    def _silent(self, timeout: float) -> None:
+        """As good as an end, which peers do not tell."""
+        self.close()

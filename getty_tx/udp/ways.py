@@ -113,6 +113,7 @@ class DatagramInbound(Inbound):
         """Take a datagram, and deliver its package."""
         session = self.session
         if self.paused or session._busy:
+            session._eventsDue |= session._busy
             self._keepDatagram(data, addr)
             return
         length = len(data)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.logger import Logger
 
 from getty_tx.errors import SessionClosedError
-from getty_tx.pauses import HOLD, WORKERS
+from getty_tx.pauses import HOLD, ORDER, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -91,7 +91,7 @@ class Work:
         self._abandoned = False
 
     def __getattr__(self, name: str) -> Any:
-        # onOpen, onError, onClose and onCron.
+        # onOpen, onError and onClose.
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self.listener, name)
@@ -102,6 +102,14 @@ class Work:
     def onMessage(self, session: Session, pkg: Any) -> None:
         """A package came: put it into its line."""
         raise NotImplementedError
+
+    def onCron(self, session: Session) -> Any:
+        """It is time for onCron: call it, or after the messages that came before it, and let none in until then."""
+        if self.holdsEvents and self.busy:
+            self.cronDue = True
+            session._inbound.pause(ORDER)
+            return None
+        return self.listener.onCron(session)
 
     @property
     def busy(self) -> bool:
