@@ -216,7 +216,7 @@ class Keeper:
         run = current.run
         if run is not None:
             # In its place among all else that the worker asks for.
-            run.call(self._callForThread, (call, args))
+            run.call(self._callForThread, (call, args), isWrite=session is not None)
             return
         with self._lock:
             self._fromThreads.append((call, args))

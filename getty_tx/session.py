@@ -424,13 +424,19 @@ class Session(Lifecycle):
         Stop reading and delivering, from the next package on, until :py:meth:`resumeReading`.
 
         It has no effect when the connection is gone: packages that it left are delivered, as nothing waits for them.
+        Any thread may call.
         """
-        if self._state < LOST:
+        if get_ident() != self._thread:
+            self.keeper.callFromThread(self.pauseReading)
+        elif self._state < LOST:
             self._inbound.pause(USER)
 
     def resumeReading(self) -> None:
-        """Deliver what is buffered, then read on."""
-        self._inbound.resume(USER)
+        """Deliver what is buffered, then read on. Any thread may call."""
+        if get_ident() != self._thread:
+            self.keeper.callFromThread(self.resumeReading)
+        else:
+            self._inbound.resume(USER)
 
     # Closing
 

@@ -235,6 +235,18 @@ class MessageTests(SteppedCase):
         self.assertEqual(self.heard.packages, [b"1"])
         self.assertEqual(self.answers(), frame(b"1"))
 
+    def test_nothingAfterClose(self) -> None:
+        """No message comes after close(), close(error) or abort() in a worker."""
+        for end in ("close", "abort", "pauseReading"):
+
+            def handle(session: Any, pkg: bytes, end: str = end) -> None:
+                getattr(session, end)()
+
+            self.join(WorkerPool.keyed(1), {"message": handle})
+            self.send(b"1", b"2", b"3")
+            self.finish()
+            self.assertEqual(self.heard.packages, [b"1"])
+
     def test_closeWaits(self) -> None:
         """onClose waits for a running message, waitTime at the most, and what waits after that is dropped."""
         for limit in (False, True):

@@ -62,6 +62,7 @@ class Run:
 
     __slots__ = (
         "_box",
+        "_hasCalled",
         "_mark",
         "_taken",
         "_tell",
@@ -93,6 +94,8 @@ class Run:
         self._tell = tell
         self.isLate = False
         self._told = False
+        # The handler has asked for something like close(), which is to be done before the next message.
+        self._hasCalled = False
 
     # In the worker's thread
 
@@ -112,7 +115,7 @@ class Run:
             self.what = None
 
     def _serve(self, line: Line) -> None:
-        self.isLate = False
+        self.isLate = self._hasCalled = False
         self.since = monotonic()
         if line.isOwn:
             self._serveOwn(line)
@@ -147,9 +150,9 @@ class Run:
                 line.slow = now - before > SLICE
                 return
             before = now
-            if self._written - self._taken > BOX or inbound.paused & HOLD:
-                return
             line.slow = False
+            if self._hasCalled or self._written - self._taken > BOX or inbound.paused & HOLD:
+                return
 
     def _serveShared(self, line: Line) -> None:
         """A line of several sessions. One that is not exclusive is served until it is empty."""
@@ -209,9 +212,15 @@ class Run:
             # The handler takes its time: what it says is not to wait for its end.
             self.tell()
 
-    def call(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
-        """Have the reactor call ``call(*args)``, after all that this run has asked for before."""
+    def call(self, call: Callable[..., object], args: tuple[Any, ...], isWrite: bool) -> None:
+        """
+        Have the reactor call ``call(*args)``, after all that this run has asked for before.
+
+        :param isWrite: it may come after further messages; ``close()`` may not.
+        """
         self._box.append((None, call, args))
+        if not isWrite:
+            self._hasCalled = True
         if self.isLate:
             self.tell()
 
