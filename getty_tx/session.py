@@ -95,9 +95,7 @@ class Session(Lifecycle):
     """
 
     __slots__ = (
-        "_compression",
         "_cronPeriod",
-        "_dropped",
         "_highWater",
         "_idleTimeout",
         "_localAddr",
@@ -120,6 +118,9 @@ class Session(Lifecycle):
 
     #: Whether the message that ``read`` is given is text; None where there are no messages.
     isText: bool | None = None
+
+    #: Datagrams that were dropped; sessions over datagrams count them.
+    _dropped = 0
 
     _maxPending: int
     _name: str
@@ -156,7 +157,6 @@ class Session(Lifecycle):
         self.id = next(_ids)
         self.transport = SessionTransport(self, self._outbound)
         self._name = connection.kind.partition("_")[0].lower() + "-session"
-        self._dropped = 0
         # Asked now, as a socket that is gone cannot tell it any more.
         self._localAddr: IAddress = keeper.sharedAddress(connection.getLocalAddr())
         self._thread = keeper.thread

@@ -30,6 +30,9 @@ class Setting(Generic[T]):
     :param default: what a new object starts with; see :py:func:`defaults`.
     """
 
+    #: False where the value is kept elsewhere.
+    hasSlot = True
+
     def __init__(self, check: Callable[[str, Any], T], default: T, doc: str) -> None:
         self._check = check
         self.default = default
@@ -65,7 +68,7 @@ def defaults(owner: type) -> tuple[tuple[str, Any], ...]:
     found: dict[str, Any] = {}
     for base in reversed(owner.__mro__):
         for value in vars(base).values():
-            if isinstance(value, Setting):
+            if isinstance(value, Setting) and value.hasSlot:
                 found[value.slot] = value.default
     return tuple(found.items())
 

@@ -8,7 +8,7 @@ set, which is before a byte goes either way.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from getty_tx import outbound as outbounds
 from getty_tx.compression.formats import checkCompression, findFormat
@@ -39,10 +39,12 @@ class CompressedOutbound(Outbound):
     both; ``writeBytes`` counts what was compressed.
     """
 
-    __slots__ = ("_compressor", "_ended", "_raw", "_rawSize")
+    __slots__ = ("_compressor", "_ended", "_raw", "_rawSize", "description")
 
-    def __init__(self, session: Session, transport: Any, compressor: Compressor) -> None:
+    def __init__(self, session: Session, transport: Any, description: str, compressor: Compressor) -> None:
         super().__init__(session, transport)
+        #: The setting's value.
+        self.description = description
         self._compressor = compressor
         # The end of the compressed stream was written.
         self._ended = False
@@ -270,6 +272,21 @@ class CompressionSetting(Setting[str | None]):
         super().__init__(checkCompression, None, doc)
         self._refusal = refusal
 
+    # Few sessions have one, and what compresses it knows.
+    hasSlot = False
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Setting[str | None]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> str | None: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Setting[str | None] | str | None:
+        if instance is None:
+            return self
+        outbound = instance._outbound
+        return outbound.description if type(outbound) is CompressedOutbound else None
+
     def __set__(self, instance: Session, value: Any) -> None:
         """:raise SettingError: the value cannot be, or this session cannot have it, or comes too late."""
         checked = self._check(self.name, value)
@@ -284,7 +301,6 @@ class CompressionSetting(Setting[str | None]):
                 f"{self.name}={value!r} comes too late: both sides must have it from the first byte on, so set it in"
                 " newSession, before anything is written"
             )
-        setattr(instance, self.slot, checked)
         _replace(instance, checked)
 
 
@@ -297,7 +313,7 @@ def _replace(session: Session, description: str | None) -> None:
         inbound = session.inboundType(session, outbound)
     else:
         form = findFormat(description)
-        outbound = CompressedOutbound(session, transport, form.compressor())
+        outbound = CompressedOutbound(session, transport, description, form.compressor())
         inbound = CompressedInbound(session, outbound, form.decompressor())
     inbound.paused, inbound._stopped = before.paused, before._stopped
     session._outbound, session._inbound = outbound, inbound

@@ -43,7 +43,7 @@ class DatagramSession(Session):
     :cvar isLasting: a callback that fails does not close it.
     """
 
-    __slots__ = ("_from", "_inOnError", "_peer", "_to")
+    __slots__ = ("_dropped", "_from", "_inOnError", "_peer", "_to")
 
     inboundType = DatagramInbound
     outboundType = DatagramOutbound
@@ -60,6 +60,7 @@ class DatagramSession(Session):
         self._peer: tuple[str, int] | None = None
         self._to: tuple[str, int] | None = None
         # Whom the last datagram came from.
+        self._dropped = 0
         self._from: tuple[str, int] | None = None
         self._inOnError = False
         Session.__init__(self, connection, keeper, transport)
