@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.soak import checks, plan
-from benchmarks.soak.findings import Findings, LogWatch, PlannedError, isExpected
+from benchmarks.soak.findings import Findings, LogWatch, PlannedError, isExpected, reportOf
 from benchmarks.soak.messages import LONGEST, Arrivals, Conversation, Life, Op, contentOf, decode, encode
 from getty_tx.errors import WriteTimeoutError
 from getty_tx.testing import RecordingListener, connectedSessions
+from tests import test_tap_twistd
 from tests.memory import configure
 from tests.test_tap_twistd import ROOT, ProcessTestCase
 
@@ -245,6 +246,14 @@ class ServerCheckTests(SynchronousTestCase):
         self.assertTrue(isExpected(PlannedError("planned")))
         self.assertFalse(isExpected(AttributeError("a mistake")))
 
+    def test_otherProcess(self) -> None:
+        """The findings of a server are taken over, as it reports them."""
+        other = Findings()
+        other.add("lost", "a message")
+        for _ in range(2):
+            self.findings.take(reportOf(other, LogWatch(other)))
+        self.assertEqual(({"lost": 2}, ["lost: a message"] * 2), (self.findings.counts, self.findings.texts))
+
 
 class EndTests(SynchronousTestCase):
     """What is looked at when all is over."""
@@ -278,6 +287,8 @@ class RunTests(ProcessTestCase):
 
     def test_fault(self) -> None:
         """A server that answers some requests twice is found out, and nothing else is; the exit status says so."""
+        # Only a machine that is very busy comes near.
+        self.patch(test_tap_twistd, "PATIENCE", 180)
         os.symlink(ROOT / "benchmarks", os.path.join(self.folder, "benchmarks"))
         run = self.run_(sys.executable, "-m", "benchmarks.soak", "--seconds", "2", "--seed", "7", "--fault", "double")
         self.assertEqual(1, run.end(), run.output)

@@ -27,6 +27,7 @@ __all__ = [
     "aliveSessions",
     "descriptors",
     "isExpected",
+    "reportOf",
     "residentMemory",
 ]
 
@@ -59,6 +60,12 @@ class Findings:
             self.counts[kind] += 1
             if len(self.texts) < MOST_TEXTS:
                 self.texts.append(f"{kind}: {text}")
+
+    def take(self, report: dict[str, Any]) -> None:
+        """Add those of another process, as reportOf() has them."""
+        with self._lock:
+            self.counts.update(report["findings"])
+            self.texts += report["texts"]
 
 
 class Tally:

@@ -238,6 +238,9 @@ async def kill(world: World, act: Act) -> None:
         return
     pools.isDown = True
     world.tally.add("event: server killed")
+    # What it has found would be lost with it.
+    world.findings.take(await world.victimProcess.report())
+    await world.sleep(random.uniform(0, 0.3))
     await world.victimProcess.kill()
     await world.sleep(random.uniform(0, 0.6))
     world.victimProcess = ServerProcess(world.reactor, world.serverOptions, world.victim, world.findings)

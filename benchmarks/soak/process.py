@@ -95,8 +95,17 @@ class ServerProcess(ProcessProtocol):
         self._answers.append(waiting)
         return waiting.addTimeout(PATIENCE, self._reactor)
 
-    async def ask(self, word: str) -> dict[str, Any]:
-        """Its ``report``, or the more thorough ``count``."""
+    async def report(self) -> dict[str, Any]:
+        """
+        What it says of itself.
+
+        :raise RuntimeError: it has ended.
+        """
+        return await self._ask("report")
+
+    async def _ask(self, word: str) -> dict[str, Any]:
+        if self.status is not None:
+            raise RuntimeError(f"the server has ended with status {self.status}")
         answer = self._answer()
         self._tell(word)
         self.last = await answer
@@ -109,9 +118,7 @@ class ServerProcess(ProcessProtocol):
     async def stop(self) -> int:
         """Tell it to end in order; :return: its exit status. The last report is that of its end."""
         self._isEnding = True
-        report = self._answer()
-        self._tell("stop")
-        self.last = await report
+        await self._ask("stop")
         return await self._end()
 
     async def kill(self) -> int:

@@ -151,8 +151,8 @@ class Soak:
             await world.steadyProcess.start()
             await world.victimProcess.start()
             # The first report opens what the process needs for reports.
-            await world.steadyProcess.ask("count")
-            before = await world.steadyProcess.ask("count")
+            await world.steadyProcess.report()
+            before = await world.steadyProcess.report()
             world.standing.start()
             await self._act()
             await self._settle(before)
@@ -248,7 +248,7 @@ class Soak:
         process = self.world.steadyProcess
         late = time.monotonic() + SETTLING
         while True:
-            after = await process.ask("count")
+            after = await process.report()
             if checks.isSettled(before, after) or time.monotonic() > late:
                 break
             await self._sleep(0.5)
@@ -282,9 +282,7 @@ class Soak:
             await client.close()
 
     def _judge(self, name: str, report: dict[str, Any]) -> None:
-        for kind, count in report["findings"].items():
-            self.findings.counts[kind] += count
-        self.findings.texts += report["texts"]
+        self.findings.take(report)
         for what in (*checks.LEFT, "alive"):
             if report[what]:
                 self.findings.add("left", f"{report[what]} {what} when the {name} had stopped")

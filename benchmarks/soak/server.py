@@ -1,8 +1,8 @@
 """The server process of the soak: ``python -m benchmarks.soak.server OPTIONS``, with the options as JSON.
 
 It serves on ports that the system chooses, tells them on standard output, and does what it is told on standard input,
-a word a line: ``report`` and ``count`` are answered with a line of JSON, ``stop`` ends it in order, and so does the end
-of standard input, so that none is left behind. Two services run in it. ``lasting`` has time-outs that nothing but a
+a word a line: ``report`` is answered with a line of JSON, ``stop`` ends it in order, and so does the end of standard
+input, so that none is left behind. Two services run in it. ``lasting`` has time-outs that nothing but a
 dead machine meets: no message of a connection that lives may be lost there. ``strict`` has short ones, few places, and
 callbacks that fail at random.
 """
@@ -55,6 +55,8 @@ from getty_tx.tls import serverPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.python.failure import Failure
+
 log = Logger()
 reactor: Any = installed
 
@@ -64,8 +66,8 @@ NEVER = 120.0
 #: Seconds between two onCron, and two pings of a WebSocket.
 CRON = 30.0
 
-#: Seconds that a stop may take.
-STOP_LIMIT = 20.0
+#: Seconds that a close waits for its peer.
+WAIT_TIME = 10.0
 
 #: Seconds of every time-out of the strict service, and its places.
 IMPATIENCE = 0.5
@@ -78,6 +80,20 @@ UDP_SILENCE = 1.0
 SPOILED = 50
 
 CODEC = LengthCodec()
+
+
+class SingleCodec(LengthCodec):
+    """The same bytes, read one package at a time: a codec with a ``read`` of its own is not read in batches."""
+
+    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
+        return super().read(session, data)
+
+
+#: What a session may have of each, beside the defaults: the least that the system has for a socket makes every write a
+#: short one.
+CODECS = (CODEC, CODEC, SingleCodec())
+BUFFERS = (None, None, 1, 30_000)
+HIGH_WATERS = (256 * 1024, 256 * 1024, 70_000, 2 * LONGEST)
 
 
 class State:
@@ -170,7 +186,11 @@ class AnsweringListener(EventListener):
         if op is Op.RAISE:
             raise PlannedError(f"request {message.number}")
         if op is Op.ABORT:
-            session.abort()
+            if state.workers:
+                # Unlike close() and what writes, it is not for threads.
+                reactor.callFromThread(session.abort)
+            else:
+                session.abort()
             return None
         if op is Op.SIZED:
             content = contentOf(message.conversation, message.number, message.argument)
@@ -294,16 +314,19 @@ class Process:
         self._stopping = self._isStopped = False
 
     def newLasting(self, session: Session) -> None:
-        session.codec = CODEC
+        choose = self.random.choice
+        session.codec = choose(CODECS)
         session.maxMsgLen = LONGEST + HEADER_SIZE + 4
         session.writeTimeout = NEVER
         session.cronPeriod = CRON
-        session.waitTime = STOP_LIMIT / 2
+        session.waitTime = WAIT_TIME
         if getattr(session.localAddr, "type", "") == "UDP":
             session.listener = self.datagrams
             session.readTimeout = UDP_SILENCE
         else:
             session.listener = self.listener
+            session.sendBufferSize = choose(BUFFERS)
+            session.highWater = choose(HIGH_WATERS)
 
     def newStrict(self, session: Session) -> None:
         if self.random.random() < 0.1:
@@ -322,13 +345,18 @@ class Process:
         places = dict(zip(self.names, (getattr(address, "port", None) for address in addresses), strict=True))
         self.tell({"places": places})
 
+    def startFailed(self, failure: Failure) -> None:
+        """Whoever has started this process sees why it ends."""
+        failure.printTraceback()
+        reactor.stop()
+
     def tell(self, what: dict[str, Any]) -> None:
         """A line for whoever has started this process."""
         if self.control.connected:
             self.control.sendLine(json.dumps(what).encode())
 
-    def report(self, thorough: bool) -> dict[str, Any]:
-        """How things stand; ``thorough`` counts the objects, too, which takes a moment."""
+    def report(self) -> dict[str, Any]:
+        """How things stand, with what only private parts of services know: whether anything is left of a session."""
         state = self.state
         keepers = [server._factory.keeper for server in (self.lasting, self.strict)]
         return {
@@ -339,8 +367,8 @@ class Process:
             "handshaking": sum(len(keeper.handshaking) for keeper in keepers),
             "timers": sum(len(keeper.wheel) for keeper in keepers),
             "calls": len([call for call in reactor.getDelayedCalls() if "LoopingCall" not in str(call.func)]),
-            "alive": aliveSessions() if thorough else 0,
-            "which": [_describe(each) for keeper in keepers for each in keeper.sessions] if thorough else [],
+            "alive": aliveSessions(),
+            "which": [_describe(each) for keeper in keepers for each in keeper.sessions],
             "opened": state.opened,
             "closed": state.closed,
             "messages": state.messages,
@@ -360,7 +388,7 @@ class Process:
 
     def _stopped(self) -> None:
         self._isStopped = True
-        self.tell({**self.report(thorough=True), "calls": len(reactor.getDelayedCalls())})
+        self.tell({**self.report(), "calls": len(reactor.getDelayedCalls())})
         if self.control.connected:
             # The last line leaves first.
             self.control.transport.loseConnection()
@@ -388,7 +416,7 @@ class Control(LineOnlyReceiver):
         if line == b"stop":
             self._process.stop()
         else:
-            self._process.tell(self._process.report(thorough=line == b"count"))
+            self._process.tell(self._process.report())
 
     def connectionLost(self, reason: Any = None) -> None:
         self.connected = 0
@@ -413,7 +441,7 @@ def main(options: dict[str, Any]) -> int:
     process.state.watch.begin()
     process.control = Control(process)
     StandardIO(process.control)
-    Deferred.fromCoroutine(process.start()).addErrback(lambda failure: log.failure("no start", failure))
+    Deferred.fromCoroutine(process.start()).addErrback(process.startFailed)
     reactor.run(installSignalHandlers=False)
     return 0 if threading.active_count() == 1 else 1
 

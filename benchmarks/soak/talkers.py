@@ -44,6 +44,9 @@ def configure(session: Session, talker: Talker) -> None:
     session.waitTime = WAIT_TIME
     # Above any message: a client that has a part of one pending must not stop reading, as the server does the same.
     session.highWater = 4 * LONGEST
+    if talker.conversation.number % 4 == 0:
+        # The least there is, for short writes.
+        session.sendBufferSize = 1
 
 
 class Talker(EventListener):
