@@ -5,6 +5,8 @@ VENV ?= .venv
 PORT ?= 8090
 WSPORT ?= 8091
 JOBS ?= 2
+SECONDS ?= 600
+SEED ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -16,7 +18,7 @@ unsuitable = $(shell $(PYTHON) tools/check_python.py 2>/dev/null || echo "'$(PYT
 checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint conformance bench clean remake
+.PHONY: help run test lint conformance soak bench clean remake
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -46,6 +48,9 @@ lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
 
 conformance: $(VENV)/test.stamp  ## all of the Autobahn test suite's cases, with a report in build/ (ARGS="...")
 	@$(BIN)/python tools/conformance.py $(ARGS)
+
+soak: $(VENV)/run.stamp  ## ten minutes of trouble, and whether all held (SECONDS=30 SEED=1 ARGS="...")
+	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(VENV)/run.stamp  ## measure beside bare Twisted and asyncio (ARGS="...")
 	@$(BIN)/python -m benchmarks $(ARGS)

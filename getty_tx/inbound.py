@@ -50,6 +50,7 @@ class Inbound:
     :ivar paused: the reasons for which parsing is paused; 0 when it is not.
     :ivar unread: bytes kept.
     :ivar ended: the peer has ended its side of the stream.
+    :ivar shaking: TLS was started, and its handshake is not over.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Inbound:
         "outbound",
         "paused",
         "session",
+        "shaking",
         "unread",
     )
 
@@ -77,6 +79,7 @@ class Inbound:
         # Bytes that the codec said it needs before it is asked again; 0 when it was not asked or could not say.
         self._need = 0
         self._readSize = WHOLE_READ
+        self.shaking = False
         # True while the connection was told to stop reading.
         self._stopped = False
 
@@ -291,7 +294,8 @@ class Inbound:
     def _stop(self) -> None:
         if not (self._stopped or self.ended or self.paused & CLOSED):
             self._stopped = True
-            self.session.connection.pauseReading()
+            if not self.shaking:
+                self.session.connection.pauseReading()
 
     def startTLS(self) -> None:
         """
@@ -303,6 +307,18 @@ class Inbound:
             raise _beforeTLS(self.session)
         if self.session._busy:
             self.paused |= TLS
+
+    def beginHandshake(self) -> None:
+        """TLS was started: its handshake has to be read, whatever the session is paused for."""
+        self.shaking = True
+        if self._stopped:
+            self.session.connection.resumeReading()
+
+    def endHandshake(self) -> None:
+        """The handshake is over: a paused session reads no more again."""
+        self.shaking = False
+        if self._stopped:
+            self.session.connection.pauseReading()
 
     def close(self) -> None:
         """Drop what is kept, and discard all that comes from now on: unread input would turn the close into a reset."""

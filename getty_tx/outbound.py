@@ -24,7 +24,7 @@ import termios
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import INegotiated, IPushProducer
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
@@ -346,6 +346,12 @@ class Outbound:
             # Asked while registering.
             self._pulled = True
             return
+        registered = self._registered
+        if registered is not None and registered is not self.transport and self._isCutOff(registered):
+            # The socket's transport closes as soon as it has no producer; the loss of the connection is next.
+            self._registered = None
+            registered.unregisterProducer()
+            return
         self.blocked = False
         self.held = 0
         if self.queue is None:
@@ -356,6 +362,13 @@ class Outbound:
 
     def stopProducing(self) -> None:
         """The transport is lost; its protocol hears of it next."""
+
+    def _isCutOff(self, bottom: Any) -> bool:
+        """TLS is over, by the peer's end or an error: it drops what is written, and has the transport below close."""
+        layer = self.transport
+        while isinstance(layer, ProtocolWrapper) and not INegotiated.providedBy(layer):
+            layer = layer.transport
+        return bool(bottom.disconnecting and (isinstance(layer, ProtocolWrapper) or layer.TLS))
 
     # Water marks and time
 

@@ -480,6 +480,7 @@ class Session(Lifecycle):
             raise SessionClosedError(f"{self} is closed", self)
         self._inbound.startTLS()
         self._outbound.startTLS(contextFactory, normal)
+        self._inbound.beginHandshake()
 
     def addCloseCallback(self, call: Callable[[], object], key: Hashable) -> None:
         """

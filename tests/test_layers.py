@@ -197,6 +197,26 @@ class LayerTests(LayersCase):
             self.assertEnded()
         self.flushLoggedErrors(CancelledError)
 
+    def test_peerEndsWhilePressed(self) -> None:
+        """
+        TLS cannot be ended halfway: with the peer's end the connection is over, and answers that wait are lost. What
+        had come before is delivered, though the session read no more because of them.
+        """
+        answer = {"message": lambda session, pkg: session.writeBytes(bytes(300_000))}
+        pair = self.openLayer(self.encrypted, DirectTransport, answer, writeTimeout=60.0)
+        pair.clientTransport.pauseProducing()
+        pair.peer.write(frame(b"1"))
+        pair.flush()
+        pair.peer.write(frame(b"2"))
+        pair.peer.end()
+        pair.flush()
+        self.assertEqual(self.heard.names, ["open", "message"])
+        self.assertGreater(pair.server.pendingBytes, 200_000)
+        pair.clientTransport.resumeProducing()
+        pair.flush()
+        self.assertEqual(self.heard.names, ["open", "message", "message", "close"])
+        self.assertEnded()
+
     def test_writeAfterTheEnd(self) -> None:
         """Writing in onClose is refused, and hurts nothing."""
         for name, layer, transport in self.layers():

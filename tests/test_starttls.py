@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
 from getty_tx import outbound
+from getty_tx.client import Client
 from getty_tx.errors import CodecError, SessionClosedError
-from getty_tx.testing import DirectTransport
-from tests.memory import SessionCase, frame
+from getty_tx.server import Server
+from getty_tx.testing import DirectTransport, RecordingListener
+from getty_tx.tls import clientPolicy, serverPolicy
+from tests.certificates import Authority
+from tests.memory import SessionCase, configure, frame
 from tests.test_waiting import Push
 
 
@@ -126,3 +133,60 @@ class StartTLSTests(SessionCase):
         pair = self.openClear()
         pair.server.close()
         self.assertRaises(SessionClosedError, pair.server.transport.startTLS, object())
+
+
+class HandshakeTests(TestCase):
+    """Real TLS, on real sockets: what a session may be paused for while the handshake still has to be read."""
+
+    timeout = 60
+
+    async def exchange(self, then: Any, package: bytes) -> Any:
+        """A client starts TLS, does ``then`` in the same callback, and writes a package; return its session."""
+        authority = Authority(self.mktemp())
+        policy = serverPolicy(*authority.issue(["127.0.0.1"]))
+        trusting = clientPolicy("127.0.0.1", trustRoot=authority.path)
+        self.atServer: Deferred[bytes] = Deferred()
+        self.atClient: Deferred[bytes] = Deferred()
+
+        def serve(session: Any, pkg: bytes) -> None:
+            session.writePkg(pkg)
+            if pkg == b"STARTTLS":
+                session.transport.startTLS(policy)
+            else:
+                self.atServer.callback(pkg)
+
+        def dial(session: Any, pkg: bytes) -> None:
+            if pkg == b"STARTTLS":
+                session.transport.startTLS(trusting)
+                then(session)
+                session.writePkg(package)
+            else:
+                self.atClient.callback(pkg)
+
+        limits = {"maxMsgLen": 1_000_000, "writeTimeout": None}
+        server = Server(configure(RecordingListener({"message": serve}), **limits), "tcp:0:interface=127.0.0.1")
+        server.startService()
+        self.addCleanup(server.stopService)
+        [address] = await server.whenListening()
+        port: Any = address
+        client = Client(configure(RecordingListener({"message": dial}), **limits), f"tcp:127.0.0.1:{port.port}")
+        client.startService()
+        self.addCleanup(client.close)
+        [session] = await client.whenReady()
+        session.writePkg(b"STARTTLS")
+        return session
+
+    async def test_pressed(self) -> None:
+        """More than highWater, written before the handshake: the session reads its answers no more, but TLS does."""
+        package = bytes(500_000)
+        await self.exchange(lambda session: None, package)
+        self.assertEqual(await self.atServer, package)
+        self.assertEqual(await self.atClient, package)
+
+    async def test_paused(self) -> None:
+        """Paused before the handshake, a session is paused after it, too."""
+        session = await self.exchange(lambda session: session.pauseReading(), b"hello")
+        self.assertEqual(await self.atServer, b"hello")
+        self.assertFalse(self.atClient.called)
+        session.resumeReading()
+        self.assertEqual(await self.atClient, b"hello")

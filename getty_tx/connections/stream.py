@@ -60,7 +60,9 @@ class SessionProtocol(Connection, Protocol):
 
     def handshakeCompleted(self) -> None:
         """The TLS handshake is done. After a ``startTLS`` of the application the session is there already."""
-        if self.session is None and self._failure is None:
+        if self.session is not None:
+            self.session._inbound.endHandshake()
+        elif self._failure is None:
             self._begin()
 
     def dataReceived(self, data: bytes) -> None:
