@@ -9,9 +9,14 @@ waiting would only delay them, so that is done only where the last turn had many
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.interfaces import IReactorTurns
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from getty_tx.outbound import Outbound
 
 __all__ = ["Turn"]
@@ -33,10 +38,15 @@ class Turn:
     :ivar left: answers that are to be sent at once; from 0 on they are added here.
     """
 
-    __slots__ = ("_count", "_outbounds", "_reactor", "_scheduled", "left")
+    __slots__ = ("_atEnd", "_count", "_outbounds", "_scheduled", "left")
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+        # Called with what is to be called when the reactor's turn ends.
+        self._atEnd: Callable[[Callable[[], object]], object]
+        if IReactorTurns.providedBy(reactor):
+            self._atEnd = reactor.callAtTurnsEnd
+        else:
+            self._atEnd = partial(reactor.callLater, 0)
         self._outbounds: list[Outbound] = []
         self._scheduled = False
         self._count = 0
@@ -46,7 +56,7 @@ class Turn:
         """Uncork ``outbound`` when the turn ends."""
         if not self._scheduled:
             self._scheduled = True
-            self._reactor.callLater(0, self._end)
+            self._atEnd(self._end)
         outbounds = self._outbounds
         outbounds.append(outbound)
         self._count += 1
