@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import weakref
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -190,6 +192,25 @@ class ContextTests(ReactorCase):
         self.run_()
         self.assertEqual([type(end) for end in ended], [ConnectionDone])
         self.assertEqual(self.reactor._plain, {})
+
+
+    def test_keepsNobody(self) -> None:
+        """A connection that has ended is let go of, though nothing else happens."""
+
+        def heard(data: bytes) -> None:
+            if data == b"3":
+                peer.close()
+            else:
+                peer.send(b"%d" % (int(data) + 1))
+
+        connection, peer = self.connect(heard)
+        gone = weakref.ref(connection)
+        del connection
+        seen: list[Any] = []
+        peer.send(b"0")
+        self.reactor.callLater(0.02, lambda: (gc.collect(), seen.append(gone()), self.end()))
+        self.run_()
+        self.assertEqual(seen, [None])
 
 
 class NumberTests(ReactorCase):

@@ -152,6 +152,7 @@ class EPollReactor(epollreactor.EPollReactor):
         plain = self._plain
         fresh = self._fresh
         timeout: float | None
+        known: Any
         while self._started:
             if self._ends:
                 self._endTurn()
@@ -200,6 +201,8 @@ class EPollReactor(epollreactor.EPollReactor):
                     if event == _EPOLLIN and number in self._reads and isinstance(descriptor, Connection):
                         plain[number] = _Context(descriptor, base)
             stack[top] = outside
+            # Nobody is kept alive by this loop while it waits.
+            known = descriptor = why = None
 
     def _runDue(self) -> float | None:
         """Run what is due, as Twisted does in each turn, and tell how long the reactor may wait then."""
