@@ -18,7 +18,7 @@ unsuitable = $(shell $(PYTHON) tools/check_python.py 2>/dev/null || echo "'$(PYT
 checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint conformance soak bench clean remake
+.PHONY: help run test lint docs conformance soak bench clean remake
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -33,7 +33,7 @@ run: $(VENV)/run.stamp  ## start the echo server on 127.0.0.1: TCP and UDP 8090 
 		--listen tcp:$(PORT):interface=127.0.0.1 --listen udp:$(PORT):interface=127.0.0.1 \
 		--listen ws:$(WSPORT):interface=127.0.0.1:path=/echo
 
-test: lint  ## lint, run all tests, build the wheel and try it
+test: lint docs  ## lint, build the documentation, run all tests, build the wheel and try it
 	@echo "trial: the tests, in $(JOBS) processes"
 	@$(BIN)/python tools/run_trial.py -j$(JOBS) tests
 	@$(BIN)/python tools/check_wheel.py
@@ -45,6 +45,11 @@ lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
 	@$(BIN)/mypy --no-error-summary
 	@echo "import rules"
 	@$(BIN)/lint-imports --no-logo
+
+# Always from the beginning: what was built before is not warned of again.
+docs: $(VENV)/test.stamp  ## the documentation as HTML, build/docs/index.html; a warning is an error
+	@echo "documentation"
+	@$(BIN)/sphinx-build --fresh-env --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
 conformance: $(VENV)/test.stamp  ## all of the Autobahn test suite's cases, with a report in build/ (ARGS="...")
 	@$(BIN)/python tools/conformance.py $(ARGS)
@@ -74,5 +79,5 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt $(if $(wildcard $(BIN)/python)
 # getty_tx is there already, so that this adds what its extra asks for and builds nothing.
 $(VENV)/test.stamp: $(VENV)/run.stamp
 	@echo "installing the test tools into $(VENV) (once)"
-	@$(PIP) 'getty_tx[test]'
+	@$(PIP) 'getty_tx[docs,test]'
 	@touch $@

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import getty_tx
+import getty_tx.errors
 from benchmarks.acceptance.__main__ import MODULES
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Where a file that is named without its folder may be.
-FOLDERS = ("", "getty_tx", "docs", "benchmarks")
+FOLDERS = ("", "getty_tx", "docs", "benchmarks", "examples")
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -146,14 +148,16 @@ class ReferenceTests(SynchronousTestCase):
                     self.assertIn(anchor, anchorsIn(linked), page.name)
 
     def test_pages(self) -> None:
-        """The README leads to every page."""
-        linked = _LINK.findall((ROOT / "README.md").read_text())
-        self.assertEqual(set(), {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} - set(linked))
+        """The README leads to the documentation, and its first page to every other."""
+        self.assertIn("docs/index.md", _LINK.findall((ROOT / "README.md").read_text()))
+        linked = {target.partition("#")[0] for target in _LINK.findall(read("index.md"))}
+        there = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
+        self.assertEqual(there - {"index.md"}, linked - {"reference.rst"})
 
     def test_files(self) -> None:
         """Every file and folder that is named is there."""
         seen = 0
-        for page in sorted((ROOT / "docs").glob("*.md")):
+        for page in PAGES[2:]:
             for match in _FILE.finditer(_LINK.sub("", _BLOCK.sub("", page.read_text()))):
                 name = match[0].strip("`")
                 seen += 1
@@ -181,6 +185,14 @@ class ReferenceTests(SynchronousTestCase):
         except SettingError as error:
             return "cannot be read" in str(error)
         return True
+
+    def test_reference(self) -> None:
+        """The reference has every public name, and names of errors by their module."""
+        text = read("reference.rst")
+        errors = set(getty_tx.errors.__all__)
+        found = set(re.findall(r"autoclass:: getty_tx\.(\w+)|``(I\w+)``", text))
+        self.assertEqual(set(getty_tx.__all__) - errors, {one or other for one, other in found})
+        self.assertEqual(["errors", "codecs", "tls", "testing"], re.findall(r"automodule:: getty_tx\.(\w+)", text))
 
     def test_measurements(self) -> None:
         """Every acceptance module is in the table, and nothing else."""

@@ -1,0 +1,79 @@
+"""How Sphinx builds the documentation: ``make docs``. The pages are Markdown that reads well without it, too."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from docutils.nodes import reference
+
+import getty_tx
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+project = "getty_tx"
+release = version = getty_tx.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+html_theme = "alabaster"
+html_theme_options = {"description": "sessions, codecs and listeners for Twisted", "fixed_sidebar": True}
+html_show_copyright = html_show_sourcelink = False
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+# Descriptions of endpoints and pictures made of text are no language that Pygments has.
+highlight_language = "none"
+# Annotations name what is imported for them alone, and Twisted's own pages are not at hand.
+nitpick_ignore_regex = [("py:class", r"[A-Za-z]\w*"), (r"py:\w+", r"(twisted|zope|OpenSSL|random|json)(\..*)?")]
+
+
+def addContents(app: Sphinx, page: str, source: list[str]) -> None:
+    """
+    Make the table of contents of the links in index.md, so that they are listed once; and have links to the project's
+    own pages, which are not among these, lead to their text.
+    """
+    source[0] = re.sub(r"\]\(((?:\.\./)+[A-Z]+\.md)\)", r"](path:\1)", source[0])
+    if page == "index":
+        pages = re.findall(r"\]\(([\w/-]+)\.(?:md|rst)(?:#[\w-]+)?\)", source[0])
+        source[0] += "\n".join(["", ":::{toctree}", ":hidden:", "", *dict.fromkeys(pages), ":::", ""])
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element) -> Any:
+    """
+    Docstrings name things by their modules, and this documentation by where they are imported from: link what is
+    documented under another name, and leave as text what exists and is not public. What does not exist is an error.
+    """
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py":
+        return None
+    found = {
+        entry.docname + "#" + entry.node_id: entry
+        for name, entry in env.domains.python_domain.objects.items()
+        if name.split(".")[-1] == target.split(".")[-1] and (name.endswith("." + target) or "." in target)
+    }
+    if len(found) == 1:
+        [entry] = found.values()
+        uri = app.builder.get_relative_uri(node.get("refdoc"), entry.docname)
+        return reference("", "", text, internal=True, refuri=f"{uri}#{entry.node_id}")
+    return text if found or exists(target) else None
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name of the package means something."""
+    module, _, rest = name.rpartition(".")
+    try:
+        return name.startswith("getty_tx.") and (hasattr(import_module(module), rest) or bool(import_module(name)))
+    except ImportError:
+        return False
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.connect("source-read", addContents)
+    app.connect("missing-reference", resolve)
+    return {"parallel_read_safe": True}
