@@ -45,12 +45,14 @@ class Process:
     :ivar status: the exit status, once it has ended; minus the number of the signal that ended it.
     """
 
-    def __init__(self, command: list[str], environment: dict[str, str], folder: str) -> None:
+    def __init__(
+        self, command: list[str], environment: dict[str, str], folder: str, stdin: int = subprocess.DEVNULL
+    ) -> None:
         self._process = subprocess.Popen(
             command,
             env=environment,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -79,11 +81,12 @@ class Process:
         """All that was printed so far, by whichever way."""
         return "\n".join([*self.lines, *self.errors])
 
-    def expect(self, pattern: str) -> re.Match[str]:
-        """Wait until a line of the output has this in it."""
+    def expect(self, pattern: str, count: int = 1) -> re.Match[str]:
+        """Wait until a line of the output has this in it, or so many lines; the last of them."""
 
         def find() -> re.Match[str] | None:
-            return next((found for line in self.lines if (found := re.search(pattern, line))), None)
+            found = [match for line in self.lines if (match := re.search(pattern, line))]
+            return found[count - 1] if len(found) >= count else None
 
         with self._changed:
             self._changed.wait_for(lambda: find() or not self._readers[0].is_alive(), PATIENCE)
@@ -91,6 +94,15 @@ class Process:
         if found is None:
             raise AssertionError(f"no {pattern!r} in:\n{self.output}")
         return found
+
+    def type(self, line: str | None) -> None:
+        """Type a line, if it was made with a pipe as ``stdin``; None: end the input."""
+        assert self._process.stdin is not None
+        if line is None:
+            self._process.stdin.close()
+        else:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
 
     def send(self, number: int) -> None:
         """Send a signal."""
@@ -108,6 +120,8 @@ class Process:
         if self._process.poll() is None:
             self._process.kill()
         self.end()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 class ProcessTestCase(SynchronousTestCase):

@@ -1,5 +1,5 @@
 """
-Build the wheel and try it as a user would: what it holds, and whether ``twistd`` shows its commands.
+Build the wheel and try it as a user would: what it holds, whether ``twistd`` shows its commands, and the tutorial.
 
 It is installed into a new virtual environment outside the checkout, because everything works from inside one:
 there, a dropin that the wheel lacks is found in the working directory.
@@ -83,9 +83,9 @@ def build(folder: Path) -> Path:
 
 def tryCommands(wheel: Path, folder: Path) -> None:
     """
-    Install ``wheel`` into a new environment in ``folder``, and ask its twistd for the commands.
+    Install ``wheel`` into a new environment in ``folder``, ask its twistd for the commands, and follow the tutorial.
 
-    :raise WheelError: if one is not listed, or does not tell its options.
+    :raise WheelError: if one is not listed, or does not tell its options; or if the tutorial leads elsewhere.
     """
     environment = folder / "venv"
     run([Path(sys.executable), "-m", "venv", environment], cwd=folder)
@@ -99,6 +99,7 @@ def tryCommands(wheel: Path, folder: Path) -> None:
         raise WheelError(f"twistd --help does not list {', '.join(missing)}:\n{listing}")
     for command in COMMANDS:
         run([twistd, command, "--help"], cwd=folder)
+    run([Path(sys.executable), "-m", "tests.tutorial", environment / "bin"], cwd=ROOT)
 
 
 def main() -> int:
@@ -117,7 +118,10 @@ def main() -> int:
         except WheelError as error:
             print(f"wheel: {error}", file=sys.stderr)
             return 1
-        print(f"wheel: {wheel.name} holds {len(names)} files, installs, and twistd lists {', '.join(COMMANDS)}")
+        print(
+            f"wheel: {wheel.name} holds {len(names)} files, installs, twistd lists {', '.join(COMMANDS)}, "
+            "and the tutorial ends with a chat"
+        )
     return 0
 
 
