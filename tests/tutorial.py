@@ -93,8 +93,9 @@ def overSocket(kind: socket.SocketKind, port: int) -> Person:
 
 def overWebSocket(url: str) -> Person:
     """What the page does."""
-    connection = connect(url)
-    return Person(connection.send, lambda: str(connection.recv(timeout=PATIENCE)), connection.close)
+    stack = ExitStack()
+    connection = stack.enter_context(connect(url))
+    return Person(connection.send, lambda: str(connection.recv(timeout=PATIENCE)), stack.close)
 
 
 class Follower:

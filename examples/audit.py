@@ -1,0 +1,85 @@
+"""
+Sessions in a Twisted application that has its own listening calls: ``python examples/audit.py``.
+
+The application serves a page on port 8092 already. It gets an echo server on port 8090 by a factory, whose protocol is
+a subclass of SessionProtocol: it sees the bytes before any codec does, and keeps account of them for the page. Two
+arguments move the ports.
+"""
+
+import sys
+from time import monotonic
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import react
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from getty_tx import EventListener, SessionProtocol, SessionServerFactory
+from getty_tx.codecs import LineCodec
+
+
+class AuditedProtocol(SessionProtocol):
+    """What Twisted's protocols have may be extended, as long as the base is called."""
+
+    def connectionMade(self):
+        self.since = monotonic()
+        self.chunks = 0
+        super().connectionMade()
+
+    def dataReceived(self, data):
+        self.chunks += 1
+        super().dataReceived(data)
+
+    def connectionLost(self, reason):
+        self.factory.account.append(f"{self.chunks} reads in {monotonic() - self.since:.1f} s")
+        super().connectionLost(reason)
+
+
+class Echo(EventListener):
+    def onMessage(self, session, pkg):
+        session.writePkg(pkg)
+
+
+class Account(Resource):
+    """The page that the application has."""
+
+    isLeaf = True
+
+    def __init__(self, factory):
+        super().__init__()
+        self.factory = factory
+
+    def render_GET(self, request):
+        request.setHeader(b"content-type", b"text/plain")
+        return "".join(f"{line}\n" for line in [f"{len(self.factory.sessions)} open", *self.factory.account]).encode()
+
+
+def newSession(session):
+    session.codec = LineCodec()
+    session.listener = Echo()
+
+
+async def main(reactor, port="8090", pagePort="8092"):
+    factory = SessionServerFactory(newSession, maxSessions=100)
+    factory.protocol = AuditedProtocol
+    factory.account = []
+    echo = reactor.listenTCP(int(port), factory, interface="127.0.0.1")
+    page = reactor.listenTCP(int(pagePort), Site(Account(factory)), interface="127.0.0.1")
+
+    def stop():
+        # What a Server does by itself: accept no more, and let each session send what is pending.
+        stopped = [listening.stopListening() for listening in (echo, page)]
+        for session in list(factory.sessions):
+            ended = Deferred()
+            session.addCloseCallback(lambda ended=ended: ended.callback(None), "stop")
+            session.close()
+            stopped.append(ended)
+        return DeferredList(stopped)
+
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    print("listening on", [echo.getHost(), page.getHost()], flush=True)
+    await Deferred()  # until Ctrl-C
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

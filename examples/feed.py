@@ -1,0 +1,121 @@
+"""
+One market feed to many browsers: ``python examples/feed.py``, then open examples/feed.html, as often as you like.
+
+A pool dials the feed, which sends JSON documents by lines; every browser has the last price of everything when it
+comes, and each change from then on. One that reads slowly misses prices in between, and never the last one: what was
+not taken yet is not sent behind, so that nothing grows. Without arguments a feed is made up; else the first one is the
+endpoint of yours, and the second where to listen.
+"""
+
+import json
+import random
+import sys
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, react
+
+from getty_tx import Client, EventListener, Server
+from getty_tx.codecs import JsonLinesCodec, RawCodec
+
+
+class Board:
+    """The last quote of each symbol, and who looks at it."""
+
+    def __init__(self):
+        self.last = {}
+        # For each browser the symbols whose change it has missed; some while it is behind.
+        self.browsers = {}
+
+    def quote(self, quote):
+        symbol = quote["symbol"]
+        self.last[symbol] = quote
+        text = json.dumps([quote])  # once for all of them
+        for session, missed in self.browsers.items():
+            if session.isClosed:
+                continue
+            if missed:
+                missed.add(symbol)
+            elif session.pendingBytes:
+                missed.add(symbol)
+                session.drained().addCallbacks(self.catchUp, lambda failure: None, (session,))
+            else:
+                session.writePkg(text)
+
+    def catchUp(self, _, session):
+        missed = self.browsers.get(session)
+        if missed and not session.isClosed:
+            quotes = [self.last[symbol] for symbol in sorted(missed)]
+            missed.clear()
+            session.writePkg(json.dumps(quotes))
+
+
+class Source(EventListener):
+    """What the feed says."""
+
+    def __init__(self, board):
+        self.board = board
+
+    def onMessage(self, session, pkg):
+        self.board.quote(pkg)
+
+
+class Browser(EventListener):
+    """Who looks on. What it says is ignored."""
+
+    def __init__(self, board):
+        self.board = board
+
+    def onOpen(self, session):
+        session.writePkg(json.dumps(list(self.board.last.values())))
+        self.board.browsers[session] = set()
+
+    def onClose(self, session):
+        self.board.browsers.pop(session, None)
+
+
+def sessionsFor(codec, listener, **settings):
+    def newSession(session):
+        session.codec = codec
+        session.listener = listener
+        for name, value in settings.items():
+            setattr(session, name, value)
+
+    return newSession
+
+
+def madeUp(reactor):
+    """A server whose prices stagger about."""
+    prices = dict.fromkeys(("ACME", "INITECH", "UMBRELLA"), 100.0)
+
+    def change():
+        symbol = random.choice(list(prices))
+        prices[symbol] = round(prices[symbol] * random.uniform(0.99, 1.01), 2)
+        for session in server.sessions:
+            session.writePkg({"symbol": symbol, "price": prices[symbol]})
+
+    server = Server(sessionsFor(JsonLinesCodec(), EventListener()), "tcp:0:interface=127.0.0.1")
+    LoopingCall(change).start(0.05)
+    return server
+
+
+async def main(reactor, source="", listen="ws:8091:interface=127.0.0.1:path=/feed"):
+    board, services = Board(), []
+    if not source:
+        services.append(madeUp(reactor))
+        services[0].startService()
+        [address] = await services[0].whenListening()
+        source = f"tcp:127.0.0.1:{address.port}"
+    # A source that is silent for ten seconds is dialed anew.
+    feed = Client(sessionsFor(JsonLinesCodec(), Source(board), readTimeout=10), source)
+    server = Server(sessionsFor(RawCodec(), Browser(board), maxMsgLen=1000), listen, maxSessions=10000)
+    for service in (feed, server):
+        service.startService()
+        services.append(service)
+    for service in services:
+        reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    print("listening on", await server.whenListening(), flush=True)
+    await Deferred()  # until Ctrl-C
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])
