@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from docutils.nodes import reference
+from pygments.lexers.special import TextLexer
 
 import getty_tx
 
@@ -74,6 +75,8 @@ def exists(name: str) -> bool:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
+    # Pygments does not know it, but the tests ask HAProxy itself.
+    app.add_lexer("haproxy", TextLexer)
     app.connect("source-read", addContents)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True}

@@ -180,7 +180,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_descriptions(self) -> None:
         """Every description of datagrams and of WebSocket can be listened on or dialed, if the files are there."""
-        found = {name for page in PAGES for name in _DESCRIPTION.findall(page.read_text())}
+        found = {name for page in PAGES for name in _DESCRIPTION.findall(page.read_text()) if "{" not in name}
         self.assertGreater(len(found), 10)
         for description in sorted(found):
             accepted = [self.accepts(parse, description) for parse in (serverEndpoint, clientEndpoint)]
