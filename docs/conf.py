@@ -23,7 +23,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 html_theme = "alabaster"
-html_theme_options = {"description": "sessions, codecs and listeners for Twisted", "fixed_sidebar": True}
+html_theme_options = {"description": "sessions, codecs and listeners for Twisted"}
 html_show_copyright = html_show_sourcelink = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}

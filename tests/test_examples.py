@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES = ROOT / "examples"
 
 
-#: What tests them has a class each below.
+#: Each of them is run below, or in a browser by tests/test_browser.py; feed.html is a page to look at.
 NAMES = {
     "audit.py",
     "chat.py",
