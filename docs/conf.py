@@ -38,7 +38,7 @@ def addContents(app: Sphinx, page: str, source: list[str]) -> None:
     Make the table of contents of the links in index.md, so that they are listed once; and have links to the project's
     own pages, which are not among these, lead to their text.
     """
-    source[0] = re.sub(r"\]\(((?:\.\./)+[A-Z]+\.md)\)", r"](path:\1)", source[0])
+    source[0] = re.sub(r"\]\(((?:\.\./)+[A-Z]+\.md)(?:#[\w-]+)?\)", r"](path:\1)", source[0])
     if page == "index":
         pages = re.findall(r"\]\(([\w/-]+)\.(?:md|rst)(?:#[\w-]+)?\)", source[0])
         source[0] += "\n".join(["", ":::{toctree}", ":hidden:", "", *dict.fromkeys(pages), ":::", ""])
