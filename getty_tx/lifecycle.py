@@ -284,6 +284,8 @@ class Lifecycle(CronMember):
             if self._state == CONNECTING:
                 self._state = OPEN
                 inbound.paused &= ~CALLBACK
+                if self.keeper.observers.all:
+                    self.keeper.observers.tell("opened", self)
                 self.connection.sessionOpened()
             elif self._errorDue is not None:
                 if work is not None and work.holdsEvents and work.busy:
@@ -367,6 +369,8 @@ class Lifecycle(CronMember):
         if self._state < ENDED and self._error is None:
             self._error = self._errorDue = error
             self._eventsDue = True
+            if self.keeper.observers.all:
+                self.keeper.observers.tell("error", self, error)
         if self._state <= OPEN:
             self._beginClosing()
         elif self._state == LOST:
@@ -466,6 +470,8 @@ class Lifecycle(CronMember):
         self._cancelTimers()
         if not clean and not self._local and self._error is None and (before <= OPEN or dropped):
             self._error = self._errorDue = reason.value
+            if self.keeper.observers.all:
+                self.keeper.observers.tell("error", self, reason.value)
         self._closeDue = True
         if self._error is None and not self._local and clean and before <= OPEN:
             # What is complete is delivered, even if the session was paused: nobody else will ever resume it.
@@ -498,10 +504,10 @@ class Lifecycle(CronMember):
                 call()
             except BaseException:
                 log.failure("{session}: a close callback failed", session=self)
+        self.keeper.sessionEnded(this)
         if self._attributes is not None:
             self._attributes.clear()
         self._cancelTimers()
-        self.keeper.sessions.discard(this)
         self.connection.sessionEnded(self._error)
 
     # Back-pressure

@@ -228,6 +228,8 @@ class DatagramSession(Session):
             return
         self._errorDue = error
         self._eventsDue = True
+        if self.keeper.observers.all:
+            self.keeper.observers.tell("error", self, error)
         if not self._busy and self._awaiting is None:
             self._continue()
 
