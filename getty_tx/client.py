@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx import settings
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from getty_tx.session import Session
 
 __all__ = ["Client"]
+
+log = Logger()
 
 _STRATEGIES = ("roundRobin", "random", "leastPending")
 
@@ -401,6 +404,11 @@ class _Place(SessionClientFactory):
         super().sessionEnded(connection, error)
         if self.session is connection.session:
             self.session = None
+            client = self.client
+            if client is not None and not client.sessions:
+                reason = "it ended in order" if error is None else describeError(error)
+                text = "{destination}: the pool has lost its last session: {reason}"
+                log.warn(text, destination=client.destination, reason=reason)
 
     def gaveUp(self, error: BaseException | None) -> None:
         super().gaveUp(error)

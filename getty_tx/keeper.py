@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from getty_tx.cron import Crons
+from getty_tx.faults import Faults
 from getty_tx.observing import Observers
 from getty_tx.refusals import Refusals
 from getty_tx.totals import Endpoints, Totals, closeReason
@@ -65,6 +66,7 @@ class Keeper:
     :ivar sockets: how many of them are the socket of a UDP server, which is no peer's and always has room.
     :ivar hosts: how many of them each host has; None where ``maxSessionsPerHost`` was never set.
     :ivar refusals: how many connections were refused, and why.
+    :ivar faults: which faults of sessions are worth a line in the log.
     :ivar totals: the sums of sessions that have ended, by endpoint.
     :ivar reconnects: attempts to replace a lost session, or one that did not come about.
     """
@@ -97,6 +99,7 @@ class Keeper:
         self.sockets = 0
         self.hosts: dict[str, int] | None = None
         self.refusals = Refusals(self.seconds)
+        self.faults = Faults(self.seconds)
         self.observers = Observers() if observers is None else observers
         self.endpoints = Endpoints("") if endpoints is None else endpoints
         self.totals: dict[str, Totals] = {}

@@ -348,14 +348,18 @@ class Lifecycle(CronMember):
             # The peer went before its answer: what it had sent is delivered all the same.
             log.info("{session}: an answer was written after the connection was lost", session=self)
             return
-        log.failure("{session}: a callback failed", failure, session=self)
+        more = self.keeper.faults.line("callback", error)
+        if more is not None:
+            log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
         self._fail(error)
 
     def _readFailed(self, error: BaseException) -> None:
         """The codec refused the stream, or a limit was passed."""
         if isinstance(error, SessionError) and error.session is None:
             error.session = cast("Session", self)
-        log.info("{session}: refused: {error}", session=self, error=error)
+        more = self.keeper.faults.line("refused", error)
+        if more is not None:
+            log.info("{session}: refused: {error}{more}", session=self, error=error, more=more)
         self._fail(error)
 
     # The end

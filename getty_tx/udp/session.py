@@ -210,7 +210,9 @@ class DatagramSession(Session):
     def _callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
         about = error.session if isinstance(error, SessionError) else None
         if self.isLasting and self._state == OPEN and (about is None or about is self):
-            log.failure("{session}: a callback failed", failure, session=self)
+            more = self.keeper.faults.line("callback", error)
+            if more is not None:
+                log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
             self._tell(error)
         else:
             super()._callbackFailed(error, failure)
