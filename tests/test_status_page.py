@@ -44,7 +44,7 @@ class PageTests(StatusCase):
         load.start(0.05)
         self.addCleanup(lambda: load.running and load.stop())
         # "2.00k" is how it writes 2000.
-        await tab.until((NUMBER % "messages in/s") + ".endsWith('k')")
+        await tab.until((NUMBER % "packages in/s") + ".endsWith('k')")
         self.assertEqual(5, await tab.ask("document.querySelectorAll('.plot canvas').length"))
         # By the keyboard alone: the button has a name, and takes the focus. Without the token nothing happens.
         close = f"{ROWS}[0].querySelector('button')"

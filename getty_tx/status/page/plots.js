@@ -33,7 +33,7 @@ class Plot {
   }
 
   size() {
-    return { width: Math.max(200, this.box.clientWidth - 26), height: 130 };
+    return { width: Math.max(200, this.box.clientWidth - 20), height: 120 };
   }
 
   draw() {

@@ -83,9 +83,9 @@ function showState(state) {
     ["readPkgs", "writePkgs", "readBytes", "writeBytes"].map((name) => [name, rate(state, name)]));
   const numbers = [
     ["open", state.states.open], ["handshaking", state.states.handshaking], ["closing", state.states.closing],
-    ["messages in/s", rates.readPkgs], ["messages out/s", rates.writePkgs], ["pending bytes", state.pendingBytes],
+    ["packages in/s", rates.readPkgs], ["out/s", rates.writePkgs], ["pending bytes", state.pendingBytes],
     ["paused", state.paused], ["opened", state.opened], ["closed", state.closed], ["refused", state.refused],
-    ["reconnects", state.reconnects], ["waiting for workers", state.queued],
+    ["reconnects", state.reconnects], ["queued", state.queued],
   ];
   byId("numbers").replaceChildren(...numbers.map(([name, value]) => {
     const box = element("div");
