@@ -172,6 +172,10 @@ class DialService(MultiService):
             codec=options.codec,
         )
         if self.status is not None:
+            failed: list[Failure] = []
+            self.status.whenListening().addErrback(failed.append)
+            if failed:
+                raise cannotStart(_noStatus(failed[0]))
             self.status.whenListening().addErrback(self._hasNoStatus)
         self._watch()
         if self.ping is not None:
@@ -180,7 +184,7 @@ class DialService(MultiService):
 
     def _hasNoStatus(self, failure: Failure) -> None:
         if self.running:
-            log.critical("getty-dial: {why}; choose another place with --status", why=failure.getErrorMessage())
+            log.critical("{line}", line=_noStatus(failure))
             common.endProcess(theReactor(self._reactor), 1)
 
     def _watch(self) -> None:
@@ -250,6 +254,10 @@ class DialService(MultiService):
         else:
             log.info("{connect}: {results}", connect=self._options["connect"], results=self.ping.results)
         return result
+
+
+def _noStatus(failure: Failure) -> str:
+    return f"getty-dial: {failure.getErrorMessage()}; choose another place with --status"
 
 
 def makeService(options: Options) -> IService:

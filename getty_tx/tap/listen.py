@@ -97,7 +97,7 @@ class ListenService(MultiService):
         self._maxMsgLen: int = options["max-msg-len"]
         self._reactor = reactor
         self._configure = options.newSession(listener)
-        self._awaited = self._starting = False
+        self._awaited = self._statusAwaited = self._starting = False
         self._failure: tuple[Failure, str] | None = None
         self.served = 0
         self.server = Server(
@@ -141,12 +141,13 @@ class ListenService(MultiService):
         except SettingError as error:
             # A file that was there when the options were checked.
             raise cannotStart(f"{self._command}: {error}") from error
-        if self._awaited:
-            return
-        self._awaited = True
         self._starting = True
-        self.server.whenListening().addCallbacks(self._listens, self._listensNot)
-        if self.status is not None:
+        if not self._awaited:
+            self._awaited = True
+            self.server.whenListening().addCallbacks(self._listens, self._listensNot)
+        # A status does not listen before startService.
+        if self.status is not None and self.status.running and not self._statusAwaited:
+            self._statusAwaited = True
             self.status.whenListening().addErrback(self._listensNot, "status")
         self._starting = False
         if self._failure is not None:
@@ -184,7 +185,7 @@ class ListenService(MultiService):
     def stopService(self) -> Deferred[Any]:
         """Stop the server; fires when every session has been flushed and closed."""
         refused = self.server.refused
-        self._awaited = False
+        self._awaited = self._statusAwaited = False
         stopped: Deferred[Any] = MultiService.stopService(self)
         return stopped.addCallback(self._stopped, refused)
 
