@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from getty_tx import Client, EventListener, Server
@@ -245,7 +246,7 @@ class HTTPTests(StatusCase):
     async def test_client(self) -> None:
         """A pool is ready while a session is open."""
         await self.serve()
-        client = Client(configure(EchoListener()), f"tcp:127.0.0.1:{self.port}", number=2)
+        client = Client(configure(EchoListener()), f"tcp:127.0.0.1:{self.port}", number=2, reconnectInterval=0.01)
         status = StatusService(client, endpoint=LOCAL)
         for service in (client, status):
             service.startService()
@@ -255,6 +256,17 @@ class HTTPTests(StatusCase):
         self.assertEqual(200, (await self.get("/health/ready"))[0])
         _, text = await self.get("/metrics")
         self.assertIn(f'{{endpoint="tcp:127.0.0.1:{self.port}",service="client",state="open"}} 2.0', text)
+        self.assertIn('getty_reconnects_total{service="client"} 0.0', text)
+        for session in list(self.server.sessions):
+            session.close()
+        await Deferred.fromCoroutine(self.lost(client)).addTimeout(60, reactor)
+        _, text = await self.get("/metrics")
+        self.assertIn('getty_reconnects_total{service="client"} 2.0', text)
+
+    async def lost(self, client: Client) -> None:
+        """Both sessions of a pool were lost, and are there again."""
+        while client.keepers[0].reconnects < 2 or len(client.sessions) < 2:
+            await deferLater(reactor, 0.01, lambda: None)
 
 
 class AccessTests(StatusCase):

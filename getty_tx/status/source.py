@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface, implementer
 
+from getty_tx.server import Server
 from getty_tx.status.sampler import Sampler
 from getty_tx.status.slices import Slices
 from getty_tx.status.snapshot import Snapshot, walk
@@ -80,8 +81,7 @@ class ProcessSource:
             if service.isStopping:
                 found.append(f"{name} is stopping")
             elif not service.isReady:
-                found.append(f"{name}: {service!r} is not listening" if hasattr(service, "whenListening") else
-                             f"{name} has no session")
+                found.append(f"{name} does not listen" if isinstance(service, Server) else f"{name} has no session")
         return found
 
     def isDraining(self) -> bool:
