@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8090
 WSPORT ?= 8091
+STATUSPORT ?= $(shell expr $(PORT) + 2)
 JOBS ?= 2
 SECONDS ?= 600
 SEED ?=
@@ -24,14 +25,15 @@ checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/run.stamp  ## start the echo server on 127.0.0.1: TCP and UDP 8090 (PORT=), WebSocket 8091 (WSPORT=)
+run: $(VENV)/run.stamp  ## start the echo server on 127.0.0.1: TCP and UDP 8090 (PORT=), WebSocket 8091 (WSPORT=), its status 8092
 	@echo "getty-echo on 127.0.0.1. Ctrl-C ends it; make run PORT=9000 WSPORT=9001 moves it. In another terminal:"
 	@echo "  nc localhost $(PORT)          then type a line, and it comes back over TCP"
 	@echo "  nc -u 127.0.0.1 $(PORT)       the same over UDP"
 	@echo "  ws://localhost:$(WSPORT)/echo    for a WebSocket client, such as examples/echo.html in a browser"
+	@echo "  http://127.0.0.1:$(STATUSPORT)/      its status: sessions, rates, metrics"
 	@exec $(BIN)/python tools/foreground.py $(BIN)/twistd -n --pidfile= getty-echo --codec raw \
 		--listen tcp:$(PORT):interface=127.0.0.1 --listen udp:$(PORT):interface=127.0.0.1 \
-		--listen ws:$(WSPORT):interface=127.0.0.1:path=/echo
+		--listen ws:$(WSPORT):interface=127.0.0.1:path=/echo --status tcp:$(STATUSPORT):interface=127.0.0.1
 
 test: lint docs  ## lint, build the documentation, run all tests, build the wheel and try it
 	@echo "trial: the tests, in $(JOBS) processes"
@@ -73,7 +75,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt $(if $(wildcard $(BIN)/python)
 	$(checkPython)
 	@echo "installing getty_tx into $(VENV) (once, about a minute)"
 	@if [ -f $(VENV)/pyvenv.cfg ]; then $(PYTHON) -m venv --clear $(VENV); else $(PYTHON) -m venv $(VENV); fi
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[status]'
 	@touch $@
 
 # getty_tx is there already, so that this adds what its extra asks for and builds nothing.

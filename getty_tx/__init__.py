@@ -39,6 +39,7 @@ from getty_tx.errors import (
 )
 from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IReader, IReadWriter, IWriter
 from getty_tx.listener import EventListener
+from getty_tx.observing import Observer
 from getty_tx.server import Server
 from getty_tx.session import Session, Stats
 from getty_tx.udp import UDPContext
@@ -64,6 +65,7 @@ __all__ = [
     "NoPeerAddressError",
     "NoSessionError",
     "NotReadyError",
+    "Observer",
     "PeerClosedError",
     "ReadTimeoutError",
     "SelfConnectError",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx import settings
@@ -16,16 +17,21 @@ from getty_tx.connections.dialing import RECONNECT_INTERVAL, DialLog, SessionCli
 from getty_tx.endpoints import clientEndpoint
 from getty_tx.errors import NoSessionError, NotReadyError, SessionClosedError, SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT, Keeper, theReactor
+from getty_tx.observing import Observers
 from getty_tx.settings import Setting
+from getty_tx.totals import Endpoints
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from getty_tx.connections.base import Connection
+    from getty_tx.observing import Observer
     from getty_tx.session import Session
 
 __all__ = ["Client"]
+
+log = Logger()
 
 _STRATEGIES = ("roundRobin", "random", "leastPending")
 
@@ -102,6 +108,7 @@ class Client(Service):
         self._workers = WorkerPool.of(workers)
         self._reactor = reactor
         self._keeper: Keeper | None = None
+        self._observers = Observers()
         self._dialLog = DialLog()
         self._places: list[_Place] = []
         self._turn = 0
@@ -137,6 +144,39 @@ class Client(Service):
     def sessions(self) -> list[Session]:
         """The open sessions, each in its place's order."""
         return [place.session for place in self._places if place.session is not None and not place.session.isClosed]
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Whom it dials: one description."""
+        return (self.destination,)
+
+    @property
+    def isReady(self) -> bool:
+        """True while a session is open."""
+        return bool(self.sessions)
+
+    @property
+    def isStopping(self) -> bool:
+        """True while sessions of an earlier run are flushed and closed."""
+        return bool(self._closing)
+
+    @property
+    def keepers(self) -> list[Keeper]:
+        """What keeps the sessions of this run, and of earlier ones that are still closing."""
+        return [*self._closing, *([] if self._keeper is None else [self._keeper])]
+
+    @property
+    def workers(self) -> WorkerPool | None:
+        """The threads for onMessage."""
+        return self._workers
+
+    def addObserver(self, observer: Observer) -> None:
+        """Have an observer hear of every session from now on; see :py:class:`getty_tx.Observer`."""
+        self._observers.add(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """Take that back."""
+        self._observers.remove(observer)
 
     @property
     def lastError(self) -> BaseException | None:
@@ -262,7 +302,13 @@ class Client(Service):
         if self._workers is not None:
             self._workers.start(reactor)
         self._keeper = keeper = Keeper(
-            self, self._configure, reactor=reactor, handshakeTimeout=self.handshakeTimeout, workers=self._workers
+            self,
+            self._configure,
+            reactor=reactor,
+            handshakeTimeout=self.handshakeTimeout,
+            workers=self._workers,
+            observers=self._observers,
+            endpoints=Endpoints(self.destination),
         )
         self._places = [_Place(self, keeper, self._dialLog) for _ in range(self.number)]
         for place in self._places:
@@ -358,6 +404,11 @@ class _Place(SessionClientFactory):
         super().sessionEnded(connection, error)
         if self.session is connection.session:
             self.session = None
+            client = self.client
+            if client is not None and not client.sessions:
+                reason = "it ended in order" if error is None else describeError(error)
+                text = "{destination}: the pool has lost its last session: {reason}"
+                log.warn(text, destination=client.destination, reason=reason)
 
     def gaveUp(self, error: BaseException | None) -> None:
         super().gaveUp(error)

@@ -120,6 +120,18 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
         raise SettingError(f"cannot dial {description!r}: {error}") from error
 
 
+def isLocal(description: str) -> bool:
+    """Whether only programs of this machine reach what a server description means, as far as can be seen from it."""
+    prefix, positional, named = _parse(description)
+    if prefix == "unix":
+        return True
+    interface = named.get("interface", positional[1] if prefix == "tcp" and len(positional) > 1 else "")
+    try:
+        return prefix in ("tcp", "ssl", "tls") and ip_address(interface).is_loopback
+    except ValueError:
+        return False
+
+
 def carriesStream(description: str) -> bool:
     """Whether sessions over what a description means are over a stream, not over datagrams or WebSocket messages."""
     prefix, positional, _ = _parse(description)

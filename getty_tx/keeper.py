@@ -12,7 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from getty_tx.cron import Crons
+from getty_tx.faults import Faults
+from getty_tx.observing import Observers
 from getty_tx.refusals import Refusals
+from getty_tx.totals import Endpoints, Totals, closeReason
 from getty_tx.turn import Turn
 from getty_tx.wheel import TimingWheel
 from getty_tx.workers import current
@@ -54,6 +57,8 @@ class Keeper:
     :param maxSessionsPerHost: the same for connections with one host, as far as it is known; ``None`` for no limit.
     :param handshakeTimeout: seconds.
     :param workers: a running pool for onMessage; ``None``: it is called on the reactor's thread.
+    :param observers: who hears of sessions beside their listeners.
+    :param endpoints: tells the endpoint of a session.
 
     :ivar sessions: the open ones.
     :ivar handshaking: the connections that have no session yet.
@@ -61,6 +66,9 @@ class Keeper:
     :ivar sockets: how many of them are the socket of a UDP server, which is no peer's and always has room.
     :ivar hosts: how many of them each host has; None where ``maxSessionsPerHost`` was never set.
     :ivar refusals: how many connections were refused, and why.
+    :ivar faults: which faults of sessions are worth a line in the log.
+    :ivar totals: the sums of sessions that have ended, by endpoint.
+    :ivar reconnects: attempts to replace a lost session, or one that did not come about.
     """
 
     def __init__(
@@ -73,6 +81,8 @@ class Keeper:
         maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         workers: WorkerPool | None = None,
+        observers: Observers | None = None,
+        endpoints: Endpoints | None = None,
     ) -> None:
         self.service = service
         self.newSession = newSession
@@ -89,6 +99,11 @@ class Keeper:
         self.sockets = 0
         self.hosts: dict[str, int] | None = None
         self.refusals = Refusals(self.seconds)
+        self.faults = Faults(self.seconds)
+        self.observers = Observers() if observers is None else observers
+        self.endpoints = Endpoints("") if endpoints is None else endpoints
+        self.totals: dict[str, Totals] = {}
+        self.reconnects = 0
         self._idle: list[Deferred[None]] = []
         # Reads that did not fill their buffer since the last one that did; see Inbound._share.
         self.briefReads = 0
@@ -168,6 +183,20 @@ class Keeper:
         :param why: for the log.
         """
         self.refusals.count(reason, why)
+        if self.observers.all:
+            self.observers.tell("refused", self.service, reason, why)
+
+    def sessionEnded(self, session: Session) -> None:
+        """A session has had its onClose: put what it has counted into the books."""
+        self.sessions.discard(session)
+        reason = closeReason(session)
+        endpoint = self.endpoints.of(session)
+        totals = self.totals.get(endpoint)
+        if totals is None:
+            totals = self.totals[endpoint] = Totals()
+        totals.add(session, reason)
+        if self.observers.all:
+            self.observers.tell("closed", session, reason)
 
     def whenIdle(self) -> Deferred[None]:
         """Fires when there is no connection any more, and every onClose has returned."""

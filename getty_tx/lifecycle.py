@@ -284,6 +284,8 @@ class Lifecycle(CronMember):
             if self._state == CONNECTING:
                 self._state = OPEN
                 inbound.paused &= ~CALLBACK
+                if self.keeper.observers.all:
+                    self.keeper.observers.tell("opened", self)
                 self.connection.sessionOpened()
             elif self._errorDue is not None:
                 if work is not None and work.holdsEvents and work.busy:
@@ -346,14 +348,18 @@ class Lifecycle(CronMember):
             # The peer went before its answer: what it had sent is delivered all the same.
             log.info("{session}: an answer was written after the connection was lost", session=self)
             return
-        log.failure("{session}: a callback failed", failure, session=self)
+        more = self.keeper.faults.line("callback", error)
+        if more is not None:
+            log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
         self._fail(error)
 
     def _readFailed(self, error: BaseException) -> None:
         """The codec refused the stream, or a limit was passed."""
         if isinstance(error, SessionError) and error.session is None:
             error.session = cast("Session", self)
-        log.info("{session}: refused: {error}", session=self, error=error)
+        more = self.keeper.faults.line("refused", error)
+        if more is not None:
+            log.info("{session}: refused: {error}{more}", session=self, error=error, more=more)
         self._fail(error)
 
     # The end
@@ -367,6 +373,8 @@ class Lifecycle(CronMember):
         if self._state < ENDED and self._error is None:
             self._error = self._errorDue = error
             self._eventsDue = True
+            if self.keeper.observers.all:
+                self.keeper.observers.tell("error", self, error)
         if self._state <= OPEN:
             self._beginClosing()
         elif self._state == LOST:
@@ -466,6 +474,8 @@ class Lifecycle(CronMember):
         self._cancelTimers()
         if not clean and not self._local and self._error is None and (before <= OPEN or dropped):
             self._error = self._errorDue = reason.value
+            if self.keeper.observers.all:
+                self.keeper.observers.tell("error", self, reason.value)
         self._closeDue = True
         if self._error is None and not self._local and clean and before <= OPEN:
             # What is complete is delivered, even if the session was paused: nobody else will ever resume it.
@@ -498,10 +508,10 @@ class Lifecycle(CronMember):
                 call()
             except BaseException:
                 log.failure("{session}: a close callback failed", session=self)
+        self.keeper.sessionEnded(this)
         if self._attributes is not None:
             self._attributes.clear()
         self._cancelTimers()
-        self.keeper.sessions.discard(this)
         self.connection.sessionEnded(self._error)
 
     # Back-pressure

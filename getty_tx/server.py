@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress, IListeningPort
 
+    from getty_tx.keeper import Keeper
+    from getty_tx.observing import Observer
     from getty_tx.session import Session
 
 __all__ = ["Server"]
@@ -127,6 +129,42 @@ class Server(Service):
             return dict.fromkeys(REASONS, 0)
         return self._factory.keeper.refusals.counts.copy()
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The descriptions of the endpoints; of one that is an object, its class and its place among them."""
+        return tuple(
+            endpoint if isinstance(endpoint, str) else f"{type(endpoint).__name__}-{place}"
+            for place, endpoint in enumerate(self._endpoints)
+        )
+
+    @property
+    def isReady(self) -> bool:
+        """True while it listens on all of its endpoints, and does not stop."""
+        return self._listening and not self._stopping and isinstance(self._outcome, list)
+
+    @property
+    def isStopping(self) -> bool:
+        """True while sessions are flushed and closed."""
+        return self._stopping
+
+    @property
+    def keepers(self) -> list[Keeper]:
+        """What keeps the sessions, while there may be any."""
+        return [self._factory.keeper] if self._listening else []
+
+    @property
+    def workers(self) -> WorkerPool | None:
+        """The threads for onMessage."""
+        return self._workers
+
+    def addObserver(self, observer: Observer) -> None:
+        """Have an observer hear of every session from now on; see :py:class:`getty_tx.Observer`."""
+        self._factory.addObserver(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """Take that back."""
+        self._factory.removeObserver(observer)
+
     def whenListening(self) -> Deferred[list[IAddress]]:
         """Fires with the bound addresses, in the order of the endpoints; fails with the reason of the first failure."""
         waiting: Deferred[list[IAddress]] = Deferred()
@@ -158,13 +196,15 @@ class Server(Service):
         run = self._run = object()
         reactor = theReactor(self._reactor)
         self._factory.renew(reactor)
+        names = self.endpoints
+        self._factory.endpoints.only = names[0] if len(names) == 1 else None
         if self._workers is not None and not self._hasWorkers:
             self._hasWorkers = True
             self._workers.start(reactor)
         attempts: list[Deferred[IAddress]] = []
-        for endpoint in self._endpoints:
+        for endpoint, name in zip(self._endpoints, names, strict=True):
             attempt = maybeDeferred(self._listenOn, endpoint, reactor)
-            attempts.append(attempt.addCallbacks(self._listens, self._listensNot, (endpoint, run), {}, (endpoint,), {}))
+            attempts.append(attempt.addCallbacks(self._listens, self._listensNot, (name, run), {}, (name,), {}))
         gatherResults(attempts, consumeErrors=True).addCallbacks(
             self._settle, lambda failure: self._settle(failure.value.subFailure, run), (run,)
         )
@@ -173,13 +213,14 @@ class Server(Service):
         made = serverEndpoint(endpoint, reactor) if isinstance(endpoint, str) else endpoint
         return made.listen(self._factory)
 
-    def _listens(self, port: IListeningPort, endpoint: object, run: object) -> IAddress:
+    def _listens(self, port: IListeningPort, endpoint: str, run: object) -> IAddress:
         address: IAddress = port.getHost()
         if run is not self._run or self._outcome is not None:
             # Stopped, or another endpoint failed, while this one was not there yet.
             self._stopPort(port)
         else:
             self._ports.append(port)
+            self._factory.endpoints.add(address, endpoint)
             log.info("listening on {address} ({endpoint})", address=formatAddress(address), endpoint=endpoint)
         return address
 

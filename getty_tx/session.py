@@ -19,6 +19,7 @@ from getty_tx.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
 from getty_tx.listener import EventListener
 from getty_tx.outbound import CHUNK
 from getty_tx.pauses import CLOSED, USER
+from getty_tx.sampling import untimed
 from getty_tx.settings import Setting
 from getty_tx.transport import SessionTransport
 from getty_tx.workers import current
@@ -228,7 +229,7 @@ class Session(Lifecycle):
     @property
     def listener(self) -> IEventListener:
         """Who hears of the events."""
-        listener: IEventListener = self._listener if self._work is None else self._work.listener
+        listener: IEventListener = untimed(self._listener if self._work is None else self._work.listener)
         return listener
 
     @listener.setter

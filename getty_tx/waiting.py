@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from getty_tx.errors import SessionClosedError, WriteTimeoutError
+from getty_tx.pauses import PRESSURE
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -24,6 +25,9 @@ log = Logger()
 
 #: Seconds between two looks at the kernel's buffer while a session is blocked.
 SAMPLE = 1.0
+
+#: Seconds of back-pressure that are worth a line in the log.
+LONG = 2.0
 
 
 class Waiting:
@@ -41,6 +45,8 @@ class Waiting:
         "_limits",
         "_outbound",
         "_paused",
+        "_pressedAt",
+        "_pressureTold",
         "_streaming",
         "_timer",
         "drainers",
@@ -61,6 +67,9 @@ class Waiting:
         self._limits: list[tuple[int, float]] = []
         self._kernel: int | None = None
         self._timer: WheelTimer | None = None
+        # Since when too many bytes wait, as far as was seen, and whether the log says so.
+        self._pressedAt: float | None = None
+        self._pressureTold = False
 
     def emptied(self) -> None:
         """
@@ -147,9 +156,9 @@ class Waiting:
     def watch(self) -> None:
         """The outbound is blocked: look from time to time whether bytes leave."""
         session = self._outbound.session
-        if self._timer is None and session._writeTimeout is not None:
+        if self._timer is None:
             self._kernel = self._outbound.inKernel()
-            self._schedule(min(session._writeTimeout, SAMPLE))
+            self._schedule(min(session._writeTimeout or SAMPLE, SAMPLE))
 
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
@@ -171,6 +180,7 @@ class Waiting:
         now = session.keeper.seconds()
         # It lies ahead when the clock was set back.
         self.progressAt = min(self.progressAt, now)
+        self._checkPressure(now)
         out = outbound.left
         self._limits = [(position, deadline) for position, deadline in self._limits if position > out]
         deadlines = [deadline for _, deadline in self._limits]
@@ -179,7 +189,9 @@ class Waiting:
             session._fail(WriteTimeoutError(text, session), abort=True)
             return
         timeout = session._writeTimeout
-        if outbound.blocked and timeout is not None:
+        if outbound.blocked and timeout is None:
+            deadlines.append(now + SAMPLE)
+        elif outbound.blocked and timeout is not None:
             # The transport tells of progress when its slice is out. A peer that reads slowly empties the kernel's
             # buffer first, which can take longer than the timeout: that is progress too.
             before, self._kernel = self._kernel, outbound.inKernel()
@@ -194,6 +206,23 @@ class Waiting:
             self._schedule(max(min(deadlines) - now, session.keeper.wheel.tick))
         elif outbound.isFree:
             self.emptied()
+
+    def _checkPressure(self, now: float) -> None:
+        """Say when back-pressure has lasted, and when it is over."""
+        session = self._outbound.session
+        if session._inbound.paused & PRESSURE:
+            if self._pressedAt is None:
+                self._pressedAt = now
+            elif not self._pressureTold and now >= self._pressedAt + LONG:
+                self._pressureTold = True
+                text = "{session}: back-pressure for {seconds:.1f} s: the peer is too slow, {pending} bytes pending"
+                log.warn(text, session=session, seconds=now - self._pressedAt, pending=self._outbound.pending)
+        elif self._pressedAt is not None:
+            since, self._pressedAt = self._pressedAt, None
+            if self._pressureTold:
+                self._pressureTold = False
+                text = "{session}: back-pressure is over, after {seconds:.1f} s"
+                log.info(text, session=session, seconds=now - since)
 
 
 def _check(waiting: Waiting) -> None:

@@ -20,9 +20,13 @@ from getty_tx.errors import SettingError
 from getty_tx.refusals import REASONS
 from getty_tx.session import Session
 from getty_tx.settings import Setting
+from getty_tx.status.histogram import Histogram
+from getty_tx.status.metrics import families
+from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
 from getty_tx.tap import dial, echo, serve
 from getty_tx.tap.listen import DEFAULT_LISTEN
 from getty_tx.testing import MemoryReactor, connectedPeer, feedSplit
+from getty_tx.totals import CLOSE_REASONS
 from tests.tutorial import steps
 
 if TYPE_CHECKING:
@@ -298,3 +302,26 @@ class OptionsTests(SynchronousTestCase):
                 known = next(each for each in self.COMMANDS if each.command == command)
                 options = {option.rstrip("=") for option in known().longOpt}
                 self.assertEqual(set(), set(re.findall(r"--([\w-]+)", rest)) - options, rest)
+
+
+class MetricsTests(SynchronousTestCase):
+    """The guide's table of metrics."""
+
+    def test_table(self) -> None:
+        """It has every metric and no other, with its labels; and the reasons for which sessions end."""
+        server = ServiceSnapshot("", True, False, {"": EndpointSnapshot()}, workers=1)
+        histogram = Histogram()
+        snapshot = Snapshot("", [server], histogram, histogram, histogram, {"": histogram})
+        found = {
+            family.name + ("_total" if family.type == "counter" else ""): set(family._labelnames)
+            for family in families(snapshot)
+        }
+        text = section(read("guide.md"), "Status")
+        documented = {
+            name: set(re.findall(r"\w+", row[1]))
+            for row in rowsIn(text)
+            for name in re.findall(r"`(getty_\w+)`", row[0])
+        }
+        self.assertEqual(found, documented)
+        for reason in CLOSE_REASONS:
+            self.assertIn(f"`{reason}`", text)

@@ -212,6 +212,8 @@ class WheelFaultTests(SynchronousTestCase):
     GOOD = (
         "getty_tx/__init__.py",
         "getty_tx/py.typed",
+        "getty_tx/status/page/index.html",
+        "getty_tx/status/page/uPlot.LICENSE",
         "twisted/plugins/getty_tx_commands.py",
         "getty_tx-0.1.0.dist-info/METADATA",
         "getty_tx-0.1.0.dist-info/licenses/LICENSE",

@@ -279,6 +279,18 @@ class CannotListenTests(SynchronousTestCase):
         self.errors = io.StringIO()
         self.patch(sys, "__stderr__", self.errors)
 
+    def test_status(self) -> None:
+        """The status' port is as much a reason not to start, and its option is named."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            where = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            service = self.service("--listen", "tcp:0:interface=127.0.0.1", "--status", where)
+            # As twistd does it.
+            service.privilegedStartService()
+            self.assertRaises(CannotStart, service.startService)
+            self.assertIn("choose another place with --status", self.errors.getvalue())
+
     def service(self, *arguments: str, inside: Any = None) -> ListenService:
         """A service that is not started."""
         options = echo.Options()

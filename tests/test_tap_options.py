@@ -171,6 +171,21 @@ class SessionOptionsTests(OptionsTestCase):
                     self.assertIn(f"--{option} {value}: ", text)
                     self.assertIn(allowed, text)
 
+    def test_status(self) -> None:
+        """Where to show it; on an address that others reach it takes a token, and the error names both options."""
+        for options, arguments in self.commands:
+            self.assertIsNone(self.parse(options, *arguments)["status"])
+            self.assertIsNone(self.parse(options, "--status", "none", *arguments)["status"])
+            local = "tcp:8092:interface=127.0.0.1"
+            self.assertEqual(local, self.parse(options, "--status", local, *arguments)["status"])
+            self.parse(options, "--status", "tcp:8092", "--status-token", "geheim", *arguments)
+            text = self.refuse(options, "--status", "tcp:8092", *arguments)
+            self.assertIn("--status tcp:8092: ", text)
+            self.assertIn("--status-token", text)
+            for wrong in ("8092", "tcp:x:interface=127.0.0.1", "udp:8092", "ws:8092:interface=127.0.0.1"):
+                self.assertIn(f"--status {wrong}: ", self.refuse(options, "--status", wrong, *arguments))
+            self.assertIn("--status-token", self.refuse(options, "--status-token", "geheim", *arguments))
+
     def test_compression(self) -> None:
         """What the setting takes, or none."""
         for options, arguments in self.commands:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("getty-echo", "getty-serve", "getty-dial")
-NEEDED = ("getty_tx/__init__.py", "getty_tx/py.typed", "twisted/plugins/getty_tx_commands.py")
+NEEDED = (
+    "getty_tx/__init__.py",
+    "getty_tx/py.typed",
+    "getty_tx/status/page/index.html",
+    "getty_tx/status/page/uPlot.LICENSE",
+    "twisted/plugins/getty_tx_commands.py",
+)
 #: Twisted's own files: a wheel that had them would overwrite them, and delete them when uninstalled.
 FOREIGN = ("twisted/__init__.py", "twisted/plugins/__init__.py")
 

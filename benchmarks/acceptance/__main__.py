@@ -17,6 +17,7 @@ from benchmarks.acceptance import (
     idle_memory,
     slow_peers,
     speed,
+    status,
     syscalls,
     workers,
 )
@@ -33,6 +34,7 @@ MODULES = {
     "closing": (closing, 150),
     "cron": (cron, 90),
     "speed": (speed, 300),
+    "status": (status, 120),
     "workers": (workers, 120),
 }
 

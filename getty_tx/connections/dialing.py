@@ -227,6 +227,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
 
     def _dialAgain(self, connector: IConnector) -> None:
         self._waiting = None
+        self.keeper.reconnects += 1
         connector.connect()
 
     def stopTrying(self) -> None:

@@ -13,7 +13,9 @@ from getty_tx.connections.base import dropAtOnce
 from getty_tx.connections.stream import SessionProtocol
 from getty_tx.errors import SettingError
 from getty_tx.keeper import HANDSHAKE_TIMEOUT, Keeper, theReactor
+from getty_tx.observing import Observers
 from getty_tx.settings import Setting
+from getty_tx.totals import Endpoints
 from getty_tx.transport import socketOf
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from getty_tx.connections.base import Connection
+    from getty_tx.observing import Observer
     from getty_tx.session import Session
     from getty_tx.workers import WorkerPool
 
@@ -72,6 +75,8 @@ class SessionFactory:
         self.service = self if service is None else service
         self.reactor = reactor
         self.workers = workers
+        self.observers = Observers()
+        self.endpoints = Endpoints("")
         self.maxSessions = maxSessions
         self.maxSessionsPerHost = maxSessionsPerHost
         self.handshakeTimeout = handshakeTimeout
@@ -94,6 +99,8 @@ class SessionFactory:
                 maxSessionsPerHost=self.maxSessionsPerHost,
                 handshakeTimeout=self.handshakeTimeout,
                 workers=self.workers,
+                observers=self.observers,
+                endpoints=self.endpoints,
             )
         return self._keeper
 
@@ -101,11 +108,20 @@ class SessionFactory:
         """Begin anew, with a fresh keeper, on this reactor; the service of the factory calls it when it starts."""
         self.reactor = reactor
         self._keeper = None
+        self.endpoints = Endpoints("")
 
     @property
     def sessions(self) -> set[Session]:
         """The open sessions."""
         return self.keeper.sessions
+
+    def addObserver(self, observer: Observer) -> None:
+        """Have an observer hear of every session from now on."""
+        self.observers.add(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """Take that back."""
+        self.observers.remove(observer)
 
     # What a connection tells.
 

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
+    from getty_tx.client import Client
     from getty_tx.interfaces import IEventListener, IReadWriter
+    from getty_tx.server import Server
+    from getty_tx.status.service import StatusService
 
 __all__ = [
     "CannotStart",
@@ -213,6 +216,10 @@ class SessionOptions(usage.Options):
         ["workers", None, "none",
          "Threads for an onMessage that blocks: N or keyed:N keep each session's order; shared:N, sharded:N:QUEUES"  # noqa: ISC004
          " and unbounded do not. Not for one that computes: it would hold up the reactor.", workers],
+        ["status", None, "none",
+         "Where to show metrics, health, sessions and a live page over HTTP, such as tcp:8092:interface=127.0.0.1."],
+        ["status-token", None, None,
+         "What closing a session there takes, and on another address than a loopback one all but the health."],
         ["compression", None, "none", "Of streams, on both sides: deflate[:level=0-9], snappy, zstd[:level=1-19].",
          compression],
     ]  # fmt: skip
@@ -259,6 +266,30 @@ class SessionOptions(usage.Options):
             self.codec = codecs.fromDescription(description)
         except SettingError as error:
             raise _wrong("codec", description, str(error)) from error
+        self._checkStatus()
+
+    def _checkStatus(self) -> None:
+        where, token = self["status"], self["status-token"]
+        if where.lower() == "none":
+            if token is not None:
+                raise usage.UsageError("--status-token: has no meaning without --status, which says where")
+            self["status"] = None
+            return
+        # Imported here, as a command without a status needs nothing of it.
+        from getty_tx.status.service import DEFAULT_STATUS, checkStatus
+
+        try:
+            checkStatus(where, token)
+        except SettingError as error:
+            raise _wrong("status", where, f"{error}; an example is {DEFAULT_STATUS}") from error
+
+    def statusOf(self, service: Server | Client, reactor: Any) -> StatusService | None:
+        """What ``--status`` asks for, if it does."""
+        if self["status"] is None:
+            return None
+        from getty_tx.status.service import StatusService
+
+        return StatusService(service, endpoint=self["status"], token=self["status-token"], reactor=reactor)
 
     def checkStreams(self, option: str, descriptions: list[str]) -> None:
         """

@@ -114,6 +114,7 @@ class DialService(MultiService):
     :param reactor: by default the installed one, looked up when the service starts.
 
     :ivar client: the Client.
+    :ivar status: what ``--status`` asks for, or None.
     :ivar ping: the stock listener, None if another one replaces it.
     """
 
@@ -144,6 +145,10 @@ class DialService(MultiService):
             reactor=reactor,
         )
         self.addService(self.client)  # type: ignore[no-untyped-call]  # Twisted's
+        self.client.setName(self.name)  # type: ignore[no-untyped-call]  # Twisted's
+        self.status = options.statusOf(self.client, reactor)
+        if self.status is not None:
+            self.addService(self.status)  # type: ignore[no-untyped-call]  # Twisted's
 
     def _newSession(self, session: Session) -> None:
         self._configure(session)
@@ -166,10 +171,21 @@ class DialService(MultiService):
             connect=options["connect"],
             codec=options.codec,
         )
+        if self.status is not None:
+            failed: list[Failure] = []
+            self.status.whenListening().addErrback(failed.append)
+            if failed:
+                raise cannotStart(_noStatus(failed[0]))
+            self.status.whenListening().addErrback(self._hasNoStatus)
         self._watch()
         if self.ping is not None:
             ready = self.client.whenReady(options["number"], options["connect-timeout"])
             ready.addErrback(lambda _: None).addCallback(self._begin)
+
+    def _hasNoStatus(self, failure: Failure) -> None:
+        if self.running:
+            log.critical("{line}", line=_noStatus(failure))
+            common.endProcess(theReactor(self._reactor), 1)
 
     def _watch(self) -> None:
         """From here until a session is open, see whether there ever will be one."""
@@ -238,6 +254,10 @@ class DialService(MultiService):
         else:
             log.info("{connect}: {results}", connect=self._options["connect"], results=self.ping.results)
         return result
+
+
+def _noStatus(failure: Failure) -> str:
+    return f"getty-dial: {failure.getErrorMessage()}; choose another place with --status"
 
 
 def makeService(options: Options) -> IService:

@@ -85,6 +85,7 @@ class ListenService(MultiService):
     :param reactor: by default the installed one, looked up when the service starts.
 
     :ivar server: the Server.
+    :ivar status: what ``--status`` asks for, or None.
     :ivar served: how many sessions there were.
     """
 
@@ -96,8 +97,8 @@ class ListenService(MultiService):
         self._maxMsgLen: int = options["max-msg-len"]
         self._reactor = reactor
         self._configure = options.newSession(listener)
-        self._awaited = self._starting = False
-        self._failure: Failure | None = None
+        self._awaited = self._statusAwaited = self._starting = False
+        self._failure: tuple[Failure, str] | None = None
         self.served = 0
         self.server = Server(
             self._newSession,
@@ -109,6 +110,10 @@ class ListenService(MultiService):
             reactor=reactor,
         )
         self.addService(self.server)  # type: ignore[no-untyped-call]  # Twisted's
+        self.server.setName(self.name)  # type: ignore[no-untyped-call]  # Twisted's
+        self.status = options.statusOf(self.server, reactor)
+        if self.status is not None:
+            self.addService(self.status)  # type: ignore[no-untyped-call]  # Twisted's
 
     def _newSession(self, session: Session) -> None:
         self._configure(session)
@@ -136,14 +141,17 @@ class ListenService(MultiService):
         except SettingError as error:
             # A file that was there when the options were checked.
             raise cannotStart(f"{self._command}: {error}") from error
-        if self._awaited:
-            return
-        self._awaited = True
         self._starting = True
-        self.server.whenListening().addCallbacks(self._listens, self._listensNot)
+        if not self._awaited:
+            self._awaited = True
+            self.server.whenListening().addCallbacks(self._listens, self._listensNot)
+        # A status does not listen before startService.
+        if self.status is not None and self.status.running and not self._statusAwaited:
+            self._statusAwaited = True
+            self.status.whenListening().addErrback(self._listensNot, "status")
         self._starting = False
         if self._failure is not None:
-            raise cannotStart(self._explain(self._failure))
+            raise cannotStart(self._explain(*self._failure))
 
     def _listens(self, addresses: list[IAddress]) -> None:
         log.info(
@@ -154,30 +162,30 @@ class ListenService(MultiService):
             maxMsgLen=self._maxMsgLen,
         )
 
-    def _listensNot(self, failure: Failure) -> None:
+    def _listensNot(self, failure: Failure, option: str = "listen") -> None:
         if self._starting:
-            self._failure = failure
+            self._failure = self._failure or (failure, option)
         elif self.running:
             # An endpoint took its time to fail: the reactor runs already.
-            log.critical("{line}", line=self._explain(failure))
+            log.critical("{line}", line=self._explain(failure, option))
             common.endProcess(theReactor(self._reactor), 1)
 
-    def _explain(self, failure: Failure) -> str:
+    def _explain(self, failure: Failure, option: str) -> str:
         error = failure.value
         if isinstance(error, CannotListenError):
             why = getattr(error.socketError, "strerror", None) or error.socketError
-            return f"{self._command}: cannot listen on {_place(error)}: {why}; choose another place with --listen"
+            return f"{self._command}: cannot listen on {_place(error)}: {why}; choose another place with --{option}"
         if isinstance(error, OSError) and error.strerror:
             # From a unix socket's lock, which is a symbolic link that does not lead to a file.
             place = error.filename2 or error.filename
             where = "" if place is None else f" with {os.fsdecode(place)}"
-            return f"{self._command}: cannot listen{where}: {error.strerror}; choose another place with --listen"
-        return f"{self._command}: cannot listen: {failure.getErrorMessage()}; choose another place with --listen"
+            return f"{self._command}: cannot listen{where}: {error.strerror}; choose another place with --{option}"
+        return f"{self._command}: cannot listen: {failure.getErrorMessage()}; choose another place with --{option}"
 
     def stopService(self) -> Deferred[Any]:
         """Stop the server; fires when every session has been flushed and closed."""
         refused = self.server.refused
-        self._awaited = False
+        self._awaited = self._statusAwaited = False
         stopped: Deferred[Any] = MultiService.stopService(self)
         return stopped.addCallback(self._stopped, refused)
 

@@ -210,7 +210,9 @@ class DatagramSession(Session):
     def _callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
         about = error.session if isinstance(error, SessionError) else None
         if self.isLasting and self._state == OPEN and (about is None or about is self):
-            log.failure("{session}: a callback failed", failure, session=self)
+            more = self.keeper.faults.line("callback", error)
+            if more is not None:
+                log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
             self._tell(error)
         else:
             super()._callbackFailed(error, failure)
@@ -228,6 +230,8 @@ class DatagramSession(Session):
             return
         self._errorDue = error
         self._eventsDue = True
+        if self.keeper.observers.all:
+            self.keeper.observers.tell("error", self, error)
         if not self._busy and self._awaiting is None:
             self._continue()
 

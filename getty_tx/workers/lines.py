@@ -116,6 +116,11 @@ class Work:
         """True while a message of the session waits or runs."""
         raise NotImplementedError
 
+    @property
+    def waiting(self) -> int:
+        """Messages that wait in a line of the session's own."""
+        return 0
+
     def _clear(self) -> int:
         """Take back what waits; returns how many are known to have been dropped."""
         raise NotImplementedError
@@ -181,6 +186,10 @@ class OwnLine(Work):
     @property
     def busy(self) -> bool:
         return (self.scheduled or self._isHeld) and not self._abandoned
+
+    @property
+    def waiting(self) -> int:
+        return len(self.items)
 
     def _clear(self) -> int:
         dropped = len(self.items)

@@ -71,6 +71,10 @@ class Plan:
         """In a worker's thread: what to serve next, None to end the run."""
         raise NotImplementedError
 
+    def waiting(self) -> int:
+        """How many messages wait in lines that sessions share."""
+        return 0
+
     def relieve(self) -> None:
         """Resume the sessions whose lines have room again."""
         for line in [line for line in self.full if len(line.items) <= self.queueLength // 2]:
@@ -107,6 +111,9 @@ class KeyedPlan(Plan):
             line = self._lines[key] = SharedLine(isExclusive=True)
             self._keys[line] = key
         return line
+
+    def waiting(self) -> int:
+        return sum(len(line.items) for line in self._lines.values())
 
     def ready(self, line: Line) -> None:
         line.scheduled = True
@@ -174,6 +181,9 @@ class OpenPlan(Plan):
     def lineFor(self, key: Any) -> SharedLine:
         self._turn = (self._turn + 1) % len(self.lines)
         return self.lines[self._turn]
+
+    def waiting(self) -> int:
+        return sum(len(line.items) for line in self.lines)
 
     def ready(self, line: Line) -> None:
         line.scheduled = True

@@ -243,6 +243,10 @@ class WorkerPool:
         """True from the start to the last stop."""
         return self._starts > 0
 
+    def load(self) -> tuple[int, int]:
+        """How many messages wait in lines that sessions share, and how many threads are at work."""
+        return self._plan.waiting(), len(self._plan.runs)
+
     # Messages
 
     def attach(self, session: Session) -> Work:

@@ -1,0 +1,51 @@
+"""The same fault again and again: a line in the log now and then, with how many there were, instead of one for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["INTERVAL", "Faults"]
+
+#: Seconds between two lines about the same fault.
+INTERVAL = 10.0
+
+#: Different faults that are known; beyond them they are forgotten from the oldest on, and logged anew.
+MOST = 256
+
+
+class Faults:
+    """
+    Tells which faults are worth a line. The same is what has the same type, raised at the same place in the code.
+
+    :param seconds: the clock.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        # When there was a line, and how many faults had none since.
+        self._known: dict[object, tuple[float, int]] = {}
+
+    def line(self, what: str, error: BaseException) -> str | None:
+        """
+        A fault has come.
+
+        :param what: what the line says.
+        :return: what is to stand at the line's end, about those that had none; None where this is to have none, too.
+        """
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        place = None if traceback is None else (traceback.tb_frame.f_code, traceback.tb_lineno)
+        key = what, type(error), place
+        now = self._seconds()
+        at, silent = self._known.pop(key, (None, 0))
+        if at is not None and at <= now < at + INTERVAL:
+            self._known[key] = at, silent + 1
+            return None
+        if len(self._known) >= MOST:
+            del self._known[next(iter(self._known))]
+        self._known[key] = now, 0
+        return f" ({silent} more like this since the last line about it)" if silent else ""

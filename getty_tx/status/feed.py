@@ -1,0 +1,219 @@
+"""What the live page is fed with: once a second, over a WebSocket of the project's own server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.task import LoopingCall, SchedulerStopped
+from twisted.logger import Logger
+
+from getty_tx.codecs import RawCodec
+from getty_tx.connections.factories import SessionServerFactory
+from getty_tx.connections.upgrade import UpgradeOptions
+from getty_tx.connections.websocket import WebSocketSessionServerFactory
+from getty_tx.errors import SettingError
+from getty_tx.listener import EventListener
+from getty_tx.status.door import FEED
+from getty_tx.status.snapshot import STATES
+from getty_tx.status.table import Query
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from getty_tx.session import Session
+    from getty_tx.status.errors import LastErrors
+    from getty_tx.status.histogram import Histogram
+    from getty_tx.status.snapshot import Snapshot
+    from getty_tx.status.source import ISource
+    from getty_tx.status.web import Access
+
+__all__ = ["Feed"]
+
+log = Logger()
+
+#: Seconds between two messages to a page.
+PERIOD = 1.0
+
+#: Pages at once, each of which is a connection.
+MOST_PAGES = 500
+
+#: Bytes of a message that a page may send.
+MOST_ASKED = 4096
+
+#: Rows that a page may have in each message.
+MOST_ROWS = 200
+
+
+class Feed(EventListener):
+    """
+    Sends the state of things to all pages, gathered once for all of them.
+
+    A page sends JSON: ``{"token": ...}`` first where reading takes it, ``{"sort": ..., "descending": ..., "offset":
+    ..., "limit": ...}`` for another part of the table, and ``{"close": id, "token": ...}``.
+    """
+
+    def __init__(self, source: ISource, access: Access, errors: LastErrors, reactor: Any) -> None:
+        self._source = source
+        self._access = access
+        self._errors = errors
+        self._reactor = reactor
+        self._pages: dict[Session, Query] = {}
+        self._loop: LoopingCall | None = None
+        self._last: Snapshot | None = None
+        sessions = SessionServerFactory(self._newSession, maxSessions=MOST_PAGES, reactor=reactor)
+        self._keeper = sessions.keeper
+        self.factory = WebSocketSessionServerFactory.sharing(sessions, UpgradeOptions(paths=(FEED,)))
+
+    def _newSession(self, session: Session) -> None:
+        session.codec = RawCodec()
+        session.listener = self
+        session.name = "status-page"
+        session.maxMsgLen = MOST_ASKED
+
+    def stop(self) -> Deferred[None]:
+        """Close the pages; fires when they are gone."""
+        self._stopLoop()
+        return self._keeper.closeAll()
+
+    def onOpen(self, session: Session) -> None:
+        """A page is there."""
+        if self._access.isLocal:
+            self._admit(session)
+        else:
+            session.writePkg(json.dumps({"wants": "token"}))
+
+    def _admit(self, session: Session) -> None:
+        self._pages[session] = Query(limit=50)
+        if self._loop is None:
+            self._loop = loop = LoopingCall(self._sendAll)
+            loop.clock = self._reactor
+            loop.start(PERIOD)
+        else:
+            self._send([session])
+
+    def _stopLoop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.stop()
+
+    def onClose(self, session: Session) -> None:
+        """A page is gone."""
+        self._pages.pop(session, None)
+        if not self._pages:
+            self._stopLoop()
+
+    def onMessage(self, session: Session, pkg: Any) -> None:
+        """A page asks for something."""
+        try:
+            asked = json.loads(pkg)
+            if not isinstance(asked, dict):
+                raise ValueError("it is no object")
+            self._do(session, asked)
+        except (ValueError, RecursionError) as error:
+            # SettingError is a ValueError.
+            session.writePkg(json.dumps({"error": f"{error}"[:300]}))
+
+    def _do(self, session: Session, asked: dict[str, Any]) -> None:
+        token = asked.pop("token", "")
+        if not isinstance(token, str):
+            raise SettingError("token is no string")
+        if session not in self._pages:
+            if not self._access.mayRead(token):
+                session.writePkg(json.dumps({"wants": "token"}))
+                return
+            self._admit(session)
+        if "close" in asked:
+            session.writePkg(json.dumps({"close": asked["close"], "answer": self._close(asked["close"], token)}))
+        elif asked:
+            unknown = asked.keys() - {"sort", "descending", "offset", "limit"}
+            if unknown:
+                raise SettingError(f"{min(unknown)!r:.40} is nothing that can be asked for")
+            query = Query(**asked)
+            self._pages[session] = Query(query.sort, query.descending, query.offset, min(query.limit, MOST_ROWS))
+            self._send([session])
+
+    def _close(self, number: Any, token: str) -> str:
+        if not self._access.hasToken:
+            return "closing a session needs --status-token"
+        if not self._access.mayClose(token):
+            return "wrong token"
+        if type(number) is not int or not self._source.close(number, "asked for on the status page"):
+            return "no such session is open"
+        log.info("session {number} was closed on the status page", number=number)
+        return "closed"
+
+    # Sending
+
+    def _sendAll(self) -> None:
+        asked = self._source.collect()
+        asked.addCallback(self._collected).addErrback(self._failed)
+
+    def _collected(self, snapshot: Snapshot) -> None:
+        before, self._last = self._last, snapshot
+        state = json.dumps(self._state(snapshot, before))
+        self._send(list(self._pages), state)
+
+    def _send(self, sessions: list[Session], state: str = "null") -> None:
+        """Send the state, and to each its part of the table; what many look at is gathered and written once."""
+        groups: dict[Query, list[Session]] = {}
+        for session in sessions:
+            # A page that does not read gets no more; its writeTimeout ends it.
+            if session in self._pages and not session.pendingBytes:
+                groups.setdefault(self._pages[session], []).append(session)
+        for query, group in groups.items():
+            asked = self._source.table(query)
+            asked.addCallback(self._sendTable, state, group).addErrback(self._failed)
+
+    def _sendTable(self, table: dict[str, Any], state: str, group: list[Session]) -> None:
+        text = f'{{"state": {state}, "table": {json.dumps(table)}}}'
+        for session in group:
+            if not session.isClosed:
+                session.writePkg(text)
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(SchedulerStopped):
+            log.failure("the status page could not be fed", failure)
+
+    def _state(self, snapshot: Snapshot, before: Snapshot | None) -> dict[str, Any]:
+        """Sums of the process, as the page shows them."""
+        ends = [end for service in snapshot.services for end in service.endpoints.values()]
+        states = {state: sum(end.states.get(state, 0) for end in ends) for state in STATES}
+        states["handshaking"] = sum(service.handshaking for service in snapshot.services)
+        return {
+            "time": self._reactor.seconds(),
+            "mayClose": self._access.hasToken,
+            "services": [
+                {"name": service.name, "isReady": service.isReady, "isStopping": service.isStopping,
+                 "endpoints": list(service.endpoints), "sessions": sum(
+                     sum(end.states.values()) for end in service.endpoints.values())}
+                for service in snapshot.services
+            ],
+            "problems": self._source.problems(),
+            "states": states,
+            "readPkgs": sum(end.totals.readPkgs for end in ends),
+            "writePkgs": sum(end.totals.writePkgs for end in ends),
+            "readBytes": sum(end.totals.readBytes for end in ends),
+            "writeBytes": sum(end.totals.writeBytes for end in ends),
+            "pendingBytes": sum(end.pendingBytes for end in ends),
+            "opened": sum(end.opened for end in ends),
+            "closed": sum(sum(end.totals.closed.values()) for end in ends),
+            "refused": sum(sum(service.refused.values()) for service in snapshot.services),
+            "reconnects": sum(service.reconnects for service in snapshot.services),
+            "queued": sum(service.queued for service in snapshot.services),
+            "paused": sum(sum(end.paused.values()) for end in ends),
+            "lag": _mean(snapshot.lag, None if before is None else before.lag),
+            "turn": _mean(snapshot.turn, None if before is None else before.turn),
+            "handler": _mean(snapshot.handler, None if before is None else before.handler),
+            "errors": self._errors.list(),
+        }  # fmt: skip
+
+
+def _mean(histogram: Histogram, before: Histogram | None) -> float | None:
+    """The mean of the times since the last message, or None where there was none."""
+    count, total = histogram.count, histogram.sum
+    if before is not None:
+        count -= before.count
+        total -= before.sum
+    return total / count if count > 0 else None

@@ -1,0 +1,51 @@
+"""Times, counted in buckets as Prometheus has them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+__all__ = ["BOUNDS", "Histogram"]
+
+#: Upper bounds of the buckets in seconds, from what a small handler takes to what nobody waits for.
+BOUNDS = (0.00001, 0.000025, 0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0)
+
+
+class Histogram:
+    """
+    Counts times.
+
+    :ivar counts: how many were in each of :py:data:`BOUNDS`, and last those above all of them.
+    :ivar sum: of all times.
+    """
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.sum += seconds
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self.counts)
+
+    def copy(self) -> Histogram:
+        """As it is now."""
+        copy = Histogram()
+        copy.counts = self.counts.copy()
+        copy.sum = self.sum
+        return copy
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """The bounds as texts, with how many were at most that."""
+        found: list[tuple[str, float]] = []
+        total = 0
+        for bound, count in zip((*BOUNDS, "+Inf"), self.counts, strict=True):
+            total += count
+            found.append((str(bound), total))
+        return found

@@ -1,0 +1,127 @@
+"""A snapshot as Prometheus reads it. The only module that imports prometheus_client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+
+from getty_tx.totals import CLOSE_REASONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from getty_tx.status.histogram import Histogram
+    from getty_tx.status.snapshot import Snapshot
+
+__all__ = ["encode", "families"]
+
+_SERVICE = ["service"]
+_ENDPOINT = ["service", "endpoint"]
+
+#: The counters of endpoints: name, help, and the attribute of Totals.
+_TRAFFIC = (
+    ("getty_read_packages", "Packages that were given to onMessage.", "readPkgs"),
+    ("getty_write_packages", "Packages that were taken for sending.", "writePkgs"),
+    ("getty_read_bytes", "Bytes that came, below compression and above TLS.", "readBytes"),
+    ("getty_write_bytes", "Bytes that were taken for sending.", "writeBytes"),
+    ("getty_dropped_datagrams", "Datagrams that were bad, empty, too long or too many.", "dropped"),
+)
+
+
+def families(snapshot: Snapshot) -> Iterator[Metric]:
+    """
+    The metrics of a snapshot.
+
+    Labels are bounded: by what was configured (services, endpoints) and by lists of reasons in the code.
+    """
+    opened = CounterMetricFamily("getty_sessions_opened", "Sessions that were opened.", labels=_ENDPOINT)
+    closed = CounterMetricFamily("getty_sessions_closed", "Sessions that ended.", labels=[*_ENDPOINT, "reason"])
+    states = GaugeMetricFamily("getty_sessions", "Sessions that are there.", labels=[*_ENDPOINT, "state"])
+    pending = GaugeMetricFamily("getty_pending_bytes", "Bytes written and not yet sent.", labels=_ENDPOINT)
+    paused = GaugeMetricFamily(
+        "getty_reads_paused", "Sessions that do not read at the moment.", labels=[*_ENDPOINT, "reason"]
+    )
+    traffic = [CounterMetricFamily(name, text, labels=_ENDPOINT) for name, text, _ in _TRAFFIC]
+    handshaking = GaugeMetricFamily(
+        "getty_handshakes", "Connections whose TLS or WebSocket handshake is under way.", labels=_SERVICE
+    )
+    refused = CounterMetricFamily(
+        "getty_connections_refused", "Connections that were refused.", labels=["service", "reason"]
+    )
+    reconnects = CounterMetricFamily(
+        "getty_reconnects", "Attempts of a client to replace a session, or an attempt that failed.", labels=_SERVICE
+    )
+    ready = GaugeMetricFamily("getty_ready", "1 while the service is ready for work.", labels=_SERVICE)
+    timerLag = GaugeMetricFamily(
+        "getty_timer_lag_seconds", "By how much the last turn of the sessions' timers was late.", labels=_SERVICE
+    )
+    workers = GaugeMetricFamily("getty_workers", "Threads that onMessage may have.", labels=_SERVICE)
+    busy = GaugeMetricFamily("getty_workers_busy", "Threads that are at work.", labels=_SERVICE)
+    queued = GaugeMetricFamily("getty_worker_queue_packages", "Packages that wait for a worker.", labels=_SERVICE)
+    wait = HistogramMetricFamily(
+        "getty_worker_wait_seconds", "How long a task waits for a worker, sampled.", labels=_SERVICE
+    )
+    for service in snapshot.services:
+        for endpoint, found in service.endpoints.items():
+            labels = [service.name, endpoint]
+            opened.add_metric(labels, found.opened)
+            for why in CLOSE_REASONS:
+                closed.add_metric([*labels, why], found.totals.closed.get(why, 0))
+            for state, count in found.states.items():
+                states.add_metric([*labels, state], count)
+            pending.add_metric(labels, found.pendingBytes)
+            for reason, count in found.paused.items():
+                paused.add_metric([*labels, reason], count)
+            for family, (_, _, attribute) in zip(traffic, _TRAFFIC, strict=True):
+                family.add_metric(labels, getattr(found.totals, attribute))
+        handshaking.add_metric([service.name], service.handshaking)
+        for reason, count in service.refused.items():
+            refused.add_metric([service.name, reason], count)
+        reconnects.add_metric([service.name], service.reconnects)
+        ready.add_metric([service.name], service.isReady)
+        timerLag.add_metric([service.name], service.timerLag)
+        if service.workers:
+            workers.add_metric([service.name], service.workers)
+            busy.add_metric([service.name], service.threads)
+            queued.add_metric([service.name], service.queued)
+    for name, histogram in snapshot.workerWait.items():
+        wait.add_metric([name], histogram.buckets(), histogram.sum)
+    yield from (opened, closed, states, pending, paused, *traffic, handshaking, refused, reconnects, ready, timerLag)
+    yield from (workers, busy, queued, wait)
+    yield _histogram("getty_reactor_lag_seconds", "How late the reactor comes to a call, sampled.", snapshot.lag)
+    yield _histogram("getty_reactor_turn_seconds", "How long a turn of the reactor takes, sampled.", snapshot.turn)
+    yield _histogram("getty_handler_seconds", "How long onMessage takes, sampled.", snapshot.handler)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    return HistogramMetricFamily(name, text, histogram.buckets(), histogram.sum)
+
+
+class _Everything:
+    """What an encoder wants: the metrics of the services, and those that the program itself has registered."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        yield from families(self._snapshot)
+        yield from REGISTRY.collect()
+
+
+def encode(snapshot: Snapshot, accept: str) -> tuple[str, bytes]:
+    """
+    What ``/metrics`` answers.
+
+    :param accept: the request's Accept header, which chooses between the text format and OpenMetrics.
+    :return: the content type and the body.
+    """
+    try:
+        encoder, contentType = choose_encoder(accept)
+    except ValueError:
+        # A version that is no number.
+        encoder, contentType = choose_encoder("")
+    registry: Any = _Everything(snapshot)
+    return contentType, encoder(registry)

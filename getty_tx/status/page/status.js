@@ -1,0 +1,208 @@
+// The live page: asks the feed for its part of the table, and shows what comes.
+"use strict";
+
+const NUMBERS = ["pendingBytes", "dropped", "readPkgs", "writePkgs", "readBytes", "writeBytes", "age", "silence", "id"];
+const PAGE = 50;
+
+const byId = (id) => document.getElementById(id);
+const query = { sort: "id", descending: false, offset: 0, limit: PAGE };
+let socket = null;
+let last = null;
+let total = 0;
+let mayClose = false;
+
+const plots = [
+  new Plot(byId("plots"), "Messages per second", [["in", "--mark"], ["out", "--good"]]),
+  new Plot(byId("plots"), "Bytes per second", [["in", "--mark"], ["out", "--good"]]),
+  new Plot(byId("plots"), "Latency, ms", [["reactor's lag", "--bad"], ["handler", "--mark"], ["turn", "--good"]]),
+  new Plot(byId("plots"), "Open sessions", [["open", "--mark"]]),
+  new Plot(byId("plots"), "Pending bytes", [["pending", "--bad"]]),
+];
+
+function element(name, text, kind) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+
+function health(text, kind) {
+  byId("health").textContent = text;
+  byId("health").className = kind;
+}
+
+function token() {
+  return byId("token").value;
+}
+
+function send(message) {
+  if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+}
+
+function ask() {
+  send(query);
+}
+
+function connect() {
+  const url = new URL("feed", location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  socket = new WebSocket(url);
+  socket.onopen = () => {
+    if (token()) send({ token: token() });
+    ask();
+  };
+  socket.onmessage = (event) => show(JSON.parse(event.data));
+  socket.onclose = () => {
+    health("no connection; trying again", "bad");
+    last = null;
+    setTimeout(connect, 1000);
+  };
+}
+
+function show(message) {
+  if (message.wants) health("give the token of --status-token", "bad");
+  if (message.error) byId("said").textContent = message.error;
+  if (message.answer) byId("said").textContent = `session ${message.close}: ${message.answer}`;
+  if (message.state) showState(message.state);
+  if (message.table) showTable(message.table);
+}
+
+function rate(state, name) {
+  if (last === null || state.time <= last.time) return null;
+  return Math.max(0, (state[name] - last[name]) / (state.time - last.time));
+}
+
+function milliseconds(seconds) {
+  return seconds === null ? null : seconds * 1000;
+}
+
+function showState(state) {
+  mayClose = state.mayClose;
+  health(state.problems.length ? state.problems.join("; ") : "ready", state.problems.length ? "bad" : "good");
+  const rates = Object.fromEntries(
+    ["readPkgs", "writePkgs", "readBytes", "writeBytes"].map((name) => [name, rate(state, name)]));
+  const numbers = [
+    ["open", state.states.open], ["handshaking", state.states.handshaking], ["closing", state.states.closing],
+    ["packages in/s", rates.readPkgs], ["out/s", rates.writePkgs], ["pending bytes", state.pendingBytes],
+    ["paused", state.paused], ["opened", state.opened], ["closed", state.closed], ["refused", state.refused],
+    ["reconnects", state.reconnects], ["queued", state.queued],
+  ];
+  byId("numbers").replaceChildren(...numbers.map(([name, value]) => {
+    const box = element("div");
+    box.append(element("dt", name), element("dd", short(value)));
+    return box;
+  }));
+  if (last !== null) {
+    plots[0].add(state.time, [rates.readPkgs, rates.writePkgs]);
+    plots[1].add(state.time, [rates.readBytes, rates.writeBytes]);
+  }
+  plots[2].add(state.time, [state.lag, state.handler, state.turn].map(milliseconds));
+  plots[3].add(state.time, [state.states.open]);
+  plots[4].add(state.time, [state.pendingBytes]);
+  byId("services").replaceChildren(...state.services.map((service) => element("li",
+    `${service.name} (${service.isStopping ? "stopping" : service.isReady ? "ready" : "not ready"}): ` +
+    `${service.sessions} sessions, ${service.endpoints.join(", ")}`)));
+  byId("errors").tBodies[0].replaceChildren(...state.errors.map((fault) => {
+    const row = element("tr");
+    row.append(element("td", new Date(fault.time * 1000).toLocaleTimeString()), element("td", fault.service),
+      element("td", fault.count, "number"), element("td", fault.kind), element("td", fault.text),
+      element("td", fault.peer || ""));
+    return row;
+  }));
+  last = state;
+}
+
+function showHead(columns) {
+  const row = byId("sessions").tHead.rows[0];
+  if (!row.cells.length) {
+    for (const name of columns) {
+      const cell = element("th");
+      cell.scope = "col";
+      cell.dataset.column = name;
+      const button = element("button", name);
+      button.type = "button";
+      button.onclick = () => {
+        query.descending = query.sort === name ? !query.descending : NUMBERS.includes(name) && name !== "id";
+        query.sort = name;
+        query.offset = 0;
+        ask();
+      };
+      cell.append(button);
+      row.append(cell);
+    }
+    row.append(element("th", ""));
+  }
+  for (const cell of row.cells) {
+    const name = cell.dataset.column;
+    if (!name) continue;
+    const sorted = name === query.sort;
+    cell.setAttribute("aria-sort", sorted ? (query.descending ? "descending" : "ascending") : "none");
+    cell.firstChild.textContent = sorted ? `${name} ${query.descending ? "▾" : "▴"}` : name;
+  }
+}
+
+function showTable(table) {
+  if (["sort", "descending", "offset"].some((name) => table[name] !== query[name])) return;
+  total = table.total;
+  if (table.sessions.length) showHead(Object.keys(table.sessions[0]));
+  const body = byId("sessions").tBodies[0];
+  // The row that has the keyboard's focus keeps it: rows are used again, by their session.
+  const rows = new Map([...body.rows].map((row) => [row.dataset.id, row]));
+  const shown = table.sessions.map((session) => {
+    const row = rows.get(String(session.id)) || newRow(session);
+    Object.entries(session).forEach(([name, value], place) => {
+      const text = String(value);
+      if (row.cells[place].textContent !== text) row.cells[place].textContent = text;
+    });
+    row.lastChild.firstChild.hidden = !mayClose;
+    return row;
+  });
+  const same = shown.length === body.rows.length && shown.every((row, place) => row === body.rows[place]);
+  if (!same) {
+    const focused = document.activeElement;
+    body.replaceChildren(...shown);
+    if (focused && focused !== document.activeElement && document.contains(focused)) focused.focus();
+  }
+  const until = query.offset + table.sessions.length;
+  byId("where").textContent = total ? `${query.offset + 1} to ${until} of ${total}` : "no sessions";
+  byId("before").disabled = query.offset === 0;
+  byId("after").disabled = until >= total;
+  if (query.offset && query.offset >= total) turn(-1);
+}
+
+function newRow(session) {
+  const row = element("tr");
+  row.dataset.id = session.id;
+  for (const name of Object.keys(session)) row.append(element("td", "", NUMBERS.includes(name) ? "number" : ""));
+  const button = element("button", "Close");
+  button.type = "button";
+  button.setAttribute("aria-label", `Close session ${session.id}`);
+  button.onclick = () => {
+    if (token()) {
+      send({ close: session.id, token: token() });
+    } else {
+      byId("said").textContent = "closing takes the token of --status-token";
+      byId("token").focus();
+    }
+  };
+  const cell = element("td");
+  cell.append(button);
+  row.append(cell);
+  return row;
+}
+
+function turn(pages) {
+  query.offset = Math.max(0, query.offset + pages * PAGE);
+  ask();
+}
+
+byId("before").onclick = () => turn(-1);
+byId("after").onclick = () => turn(1);
+byId("token").value = sessionStorage.getItem("token") || "";
+byId("access").onsubmit = (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", token());
+  send({ token: token() });
+  ask();
+};
+connect();

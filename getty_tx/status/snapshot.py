@@ -1,0 +1,166 @@
+"""What is known of services at one moment, and the walk over their sessions that finds it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from getty_tx.lifecycle import CLOSING, CONNECTING, OPEN
+from getty_tx.pauses import CALLBACK, CLOSED, ORDER, PRESSURE, SHARE, TLS, USER, WORKERS
+from getty_tx.totals import Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from getty_tx.client import Client
+    from getty_tx.keeper import Keeper
+    from getty_tx.server import Server
+    from getty_tx.session import Session
+    from getty_tx.status.histogram import Histogram
+
+    Service = Server | Client
+
+__all__ = ["PAUSES", "STATES", "STEP", "EndpointSnapshot", "ServiceSnapshot", "Snapshot", "stateOf", "walk"]
+
+#: Sessions looked at without asking whether it is time for a pause, which takes less than a millisecond.
+STEP = 250
+
+#: What a connection can be. A ``handshaking`` one has no session yet, a ``lost`` one has packages or callbacks left.
+STATES = ("handshaking", "connecting", "open", "closing", "lost")
+
+#: Why a session does not deliver what it reads; see :py:mod:`getty_tx.pauses`.
+PAUSES = {
+    USER: "user",
+    PRESSURE: "pressure",
+    CALLBACK: "callback",
+    WORKERS: "workers",
+    TLS: "tls",
+    ORDER: "order",
+    SHARE: "share",
+}
+
+_STATES = {CONNECTING: "connecting", OPEN: "open", CLOSING: "closing"}
+
+
+def stateOf(session: Session) -> str:
+    """One of :py:data:`STATES`."""
+    return _STATES.get(session._state, "lost")
+
+
+@dataclass
+class EndpointSnapshot:
+    """
+    The sessions of one endpoint.
+
+    :ivar totals: of those that have ended and those that are there.
+    :ivar opened: how many there ever were.
+    :ivar paused: how many do not read, by reason.
+    """
+
+    totals: Totals = field(default_factory=Totals)
+    opened: int = 0
+    states: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES[1:], 0))
+    paused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PAUSES.values(), 0))
+    pendingBytes: int = 0
+
+
+@dataclass
+class ServiceSnapshot:
+    """
+    One Server or Client.
+
+    :ivar queued: messages that wait for a worker.
+    :ivar threads: workers that are busy.
+    :ivar timerLag: seconds by which the last turn of the timing wheel was late.
+    """
+
+    name: str
+    isReady: bool
+    isStopping: bool
+    endpoints: dict[str, EndpointSnapshot]
+    handshaking: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    reconnects: int = 0
+    workers: int = 0
+    queued: int = 0
+    threads: int = 0
+    timerLag: float = 0.0
+
+
+@dataclass
+class Snapshot:
+    """
+    One process.
+
+    :ivar lag: how late the reactor comes to what it was asked to call. ``turn``: how long its turns take, sampled.
+    :ivar handler: how long onMessage takes, sampled. ``workerWait``: how long a task waits for a worker, by service.
+    """
+
+    process: str
+    services: list[ServiceSnapshot]
+    lag: Histogram
+    turn: Histogram
+    handler: Histogram
+    workerWait: dict[str, Histogram]
+
+
+def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
+    """
+    Gather one service; yields None for a pause now and then, and the snapshot at last.
+
+    Counters never go back from one walk to the next: the sums of ended sessions, and who is there, are taken in one
+    moment, and a session's counters go on being readable when it ends meanwhile.
+    """
+    found = ServiceSnapshot(
+        name, service.isReady, service.isStopping, {each: EndpointSnapshot() for each in service.endpoints}
+    )
+    workers = service.workers
+    if workers is not None:
+        found.workers = workers.size
+        found.queued, found.threads = workers.load()
+    there: list[tuple[Keeper, list[Session]]] = []
+    for keeper in service.keepers:
+        there.append((keeper, list(keeper.sessions)))
+        found.handshaking += len(keeper.handshaking)
+        found.reconnects += keeper.reconnects
+        found.timerLag = max(found.timerLag, keeper.wheel.late if keeper.wheel.running else 0.0)
+        for reason, count in keeper.refusals.counts.items():
+            found.refused[reason] = found.refused.get(reason, 0) + count
+        for endpoint, totals in keeper.totals.items():
+            of = _of(found, endpoint)
+            of.totals.addAll(totals)
+            of.opened += sum(totals.closed.values())
+    for keeper, sessions in there:
+        yield from _walkSessions(found, keeper, sessions)
+    yield found
+
+
+def _of(found: ServiceSnapshot, endpoint: str) -> EndpointSnapshot:
+    return found.endpoints.setdefault(endpoint, EndpointSnapshot())
+
+
+def _walkSessions(found: ServiceSnapshot, keeper: Keeper, sessions: list[Session]) -> Iterator[None]:
+    endpointOf = keeper.endpoints.of
+    for start in range(0, len(sessions), STEP):
+        for session in sessions[start : start + STEP]:
+            of = _of(found, endpointOf(session))
+            of.opened += 1
+            totals = of.totals
+            totals.readBytes += session._readBytes
+            totals.writeBytes += session._writeBytes
+            totals.readPkgs += session._readPkgs
+            totals.writePkgs += session._writePkgs
+            totals.dropped += session._dropped
+            state = session._state
+            of.states[_STATES.get(state, "lost")] += 1
+            outbound = session._outbound
+            of.pendingBytes += outbound.size + outbound.held
+            paused = session._inbound.paused & ~CLOSED
+            if paused:
+                for bit, reason in PAUSES.items():
+                    if paused & bit:
+                        of.paused[reason] += 1
+            work: Any = session._work
+            if work is not None:
+                found.queued += work.waiting
+        yield None

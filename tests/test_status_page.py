@@ -1,0 +1,111 @@
+"""Chromium, on the live page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import LoopingCall
+
+from getty_tx.status import StatusService
+from tests.devtools import Tab
+from tests.memory import frame
+from tests.test_browser import CHROMIUM, PATIENCE
+from tests.test_status import LOCAL, StatusCase
+
+ROWS = "document.querySelectorAll('#sessions tbody tr')"
+
+#: The value in the box of the numbers that has this title.
+NUMBER = "[...document.querySelectorAll('#numbers div')].find(box => box.firstChild.textContent === '%s').innerText"
+
+
+class PageTests(StatusCase):
+    """A server, its page, and a browser that looks at it."""
+
+    timeout = 4 * PATIENCE
+
+    if CHROMIUM is None:
+        skip = "there is no Chromium (Debian: apt-get install chromium)"
+
+    async def browse(self) -> Tab:
+        """Open the page."""
+        return await Tab.open(self, f"http://127.0.0.1:{self.statusPort}/")
+
+    async def test_sessions(self) -> None:
+        """It shows a session that comes, its rate rises under load, and closing it in the table closes it."""
+        await self.serve(token="geheim")
+        tab = await self.browse()
+        await tab.until("document.getElementById('health').textContent === 'ready'")
+        self.assertEqual(0, await tab.ask(f"{ROWS}.length"))
+        client = await self.echo()
+        peer = f"127.0.0.1:{client.transport.getHost().port}"
+        await tab.until(f"{ROWS}.length === 1 && {ROWS}[0].textContent.includes('{peer}')")
+        load = LoopingCall(lambda: client.transport.write(100 * frame(b"ping")))
+        load.start(0.05)
+        self.addCleanup(lambda: load.running and load.stop())
+        # "2.00k" is how it writes 2000.
+        await tab.until((NUMBER % "packages in/s") + ".endsWith('k')")
+        self.assertEqual(5, await tab.ask("document.querySelectorAll('.plot canvas').length"))
+        # By the keyboard alone: the button has a name, and takes the focus. Without the token nothing happens.
+        close = f"{ROWS}[0].querySelector('button')"
+        self.assertIn("Close session", await tab.ask(f"{close}.getAttribute('aria-label')"))
+        await self.press(tab, close)
+        await tab.until("document.activeElement.id === 'token'")
+        await tab.tell("Input.insertText", text="geheim")
+        await self.press(tab, close)
+        await client.lost.addTimeout(PATIENCE, reactor)
+        await tab.until(f"{ROWS}.length === 0")
+        self.assertIn("closed", await tab.ask("document.getElementById('said').textContent"))
+
+    async def press(self, tab: Tab, element: str) -> None:
+        """Give an element the focus, and press Enter."""
+        await tab.ask(f"{element}.focus()")
+        key: dict[str, Any] = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        await tab.tell("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
+        await tab.tell("Input.dispatchKeyEvent", type="keyUp", **key)
+
+    async def test_sorting(self) -> None:
+        """A press on a column's head sorts by it, another the other way; the whole table, not what is shown."""
+        await self.serve()
+        clients = [await self.echo() for _ in range(60)]
+        await self.exchange(clients[55])
+        tab = await self.browse()
+        await tab.until(f"{ROWS}.length === 50")
+        head = "document.querySelector('th[data-column=readPkgs] button')"
+        await self.press(tab, head)
+        await tab.until(f"{ROWS}[0].textContent.includes(':{clients[55].transport.getHost().port}')")
+        self.assertEqual("descending", await tab.ask(f"{head}.parentNode.ariaSort"))
+        await self.press(tab, head)
+        await tab.until(f"{head}.parentNode.ariaSort === 'ascending' && {ROWS}[0].cells[10].textContent === '1'")
+        await self.press(tab, "document.getElementById('after')")
+        await tab.until(f"{ROWS}.length === 10 && {ROWS}[9].cells[10].textContent === '2'")
+
+    async def test_restart(self) -> None:
+        """The page survives a restart of server and status, and goes on."""
+        await self.serve()
+        tab = await self.browse()
+        await tab.until("document.getElementById('health').textContent === 'ready'")
+        await self.status.stopService()
+        await self.server.stopService()
+        await tab.until("document.getElementById('health').textContent.startsWith('no connection')")
+        self.server.startService()
+        [address] = await self.server.whenListening()
+        self.port = address.port
+        again = StatusService(self.server, endpoint=LOCAL.replace("0", str(self.statusPort), 1))
+        again.startService()
+        self.addCleanup(again.stopService)
+        await again.whenListening()
+        await self.echo()
+        await tab.until(f"{ROWS}.length === 1")
+
+    async def test_colours(self) -> None:
+        """Dark or light as the system is, also when that changes; and no error, of the policy on contents neither."""
+        await self.serve()
+        tab = await self.browse()
+        await tab.until("document.getElementById('health').textContent === 'ready'")
+        grounds = []
+        for scheme in ("dark", "light"):
+            await tab.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            grounds.append(await tab.ask("getComputedStyle(document.body).backgroundColor"))
+        self.assertEqual(["rgb(18, 22, 28)", "rgb(246, 247, 249)"], grounds)
+        self.assertEqual(5, await tab.ask("document.querySelectorAll('.plot canvas').length"))
