@@ -34,6 +34,14 @@ log = Logger()
 HANDSHAKE_TIMEOUT = 3.0
 
 
+#: What :py:meth:`Keeper.sums` has.
+SUMS = ("sessions", "readBytes", "writeBytes", "readPkgs", "writePkgs", "dropped")
+
+
+def _countersOf(session: Session) -> tuple[int, ...]:
+    return session._readBytes, session._writeBytes, session._readPkgs, session._writePkgs, session._dropped
+
+
 def theReactor(reactor: Any = None) -> Any:
     """The reactor given, or the installed one. Called when a service starts, so that importing installs none."""
     if reactor is None:
@@ -89,6 +97,7 @@ class Keeper:
         self.sockets = 0
         self.hosts: dict[str, int] | None = None
         self.refusals = Refusals(self.seconds)
+        self._sums = [0] * len(SUMS)
         self._idle: list[Deferred[None]] = []
         # Reads that did not fill their buffer since the last one that did; see Inbound._share.
         self.briefReads = 0
@@ -168,6 +177,22 @@ class Keeper:
         :param why: for the log.
         """
         self.refusals.count(reason, why)
+
+    def countEnded(self, session: Session) -> None:
+        """A session has ended: its counters go into the sums."""
+        sums = self._sums
+        sums[0] += 1
+        for index, number in enumerate(_countersOf(session), 1):
+            sums[index] += number
+
+    def sums(self) -> dict[str, int]:
+        """What all sessions have counted since the start, open ones included: how many they are, bytes, packages."""
+        sums = self._sums.copy()
+        sums[0] += len(self.sessions)
+        for session in self.sessions:
+            for index, number in enumerate(_countersOf(session), 1):
+                sums[index] += number
+        return dict(zip(SUMS, sums, strict=True))
 
     def whenIdle(self) -> Deferred[None]:
         """Fires when there is no connection any more, and every onClose has returned."""

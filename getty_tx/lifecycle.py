@@ -502,6 +502,7 @@ class Lifecycle(CronMember):
             self._attributes.clear()
         self._cancelTimers()
         self.keeper.sessions.discard(this)
+        self.keeper.countEnded(this)
         self.connection.sessionEnded(self._error)
 
     # Back-pressure

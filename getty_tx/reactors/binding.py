@@ -1,0 +1,272 @@
+"""The sockets that the main process binds: it accepts on them, or lends each to a sub-reactor (``reuse-port``)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any, Literal
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from getty_tx.connections.udpendpoints import UDPServerEndpoint
+from getty_tx.endpoints import serverEndpoint
+from getty_tx.errors import SettingError
+from getty_tx.reactors.handover import Accepted
+from getty_tx.reactors.standin import Binding, divide, tellsHost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
+__all__ = ["AcceptingPort", "SharedPort", "accepting", "sharing"]
+
+log = Logger()
+
+#: Connections that are accepted before the reactor looks at other descriptors.
+BATCH = 100
+
+#: Seconds until accepting is tried again where the process or the system has no descriptor left.
+RETRY = 0.1
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+#: Errors of a connection that is gone already or that the system refuses; accept(2) names them.
+_PASSING = (
+    errno.ECONNABORTED,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENOPROTOOPT,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EOPNOTSUPP,
+)
+
+
+class MainReactor(Factory):
+    """Stands where a port has the factory that it builds protocols with; the log has its name."""
+
+    noisy = False
+
+
+class AcceptingPort:
+    """
+    A listening port of Twisted's that is read here, in place of building a protocol for each connection.
+
+    :param port: the port.
+    :param endpoint: its number.
+    :param tellsHost: the address that a connection comes from is its peer's.
+    :param accepted: called with each batch.
+    :param reactor: the reactor.
+    """
+
+    def __init__(
+        self,
+        port: Any,
+        endpoint: int,
+        tellsHost: bool,
+        accepted: Callable[[list[Accepted]], object],
+        reactor: Any,
+    ) -> None:
+        self._port = port
+        self._endpoint = endpoint
+        self._tellsHost = tellsHost
+        self._accepted = accepted
+        self._reactor = reactor
+        self._reads = False
+        self._retry: Any = None
+        port.stopReading()
+        # The reactor asks the port for it at each event.
+        port.doRead = self._doRead
+        self.address: IAddress = port.getHost()
+
+    def lend(self, place: int) -> socket.socket | None:
+        """Nothing: it is read here."""
+        return None
+
+    def accept(self, wanted: bool) -> None:
+        """Go on accepting, or leave connections in the backlog."""
+        if wanted != self._reads and self._retry is None:
+            if wanted:
+                self._port.startReading()
+            else:
+                self._port.stopReading()
+        self._reads = wanted
+
+    def _doRead(self) -> None:
+        batch: list[Accepted] = []
+        accept = self._port.socket.accept
+        for _ in range(BATCH):
+            try:
+                connection, address = accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _PASSING:
+                    continue
+                if error.errno in _EXHAUSTED:
+                    self._exhausted(error)
+                    break
+                raise
+            # A unix socket's peer has a path or nothing.
+            host = _plain(address[0]) if type(address) is tuple else None
+            batch.append(Accepted(connection, self._endpoint, host, self._tellsHost))
+        if batch:
+            self._accepted(batch)
+
+    def _exhausted(self, error: OSError) -> None:
+        """Leave the others in the backlog for a moment: descriptors become free as sub-reactors acknowledge."""
+        if self._retry is None:
+            log.warn("accepting pauses: {reason}", reason=error.strerror)
+            self._port.stopReading()
+            self._retry = self._reactor.callLater(RETRY, self._tryAgain)
+
+    def _tryAgain(self) -> None:
+        self._retry = None
+        if self._reads:
+            self._port.startReading()
+
+    def stop(self) -> Deferred[Any]:
+        """Stop listening."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        return maybeDeferred(self._port.stopListening)
+
+
+def _plain(host: str) -> str:
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+class SharedPort:
+    """
+    Sockets that are bound to one address with SO_REUSEPORT, one for each sub-reactor.
+
+    They belong to the main process, so that what waits in the backlog of a sub-reactor that dies is left to the next.
+
+    :param sockets: by place.
+    """
+
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        self._sockets = sockets
+        first = sockets[0]
+        made = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
+        kind: Literal["TCP", "UDP"] = "UDP" if first.type == socket.SOCK_DGRAM else "TCP"
+        self.address: IAddress = made(kind, *first.getsockname()[:2])
+
+    def lend(self, place: int) -> socket.socket | None:
+        """The socket of a sub-reactor."""
+        return self._sockets[place]
+
+    def accept(self, wanted: bool) -> None:
+        """It is not for this process to do so."""
+
+    def stop(self) -> Deferred[Any]:
+        """Let go of the sockets."""
+        for each in self._sockets:
+            each.close()
+        return succeed(None)
+
+
+def accepting(
+    description: str, endpoint: int, accepted: Callable[[list[Accepted]], object], reactor: Any
+) -> Deferred[AcceptingPort]:
+    """
+    Listen on what a description says, and hand out what is accepted.
+
+    :raise SettingError: the description cannot be.
+    :return: fails with what the endpoint's ``listen`` fails with.
+    """
+    made: list[AcceptingPort] = []
+
+    def listen(binding: Binding, factory: Any) -> IListeningPort:
+        port = binding.listen(MainReactor())
+        made.append(AcceptingPort(port, endpoint, tellsHost(factory), accepted, reactor))
+        return port
+
+    def listens(_: object) -> AcceptingPort:
+        if not made:
+            raise SettingError(f"{description!r} listens in a way of its own: serve it with one process")
+        return made[0]
+
+    return divide(description, reactor, listen, MainReactor()).addCallback(listens)
+
+
+def sharing(description: str, places: int, reactor: Any) -> Deferred[SharedPort]:
+    """
+    Bind what a description says once for each place.
+
+    :raise SettingError: the description cannot be, or not with SO_REUSEPORT.
+    """
+    endpoint = serverEndpoint(description, reactor)
+    if isinstance(endpoint, UDPServerEndpoint):
+        if endpoint._group is not None:
+            raise SettingError(f"{description!r}: each process would get every datagram of a multicast group")
+        return succeed(SharedPort(bindAll(places, socket.SOCK_DGRAM, endpoint._port, endpoint._interface)))
+    made: list[SharedPort] = []
+
+    def listen(binding: Binding, factory: Any) -> IListeningPort:
+        if binding.port is None:
+            raise SettingError(f"{description!r} has one socket: SO_REUSEPORT is for tcp, its like, and udp")
+        sockets = bindAll(places, socket.SOCK_STREAM, binding.port, binding.interface, binding.backlog)
+        made.append(SharedPort(sockets))
+        return _Lent()
+
+    return divide(description, reactor, listen, MainReactor()).addCallback(lambda _: made[0])
+
+
+@implementer(IListeningPort)
+class _Lent:
+    """What an endpoint gets for a port that sub-reactors listen on."""
+
+    def startListening(self) -> None:
+        """Others do."""
+
+    def stopListening(self) -> Deferred[None]:
+        """Others do."""
+        return succeed(None)
+
+    def getHost(self) -> IAddress:
+        """Nobody asks."""
+        raise NotImplementedError
+
+
+def bindAll(places: int, kind: int, port: int, interface: str, backlog: int = 0) -> list[socket.socket]:
+    """
+    Bind sockets to one address.
+
+    :param kind: SOCK_STREAM, which listens then, or SOCK_DGRAM.
+    :param port: 0 for any, the same for all of them.
+    :raise CannotListenError: it is not possible.
+    """
+    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+    made: list[socket.socket] = []
+    try:
+        flags = socket.AI_PASSIVE | socket.AI_NUMERICHOST
+        address = socket.getaddrinfo(interface or "0.0.0.0", port, family, kind, 0, flags)[0][4]
+        for _ in range(places):
+            each = socket.socket(family, kind)
+            made.append(each)
+            each.setblocking(False)
+            if kind == socket.SOCK_STREAM:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.bind(address)
+            address = each.getsockname()
+        if kind == socket.SOCK_STREAM:
+            for each in made:
+                each.listen(backlog)
+    except OSError as error:
+        for each in made:
+            each.close()
+        raise CannotListenError(interface, port, error) from error
+    return made
