@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from zlib import crc32
 
 from getty_tx.errors import SettingError
@@ -29,6 +29,9 @@ class IMember(Protocol):
         """Connections that were handed to it and that it has not reported closed."""
 
 
+M = TypeVar("M", bound=IMember)
+
+
 class Balancer:
     """
     Chooses.
@@ -39,7 +42,7 @@ class Balancer:
     def __init__(self, places: int) -> None:
         self.places = places
 
-    def choose(self, members: Sequence[IMember], number: int, host: str | None) -> IMember:
+    def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
         """
         The sub-reactor for a connection.
 
@@ -58,7 +61,7 @@ class RoundRobin(Balancer):
         super().__init__(places)
         self._next = 0
 
-    def choose(self, members: Sequence[IMember], number: int, host: str | None) -> IMember:
+    def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
         """The first whose place is not before the next; so one that is away for a while shifts nobody's turn."""
         chosen = next((member for member in members if member.place >= self._next), members[0])
         self._next = (chosen.place + 1) % self.places
@@ -68,7 +71,7 @@ class RoundRobin(Balancer):
 class LeastConnections(Balancer):
     """The one with the fewest connections."""
 
-    def choose(self, members: Sequence[IMember], number: int, host: str | None) -> IMember:
+    def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
         """The first of those with the fewest."""
         return min(members, key=_loadOf)
 
@@ -80,7 +83,7 @@ def _loadOf(member: IMember) -> int:
 class _Hash(Balancer):
     """By a number of the connection: the same one leads to the same place, as long as that runs."""
 
-    def _of(self, members: Sequence[IMember], hashed: int) -> IMember:
+    def _of(self, members: Sequence[M], hashed: int) -> M:
         rest, place = divmod(hashed, self.places)
         chosen = next((member for member in members if member.place == place), None)
         # Only the connections of a place that is away are spread over the others.
@@ -94,7 +97,7 @@ class SourceHash(_Hash):
         super().__init__(places)
         self._without = RoundRobin(places)
 
-    def choose(self, members: Sequence[IMember], number: int, host: str | None) -> IMember:
+    def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
         """By the CRC-32 of the address, as gnet does it; in turn where there is none (unix sockets)."""
         if host is None:
             return self._without.choose(members, number, host)
@@ -104,7 +107,7 @@ class SourceHash(_Hash):
 class FdHash(_Hash):
     """By the connection's number."""
 
-    def choose(self, members: Sequence[IMember], number: int, host: str | None) -> IMember:
+    def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
         """The remainder of the division by the number of sub-reactors, as nbio and wnet do it with descriptors."""
         return self._of(members, number)
 
@@ -112,7 +115,7 @@ class FdHash(_Hash):
 class Random(Balancer):
     """Any."""
 
-    def choose(self, members: Sequence[IMember], number: int, host: str | None) -> IMember:
+    def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
         """Each as likely as the others."""
         return random.choice(members)
 

@@ -11,10 +11,10 @@ The main process: it binds, accepts and hands over, and keeps the sub-reactors r
     from getty_tx.reactors import Processes
 
     application = Application("app")
-    Processes("mypkg.app:makeService", "tcp:8090", processes=0).setServiceParent(application)
+    Processes("mypkg.app:makeService", "tcp:8090").setServiceParent(application)
 
-``makeService`` runs in each sub-reactor, a process of its own with a fresh interpreter. It returns an IService, which may
-have more in it than a Server: a Client, for one, that dials on the same reactor.
+``makeService`` runs in each sub-reactor, a process of its own with a fresh interpreter. It returns an IService, which
+may have more in it than a Server: a Client, for one, that dials on the same reactor.
 """
 
 from __future__ import annotations
@@ -23,18 +23,15 @@ import json
 import os
 import signal
 import sys
-from struct import pack
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
-from twisted.internet.error import ProcessTerminated
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, eventFromJSON, globalLogPublisher
 from twisted.python.failure import Failure
 
 from getty_tx import settings
-from getty_tx.endpoints import serverEndpoint
+from getty_tx.endpoints import listensWith, serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.keeper import theReactor
 from getty_tx.reactors import passing
@@ -42,9 +39,9 @@ from getty_tx.reactors.balance import REUSE_PORT, checkBalance, makeBalancer
 from getty_tx.reactors.binding import accepting, sharing
 from getty_tx.reactors.counts import TOTALS, addUp
 from getty_tx.reactors.handover import Handover
-from getty_tx.reactors.passing import Channel, channelPair, unpackNumbers
-from getty_tx.reactors.supervise import GONE, READY, Member, Supervisor, beatPeriod
-from getty_tx.session import formatAddress
+from getty_tx.reactors.passing import unpackNumbers
+from getty_tx.reactors.process import SubProcess
+from getty_tx.reactors.supervise import Member, Supervisor, beatPeriod
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,106 +49,24 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from getty_tx.reactors.binding import AcceptingPort, SharedPort
+    from getty_tx.reactors.handover import Accepted
 
-__all__ = ["Processes"]
+__all__ = ["DRAIN_TIMEOUT", "HEARTBEAT_TIMEOUT", "Processes"]
 
 log = Logger()
 
-#: What the interpreter of a sub-reactor runs. That systemd's sockets are meant for the process has to be known before
-#: Twisted is imported; they are the main process's, and stand-ins in this one, which only descriptions refer to.
-_RUN = """\
-import os, sys
-if "LISTEN_FDS" in os.environ:
-    os.environ["LISTEN_PID"] = str(os.getpid())
-from getty_tx.reactors.sub import main
-main()
-"""
+#: Seconds that a sub-reactor may take to end.
+DRAIN_TIMEOUT = 10.0
 
-#: Where a sub-reactor has its channel, above descriptors that stand for those of systemd.
-FIRST = 3
-
-
-class _Sub(ProcessProtocol):
-    """
-    The process of a sub-reactor and the channel to it.
-
-    :param main: the service.
-    :param member: which it is.
-    """
-
-    pid = 0
-
-    def __init__(self, main: Processes, member: Member) -> None:
-        self._main = main
-        self._member = member
-        self._lines = {1: b"", 2: b""}
-        self._isRunning = True
-        ours, theirs = channelPair()
-        self.channel = Channel(ours, main.reactor, self._received, self._lost)
-        with theirs, open(os.devnull) as nothing:
-            environment, descriptors = _surroundings(theirs.fileno(), nothing.fileno())
-            process = main.reactor.spawnProcess(
-                self,
-                sys.executable,
-                [sys.executable, "-c", _RUN, str(max(descriptors)), f"sub-reactor-{member.number}"],
-                environment,
-                childFDs={0: nothing.fileno(), 1: "r", 2: "r", **descriptors},
-            )
-        self.pid = process.pid
-
-    # IProcess
-
-    def drain(self, timeout: float) -> None:
-        """Tell it to end."""
-        self.channel.send(passing.DRAIN, pack("<d", timeout))
-
-    def kill(self) -> None:
-        """End it."""
-        if self._isRunning and self.transport is not None:
-            self.transport.signalProcess("KILL")
-
-    # What it tells
-
-    def _received(self, kind: int, data: bytes, descriptors: list[int]) -> None:
-        self._main.received(self._member, kind, data)
-
-    def _lost(self) -> None:
-        self._main.lost(self._member)
-        # Without its channel it is of no use; usually it is gone already.
-        self.kill()
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """It printed something, before or beside its log."""
-        *lines, self._lines[childFD] = (self._lines[childFD] + data).split(b"\n")
-        for line in lines:
-            log.info("{member}: {line}", member=self._member, line=line.decode(errors="replace"))
-
-    def processExited(self, reason: Failure) -> None:
-        """It is gone."""
-        self._isRunning = False
-        self.channel.finish()
-        value = reason.value
-        if isinstance(value, ProcessTerminated) and value.signal:
-            how = f"was ended by {signal.Signals(value.signal).name}"
-        else:
-            how = f"has ended with status {getattr(value, 'exitCode', 0) or 0}"
-        self._main.gone(self._member, how)
-
-
-def _surroundings(channel: int, nothing: int) -> tuple[dict[str, str], dict[int, int]]:
-    """The environment and the descriptors of a sub-reactor; the channel is the last of them."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    # Twisted takes LISTEN_PID and LISTEN_FDS away when they are meant for this process, and leaves the names.
-    names = environment.get("LISTEN_FDNAMES", "")
-    count = len(names.split(":")) if names and "LISTEN_PID" not in environment else 0
-    if count:
-        environment["LISTEN_FDS"] = str(count)
-    return environment, dict.fromkeys(range(FIRST, FIRST + count), nothing) | {FIRST + count: channel}
+#: Seconds without a sign of life after which a sub-reactor is killed.
+HEARTBEAT_TIMEOUT = 10.0
 
 
 class Processes(Service):
     """
     Serves with several processes. An IService: for ``twistd``, or started by hand.
+
+    While it runs, SIGHUP is :py:meth:`reload`, unless something else handles or ignores it.
 
     :param target: ``module:attribute``: in each sub-reactor it is called with a list of endpoints to give to a Server,
         and with the ``arguments``, and returns an IService.
@@ -165,6 +80,8 @@ class Processes(Service):
     :param arguments: texts.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: a description or a setting cannot be.
+
+    :ivar count: how many sub-reactors there are to be.
     """
 
     def __init__(
@@ -175,152 +92,386 @@ class Processes(Service):
         balance: str = "round-robin",
         maxSessions: int | None = None,
         maxSessionsPerHost: int | None = None,
-        drainTimeout: float = 10.0,
-        heartbeatTimeout: float = 10.0,
+        drainTimeout: float = DRAIN_TIMEOUT,
+        heartbeatTimeout: float = HEARTBEAT_TIMEOUT,
         arguments: Sequence[str] = (),
         reactor: Any = None,
     ) -> None:
+        if ":" not in target:
+            raise SettingError(f"target={target!r} is not module:attribute, such as mypkg.app:makeService")
         if not endpoints:
             raise SettingError("Processes needs at least one endpoint, such as 'tcp:8090'")
         self._target = target
+        self._arguments = list(arguments)
         self._endpoints = endpoints
-        self._count = processes or len(os.sched_getaffinity(0))
+        self.count = settings.count("processes", processes) if processes else len(os.sched_getaffinity(0))
         self._balance = checkBalance(balance)
         self._maxSessions = settings.optionalCount("maxSessions", maxSessions)
         self._maxSessionsPerHost = settings.optionalCount("maxSessionsPerHost", maxSessionsPerHost)
         self._drainTimeout = settings.seconds("drainTimeout", drainTimeout)
         self._heartbeatTimeout = settings.seconds("heartbeatTimeout", heartbeatTimeout)
-        self._arguments = list(arguments)
         self._reactor = reactor
-        self._ports: list[AcceptingPort | SharedPort] | None = None
-        self._listening: Deferred[Any] | None = None
         for endpoint in endpoints:
+            # For its errors.
             serverEndpoint(endpoint, reactor)
+        self._check()
+        # From a start to the end of the stop that follows it.
+        self._runs: _Run | None = None
+        # The counts of the last run.
+        self._last: tuple[dict[str, int], dict[str, int]] = (addUp(()), {})
+
+    def _check(self) -> None:
+        shares = self._balance == REUSE_PORT
+        for endpoint in self._endpoints:
+            kind = listensWith(endpoint)
+            if kind == "udp" and not shares:
+                text = f"{endpoint!r}: datagrams cannot be handed over, balance={self._balance!r}: take {REUSE_PORT!r}"
+                raise SettingError(text)
+            if kind in ("unix", "systemd") and shares:
+                raise SettingError(f"{endpoint!r} is one socket, balance={REUSE_PORT!r}: take 'round-robin'")
+        if shares and self._maxSessionsPerHost is not None:
+            text = f"maxSessionsPerHost={self._maxSessionsPerHost}: nobody counts for all with balance={REUSE_PORT!r}"
+            raise SettingError(text)
+        if shares and self._maxSessions is not None and self._maxSessions < self.count:
+            text = f"maxSessions={self._maxSessions} is less than processes={self.count}, with balance={REUSE_PORT!r}"
+            raise SettingError(text)
 
     @property
     def reactor(self) -> Any:
         """The reactor that it runs on."""
         return theReactor(self._reactor)
 
-    # Starting
-
     def privilegedStartService(self) -> None:
         """Bind while the process still may bind ports below 1024."""
         Service.privilegedStartService(self)
-        self._listen()
+        self._run().listen()
 
     def startService(self) -> None:
         """Bind, and start the sub-reactors."""
         Service.startService(self)
-        self._listen()
-        self.reactor.callWhenRunning(self._startSubs)
+        run = self._run()
+        run.listen()
+        self.reactor.callWhenRunning(run.start)
 
-    def _listen(self) -> None:
+    def _run(self) -> _Run:
+        if self._runs is None:
+            self._runs = _Run(self)
+        return self._runs
+
+    def whenListening(self) -> Deferred[list[IAddress]]:
+        """
+        Fires with the bound addresses, in the order of the endpoints, when all sub-reactors are ready.
+
+        Fails with the reason of the first failure; all is stopped then.
+        """
+        if self._runs is None:
+            raise GettyError("the service was not started")
+        return self._runs.whenListening()
+
+    def reload(self) -> Deferred[bool]:
+        """
+        Have new sub-reactors, with what code and certificates are there now, take over from the running ones.
+
+        :return: fires with True when they have; with False if one of them cannot start, and all stays as it was.
+        """
+        return succeed(False) if self._runs is None else self._runs.supervisor.reload()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop accepting, and drain the sub-reactors.
+
+        :return: fires when the last one has ended, after ``drainTimeout`` at most.
+        """
+        self.running = False
+        if self._runs is None:
+            return succeed(None)
+        return self._runs.stop().addCallback(self._stopped)
+
+    def _stopped(self, _: object) -> None:
+        if self._runs is not None:
+            self._last = self._runs.stats(), self._runs.refusals
+            self._runs = None
+
+    @property
+    def members(self) -> list[Member]:
+        """The sub-reactors, those that drain included."""
+        return [] if self._runs is None else self._runs.supervisor.members
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """
+        What all processes have counted, as they told within the last second or so.
+
+        ``sessions`` and ``connections`` are those of now. Of the time since the start are ``served`` (sessions),
+        ``refused`` (connections, see :py:attr:`refusals` for those that the main process has refused), ``readBytes``,
+        ``writeBytes``, ``readPkgs``, ``writePkgs`` and ``dropped`` (datagrams). What a killed sub-reactor had counted
+        after it told last is not in them.
+        """
+        return self._last[0] if self._runs is None else self._runs.stats()
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """How many connections the main process has refused, by reason."""
+        return self._last[1] if self._runs is None else self._runs.refusals.copy()
+
+
+class _Run:
+    """What a service has from a start to the end of the stop that follows it."""
+
+    def __init__(self, service: Processes) -> None:
+        self._service = service
+        self._reactor = service.reactor
+        self._ports: list[AcceptingPort | SharedPort] = []
+        self._listening: Deferred[Any] | None = None
+        self._outcome: list[IAddress] | Failure | None = None
+        self._waiting: list[Deferred[list[IAddress]]] = []
+        self._stopping: Deferred[None] | None = None
+        self._handlesSignal = False
+        # The counts of sub-reactors that are gone.
+        self._gone = dict.fromkeys(TOTALS, 0)
+        self.refusals: dict[str, int] = {}
+        self.supervisor = Supervisor(
+            service.count,
+            self._startMember,
+            self._changed,
+            reactor=self._reactor,
+            heartbeatTimeout=service._heartbeatTimeout,
+            drainTimeout=service._drainTimeout,
+        )
+        self._handover: Handover | None = None
+        if service._balance != REUSE_PORT:
+            self._handover = Handover(
+                makeBalancer(service._balance, service.count),
+                lambda: self.supervisor.ready,
+                self._send,
+                self._refused,
+                service._maxSessions,
+                service._maxSessionsPerHost,
+            )
+
+    # Starting
+
+    def listen(self) -> None:
+        """Bind. Nothing is accepted before a sub-reactor is ready."""
         if self._listening is not None:
             return
-        reactor = self.reactor
-        self._gone = dict.fromkeys(TOTALS, 0)
-        self._handover = Handover(
-            makeBalancer(self._balance, self._count),
-            lambda: self._supervisor.ready,
-            self._send,
-            self._refused,
-            self._maxSessions,
-            self._maxSessionsPerHost,
-        )
-        self._supervisor = Supervisor(
-            self._count,
-            self._start,
-            self._changed,
-            reactor=reactor,
-            heartbeatTimeout=self._heartbeatTimeout,
-            drainTimeout=self._drainTimeout,
-        )
-        attempts = [
-            maybeDeferred(accepting, description, number, self._accepted, reactor)
-            for number, description in enumerate(self._endpoints)
-        ]
-        self._listening = gatherResults(attempts).addCallback(self._listens)
+        service = self._service
+        attempts: list[Deferred[Any]] = []
+        for number, description in enumerate(service._endpoints):
+            attempt: Deferred[Any]
+            if self._handover is None:
+                attempt = maybeDeferred(sharing, description, service.count, self._reactor)
+            else:
+                attempt = maybeDeferred(accepting, description, number, self._accepted, self._reactor)
+            attempts.append(attempt.addCallback(self._listensOn))
+        self._listening = gatherResults(attempts, consumeErrors=True)
+        self._listening.addErrback(self._listensNot)
 
-    def _listens(self, ports: list[AcceptingPort]) -> None:
-        self._ports = list(ports)
+    def _listensOn(self, port: Any) -> Any:
+        if self._outcome is None:
+            self._ports.append(port)
+        else:
+            port.stop()
+        return port
 
-    def _startSubs(self) -> None:
-        self._supervisor.start()
+    def _listensNot(self, failure: Failure) -> None:
+        error: Any = failure.value
+        self._fail(error.subFailure)
 
-    def _start(self, member: Member) -> None:
-        sub = _Sub(self, member)
-        member.process = sub
+    def start(self) -> None:
+        """Start the sub-reactors, once all endpoints are bound."""
+        if self._listening is not None:
+            self._listening.addCallback(self._startAll)
+
+    def _startAll(self, ports: list[Any] | None) -> None:
+        if ports is None or self._stopping is not None:
+            return
+        self._ports = ports
+        self._handleSignal()
+        self.supervisor.start().addCallbacks(self._started, self._fail)
+
+    def _started(self, _: object) -> None:
+        self._settle([port.address for port in self._ports])
+
+    def _fail(self, failure: Failure) -> None:
+        log.error("cannot serve: {reason}", reason=failure.getErrorMessage())
+        self._settle(failure)
+        self.stop()
+
+    def _settle(self, outcome: list[IAddress] | Failure) -> None:
+        if self._outcome is not None:
+            return
+        self._outcome = outcome
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            _fire(deferred, outcome)
+
+    def whenListening(self) -> Deferred[list[IAddress]]:
+        """See Processes."""
+        waiting: Deferred[list[IAddress]] = Deferred()
+        if self._outcome is None:
+            self._waiting.append(waiting)
+        else:
+            _fire(waiting, self._outcome)
+        return waiting
+
+    def _handleSignal(self) -> None:
+        try:
+            if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+                signal.signal(signal.SIGHUP, self._onSignal)
+                self._handlesSignal = True
+        except ValueError:
+            # Only the main thread may, and the reactor runs in another.
+            pass
+
+    def _onSignal(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        log.info("reloading")
+        self.supervisor.reload().addCallback(self._reloaded)
+
+    def _reloaded(self, done: bool) -> None:
+        if done:
+            log.info("reloaded")
+
+    def _startMember(self, member: Member) -> None:
+        service = self._service
+        member.process = process = SubProcess(member, self._received, self._lost, self._isGone, self._reactor)
         config = {
-            "target": self._target,
-            "arguments": self._arguments,
-            "endpoints": self._endpoints,
-            "addresses": [_plainAddress(port.address) for port in self._ports or ()],
+            "target": service._target,
+            "arguments": service._arguments,
+            "endpoints": service._endpoints,
+            "addresses": [_plain(port.address) for port in self._ports],
             "path": sys.path,
             "pythonpath": os.environ.get("PYTHONPATH"),
-            "reactor": type(self.reactor).__module__,
-            "period": beatPeriod(self._heartbeatTimeout),
-            "drainTimeout": self._drainTimeout,
+            "reactor": type(self._reactor).__module__,
+            "number": member.number,
+            "period": beatPeriod(service._heartbeatTimeout),
+            "drainTimeout": service._drainTimeout,
+            "maxSessions": self._shareOf(member),
         }
-        sub.channel.send(passing.CONFIG, json.dumps(config).encode())
+        lent = [each.fileno() for port in self._ports if (each := port.lend(member.place)) is not None]
+        process.channel.send(passing.CONFIG, json.dumps(config).encode(), lent)
 
-    # Accepting
+    def _shareOf(self, member: Member) -> int | None:
+        """Its part of ``maxSessions`` where the main process cannot count."""
+        limit = self._service._maxSessions
+        if self._handover is not None or limit is None:
+            return None
+        count = self._service.count
+        return limit // count + (member.place < limit % count)
 
-    def _accepted(self, batch: Any) -> None:
+    # Connections
+
+    def _accepted(self, batch: list[Accepted]) -> None:
+        assert self._handover is not None
         self._handover.take(batch)
         self._flow()
 
     def _send(self, member: Member, kind: int, data: bytes, descriptors: Sequence[int]) -> None:
-        sub: Any = member.process
-        sub.channel.send(kind, data, descriptors)
+        process: Any = member.process
+        process.channel.send(kind, data, descriptors)
 
     def _changed(self) -> None:
-        self._handover.proceed()
-        self._flow()
+        """Other sub-reactors take connections than before."""
+        if self._handover is not None:
+            self._handover.proceed()
+            self._flow()
 
     def _flow(self) -> None:
-        takes = self._handover.takes
-        for port in self._ports or ():
+        takes = self._handover is not None and self._handover.takes
+        for port in self._ports:
             port.accept(takes)
 
     def _refused(self, reason: str, why: str) -> None:
-        log.info("refused: {why}", why=why)
+        number = self.refusals[reason] = self.refusals.get(reason, 0) + 1
+        if number % 1000 == 1:
+            log.warn("connection refused: {why} ({reason}: {number} so far)", why=why, reason=reason, number=number)
 
     # What sub-reactors tell
 
-    def received(self, member: Member, kind: int, data: bytes) -> None:
-        """A message of a sub-reactor."""
-        supervisor, handover = self._supervisor, self._handover
+    def _received(self, member: Member, kind: int, data: bytes) -> None:
+        supervisor, handover = self.supervisor, self._handover
         supervisor.isAlive(member)
-        if kind == passing.TAKEN:
-            handover.taken(member, unpackNumbers(data))
-            self._flow()
-        elif kind == passing.ENDED:
-            handover.ended(member, unpackNumbers(data))
-        elif kind == passing.RETURNED:
-            handover.returned(member, unpackNumbers(data))
+        if kind == passing.BEAT:
+            member.counts = json.loads(data)
+        elif kind == passing.LOG:
+            _publish(member, data)
         elif kind == passing.READY:
             supervisor.isReady(member)
         elif kind == passing.FAILED:
-            supervisor.hasFailed(member, data.decode())
+            supervisor.hasFailed(member, data.decode(errors="replace"))
         elif kind == passing.LEAVING:
             supervisor.isLeaving(member)
-        elif kind == passing.BEAT:
-            member.counts = json.loads(data)
-        elif kind == passing.LOG:
-            self._log(member, data)
+        elif handover is not None:
+            numbers = unpackNumbers(data)
+            if kind == passing.TAKEN:
+                handover.taken(member, numbers)
+            elif kind == passing.ENDED:
+                handover.ended(member, numbers)
+            elif kind == passing.RETURNED:
+                handover.returned(member, numbers)
+            self._flow()
 
-    def _log(self, member: Member, data: bytes) -> None:
-        event = eventFromJSON(data.decode())
-        event["subReactor"] = member.number
-        globalLogPublisher(event)
+    def _lost(self, member: Member) -> None:
+        for name in TOTALS:
+            self._gone[name] += member.counts.get(name, 0)
+        member.counts = {}
+        if self._handover is not None:
+            self.supervisor.isUnreachable(member)
+            self._handover.lost(member)
+            self._flow()
 
-    def lost(self, member: Member) -> None:
-        self._handover.lost(member)
+    def _isGone(self, member: Member, how: str) -> None:
+        self.supervisor.isGone(member, how)
 
-    def gone(self, member: Member, how: str) -> None:
-        self._supervisor.isGone(member, how)
+    def stats(self) -> dict[str, int]:
+        """See Processes."""
+        sums = addUp([*(member.counts for member in self.supervisor.members), self._gone])
+        sums["refused"] += sum(self.refusals.values())
+        if self._handover is not None:
+            sums["connections"] = self._handover.connections
+        return sums
+
+    # The end
+
+    def stop(self) -> Deferred[None]:
+        """See Processes."""
+        if self._stopping is None:
+            self._settle(Failure(GettyError("the service was stopped")))
+            if self._handlesSignal:
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
+                self._handlesSignal = False
+            ends: list[Deferred[Any]] = [port.stop() for port in self._ports]
+            self._ports = []
+            ends.append(self.supervisor.stop())
+            if self._handover is not None:
+                self._handover.close()
+            self._stopping = DeferredList(ends).addCallback(lambda _: None)
+        done: Deferred[None] = Deferred()
+        self._stopping.addCallback(lambda _: done.callback(None))
+        return done
 
 
-def _plainAddress(address: Any) -> list[Any]:
-    return [getattr(address, "host", None), getattr(address, "port", None)]
+def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) -> None:
+    if isinstance(outcome, Failure):
+        waiting.errback(outcome)
+    else:
+        waiting.callback(outcome)
+
+
+def _plain(address: Any) -> list[Any]:
+    """An address for JSON."""
+    name = getattr(address, "name", None)
+    return [getattr(address, "host", None) if name is None else os.fsdecode(name), getattr(address, "port", None)]
+
+
+def _publish(member: Member, data: bytes) -> None:
+    """An event of a sub-reactor's log, as one of this process's."""
+    event = eventFromJSON(data.decode())
+    namespace, level = event.get("log_namespace", "-"), event.get("log_level")
+    system = event.get("log_system") or f"{namespace}#{getattr(level, 'name', '-')}"
+    event["log_system"] = f"sub-reactor {member.number},{system}"
+    event["subReactor"] = member.number
+    globalLogPublisher(event)

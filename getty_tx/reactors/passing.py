@@ -116,9 +116,7 @@ def receiveOne(channel: socket.socket) -> tuple[bytes, list[int]]:
 
     Descriptors beyond those that the process may have are lost, without an error.
     """
-    data, beside, _, _ = channel.recvmsg(
-        LONGEST + 1, socket.CMSG_SPACE(MOST_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
-    )
+    data, beside, _, _ = channel.recvmsg(LONGEST + 1, socket.CMSG_SPACE(MOST_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
     descriptors: list[int] = []
     for level, kind, payload in beside:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -157,6 +155,8 @@ class Channel:
         self._lost = lost
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
         self._retry: Any = None
+        # There was nothing more to read.
+        self._isEmpty = False
         reactor.addReader(self)
 
     @property
@@ -215,12 +215,10 @@ class Channel:
     def finish(self) -> None:
         """The process at the other end is gone, whoever else may have the other end: take what it has sent, close."""
         # Its last messages are there already, so that nothing to read means that there are no more.
-        while self._socket is not None and self._isReadable() and self.doRead() is None:
+        self._isEmpty = False
+        while self._socket is not None and not self._isEmpty and self.doRead() is None:
             pass
         self.close()
-
-    def _isReadable(self) -> bool:
-        return bool(select([self._socket], [], [], 0)[0])
 
     def _ended(self) -> None:
         end, self._socket = self._socket, None
@@ -243,14 +241,15 @@ class Channel:
         """What the log says of what happens here."""
         return "channel"
 
-    def doRead(self) -> Failure | BaseException | None:
-        """Take messages."""
+    def doRead(self) -> Any:
+        """Take messages. As Twisted's own it returns an exception when that is over."""
         for _ in range(ROUND):
             if self._socket is None:
                 break
             try:
                 data, descriptors = receiveOne(self._socket)
             except BlockingIOError:
+                self._isEmpty = True
                 break
             except ConnectionResetError:
                 # The other end has gone with messages unread. The system says so once, before those that it has sent.
@@ -266,10 +265,10 @@ class Channel:
                 log.failure("a message of kind {kind!r} was not handled", kind=data[:1])
         return None
 
-    def doWrite(self) -> Failure | BaseException | None:
+    def doWrite(self) -> None:
         """Send what is kept."""
         if self._socket is None:
-            return None
+            return
         self._reactor.removeWriter(self)
         queue = self._queue
         while queue:
@@ -278,7 +277,6 @@ class Channel:
             # It is empty after an error.
             if queue:
                 queue.popleft()
-        return None
 
     def connectionLost(self, reason: Failure) -> None:
         """The other end is gone. What it has sent before was taken: a socket has its end after its last message."""

@@ -44,6 +44,7 @@ class Binding:
     interface: str = ""
     backlog: int = 0
     maxPacketSize: int = 0
+    isDatagrams: bool = False
 
 
 class StandIn:
@@ -96,6 +97,7 @@ class StandIn:
             port,
             interface,
             maxPacketSize=maxPacketSize,
+            isDatagrams=True,
         )
         return self._listen(binding, protocol)
 

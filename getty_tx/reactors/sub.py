@@ -29,15 +29,15 @@ from twisted.logger import Logger, eventAsJSON, formatEvent, globalLogBeginner
 from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
-from getty_tx.errors import SettingError
+from getty_tx.connections.udpport import SessionPort
+from getty_tx.errors import GettyError
 from getty_tx.reactors import passing
 from getty_tx.reactors.counts import countsOf
+from getty_tx.reactors.drain import Drain
 from getty_tx.reactors.passing import Channel, packNumbers, receiveOne, unpackConnections
 from getty_tx.reactors.standin import Binding, divide, innermost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.interfaces import IAddress
 
 __all__ = ["SubEndpoint", "SubReactor", "main"]
@@ -50,8 +50,8 @@ MOST_WAITING = 1000
 #: The part of the given time that sessions have to come to rest, and the part after which the process ends anyway.
 REST, END = 0.5, 0.9
 
-#: Seconds between two looks at which sessions are at rest.
-LOOK = 0.02
+#: Seconds that messages to the main process have to be sent at the end.
+LAST_WORDS = 0.1
 
 #: Counting what all sessions have done may take this part of the time.
 COUNTING = 0.002
@@ -137,7 +137,7 @@ class SubReactor:
         self._places: dict[int, _Place] = {}
         self._ports: list[Any] = []
         self._service: Any = None
-        self._isReady = self._isDraining = False
+        self._isReady = self._isDraining = self._isOver = False
         # Acknowledged, to be built when the reactor's turn is over.
         self._arrived: list[tuple[int, int, int]] = []
         self._ended: list[int] = []
@@ -145,7 +145,6 @@ class SubReactor:
         self._beating.clock = reactor
         self._counts: dict[str, int] = {}
         self._countAgain = 0.0
-        self._droppedEvents = 0
 
     # Starting
 
@@ -184,7 +183,24 @@ class SubReactor:
         return _Port(address, factory)
 
     def _bindLent(self, number: int, binding: Binding, factory: Any) -> IListeningPort:
-        raise NotImplementedError
+        """Listen on a socket of the main process's; the factory is a protocol where it takes datagrams."""
+        descriptor = self._lent[number]
+        if binding.isDatagrams:
+            # Private, as the reactor's adoptDatagramPort would make Twisted's own port and not a SessionPort.
+            # tests.test_processes has a UDP server, which fails without.
+            port: Any = SessionPort._fromListeningDescriptor(  # type: ignore[no-untyped-call]  # Twisted's
+                self.reactor, descriptor, binding.family, factory, binding.maxPacketSize
+            )
+            port.startListening()
+            factory = factory.factory
+        else:
+            port = self.reactor.adoptStreamPort(descriptor, binding.family, factory)
+            self._ports.append(port)
+        os.close(descriptor)
+        self._places[number] = _Place(binding.family, factory)
+        self._checkReady()
+        made: IListeningPort = port
+        return made
 
     def bindFailed(self, failure: Any) -> Any:
         """An endpoint cannot be listened on."""
@@ -194,15 +210,20 @@ class SubReactor:
     def _checkReady(self) -> None:
         if self._service is not None and not self._isReady and len(self._places) == len(self._endpoints):
             self._isReady = True
+            share = self._config["maxSessions"]
+            if share is not None:
+                for keeper in self._keepers():
+                    keeper.maxSessions = share
             self._beating.start(self._config["period"])
             self._channel.send(passing.READY)
 
     def _fail(self, error: BaseException) -> None:
         if not self._isReady and not self._isDraining:
             self._isDraining = True
-            text = str(error) if isinstance(error, SettingError) else f"{type(error).__name__}: {error}"
+            isPlain = isinstance(error, GettyError | SystemExit)
+            text = str(error) if isPlain else f"{type(error).__name__}: {error}"
             self._channel.send(passing.FAILED, text.encode()[: passing.LONGEST - 1])
-            self._finish(1)
+            self._end()
 
     # Connections
 
@@ -321,14 +342,32 @@ class SubReactor:
         if self._isDraining:
             return
         self._isDraining = True
-        self.reactor.callLater(timeout * END, self._finish, 0)
-        maybeDeferred(self._service.stopService).addBoth(lambda _: self._finish(0))
+        self.reactor.callLater(timeout * END, self._end)
+        for port in self._ports:
+            # The service stops it for good, later.
+            port.stopReading()
+        Drain(self._keepers(), self.reactor).run(timeout * REST).addCallback(self._stop)
 
-    def _finish(self, status: int) -> None:
+    def _stop(self, _: object) -> None:
+        stopped = maybeDeferred(self._service.stopService)
+        stopped.addErrback(lambda failure: log.failure("the service did not stop", failure))
+        stopped.addCallback(lambda _: self._end())
+
+    def _end(self) -> None:
+        """It is over, or there is no time left."""
         if self._ended:
             self._tellEnded()
-        with suppress(ReactorNotRunning):
-            self.reactor.stop()
+        if self._beating.running:
+            self._countAgain = 0.0
+            self._beat()
+            self._beating.stop()
+        if self._channel.waiting and not self._isOver:
+            # The log, most of all; the main process makes an end of it if that takes too long.
+            self.reactor.callLater(LAST_WORDS, self._end)
+        else:
+            with suppress(ReactorNotRunning):
+                self.reactor.stop()
+        self._isOver = True
 
 
 def main() -> None:
@@ -351,9 +390,10 @@ def main() -> None:
     from twisted.internet import reactor
 
     sub = SubReactor(config, lent, end, reactor)
-    globalLogBeginner.beginLoggingTo([sub.relay])
-    reactor.callWhenRunning(sub.start)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    relay: Any = sub.relay
+    globalLogBeginner.beginLoggingTo([relay])
+    reactor.callWhenRunning(sub.start)
+    reactor.run()
 
 
 def _ignore(number: int, frame: object) -> None:

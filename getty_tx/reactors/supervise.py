@@ -72,9 +72,11 @@ class Member:
         self.counts: dict[str, int] = {}
         # Looks of the supervisor since it was last heard of.
         self.silence = 0
-        # It is silent for so long that it takes no more connections.
+        # It has been silent for so long that it gets no more connections.
         self.isLate = False
         self.isKilled = False
+        # It is expected to end by itself.
+        self.isEnding = False
         self.since = 0.0
         self.deadline: Any = None
 
@@ -218,6 +220,7 @@ class Supervisor:
     def hasFailed(self, member: Member, why: str) -> None:
         """It cannot start; its process ends by itself."""
         log.error("{member} cannot start: {why}", member=member, why=why)
+        member.isEnding = True
         self._cannotStart(why)
 
     def _cannotStart(self, why: str) -> None:
@@ -232,6 +235,10 @@ class Supervisor:
             member.isLate = False
             log.info("{member} is heard of again", member=member)
             self._changed()
+
+    def isUnreachable(self, member: Member) -> None:
+        """It says nothing more, as it is about to be gone."""
+        member.isLate = True
 
     def isLeaving(self, member: Member) -> None:
         """A signal has told it to end, and it drains."""
@@ -268,6 +275,7 @@ class Supervisor:
         """It is, or will soon be, no more: have another in its place."""
         place = self._places[member.place]
         member.state = DRAINING
+        member.isEnding = True
         if member is place.current:
             place.current = None
             lived = self._reactor.seconds() - member.since
@@ -380,6 +388,7 @@ class Supervisor:
 
     def _drain(self, member: Member) -> None:
         member.state = DRAINING
+        member.isEnding = True
         assert member.process is not None
         member.process.drain(self._drainTimeout)
         self._limit(member, self._drainTimeout)
@@ -402,7 +411,8 @@ class Supervisor:
         """Drain them all; fires when the last one is gone, which takes ``drainTimeout`` at most."""
         if self._stopping is not None:
             return self._stopping
-        self._stopping = stopping = Deferred()
+        stopping: Deferred[None] = Deferred()
+        self._stopping = stopping
         self._starting = None
         for place in self._places:
             place.current = None
