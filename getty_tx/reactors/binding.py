@@ -35,8 +35,6 @@ BATCH = 100
 #: Seconds until accepting is tried again where the process or the system has no descriptor left.
 RETRY = 0.1
 
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
 #: Errors of a connection that is gone already or that the system refuses; accept(2) names them.
 _PASSING = (
     errno.ECONNABORTED,
@@ -57,37 +55,76 @@ class MainReactor(Factory):
 
     noisy = False
 
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """
+        Nothing is built in the main process.
+
+        :raise SettingError: an endpoint has not asked the reactor to listen.
+        """
+        raise SettingError("it listens in a way of its own, and cannot be divided: serve it with one process")
+
 
 class AcceptingPort:
     """
     A listening port of Twisted's that is read here, in place of building a protocol for each connection.
 
-    :param port: the port.
+    TCP is bound first, as only that may need rights or fail for another program, and listens when it is told to:
+    nobody is to connect before there is a sub-reactor. The others listen from the beginning, and accept later.
+
+    :param binding: what to bind.
     :param endpoint: its number.
     :param tellsHost: the address that a connection comes from is its peer's.
     :param accepted: called with each batch.
     :param reactor: the reactor.
+    :raise CannotListenError: it cannot be bound.
     """
 
     def __init__(
         self,
-        port: Any,
+        binding: Binding,
         endpoint: int,
         tellsHost: bool,
         accepted: Callable[[list[Accepted]], object],
         reactor: Any,
     ) -> None:
-        self._port = port
+        self._binding = binding
         self._endpoint = endpoint
         self._tellsHost = tellsHost
         self._accepted = accepted
         self._reactor = reactor
         self._reads = False
         self._retry: Any = None
+        self._bound: socket.socket | None = None
+        self._port: Any = None
+        self.address: IAddress
+        if binding.port is None:
+            port: Any = binding.listen(MainReactor())
+            self._take(port)
+            self.address = port.getHost()
+        else:
+            self._bound = bindAll(1, socket.SOCK_STREAM, binding.port, binding.interface)[0]
+            self.address = _addressOf(self._bound)
+
+    def _take(self, port: Any) -> None:
+        self._port = port
         port.stopReading()
         # The reactor asks the port for it at each event.
         port.doRead = self._doRead
-        self.address: IAddress = port.getHost()
+
+    def listen(self) -> None:
+        """
+        Let connections come.
+
+        :raise CannotListenError: another program has been quicker.
+        """
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            with bound:
+                try:
+                    bound.listen(self._binding.backlog)
+                except OSError as error:
+                    raise CannotListenError(self._binding.interface, self._binding.port, error) from error
+                self._take(self._reactor.adoptStreamPort(bound.fileno(), self._binding.family, MainReactor()))
 
     def lend(self, place: int) -> socket.socket | None:
         """Nothing: it is read here."""
@@ -95,6 +132,8 @@ class AcceptingPort:
 
     def accept(self, wanted: bool) -> None:
         """Go on accepting, or leave connections in the backlog."""
+        if self._port is None:
+            return
         if wanted != self._reads and self._retry is None:
             if wanted:
                 self._port.startReading()
@@ -113,17 +152,15 @@ class AcceptingPort:
             except OSError as error:
                 if error.errno in _PASSING:
                     continue
-                if error.errno in _EXHAUSTED:
-                    self._exhausted(error)
-                    break
-                raise
+                self._pause(error)
+                break
             # A unix socket's peer has a path or nothing.
             host = _plain(address[0]) if type(address) is tuple else None
             batch.append(Accepted(connection, self._endpoint, host, self._tellsHost))
         if batch:
             self._accepted(batch)
 
-    def _exhausted(self, error: OSError) -> None:
+    def _pause(self, error: OSError) -> None:
         """Leave the others in the backlog for a moment: descriptors become free as sub-reactors acknowledge."""
         if self._retry is None:
             log.warn("accepting pauses: {reason}", reason=error.strerror)
@@ -140,7 +177,10 @@ class AcceptingPort:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        return maybeDeferred(self._port.stopListening)
+        if self._bound is not None:
+            self._bound.close()
+            self._bound = None
+        return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
 
 
 def _plain(host: str) -> str:
@@ -158,10 +198,10 @@ class SharedPort:
 
     def __init__(self, sockets: list[socket.socket]) -> None:
         self._sockets = sockets
-        first = sockets[0]
-        made = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
-        kind: Literal["TCP", "UDP"] = "UDP" if first.type == socket.SOCK_DGRAM else "TCP"
-        self.address: IAddress = made(kind, *first.getsockname()[:2])
+        self.address: IAddress = _addressOf(sockets[0])
+
+    def listen(self) -> None:
+        """The sub-reactors do, each when it is ready."""
 
     def lend(self, place: int) -> socket.socket | None:
         """The socket of a sub-reactor."""
@@ -189,9 +229,8 @@ def accepting(
     made: list[AcceptingPort] = []
 
     def listen(binding: Binding, factory: Any) -> IListeningPort:
-        port = binding.listen(MainReactor())
-        made.append(AcceptingPort(port, endpoint, tellsHost(factory), accepted, reactor))
-        return port
+        made.append(AcceptingPort(binding, endpoint, tellsHost(factory), accepted, reactor))
+        return _Elsewhere()
 
     def listens(_: object) -> AcceptingPort:
         if not made:
@@ -217,16 +256,15 @@ def sharing(description: str, places: int, reactor: Any) -> Deferred[SharedPort]
     def listen(binding: Binding, factory: Any) -> IListeningPort:
         if binding.port is None:
             raise SettingError(f"{description!r} has one socket: SO_REUSEPORT is for tcp, its like, and udp")
-        sockets = bindAll(places, socket.SOCK_STREAM, binding.port, binding.interface, binding.backlog)
-        made.append(SharedPort(sockets))
-        return _Lent()
+        made.append(SharedPort(bindAll(places, socket.SOCK_STREAM, binding.port, binding.interface)))
+        return _Elsewhere()
 
     return divide(description, reactor, listen, MainReactor()).addCallback(lambda _: made[0])
 
 
 @implementer(IListeningPort)
-class _Lent:
-    """What an endpoint gets for a port that sub-reactors listen on."""
+class _Elsewhere:
+    """What an endpoint of the main process gets for a port: what it is for is done elsewhere."""
 
     def startListening(self) -> None:
         """Others do."""
@@ -240,11 +278,11 @@ class _Lent:
         raise NotImplementedError
 
 
-def bindAll(places: int, kind: int, port: int, interface: str, backlog: int = 0) -> list[socket.socket]:
+def bindAll(places: int, kind: int, port: int, interface: str) -> list[socket.socket]:
     """
-    Bind sockets to one address.
+    Bind sockets to one address; with SO_REUSEPORT where they are several.
 
-    :param kind: SOCK_STREAM, which listens then, or SOCK_DGRAM.
+    :param kind: SOCK_STREAM or SOCK_DGRAM.
     :param port: 0 for any, the same for all of them.
     :raise CannotListenError: it is not possible.
     """
@@ -259,14 +297,18 @@ def bindAll(places: int, kind: int, port: int, interface: str, backlog: int = 0)
             each.setblocking(False)
             if kind == socket.SOCK_STREAM:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if places > 1:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             each.bind(address)
             address = each.getsockname()
-        if kind == socket.SOCK_STREAM:
-            for each in made:
-                each.listen(backlog)
     except OSError as error:
         for each in made:
             each.close()
         raise CannotListenError(interface, port, error) from error
     return made
+
+
+def _addressOf(bound: socket.socket) -> IPv4Address | IPv6Address:
+    kind: Literal["TCP", "UDP"] = "UDP" if bound.type == socket.SOCK_DGRAM else "TCP"
+    host, port = bound.getsockname()[:2]
+    return (IPv6Address if bound.family == socket.AF_INET6 else IPv4Address)(kind, host, port)

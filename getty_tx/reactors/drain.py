@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Drain", "isAtRest"]
 
+#: Seconds of silence before a session is taken for being at rest, at first: what comes next may be on its way.
+SILENCE = 0.1
+
 #: Seconds between two looks at which sessions are at rest; at least so many times what a look takes.
 LOOK, APART = 0.02, 10
 
@@ -62,26 +65,29 @@ class Drain:
         self._keepers = list(keepers)
         self._reactor = reactor
         self._done: Deferred[None] = Deferred()
-        self._end = 0.0
+        self._end = self._half = 0.0
 
     def run(self, timeout: float) -> Deferred[None]:
         """
-        Begin.
+        Begin. A session is closed when it has been at rest for :py:data:`SILENCE`; in the second half of the time, as
+        soon as it is.
 
         :param timeout: seconds that sessions have to come to rest.
         :return: fires when that is over, or there is nothing left to wait for.
         """
         self._end = self._reactor.seconds() + timeout
+        self._half = timeout / 2
         self._look()
         return self._done
 
     def _look(self) -> None:
         begin = self._reactor.seconds()
         left = 0
+        latest = begin - SILENCE if self._end - begin > self._half else begin
         for keeper in self._keepers:
             left += len(keeper.handshaking)
             for session in list(keeper.sessions):
-                if isAtRest(session):
+                if session._lastActive <= latest and isAtRest(session):
                     # As when the service stops: a WebSocket's peer is told that the server goes away (1001).
                     session._hurry()
                 elif session._state == OPEN and isinstance(session._inbound, Inbound):

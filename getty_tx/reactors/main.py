@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger, eventFromJSON, globalLogPublisher
 from twisted.python.failure import Failure
 
@@ -104,7 +105,7 @@ class Processes(Service):
         self._target = target
         self._arguments = list(arguments)
         self._endpoints = endpoints
-        self.count = settings.count("processes", processes) if processes else len(os.sched_getaffinity(0))
+        self.count = settings.count("processes", processes) if processes else _cores()
         self._balance = checkBalance(balance)
         self._maxSessions = settings.optionalCount("maxSessions", maxSessions)
         self._maxSessionsPerHost = settings.optionalCount("maxSessionsPerHost", maxSessionsPerHost)
@@ -252,7 +253,7 @@ class _Run:
     # Starting
 
     def listen(self) -> None:
-        """Bind. Nothing is accepted before a sub-reactor is ready."""
+        """Bind. Nothing listens, or at least nothing is accepted, before all sub-reactors are ready."""
         if self._listening is not None:
             return
         service = self._service
@@ -291,7 +292,14 @@ class _Run:
         self.supervisor.start().addCallbacks(self._started, self._fail)
 
     def _started(self, _: object) -> None:
-        self._settle([port.address for port in self._ports])
+        try:
+            for port in self._ports:
+                port.listen()
+        except CannotListenError:
+            self._fail(Failure())
+        else:
+            self._flow()
+            self._settle([port.address for port in self._ports])
 
     def _fail(self, failure: Failure) -> None:
         log.error("cannot serve: {reason}", reason=failure.getErrorMessage())
@@ -452,6 +460,11 @@ class _Run:
         done: Deferred[None] = Deferred()
         self._stopping.addCallback(lambda _: done.callback(None))
         return done
+
+
+def _cores() -> int:
+    """How many this process may use, where the system tells that."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) -> None:

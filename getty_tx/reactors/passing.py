@@ -63,7 +63,7 @@ __all__ = [
 
 log = Logger()
 
-CONFIG, TAKE, DRAIN, READY, FAILED, TAKEN, RETURNED, ENDED, BEAT, LOG, LEAVING = b"ctdrftbehlq"
+CONFIG, TAKE, DRAIN, READY, FAILED, TAKEN, RETURNED, ENDED, BEAT, LOG, LEAVING = b"ctdrfkbehlq"
 
 #: Linux takes no more in one message (SCM_MAX_FD in include/net/scm.h).
 MOST_DESCRIPTORS = 253
@@ -138,7 +138,7 @@ class Channel:
     :param received: called with each message's kind, what is behind that, and the descriptors.
     :param lost: called once when the other end is gone, or :py:meth:`close` was called; after the last message.
 
-    :ivar waiting: how many messages are kept.
+    :ivar sent: how many messages are out, or will never be.
     """
 
     def __init__(
@@ -154,6 +154,7 @@ class Channel:
         self._received = received
         self._lost = lost
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
+        self.sent = 0
         self._retry: Any = None
         # There was nothing more to read.
         self._isEmpty = False
@@ -164,20 +165,24 @@ class Channel:
         """How many messages wait to be sent."""
         return len(self._queue)
 
-    def send(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+    def send(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> int:
         """
         Send a message, or keep it; nothing happens when the other end is gone, as ``lost`` tells.
 
         :param descriptors: at most :py:data:`MOST_DESCRIPTORS`. They must stay open until the other end has told that
             it has them.
+        :return: what :py:attr:`sent` is, or more, once this message is out.
         """
         message = pack("B", kind) + data
         if self._socket is None:
-            return
-        if self._queue or not self._sent(message, descriptors):
+            return 0
+        if self._queue or not self._send(message, descriptors):
             self._queue.append((message, descriptors))
+        else:
+            self.sent += 1
+        return self.sent + len(self._queue)
 
-    def _sent(self, message: bytes, descriptors: Sequence[int]) -> bool:
+    def _send(self, message: bytes, descriptors: Sequence[int]) -> bool:
         """Send now; False if it has to be tried again."""
         assert self._socket is not None
         try:
@@ -189,6 +194,7 @@ class Channel:
         except OSError as error:
             if isinstance(error, ConnectionError):
                 # The other end is gone, which reading finds as well, after what it has sent before.
+                self.sent += max(0, len(self._queue) - 1)
                 self._queue.clear()
                 return True
             if error.errno not in _FULL:
@@ -224,6 +230,7 @@ class Channel:
         end, self._socket = self._socket, None
         if end is None:
             return
+        self.sent += len(self._queue)
         self._queue.clear()
         if self._retry is not None:
             self._retry.cancel()
@@ -272,8 +279,9 @@ class Channel:
         self._reactor.removeWriter(self)
         queue = self._queue
         while queue:
-            if not self._sent(*queue[0]):
+            if not self._send(*queue[0]):
                 break
+            self.sent += 1
             # It is empty after an error.
             if queue:
                 queue.popleft()

@@ -38,6 +38,8 @@ from getty_tx.reactors.passing import Channel, packNumbers, receiveOne, unpackCo
 from getty_tx.reactors.standin import Binding, divide, innermost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IAddress
 
 __all__ = ["SubEndpoint", "SubReactor", "main"]
@@ -49,6 +51,9 @@ MOST_WAITING = 1000
 
 #: The part of the given time that sessions have to come to rest, and the part after which the process ends anyway.
 REST, END = 0.5, 0.9
+
+#: Seconds until what has to wait for a message's being sent is tried again.
+SOON = 0.01
 
 #: Seconds that messages to the main process have to be sent at the end.
 LAST_WORDS = 0.1
@@ -116,6 +121,53 @@ class _Place:
         self.factory = factory
 
 
+class _Arrival:
+    """
+    The factory of one connection, which hears of its end, however soon that comes.
+
+    :param factory: builds the protocol.
+    :param number: the connection's.
+    :param ended: called with the number when the transport is gone.
+
+    :ivar transport: the connection's, as soon as the protocol has it.
+    """
+
+    def __init__(self, factory: Any, number: int, ended: Callable[[int], object]) -> None:
+        self._factory = factory
+        self._number = number
+        self._ended = ended
+        self._protocol: Any = None
+        self.transport: Any = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See IProtocolFactory."""
+        self._protocol = protocol = self._factory.buildProtocol(addr)
+        if protocol is not None:
+            protocol.makeConnection = self._makeConnection
+        return protocol
+
+    def _makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        # The reactor, and the transport itself, ask the transport for it.
+        transport.connectionLost = self._connectionLost
+        protocol, self._protocol = self._protocol, None
+        del protocol.makeConnection
+        protocol.makeConnection(transport)
+
+    def _connectionLost(self, reason: Any) -> None:
+        transport = self.transport
+        del transport.connectionLost
+        try:
+            transport.connectionLost(reason)
+        finally:
+            self._ended(self._number)
+
+    def drop(self) -> None:
+        """The protocol was not built, or has failed at once."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+
 class SubReactor:
     """
     What a sub-reactor does for the main process.
@@ -124,10 +176,14 @@ class SubReactor:
     :param lent: listening sockets for its endpoints, in their order, or none.
     :param end: its end of the channel.
     :param reactor: the reactor.
+    :param over: called when it has ended.
     """
 
-    def __init__(self, config: dict[str, Any], lent: list[int], end: socket.socket, reactor: Any) -> None:
+    def __init__(
+        self, config: dict[str, Any], lent: list[int], end: socket.socket, reactor: Any, over: Callable[[], object]
+    ) -> None:
         self.reactor = reactor
+        self._over = over
         self._config = config
         self._lent = lent
         self._channel = Channel(end, reactor, self._received, self._mainIsGone)
@@ -140,17 +196,21 @@ class SubReactor:
         self._isReady = self._isDraining = self._isOver = False
         # Acknowledged, to be built when the reactor's turn is over.
         self._arrived: list[tuple[int, int, int]] = []
+        # What the channel has sent when they are acknowledged.
+        self._acknowledged = 0
         self._ended: list[int] = []
         self._beating = LoopingCall(self._beat)
         self._beating.clock = reactor
         self._counts: dict[str, int] = {}
         self._countAgain = 0.0
+        # Events of the log.
+        self._dropped = 0
+        self._deadline: Any = None
 
     # Starting
 
     def start(self) -> None:
         """Make the service, and start it."""
-        signal.signal(signal.SIGTERM, self._onSignal)
         try:
             module, _, attribute = self._config["target"].partition(":")
             make = import_module(module)
@@ -194,6 +254,9 @@ class SubReactor:
             port.startListening()
             factory = factory.factory
         else:
+            with socket.socket(fileno=os.dup(descriptor)) as bound:
+                # It may listen already, from another sub-reactor.
+                bound.listen(binding.backlog)
             port = self.reactor.adoptStreamPort(descriptor, binding.family, factory)
             self._ports.append(port)
         os.close(descriptor)
@@ -242,7 +305,7 @@ class SubReactor:
         # Fewer descriptors than connections came where the process may have no more.
         taken = connections[: len(descriptors)]
         if taken:
-            self._channel.send(passing.TAKEN, packNumbers(number for number, _ in taken))
+            self._acknowledged = self._channel.send(passing.TAKEN, packNumbers(number for number, _ in taken))
             if not self._arrived:
                 # Not now: the reactor may have further events of this turn for descriptors that were just closed, and
                 # would take them for those of new connections with the same numbers.
@@ -252,32 +315,27 @@ class SubReactor:
             self._channel.send(passing.RETURNED, packNumbers(number for number, _ in connections[len(taken) :]))
 
     def _build(self) -> None:
+        if self._channel.sent < self._acknowledged:
+            # Otherwise the main process would give them to another sub-reactor if this one died now.
+            self.reactor.callLater(SOON, self._build)
+            return
         arrived, self._arrived = self._arrived, []
         adopt = self.reactor.adoptStreamConnection
         for number, endpoint, descriptor in arrived:
             place = self._places[endpoint]
-            transport = None
+            arrival = _Arrival(place.factory, number, self._hasEnded)
             try:
-                transport = adopt(descriptor, place.family, place.factory)
+                adopt(descriptor, place.family, arrival)
             except OSError:
                 # Reset by the peer in the meantime.
                 pass
             except Exception:
                 log.failure("a connection was not built")
+                arrival.drop()
             # It was duplicated.
             os.close(descriptor)
-            if transport is None or transport.disconnected:
+            if arrival.transport is None:
                 self._hasEnded(number)
-            else:
-                # The reactor, and the transport itself, ask the transport for it.
-                transport.connectionLost = partial(self._connectionLost, transport, number)
-
-    def _connectionLost(self, transport: Any, number: int, reason: Any) -> None:
-        del transport.connectionLost
-        try:
-            transport.connectionLost(reason)
-        finally:
-            self._hasEnded(number)
 
     def _hasEnded(self, number: int) -> None:
         if not self._ended:
@@ -321,15 +379,18 @@ class SubReactor:
             self.reactor.callFromThread(self._relay, data)
 
     def _relay(self, data: bytes) -> None:
-        if self._channel.waiting < MOST_WAITING:
-            self._channel.send(passing.LOG, data)
+        if self._channel.waiting >= MOST_WAITING:
+            self._dropped += 1
+            return
+        self._channel.send(passing.LOG, data)
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            log.warn("{dropped} events of the log were dropped", dropped=dropped)
 
     # The end
 
-    def _onSignal(self, number: int, frame: object) -> None:
-        self.reactor.callFromThread(self._leave)
-
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """A signal asks for the end: the main process has to know that this was not its doing."""
         if not self._isDraining:
             self._channel.send(passing.LEAVING)
             self._drain(self._config["drainTimeout"])
@@ -342,11 +403,17 @@ class SubReactor:
         if self._isDraining:
             return
         self._isDraining = True
-        self.reactor.callLater(timeout * END, self._end)
+        self._deadline = self.reactor.callLater(timeout * END, self._end)
+        self._rest(timeout * REST)
+
+    def _rest(self, timeout: float) -> None:
+        if self._arrived:
+            self.reactor.callLater(SOON, self._rest, timeout)
+            return
         for port in self._ports:
             # The service stops it for good, later.
             port.stopReading()
-        Drain(self._keepers(), self.reactor).run(timeout * REST).addCallback(self._stop)
+        Drain(self._keepers(), self.reactor).run(timeout).addCallback(self._stop)
 
     def _stop(self, _: object) -> None:
         stopped = maybeDeferred(self._service.stopService)
@@ -355,19 +422,22 @@ class SubReactor:
 
     def _end(self) -> None:
         """It is over, or there is no time left."""
+        if self._isOver:
+            return
+        self._isOver = True
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
         if self._ended:
             self._tellEnded()
         if self._beating.running:
             self._countAgain = 0.0
             self._beat()
             self._beating.stop()
-        if self._channel.waiting and not self._isOver:
-            # The log, most of all; the main process makes an end of it if that takes too long.
-            self.reactor.callLater(LAST_WORDS, self._end)
+        if self._channel.waiting:
+            # Of the log, most of all.
+            self.reactor.callLater(LAST_WORDS, self._over)
         else:
-            with suppress(ReactorNotRunning):
-                self.reactor.stop()
-        self._isOver = True
+            self._over()
 
 
 def main() -> None:
@@ -389,9 +459,18 @@ def main() -> None:
     import_module(config["reactor"]).install()
     from twisted.internet import reactor
 
-    sub = SubReactor(config, lent, end, reactor)
+    def over() -> None:
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    def onSignal(number: int, frame: object) -> None:
+        sub.reactor.callFromThread(sub.leave)
+
+    sub = SubReactor(config, lent, end, reactor, over)
     relay: Any = sub.relay
     globalLogBeginner.beginLoggingTo([relay])
+    # After the reactor has set its own handler.
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, onSignal)
     reactor.callWhenRunning(sub.start)
     reactor.run()
 

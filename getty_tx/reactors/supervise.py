@@ -182,7 +182,11 @@ class Supervisor:
         member = place.coming = Member(place.number)
         self.members.append(member)
         member.deadline = self._reactor.callLater(START_TIMEOUT, self._neverReady, member)
-        self._start(member)
+        try:
+            self._start(member)
+        except Exception as error:
+            log.failure("a process cannot be started")
+            self.isGone(member, f"could not be started: {error}")
 
     def _neverReady(self, member: Member) -> None:
         member.deadline = None
@@ -268,8 +272,7 @@ class Supervisor:
         member.state = GONE
         self._changed()
         if self._stopping is not None and not self.members:
-            self._looking.stop()
-            self._stopping.callback(None)
+            self._endStopping(self._stopping)
 
     def _isOut(self, member: Member, how: str = "") -> None:
         """It is, or will soon be, no more: have another in its place."""
@@ -430,6 +433,10 @@ class Supervisor:
         self._endReload(False)
         self._changed()
         if not self.members:
-            self._looking.stop()
-            stopping.callback(None)
+            self._endStopping(stopping)
         return stopping
+
+    def _endStopping(self, stopping: Deferred[None]) -> None:
+        if self._looking.running:
+            self._looking.stop()
+        stopping.callback(None)
