@@ -75,6 +75,11 @@ class Process:
             self._changed.notify_all()
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """All that was printed so far, by whichever way."""
         return "\n".join([*self.lines, *self.errors])

@@ -423,11 +423,11 @@ class _Run:
             self._flow()
 
     def _lost(self, member: Member) -> None:
+        self.supervisor.isUnreachable(member)
         for name in TOTALS:
             self._gone[name] += member.counts.get(name, 0)
         member.counts = {}
         if self._handover is not None:
-            self.supervisor.isUnreachable(member)
             self._handover.lost(member)
             self._flow()
 
@@ -483,6 +483,10 @@ def _plain(address: Any) -> list[Any]:
 def _publish(member: Member, data: bytes) -> None:
     """An event of a sub-reactor's log, as one of this process's."""
     event = eventFromJSON(data.decode())
+    failure = event.get("log_failure")
+    if failure is not None:
+        # JSON has lost it.
+        failure.value = Exception(event.pop("failureText", ""))
     namespace, level = event.get("log_namespace", "-"), event.get("log_level")
     system = event.get("log_system") or f"{namespace}#{getattr(level, 'name', '-')}"
     event["log_system"] = f"sub-reactor {member.number},{system}"

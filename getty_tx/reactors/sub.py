@@ -26,6 +26,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, eventAsJSON, formatEvent, globalLogBeginner
+from twisted.python import reflect
 from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
@@ -60,6 +61,10 @@ LAST_WORDS = 0.1
 
 #: Counting what all sessions have done may take this part of the time.
 COUNTING = 0.002
+
+
+#: Errors whose text says what is wrong, to whoever starts a program.
+_PLAIN = (GettyError, SystemExit)
 
 
 @implementer(IListeningPort)
@@ -221,7 +226,8 @@ class SubReactor:
             self._service.privilegedStartService()
             self._service.startService()
         except BaseException as error:
-            log.failure("the service did not start")
+            if not isinstance(error, _PLAIN):
+                log.failure("the service did not start")
             self._fail(error)
         else:
             self._checkReady()
@@ -283,8 +289,7 @@ class SubReactor:
     def _fail(self, error: BaseException) -> None:
         if not self._isReady and not self._isDraining:
             self._isDraining = True
-            isPlain = isinstance(error, GettyError | SystemExit)
-            text = str(error) if isPlain else f"{type(error).__name__}: {error}"
+            text = str(error) if isinstance(error, _PLAIN) else f"{type(error).__name__}: {error}"
             self._channel.send(passing.FAILED, text.encode()[: passing.LONGEST - 1])
             self._end()
 
@@ -368,6 +373,9 @@ class SubReactor:
 
     def relay(self, event: dict[str, Any]) -> None:
         """Give an event of the log to the main process; an observer for ``twisted.logger``, on any thread."""
+        if "log_failure" in event:
+            # What an exception says is lost in JSON.
+            event = {**event, "failureText": reflect.safe_str(event["log_failure"].value)}
         data = eventAsJSON(event).encode()
         if len(data) >= passing.LONGEST:
             small = {name: event.get(name) for name in ("log_namespace", "log_level", "log_time")}

@@ -77,6 +77,8 @@ class Member:
         self.isKilled = False
         # It is expected to end by itself.
         self.isEnding = False
+        # Connections, at the end.
+        self.had = 0
         self.since = 0.0
         self.deadline: Any = None
 
@@ -92,6 +94,11 @@ class Member:
     def load(self) -> int:
         """Connections that were handed to it and that it has not reported closed."""
         return len(self.open)
+
+    @property
+    def connections(self) -> int:
+        """The same; or how many it told that it has, where it accepts itself."""
+        return len(self.open) or self.counts.get("connections", 0)
 
     def kill(self) -> None:
         """Make an end of it."""
@@ -241,8 +248,9 @@ class Supervisor:
             self._changed()
 
     def isUnreachable(self, member: Member) -> None:
-        """It says nothing more, as it is about to be gone."""
+        """It says nothing more, as it is about to be gone; called while it has its connections still."""
         member.isLate = True
+        member.had = member.connections - len(member.inFlight)
 
     def isLeaving(self, member: Member) -> None:
         """A signal has told it to end, and it drains."""
@@ -266,7 +274,7 @@ class Supervisor:
         if wasDraining:
             log.info("{member} {how}", member=member, how=how)
         elif self._stopping is None:
-            log.error("{member} {how}, with {load} connections", member=member, how=how, load=member.load)
+            log.error("{member} {how}, with {had} connections", member=member, how=how, had=member.had)
             self._cannotStart(f"{member} {how} before it was ready")
         self._isOut(member, how)
         member.state = GONE
@@ -318,7 +326,7 @@ class Supervisor:
             if silent > self._timeout:
                 if not member.isKilled:
                     text = "{member} has not been heard of for {silent:g} s, with {load} connections: killed"
-                    log.error(text, member=member, silent=silent, load=member.load)
+                    log.error(text, member=member, silent=silent, load=member.connections)
                     member.kill()
             elif silent > self._timeout / 2 and not member.isLate:
                 member.isLate = True
@@ -402,7 +410,7 @@ class Supervisor:
     def _drainsLong(self, member: Member) -> None:
         member.deadline = None
         text = "{member} has not ended in {timeout:g} s: killed, with {load} connections"
-        log.warn(text, member=member, timeout=self._drainTimeout, load=member.load)
+        log.warn(text, member=member, timeout=self._drainTimeout, load=member.connections)
         member.kill()
 
     def _cancelDeadline(self, member: Member) -> None:

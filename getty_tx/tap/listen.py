@@ -334,10 +334,17 @@ def processesOf(options: ListenOptions, reactor: Any = None) -> Processes:
 
 
 def subService(endpoints: Sequence[IStreamServerEndpoint], command: str, *arguments: str) -> IService:
-    """What a sub-reactor runs: the module of a command, with the command line of the main process."""
+    """
+    What a sub-reactor runs: the module of a command, with the command line of the main process.
+
+    :raise SettingError: something is not there any more that was when the main process was started.
+    """
     module = import_module(command)
     options = module.Options()
-    options.parseOptions(arguments)
+    try:
+        options.parseOptions(arguments)
+    except usage.UsageError as error:
+        raise SettingError(str(error)) from error
     service: IService = module.makeService(options, endpoints)
     return service
 
