@@ -32,8 +32,8 @@ class ExampleTests(ProcessTestCase):
 
     def test_all(self) -> None:
         """There is a test for every example."""
-        expected = {"echo_server.py", "echo_client.py", "echo.html", "keyvalue.py", "starttls.py", "relay.tac"}
-        self.assertEqual(expected, {path.name for path in EXAMPLES.iterdir() if path.is_file()})
+        expected = "echo_server.py echo_client.py echo.html keyvalue.py proxy.py starttls.py relay.tac".split()
+        self.assertEqual(set(expected), {path.name for path in EXAMPLES.iterdir() if path.is_file()})
 
     def test_echoAndRelay(self) -> None:
         """The server echoes, the client hears it, and the application relays to the one for the other."""
@@ -89,6 +89,24 @@ class ExampleTests(ProcessTestCase):
         server = self.run_(*TWISTD, "-n", "--pidfile=", *words.split())
         self.assertEqual(1, server.end())
         self.assertIn("unknown encoding: morse", server.lines[-1])
+
+    def test_proxy(self) -> None:
+        """What is said to the proxy is said to the server, whichever process serves it; without a server it says so."""
+        self.environment["PYTHONPATH"] += os.pathsep + str(EXAMPLES)
+        self.environment["PROXY_CONNECT"] = "unix:echo.sock"
+        words = "getty-serve --codec=raw --listener=proxy:Listener --listen=unix:proxy.sock --processes=2"
+        proxy = self.run_(*TWISTD, "-n", "--pidfile=", *words.split())
+        proxy.expect("with 2 processes")
+        self.converse(self.connect("proxy.sock"), b"hello\n", b"")
+        proxy.expect("sub-reactor 1,.*: unix:echo.sock: 1 sessions cannot be reached")
+        server = self.example("echo_server.py", "unix:echo.sock")
+        server.expect("listening on")
+        lines = b"".join(b"%d\n" % number for number in range(1000))
+        for _ in range(4):
+            self.converse(self.connect("proxy.sock"), lines)
+        self.converse(self.connect("proxy.sock"), b"x" * 100_000 + b"\n")
+        self.stop(proxy)
+        self.stop(server)
 
     def test_starttls(self) -> None:
         """From clear to encrypted; a client that does not trust the certificate says so and fails."""

@@ -243,6 +243,8 @@ class ListenService(_Starting):
         endpoints: Sequence[IStreamServerEndpoint] | None = None,
     ) -> None:
         self._configure = options.newSession(listener)
+        # The main process tells what is served, and the totals.
+        self._isSub = endpoints is not None
         self.served = 0
         self.server = Server(
             self._newSession,
@@ -254,6 +256,14 @@ class ListenService(_Starting):
             reactor=reactor,
         )
         super().__init__(options, self.server, reactor)
+
+    def _listens(self, addresses: list[IAddress]) -> None:
+        if not self._isSub:
+            super()._listens(addresses)
+
+    def _log(self, served: int, refused: int) -> None:
+        if not self._isSub:
+            super()._log(served, refused)
 
     def _newSession(self, session: Session) -> None:
         self._configure(session)
