@@ -15,6 +15,7 @@ from benchmarks.acceptance import (
     cron,
     fairness,
     idle_memory,
+    processes,
     slow_peers,
     speed,
     syscalls,
@@ -34,6 +35,7 @@ MODULES = {
     "cron": (cron, 90),
     "speed": (speed, 300),
     "workers": (workers, 120),
+    "processes": (processes, 600),
 }
 
 
