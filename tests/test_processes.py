@@ -42,7 +42,7 @@ class Who(EventListener):
         if pkg == b"reactor":
             from twisted.internet import reactor
 
-            session.writePkg(type(reactor).__name__.encode())
+            session.writePkg(type(reactor).__module__.encode())
         else:
             session.writePkg(b"%d" % os.getpid())
 
@@ -156,8 +156,9 @@ class ServeTests(ManyTestCase):
             "--listen=ws:0:interface=127.0.0.1:path=/",
             "--listen=unix:some.sock",
             "--max-sessions=4",
+            "--max-sessions-per-host=3",
             "--balance=least-connections",
-            before=[*TWISTD, "--reactor=poll"],
+            before=[*TWISTD, "--reactor=getty"],
         )
         plain, tls, web, _ = self.ports(process)
         first = self.connect(plain)
@@ -167,7 +168,7 @@ class ServeTests(ManyTestCase):
         for each in (encrypted, local):
             self.addCleanup(each.close)
         served = [int(self.ask(each)) for each in (first, encrypted, local)]
-        self.assertEqual("PollReactor", self.ask(first, b"reactor"))
+        self.assertEqual("getty_tx.reactors.epoll", self.ask(first, b"reactor"))
         upgraded = self.connect(web)
         upgraded.sendall(UPGRADE)
         self.assertIn(b"101 Switching Protocols", upgraded.recv(1000))
@@ -187,6 +188,7 @@ class ServeTests(ManyTestCase):
         self.assertEqual(0, process.end())
         self.assertFalse(os.path.exists(os.path.join(self.folder, "some.sock")))
         self.assertIn("maxSessions=4 reached", process.output)
+        self.assertNotIn("maxSessionsPerHost", process.output)
         self.assertNotIn("Traceback", process.output)
 
     def hasRoom(self, port: int) -> bool:
@@ -413,6 +415,6 @@ class SettingTests(SynchronousTestCase):
     def test_idle(self) -> None:
         """A service that was not started has counted nothing, and can be stopped."""
         service = Processes("some:thing", "tcp:0")
-        self.assertEqual((0, [], {}), (service.stats["served"], service.members, service.refusals))
+        self.assertEqual((0, 0, []), (service.stats["served"], service.refusals["maxSessions"], service.members))
         self.assertFalse(self.successResultOf(service.reload()))
         self.successResultOf(service.stopService())

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from getty_tx.connections.base import plainHost
 from getty_tx.connections.udpendpoints import UDPServerEndpoint
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import SettingError
@@ -155,7 +156,7 @@ class AcceptingPort:
                 self._pause(error)
                 break
             # A unix socket's peer has a path or nothing.
-            host = _plain(address[0]) if type(address) is tuple else None
+            host = plainHost(address[0]) if type(address) is tuple else None
             batch.append(Accepted(connection, self._endpoint, host, self._tellsHost))
         if batch:
             self._accepted(batch)
@@ -181,10 +182,6 @@ class AcceptingPort:
             self._bound.close()
             self._bound = None
         return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
-
-
-def _plain(host: str) -> str:
-    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 class SharedPort:

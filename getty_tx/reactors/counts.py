@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from getty_tx.refusals import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from getty_tx.keeper import Keeper
 
-__all__ = ["STANDING", "TOTALS", "addUp", "countsOf"]
-
-#: Totals since the start of a process; they stay when it is gone.
-TOTALS = ("served", "refused", "readBytes", "writeBytes", "readPkgs", "writePkgs", "dropped")
+__all__ = ["addUp", "countsOf", "lasting", "refusalsIn", "statsIn"]
 
 #: What is there at the moment.
-STANDING = ("sessions", "connections")
+_STANDING = ("sessions", "connections")
+
+#: Totals since the start, which outlast the process that has counted them; how many were refused is a sum of reasons.
+_TOTALS = ("served", "readBytes", "writeBytes", "readPkgs", "writePkgs", "dropped")
 
 
 def countsOf(keepers: Iterable[Keeper]) -> dict[str, int]:
     """What services of this process count."""
-    counts = dict.fromkeys((*STANDING, *TOTALS), 0)
+    counts = addUp(())
     for keeper in keepers:
         sums = keeper.sums()
+        sums["served"] = sums.pop("sessions")
+        counts = addUp([counts, sums, keeper.refusals.counts])
         counts["sessions"] += len(keeper.sessions)
         counts["connections"] += keeper.peers
-        counts["refused"] += keeper.refused
-        counts["served"] += sums.pop("sessions")
-        for name, number in sums.items():
-            counts[name] += number
     return counts
 
 
-def addUp(counts: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The sum of all."""
-    sums = dict.fromkeys((*STANDING, *TOTALS), 0)
-    for each in counts:
-        for name in sums:
-            sums[name] += each.get(name, 0)
+def addUp(all: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of all that counted, each name of it there."""
+    sums = dict.fromkeys((*_STANDING, *_TOTALS, *REASONS), 0)
+    for counts in all:
+        for name, number in counts.items():
+            if name in sums:
+                sums[name] += number
     return sums
+
+
+def lasting(counts: Mapping[str, int]) -> dict[str, int]:
+    """What is left of the counts of a process that is gone."""
+    return {name: number for name, number in counts.items() if name not in _STANDING}
+
+
+def statsIn(counts: Mapping[str, int]) -> dict[str, int]:
+    """The counts but the reasons of refusals, of which there is the sum."""
+    stats = {name: counts[name] for name in (*_STANDING, *_TOTALS)}
+    return {**stats, "refused": sum(refusalsIn(counts).values())}
+
+
+def refusalsIn(counts: Mapping[str, int]) -> dict[str, int]:
+    """How many were refused, by reason."""
+    return {name: counts[name] for name in REASONS}

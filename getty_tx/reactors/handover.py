@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from getty_tx.reactors.balance import Balancer
     from getty_tx.reactors.supervise import Member
+    from getty_tx.refusals import Reason
 
 __all__ = ["MOST_IN_FLIGHT", "Accepted", "Handover", "Send"]
 
@@ -73,7 +74,7 @@ class Handover:
         balancer: Balancer,
         ready: Callable[[], list[Member]],
         send: Send,
-        refused: Callable[[str, str], object],
+        refused: Callable[[Reason, str], object],
         maxSessions: int | None = None,
         maxSessionsPerHost: int | None = None,
     ) -> None:

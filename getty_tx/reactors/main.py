@@ -38,11 +38,12 @@ from getty_tx.keeper import theReactor
 from getty_tx.reactors import passing
 from getty_tx.reactors.balance import REUSE_PORT, checkBalance, makeBalancer
 from getty_tx.reactors.binding import accepting, sharing
-from getty_tx.reactors.counts import TOTALS, addUp
+from getty_tx.reactors.counts import addUp, lasting, refusalsIn, statsIn
 from getty_tx.reactors.handover import Handover
 from getty_tx.reactors.passing import unpackNumbers
 from getty_tx.reactors.process import SubProcess
 from getty_tx.reactors.supervise import Member, Supervisor, beatPeriod
+from getty_tx.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +120,7 @@ class Processes(Service):
         # From a start to the end of the stop that follows it.
         self._runs: _Run | None = None
         # The counts of the last run.
-        self._last: tuple[dict[str, int], dict[str, int]] = (addUp(()), {})
+        self._last = addUp(())
 
     def _check(self) -> None:
         shares = self._balance == REUSE_PORT
@@ -190,7 +191,7 @@ class Processes(Service):
 
     def _stopped(self, _: object) -> None:
         if self._runs is not None:
-            self._last = self._runs.stats(), self._runs.refusals
+            self._last = self._runs.counts()
             self._runs = None
 
     @property
@@ -204,16 +205,20 @@ class Processes(Service):
         What all processes have counted, as they told within the last second or so.
 
         ``sessions`` and ``connections`` are those of now. Of the time since the start are ``served`` (sessions),
-        ``refused`` (connections, see :py:attr:`refusals` for those that the main process has refused), ``readBytes``,
-        ``writeBytes``, ``readPkgs``, ``writePkgs`` and ``dropped`` (datagrams). What a killed sub-reactor had counted
-        after it told last is not in them.
+        ``refused`` (connections), ``readBytes``, ``writeBytes``, ``readPkgs``, ``writePkgs`` and ``dropped``
+        (datagrams). What a killed sub-reactor had counted after it told last is not in them.
         """
-        return self._last[0] if self._runs is None else self._runs.stats()
+        return statsIn(self._last if self._runs is None else self._runs.counts())
 
     @property
     def refusals(self) -> dict[str, int]:
-        """How many connections the main process has refused, by reason."""
-        return self._last[1] if self._runs is None else self._runs.refusals.copy()
+        """
+        How many connections were refused since the start, by reason, in all processes.
+
+        The reasons are those of a Server. ``maxSessions`` and ``maxSessionsPerHost`` are the main process's, unless the
+        kernel balances; ``descriptors`` also stands for connections that no sub-reactor has taken.
+        """
+        return refusalsIn(self._last if self._runs is None else self._runs.counts())
 
 
 class _Run:
@@ -229,8 +234,8 @@ class _Run:
         self._stopping: Deferred[None] | None = None
         self._handlesSignal = False
         # The counts of sub-reactors that are gone.
-        self._gone = dict.fromkeys(TOTALS, 0)
-        self.refusals: dict[str, int] = {}
+        self._gone = addUp(())
+        self._refusals = Refusals(self._reactor.seconds)
         self.supervisor = Supervisor(
             service.count,
             self._startMember,
@@ -245,7 +250,7 @@ class _Run:
                 makeBalancer(service._balance, service.count),
                 lambda: self.supervisor.ready,
                 self._send,
-                self._refused,
+                self._refusals.count,
                 service._maxSessions,
                 service._maxSessionsPerHost,
             )
@@ -392,11 +397,6 @@ class _Run:
         for port in self._ports:
             port.accept(takes)
 
-    def _refused(self, reason: str, why: str) -> None:
-        number = self.refusals[reason] = self.refusals.get(reason, 0) + 1
-        if number % 1000 == 1:
-            log.warn("connection refused: {why} ({reason}: {number} so far)", why=why, reason=reason, number=number)
-
     # What sub-reactors tell
 
     def _received(self, member: Member, kind: int, data: bytes) -> None:
@@ -424,8 +424,7 @@ class _Run:
 
     def _lost(self, member: Member) -> None:
         self.supervisor.isUnreachable(member)
-        for name in TOTALS:
-            self._gone[name] += member.counts.get(name, 0)
+        self._gone = addUp([self._gone, lasting(member.counts)])
         member.counts = {}
         if self._handover is not None:
             self._handover.lost(member)
@@ -434,10 +433,10 @@ class _Run:
     def _isGone(self, member: Member, how: str) -> None:
         self.supervisor.isGone(member, how)
 
-    def stats(self) -> dict[str, int]:
-        """See Processes."""
-        sums = addUp([*(member.counts for member in self.supervisor.members), self._gone])
-        sums["refused"] += sum(self.refusals.values())
+    def counts(self) -> dict[str, int]:
+        """What all have counted."""
+        told = [member.counts for member in self.supervisor.members]
+        sums = addUp([*told, self._gone, self._refusals.counts])
         if self._handover is not None:
             sums["connections"] = self._handover.connections
         return sums
