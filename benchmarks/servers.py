@@ -69,11 +69,12 @@ class ServerError(Exception):
 class ServerProcess:
     """One server process (with its children), to be used in a ``with`` statement.
 
+    :param everywhere: let it use the load's core as well.
     :ivar port: the port of 127.0.0.1 it serves on.
     :ivar pid: the process id of the command.
     """
 
-    def __init__(self, command: str, **fields: str) -> None:
+    def __init__(self, command: str, *, everywhere: bool = False, **fields: str) -> None:
         self.port = freePort()
         # Descriptions such as tcp:{port} come in as a field and hold a name themselves.
         words = shlex.split(command)
@@ -82,6 +83,8 @@ class ServerProcess:
         self.command = shlex.join(words)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         serverCores, allowed = cores()[0], os.sched_getaffinity(0)
+        if everywhere:
+            serverCores = serverCores | cores()[1]
         try:
             # The child inherits the affinity, so that no work of its start runs on the load's core.
             os.sched_setaffinity(0, serverCores)

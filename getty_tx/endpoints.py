@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
-__all__ = ["BACKLOG", "carriesStream", "clientEndpoint", "serverEndpoint"]
+__all__ = ["BACKLOG", "carriesStream", "clientEndpoint", "listensWith", "serverEndpoint"]
 
 #: Connections that the system holds until they are accepted, unless the description has ``backlog=``. Twisted's default
 #: of 50 refuses some when thousands arrive at once. The system's own bound is net.core.somaxconn.
@@ -92,6 +92,18 @@ def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
         raise SettingError(f"cannot listen on {description!r}: no such socket was passed (LISTEN_FDS)") from error
     except Exception as error:
         raise SettingError(f"cannot listen on {description!r}: {error}") from error
+
+
+def listensWith(description: str) -> str:
+    """
+    The prefix of what a server's description listens with in the end, below ``haproxy:``, ``ws:`` and ``wss:``.
+
+    :raise SettingError: the description cannot be.
+    """
+    prefix, positional, named = _parse(description)
+    if prefix in _WEBSOCKET:
+        return listensWith(named["endpoint"]) if "endpoint" in named else "tcp"
+    return _innermost(prefix, positional)[0]
 
 
 def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:

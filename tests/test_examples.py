@@ -38,6 +38,7 @@ NAMES = {
     "feed.py",
     "gateway.py",
     "keyvalue.py",
+    "proxy.py",
     "relay.tac",
     "request_reply.py",
     "starttls.py",
@@ -154,6 +155,24 @@ class ExampleTests(ExampleTestCase):
         server = self.run_(*TWISTD, "-n", "--pidfile=", *words.split())
         self.assertEqual(1, server.end())
         self.assertIn("unknown encoding: morse", server.lines[-1])
+
+    def test_proxy(self) -> None:
+        """What is said to the proxy is said to the server, whichever process serves it; without a server it says so."""
+        self.environment["PYTHONPATH"] += os.pathsep + str(EXAMPLES)
+        self.environment["PROXY_CONNECT"] = "unix:echo.sock"
+        words = "getty-serve --codec=raw --listener=proxy:Listener --listen=unix:proxy.sock --processes=2"
+        proxy = self.run_(*TWISTD, "-n", "--pidfile=", *words.split())
+        proxy.expect("with 2 processes")
+        self.converse(self.connect("proxy.sock"), b"hello\n", b"")
+        proxy.expect("sub-reactor 1,.*: unix:echo.sock: 1 sessions cannot be reached")
+        server = self.example("echo_server.py", "unix:echo.sock")
+        server.expect("listening on")
+        lines = b"".join(b"%d\n" % number for number in range(1000))
+        for _ in range(4):
+            self.converse(self.connect("proxy.sock"), lines)
+        self.converse(self.connect("proxy.sock"), b"x" * 100_000 + b"\n")
+        self.stop(proxy)
+        self.stop(server)
 
     def test_starttls(self) -> None:
         """From clear to encrypted; a client that does not trust the certificate says so and fails."""

@@ -77,6 +77,11 @@ class Process:
             self._changed.notify_all()
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """All that was printed so far, by whichever way."""
         return "\n".join([*self.lines, *self.errors])
@@ -244,7 +249,7 @@ class EchoTests(ProcessTestCase):
         self.assertNotIn("Traceback", process.output)
 
     def test_twistdOptions(self) -> None:
-        """twistd's own options go on working: a logger, a reactor; SIGTERM ends it, too."""
+        """twistd's own options go on working: a logger, a reactor; SIGTERM ends it with success."""
         with open(os.path.join(self.folder, "mylog.py"), "w") as file:
             file.write(
                 "import sys\n"
@@ -259,7 +264,7 @@ class EchoTests(ProcessTestCase):
         # Once it answers, the reactor runs, and hears of signals.
         self.converse(self.connectUnix(os.path.join(self.folder, "x.sock")), b"hello\n")
         process.send(signal.SIGTERM)
-        self.assertEqual(-signal.SIGTERM, process.end())
+        self.assertEqual(0, process.end())
         process.expect("TOLD getty-echo has stopped")
 
 

@@ -15,6 +15,7 @@ from benchmarks.acceptance import (
     cron,
     fairness,
     idle_memory,
+    processes,
     slow_peers,
     speed,
     status,
@@ -36,6 +37,7 @@ MODULES = {
     "speed": (speed, 300),
     "status": (status, 120),
     "workers": (workers, 120),
+    "processes": (processes, 600),
 }
 
 

@@ -1,8 +1,11 @@
 """
-Reactors. Importing this module installs none; :py:func:`install` does, before anything else has.
+Reactors: the fast one, and main and sub-reactor processes. Importing this module installs none; :py:func:`install`
+does, before anything else has.
 """
 
-__all__ = ["install"]
+from getty_tx.reactors.main import Processes
+
+__all__ = ["Processes", "install"]
 
 
 def install() -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import sys
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from twisted.application.service import Service
 from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
 from twisted.python import usage
 
 from getty_tx import __version__, codecs, settings
 from getty_tx.compression import findFormat
 from getty_tx.endpoints import carriesStream
 from getty_tx.errors import SettingError
-from getty_tx.keeper import HANDSHAKE_TIMEOUT
+from getty_tx.keeper import HANDSHAKE_TIMEOUT, theReactor
 from getty_tx.session import Session
 from getty_tx.tap.lookup import lookUpListener
 from getty_tx.workers import WorkerPool
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CannotStart",
+    "OrderlyEnd",
     "SessionOptions",
     "cannotStart",
     "compression",
@@ -43,6 +48,9 @@ __all__ = [
     "seconds",
     "size",
 ]
+
+
+log = Logger()
 
 
 class CannotStart(SystemExit, Exception):
@@ -81,6 +89,43 @@ def endProcess(reactor: Any, status: int) -> None:
     # It may be stopping already.
     with suppress(ReactorNotRunning):
         reactor.stop()
+
+
+class OrderlyEnd(Service):
+    """
+    Ends the process with status 0 after SIGTERM; ``twistd`` alone ends by the signal when all services have stopped.
+
+    :param reactor: by default the installed one, looked up when the service starts.
+    """
+
+    def __init__(self, reactor: Any = None) -> None:
+        self._reactor = reactor
+        self._before: Any = None
+        self._isEnding = False
+
+    def startService(self) -> None:
+        """Take the signal over, as soon as the reactor has taken it."""
+        Service.startService(self)
+        theReactor(self._reactor).callWhenRunning(self._install)
+
+    def _install(self) -> None:
+        if self.running and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._onSignal)
+
+    def _onSignal(self, number: int, frame: object) -> None:
+        self._isEnding = True
+        theReactor(self._reactor).callFromThread(self._end)
+
+    def _end(self) -> None:
+        log.info("Received SIGTERM, shutting down.")
+        endProcess(theReactor(self._reactor), 0)
+
+    def stopService(self) -> None:
+        """Give the signal back, unless it was that which has ended the service: another one is to change nothing."""
+        Service.stopService(self)
+        if self._before is not None and not self._isEnding:
+            signal.signal(signal.SIGTERM, self._before)
+            self._before = None
 
 
 def _exit(status: int) -> None:

@@ -8,10 +8,13 @@ from twisted.logger import Logger
 
 from getty_tx.errors import CodecError
 from getty_tx.listener import EventListener
-from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService
+from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, listenService
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.application.service import IService
+    from twisted.internet.interfaces import IStreamServerEndpoint
 
     from getty_tx.session import Session
 
@@ -48,6 +51,6 @@ class Options(ListenOptions):
 """
 
 
-def makeService(options: Options) -> IService:
-    """The service that ``twistd`` starts."""
-    return ListenService(options, EchoListener())
+def makeService(options: Options, endpoints: Sequence[IStreamServerEndpoint] | None = None) -> IService:
+    """The service that ``twistd`` starts; in a sub-reactor, with its endpoints."""
+    return listenService(options, EchoListener(), endpoints)

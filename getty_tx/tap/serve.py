@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from twisted.python import usage
 
-from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService
+from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, listenService
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twisted.application.service import IService
+    from twisted.internet.interfaces import IStreamServerEndpoint
 
     from getty_tx.interfaces import IEventListener
 
@@ -48,6 +51,6 @@ class Options(ListenOptions):
         self.listener = self.findListener(self["listener"])
 
 
-def makeService(options: Options) -> IService:
-    """The service that ``twistd`` starts."""
-    return ListenService(options, options.listener)
+def makeService(options: Options, endpoints: Sequence[IStreamServerEndpoint] | None = None) -> IService:
+    """The service that ``twistd`` starts; in a sub-reactor, with its endpoints."""
+    return listenService(options, options.listener, endpoints)

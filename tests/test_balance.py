@@ -1,0 +1,106 @@
+"""How the main process chooses sub-reactors."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from getty_tx.errors import SettingError
+from getty_tx.reactors.balance import BALANCES, REUSE_PORT, Balancer, checkBalance, makeBalancer
+
+
+class FakeMember:
+    """A sub-reactor, as balancers know it."""
+
+    def __init__(self, place: int, load: int = 0) -> None:
+        self.place = place
+        self.load = load
+
+
+def spread(balancer: Balancer, members: list[FakeMember], hosts: list[str | None]) -> list[int]:
+    """The places that connections get which come one after the other and stay."""
+    places = []
+    for number, host in enumerate(hosts):
+        chosen = balancer.choose(members, number, host)
+        chosen.load += 1
+        places.append(chosen.place)
+    return places
+
+
+class BalanceTests(SynchronousTestCase):
+    """Each balance."""
+
+    def members(self, count: int) -> list[FakeMember]:
+        """Sub-reactors that have no connections."""
+        return [FakeMember(place) for place in range(count)]
+
+    def test_roundRobin(self) -> None:
+        """Each in turn."""
+        self.assertEqual([0, 1, 2, 0, 1, 2, 0], spread(makeBalancer("round-robin", 3), self.members(3), [None] * 7))
+
+    def test_roundRobinAway(self) -> None:
+        """One that is away is left out, and has its turn again when it is back."""
+        balancer = makeBalancer("round-robin", 3)
+        members = self.members(3)
+        self.assertEqual([0], spread(balancer, members, [None]))
+        self.assertEqual([2, 0, 2, 0], spread(balancer, [members[0], members[2]], [None] * 4))
+        self.assertEqual([1, 2, 0], spread(balancer, members, [None] * 3))
+
+    def test_leastConnections(self) -> None:
+        """The one with the fewest, also when they began unequally."""
+        members = [FakeMember(0, 3), FakeMember(1, 1), FakeMember(2, 2)]
+        self.assertEqual([1, 1, 2, 0, 1, 2], spread(makeBalancer("least-connections", 3), members, [None] * 6))
+
+    def test_even(self) -> None:
+        """A thousand connections that come and stay are spread exactly evenly."""
+        for name in ("round-robin", "least-connections", "fd-hash"):
+            places = spread(makeBalancer(name, 4), self.members(4), [None] * 1000)
+            self.assertEqual(dict.fromkeys(range(4), 250), dict(Counter(places)), name)
+
+    def test_sourceHash(self) -> None:
+        """The same address leads to the same place, and addresses are spread."""
+        balancer = makeBalancer("source-hash", 4)
+        hosts: list[str | None] = [f"192.0.2.{number}" for number in range(200)]
+        places = spread(balancer, self.members(4), hosts)
+        self.assertEqual(places, spread(balancer, self.members(4), hosts))
+        self.assertTrue(all(30 < number < 70 for number in Counter(places).values()), Counter(places))
+
+    def test_sourceHashAway(self) -> None:
+        """When one is away, only its addresses are served by others, all of which take part."""
+        balancer = makeBalancer("source-hash", 4)
+        members = self.members(4)
+        hosts: list[str | None] = [f"192.0.2.{number}" for number in range(200)]
+        before = spread(balancer, members, hosts)
+        after = spread(balancer, members[:2] + members[3:], hosts)
+        moved = [new for old, new in zip(before, after, strict=True) if old != new]
+        self.assertEqual(before.count(2), len(moved))
+        self.assertEqual({0, 1, 3}, set(moved))
+
+    def test_sourceHashWithout(self) -> None:
+        """Where there are no addresses, each has its turn."""
+        self.assertEqual([0, 1, 0, 1], spread(makeBalancer("source-hash", 2), self.members(2), [None] * 4))
+
+    def test_fdHash(self) -> None:
+        """By the connection's number, and by the rest where one is away."""
+        balancer = makeBalancer("fd-hash", 3)
+        members = self.members(3)
+        self.assertEqual(1, balancer.choose(members, 7, None).place)
+        self.assertEqual([0, 2], [balancer.choose([members[0], members[2]], number, None).place for number in (1, 4)])
+
+    def test_random(self) -> None:
+        """Each is chosen."""
+        self.assertEqual({0, 1, 2}, set(spread(makeBalancer("random", 3), self.members(3), [None] * 500)))
+
+    def test_one(self) -> None:
+        """Where only one is there, it is chosen."""
+        for name in BALANCES:
+            if name != REUSE_PORT:
+                places = spread(makeBalancer(name, 3), [FakeMember(2)], ["192.0.2.1", "2001:db8::1", None])
+                self.assertEqual([2, 2, 2], places, name)
+
+    def test_unknown(self) -> None:
+        """A name that there is not."""
+        self.assertEqual("reuse-port", checkBalance("reuse-port"))
+        error = self.assertRaises(SettingError, checkBalance, "fair")
+        self.assertIn("balance='fair' is none of round-robin, least-connections, source-hash", str(error))

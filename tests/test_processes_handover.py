@@ -1,0 +1,250 @@
+"""Connections on their way from the main process to sub-reactors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from getty_tx.reactors.balance import makeBalancer
+from getty_tx.reactors.handover import MOST_ATTEMPTS, MOST_IN_FLIGHT, Accepted, Handover
+from getty_tx.reactors.passing import MOST_DESCRIPTORS, TAKE, unpackConnections
+from getty_tx.reactors.supervise import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class FakeSocket:
+    """An accepted connection's socket."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.isClosed = False
+
+    def fileno(self) -> int:
+        """Its number."""
+        assert not self.isClosed
+        return self.number
+
+    def close(self) -> None:
+        """It is closed once."""
+        assert not self.isClosed
+        self.isClosed = True
+
+
+class HandoverTests(SynchronousTestCase):
+    """A Handover, with members of which a list says which are ready."""
+
+    def setUp(self) -> None:
+        self.members = [Member(0), Member(1)]
+        self.ready = list(self.members)
+        self.sent: list[tuple[Member, list[tuple[int, int]], list[int]]] = []
+        self.refused: list[str] = []
+        self.sockets: list[FakeSocket] = []
+
+    def make(self, balance: str = "round-robin", **limits: Any) -> Handover:
+        """What is tested."""
+
+        def send(member: Member, kind: int, data: bytes, descriptors: Sequence[int]) -> None:
+            self.assertEqual(TAKE, kind)
+            self.sent.append((member, unpackConnections(data), list(descriptors)))
+
+        def refused(reason: str, why: str) -> None:
+            self.assertIn(reason, why + " descriptors")
+            self.refused.append(reason)
+
+        return Handover(makeBalancer(balance, 2), lambda: self.ready, send, refused, **limits)
+
+    def connections(self, count: int, host: str | None = "192.0.2.1", endpoint: int = 0) -> list[Accepted]:
+        """Accepted ones."""
+        made = [FakeSocket(100 + len(self.sockets) + index) for index in range(count)]
+        self.sockets += made
+        fake: list[Any] = list(made)
+        return [Accepted(each, endpoint, host) for each in fake]
+
+    def taken(self, handover: Handover, member: Member) -> None:
+        """A member acknowledges all that it has."""
+        handover.taken(member, list(member.inFlight))
+
+    def test_batch(self) -> None:
+        """A batch is one message to each sub-reactor; sockets are kept until they are acknowledged."""
+        handover = self.make()
+        handover.take(self.connections(5, endpoint=3))
+        first, second = self.members
+        self.assertEqual(
+            [
+                (first, [(0, 3), (2, 3), (4, 3)], [100, 102, 104]),
+                (second, [(1, 3), (3, 3)], [101, 103]),
+            ],
+            self.sent,
+        )
+        self.assertEqual([3, 2], [member.load for member in self.members])
+        handover.taken(first, [0, 2])
+        self.assertEqual([True, False, True, False, False], [each.isClosed for each in self.sockets])
+        self.assertEqual([3, 2], [member.load for member in self.members])
+
+    def test_large(self) -> None:
+        """More connections than a message can have go in several."""
+        self.ready = self.members[:1]
+        self.make().take(self.connections(MOST_DESCRIPTORS + 1))
+        self.assertEqual([MOST_DESCRIPTORS, 1], [len(descriptors) for _, _, descriptors in self.sent])
+
+    def test_leastConnections(self) -> None:
+        """Handed over, less what was reported closed, is what counts; also within a batch."""
+        handover = self.make("least-connections")
+        handover.take(self.connections(6))
+        first, second = self.members
+        self.taken(handover, first)
+        handover.ended(first, [0, 2, 4])
+        self.assertEqual([0, 3], [first.load, second.load])
+        handover.take(self.connections(4))
+        self.assertEqual([4, 3], [first.load, second.load])
+
+    def test_thousand(self) -> None:
+        """A thousand are spread exactly evenly, in batches of any size."""
+        for balance in ("round-robin", "least-connections"):
+            for member in self.members:
+                member.open.clear()
+            handover = self.make(balance)
+            for size in (1, 99, 7, 400, 493):
+                handover.take(self.connections(size))
+            self.assertEqual([500, 500], [member.load for member in self.members], balance)
+
+    def test_numbers(self) -> None:
+        """A number is given again when its connection has ended, the lowest first; a report of none is ignored."""
+        handover = self.make()
+        handover.take(self.connections(4))
+        for member in self.members:
+            self.taken(handover, member)
+        handover.ended(self.members[0], [0, 2, 77])
+        handover.ended(self.members[1], [0, 2])
+        self.assertEqual(2, handover.connections)
+        self.sent.clear()
+        handover.take(self.connections(3))
+        self.assertEqual({0, 2, 4}, {number for _, those, _ in self.sent for number, _ in those})
+
+    def test_lost(self) -> None:
+        """What a dying sub-reactor has not acknowledged goes to another; what it has is gone with it. None is twice."""
+        handover = self.make()
+        handover.take(self.connections(6))
+        first, second = self.members
+        handover.taken(first, [0])
+        self.ready = [second]
+        self.sent.clear()
+        handover.lost(first)
+        self.assertEqual([(second, [(2, 0), (4, 0)], [102, 104])], self.sent)
+        self.assertEqual((5, 2), (handover.connections, handover.rescued))
+        self.assertEqual((0, 5), (first.load, second.load))
+        self.taken(handover, second)
+        self.assertTrue(all(each.isClosed for each in self.sockets))
+        # Of those that it had none is anybody's, and a late report changes nothing.
+        handover.ended(first, [0, 2, 4])
+        handover.taken(first, [2, 4])
+        self.assertEqual(5, handover.connections)
+
+    def test_lostAll(self) -> None:
+        """Without any sub-reactor they wait, and nothing more is accepted; then they are the first to be served."""
+        handover = self.make()
+        handover.take(self.connections(2))
+        self.ready = []
+        for member in self.members:
+            handover.lost(member)
+        self.assertFalse(handover.takes)
+        handover.proceed()
+        self.ready = [Member(1)]
+        self.assertFalse(handover.takes)
+        self.sent.clear()
+        handover.proceed()
+        self.assertEqual([[100, 101]], [descriptors for _, _, descriptors in self.sent])
+        self.assertTrue(handover.takes)
+        self.assertEqual(2, handover.connections)
+
+    def test_returned(self) -> None:
+        """What a sub-reactor returns goes to the next; what nobody takes is dropped in the end, and counted."""
+        handover = self.make()
+        handover.take(self.connections(1))
+        for _ in range(MOST_ATTEMPTS):
+            member, those, _ = self.sent[-1]
+            handover.returned(member, [number for number, _ in those])
+        self.assertEqual(MOST_ATTEMPTS, len(self.sent))
+        self.assertEqual(["descriptors"], self.refused)
+        self.assertTrue(self.sockets[0].isClosed)
+        self.assertEqual((0, [0, 0]), (handover.connections, [member.load for member in self.members]))
+        handover.returned(self.members[0], [0])
+
+    def test_inFlight(self) -> None:
+        """Too many under way: no more are accepted until some are acknowledged. A stuck sub-reactor's do not count."""
+        handover = self.make()
+        handover.take(self.connections(MOST_IN_FLIGHT - 1))
+        self.assertTrue(handover.takes)
+        handover.take(self.connections(1))
+        self.assertFalse(handover.takes)
+        self.taken(handover, self.members[1])
+        self.assertTrue(handover.takes)
+        self.ready = self.members[:1]
+        handover.take(self.connections(MOST_IN_FLIGHT // 2))
+        self.assertFalse(handover.takes)
+        self.ready = self.members[1:]
+        self.assertTrue(handover.takes)
+
+    def test_maxSessions(self) -> None:
+        """The limit is that of all together, exactly."""
+        handover = self.make(maxSessions=3)
+        handover.take(self.connections(5))
+        self.assertEqual(["maxSessions"] * 2, self.refused)
+        self.assertEqual([False] * 3 + [True] * 2, [each.isClosed for each in self.sockets])
+        self.taken(handover, self.members[0])
+        handover.ended(self.members[0], [2])
+        handover.take(self.connections(2))
+        self.assertEqual((3, 3), (handover.connections, len(self.refused)))
+
+    def test_maxSessionsPerHost(self) -> None:
+        """The limit for each host is, too; where the peer's address is not known it does not hold."""
+        handover = self.make(maxSessionsPerHost=2)
+        handover.take(self.connections(3, "192.0.2.1") + self.connections(2, "192.0.2.2") + self.connections(9, None))
+        unknown = self.connections(5, "192.0.2.9")
+        for each in unknown:
+            each.counted = False
+        handover.take(unknown)
+        self.assertEqual(["maxSessionsPerHost"], self.refused)
+        self.assertTrue(self.sockets[2].isClosed)
+        self.taken(handover, self.members[0])
+        handover.ended(self.members[0], [0])
+        handover.take(self.connections(2, "192.0.2.1"))
+        self.assertEqual(2, len(self.refused))
+        for member in self.members:
+            self.taken(handover, member)
+            handover.lost(member)
+        self.assertEqual((0, {}), (handover.connections, handover._hosts))
+
+    def test_perHostRescued(self) -> None:
+        """A connection that goes to another sub-reactor counts once."""
+        handover = self.make(maxSessionsPerHost=3)
+        handover.take(self.connections(2))
+        self.ready = self.members[1:]
+        handover.lost(self.members[0])
+        self.assertEqual({"192.0.2.1": 2}, handover._hosts)
+        handover.take(self.connections(2))
+        self.assertEqual(["maxSessionsPerHost"], self.refused)
+
+    def test_sourceHash(self) -> None:
+        """The balance knows the address, even where no limit counts it."""
+        handover = self.make("source-hash")
+        for number in range(40):
+            handover.take(self.connections(2, f"192.0.2.{number}"))
+        places: Counter[int] = Counter()
+        for member, those, _ in self.sent:
+            self.assertEqual(2, len(those))
+            places[member.place] += 1
+        self.assertEqual({0, 1}, set(places))
+
+    def test_close(self) -> None:
+        """Those that wait are dropped at the end."""
+        self.ready = []
+        handover = self.make()
+        handover.take(self.connections(2))
+        handover.close()
+        self.assertTrue(all(each.isClosed for each in self.sockets))
+        self.assertEqual(0, handover.connections)
