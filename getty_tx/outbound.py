@@ -61,6 +61,7 @@ class Outbound:
     """
     What is on its way out of one session.
 
+    :ivar direct: the transport is one of DIRECT; as long as it has no TLS, its socket is sent to.
     :ivar queue: what waits here, or None.
     :ivar size: bytes in ``queue``.
     :ivar held: bytes of the slice that the transport was given.
@@ -74,6 +75,7 @@ class Outbound:
         "_waiting",
         "blocked",
         "corked",
+        "direct",
         "finishing",
         "held",
         "listed",
@@ -86,6 +88,7 @@ class Outbound:
     def __init__(self, session: Session, transport: Any) -> None:
         self.session = session
         self.transport = transport
+        self.direct = type(transport) in DIRECT
         self.queue: list[bytes | bytearray | memoryview] | None = None
         self.size = 0
         self.held = 0
@@ -126,26 +129,37 @@ class Outbound:
         if not length:
             # A transport that is given nothing never says that it is out.
             return
-        if self.queue is None:
-            if not (self.corked or self.blocked):
-                self._sendAtOnce(data, length)
-                return
+        queue = self.queue
+        if self.blocked:
+            self._keep(data, length)
+            return
+        if queue is not None:
+            queue.append(data)
+            self.size += length
+        elif self.corked:
             self.queue = [data]
             self.size = length
-        elif self.blocked and length < SMALL:
-            last = self.queue[-1]
+        else:
+            self._sendAtOnce(data, length)
+            return
+        if self.size >= CHUNK:
+            self.flush()
+
+    def _keep(self, data: bytes, length: int) -> None:
+        """The transport has a slice: ``data`` waits behind it."""
+        queue = self.queue
+        if queue is None:
+            self.queue = [data]
+        elif length < SMALL:
+            last = queue[-1]
             if type(last) is bytearray and len(last) < CHUNK:
                 last += data
             else:
-                self.queue.append(bytearray(data))
-            self.size += length
+                queue.append(bytearray(data))
         else:
-            self.queue.append(data)
-            self.size += length
-        if self.blocked:
-            self._pressure()
-        elif self.size >= CHUNK:
-            self.flush()
+            queue.append(data)
+        self.size += length
+        self._pressure()
 
     def writeMany(self, chunks: Sequence[bytes], length: int) -> None:
         """Send the chunks, ``length`` bytes in all, one after the other."""
@@ -160,7 +174,7 @@ class Outbound:
 
     def _sendAtOnce(self, data: bytes, length: int) -> None:
         transport = self.transport
-        if type(transport) in DIRECT and not transport.TLS and length <= TURN:
+        if self.direct and not transport.TLS and length <= TURN:
             try:
                 sent = transport.socket.send(data)
             except OSError:
@@ -179,27 +193,30 @@ class Outbound:
             self.size = length
             self.flush()
 
-    def uncork(self, together: bool = True) -> None:
+    def uncork(self) -> None:
         """
-        The delivery of messages is over: what they wrote leaves now. There is something in the queue.
-
-        :param together: with that of other sessions, at the end of the reactor's turn, if there are many of them.
+        The delivery of messages is over: what they wrote leaves now or, where many sessions have answers, with theirs
+        at the end of the reactor's turn. There is something in the queue.
         """
-        transport = self.transport
-        if together:
+        if self.direct:
             turn = self.session.keeper.turn
-            turn.left -= 1
-            if turn.left < 0 and type(transport) in DIRECT:
+            left = turn.left = turn.left - 1
+            if left < 0:
                 if not self.listed:
                     self.listed = True
                     turn.add(self)
                 return
+        self.release()
+
+    def release(self) -> None:
+        """What is in the queue leaves now."""
         self.corked = False
         if self.blocked:
             return
         size = self.size
+        transport = self.transport
         # As flush() does it, for the most frequent case: it runs once for every read.
-        if size <= CHUNK and self._waiting is None and type(transport) in DIRECT and not transport.TLS:
+        if self.direct and size <= CHUNK and self._waiting is None and not transport.TLS:
             queue = self.queue
             assert queue is not None
             data = queue[0] if len(queue) == 1 else b"".join(queue)
@@ -226,7 +243,7 @@ class Outbound:
         transport = self.transport
         if self.queue is None:
             pass
-        elif type(transport) in DIRECT and not transport.TLS:
+        elif self.direct and not transport.TLS:
             self._flushToSocket(transport)
         else:
             self._flushToTransport(transport)
@@ -427,7 +444,7 @@ class Outbound:
     def setReadSize(self, size: int) -> bool:
         """Have the transport read at most ``size`` bytes at a time; False where it has its own way."""
         transport = self.transport
-        if type(transport) in DIRECT and not transport.TLS:
+        if self.direct and not transport.TLS:
             transport.bufferSize = size
             return True
         return False

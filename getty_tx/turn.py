@@ -35,10 +35,10 @@ class Turn:
     """
     Gathers the outbounds that have something to send.
 
-    :ivar left: answers that are to be sent at once; from 0 on they are added here.
+    :ivar left: answers that are to be sent at once, counted down; below 0 they are added here.
     """
 
-    __slots__ = ("_atEnd", "_count", "_outbounds", "_scheduled", "left")
+    __slots__ = ("_atEnd", "_gone", "_outbounds", "_scheduled", "left")
 
     def __init__(self, reactor: Any) -> None:
         # Called with what is to be called when the reactor's turn ends.
@@ -49,22 +49,25 @@ class Turn:
             self._atEnd = partial(reactor.callLater, 0)
         self._outbounds: list[Outbound] = []
         self._scheduled = False
-        self._count = 0
+        # Those of this turn that have left already.
+        self._gone = 0
         self.left = PROBE
 
     def add(self, outbound: Outbound) -> None:
-        """Uncork ``outbound`` when the turn ends."""
-        if not self._scheduled:
+        """Release ``outbound`` when the turn ends."""
+        outbounds = self._outbounds
+        if not (outbounds or self._scheduled):
             self._scheduled = True
             self._atEnd(self._end)
-        outbounds = self._outbounds
         outbounds.append(outbound)
-        self._count += 1
-        if len(outbounds) == MOST:
+        # It was counted down from 0 for each, so that their number need not be asked for.
+        if self.left <= -MOST:
             self._flush()
 
     def _flush(self) -> None:
         outbounds, self._outbounds = self._outbounds, []
+        self._gone += len(outbounds)
+        self.left = 0
         for outbound in outbounds:
             outbound.listed = False
             if outbound.queue is None:
@@ -72,13 +75,13 @@ class Turn:
                 outbound.corked = False
                 continue
             try:
-                outbound.uncork(together=False)
+                outbound.release()
             except Exception as error:
                 # Somebody who waited for this one raised: the others' answers leave all the same.
                 outbound.session._callbackFailed(error)
 
     def _end(self) -> None:
         self._scheduled = False
-        self.left = 0 if self._count >= MANY else PROBE
-        self._count = 0
         self._flush()
+        self.left = 0 if self._gone >= MANY else PROBE
+        self._gone = 0

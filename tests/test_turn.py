@@ -22,10 +22,10 @@ class Out:
     def __init__(self, waits: bool = True) -> None:
         self.queue = [b"x"] if waits else None
         self.corked = self.listed = True
-        self.uncorked: list[bool] = []
+        self.released = 0
 
-    def uncork(self, together: bool) -> None:
-        self.uncorked.append(together)
+    def release(self) -> None:
+        self.released += 1
 
 
 class TurnTests(SessionCase):
@@ -34,6 +34,8 @@ class TurnTests(SessionCase):
     def add(self, turn: Turn, count: int) -> list[Out]:
         outs = [Out() for _ in range(count)]
         for out in outs:
+            # As Outbound.uncork does it.
+            turn.left -= 1
             turn.add(out)  # type: ignore[arg-type]
         return outs
 
@@ -42,12 +44,14 @@ class TurnTests(SessionCase):
         clock = Clock()
         turn = Turn(clock)
         self.assertEqual(turn.left, PROBE)
-        turn.left = -1
+        turn.left = 0
         outs = self.add(turn, MANY - 1)
-        self.assertEqual([out.uncorked for out in outs], [[]] * (MANY - 1))
+        self.assertEqual([out.released for out in outs], [0] * (MANY - 1))
         clock.advance(0)
-        self.assertEqual([out.uncorked for out in outs], [[False]] * (MANY - 1))
+        self.assertEqual([out.released for out in outs], [1] * (MANY - 1))
+        self.assertEqual([out.listed for out in outs], [False] * (MANY - 1))
         self.assertEqual(turn.left, PROBE)
+        turn.left = 0
         self.add(turn, MANY)
         clock.advance(0)
         self.assertEqual(turn.left, 0)
@@ -57,10 +61,11 @@ class TurnTests(SessionCase):
         """With very many, each lot is sent when it is full, and all count."""
         clock = Clock()
         turn = Turn(clock)
+        turn.left = 0
         outs = self.add(turn, 2 * MOST + 1)
-        self.assertEqual(sum(bool(out.uncorked) for out in outs), 2 * MOST)
+        self.assertEqual(sum(out.released for out in outs), 2 * MOST)
         clock.advance(0)
-        self.assertEqual(sum(len(out.uncorked) for out in outs), 2 * MOST + 1)
+        self.assertEqual([out.released for out in outs], [1] * (2 * MOST + 1))
         self.assertEqual(turn.left, 0)
 
     def test_nothingLeft(self) -> None:
@@ -70,7 +75,7 @@ class TurnTests(SessionCase):
         out = Out(waits=False)
         turn.add(out)  # type: ignore[arg-type]
         clock.advance(0)
-        self.assertEqual((out.corked, out.listed, out.uncorked), (False, False, []))
+        self.assertEqual((out.corked, out.listed, out.released), (False, False, 0))
 
 
 class TogetherTests(SessionCase):

@@ -89,16 +89,18 @@ class LengthCodec:
         unpack = self._unpack
         size = self.size
         extra = self._extra
-        last = len(data) - size
+        end = len(data)
+        last = end - size
         for _ in BATCH:
             if at > last:
                 break
-            length = unpack(data, at)[0] + extra
-            end = at + length
-            if length > limit or length < size or end > last + size:
+            (length,) = unpack(data, at)
+            length += extra
+            stop = at + length
+            if length < size or length > limit or stop > end:
                 break
-            found.append((data[at + size : end], end))
-            at = end
+            found.append((data[at + size : stop], stop))
+            at = stop
         return found
 
     def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
@@ -109,8 +111,9 @@ class LengthCodec:
         """
         payload: bytes = pkg if type(pkg) is bytes else asBytes("length", session, pkg)
         count = len(payload)
+        pack = self._pack
         try:
-            header = self._pack(count + self._added)
+            header = pack(count + self._added)
         except struct.error:
             raise CodecError(
                 f"codec 'length': a payload of {count} bytes does not fit into a length field with size={self.size}"

@@ -96,20 +96,11 @@ class CompressedOutbound(Outbound):
         """Send the chunks, ``length`` bytes in all, one after the other."""
         self.write(b"".join(chunks), length)
 
-    def uncork(self, together: bool = True) -> None:
-        """The delivery of messages is over; see :py:meth:`Outbound.uncork`."""
-        if together:
-            # As there; what the session writes until the end of the turn is compressed with it.
-            turn = self.session.keeper.turn
-            turn.left -= 1
-            if turn.left < 0 and type(self.transport) in outbounds.DIRECT:
-                if not self.listed:
-                    self.listed = True
-                    turn.add(self)
-                return
+    def release(self) -> None:
+        """What has gathered leaves now; see :py:meth:`Outbound.release`."""
         if not self.blocked:
             self._pack()
-        super().uncork(together=False)
+        super().release()
 
     def flush(self) -> None:
         """Send as much as the transport takes."""

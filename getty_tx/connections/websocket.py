@@ -31,7 +31,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from getty_tx.connections.base import Connection, isEncrypted
+from getty_tx.connections.base import Connection, StreamConnection, isEncrypted
 from getty_tx.connections.dialing import SessionClientFactory
 from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.connections.frames import COMPRESSED, wholeFrame
@@ -309,7 +309,7 @@ for _base in (WebSocketServerProtocol, WebSocketClientProtocol):
 
 
 @implementer(IConnection)
-class WebSocketSessionProtocol(Connection, Protocol):
+class WebSocketSessionProtocol(StreamConnection, Protocol):
     """
     The Twisted protocol of a WebSocket session, of either side; its factory says which.
 
@@ -437,6 +437,7 @@ class WebSocketSessionProtocol(Connection, Protocol):
         self._begin()
         if self.session is not None:
             self.transport = self.session.transport
+            self._readDirectly(short=type(self).dataReceived is WebSocketSessionProtocol.dataReceived)
             if rest:
                 self.session._inbound.receive(rest)
 

@@ -184,8 +184,10 @@ class EPollReactor(epollreactor.EPollReactor):
                 if event == _EPOLLIN and number in plain:
                     stack[top] = known = plain[number]
                     descriptor = known.descriptor
+                    # In two steps: of a session's transport it is an attribute, which Python is slow in calling.
+                    doRead = descriptor.doRead
                     try:
-                        why = descriptor.doRead()
+                        why = doRead()
                     except BaseException:
                         # A doRead that fails is no end of the stream, so it was not "in a read", as Twisted has it.
                         why = sys.exc_info()[1]
@@ -202,7 +204,7 @@ class EPollReactor(epollreactor.EPollReactor):
                         plain[number] = _Context(descriptor, base)
             stack[top] = outside
             # Nobody is kept alive by this loop while it waits.
-            known = descriptor = why = None
+            known = descriptor = doRead = why = None
 
     def _runDue(self) -> float | None:
         """Run what is due, as Twisted does in each turn, and tell how long the reactor may wait then."""
