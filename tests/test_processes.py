@@ -319,6 +319,28 @@ class FaultTests(ManyTestCase):
         self.stop(process, isClean=False)
         self.assertIn("cannot start: --listener mine:Listener: importing 'mine' failed: SyntaxError", process.output)
 
+    def test_certificates(self) -> None:
+        """SIGHUP takes the certificate that is there then."""
+        authority = Authority(self.mktemp())
+        paths = [os.path.join(self.folder, name) for name in ("cert.pem", "key.pem")]
+
+        def issue(name: str) -> None:
+            for made, path in zip(authority.issue([name]), paths, strict=True):
+                os.replace(made, path)
+
+        issue("before.example")
+        process = self.serve(f"--listen=ssl:0:certKey={paths[0]}:privateKey={paths[1]}:interface=127.0.0.1")
+        [port] = self.ports(process)
+        context = ssl.create_default_context(cafile=authority.path)
+        issue("after.example")
+        with context.wrap_socket(self.connect(port), server_hostname="before.example") as connection:
+            self.ask(connection)
+            process.send(signal.SIGHUP)
+            process.expect("#info] reloaded")
+        with context.wrap_socket(self.connect(port), server_hostname="after.example") as connection:
+            self.ask(connection)
+        self.stop(process)
+
     def test_cannotStart(self) -> None:
         """The sub-reactors cannot start: exit status 1, and the reason."""
         self.write("pass")

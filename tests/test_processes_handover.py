@@ -248,3 +248,14 @@ class HandoverTests(SynchronousTestCase):
         handover.close()
         self.assertTrue(all(each.isClosed for each in self.sockets))
         self.assertEqual(0, handover.connections)
+
+    def test_closeInFlight(self) -> None:
+        """So are those that a sub-reactor did not take before its end."""
+        handover = self.make()
+        handover.take(self.connections(4))
+        handover.taken(self.members[0], [0])
+        handover.close()
+        for member in self.members:
+            handover.lost(member)
+        self.assertTrue(all(each.isClosed for each in self.sockets))
+        self.assertEqual(0, handover.connections)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,63 @@ class Collector(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The server has gone."""
         self.closed.callback(self.data)
+
+
+class EndTests(SynchronousTestCase):
+    """How a command ends."""
+
+    def setUp(self) -> None:
+        self.reactor: Any = MemoryReactorClock()
+        self.reactor.callFromThread = lambda call: call()
+        options = echo.Options()
+        options.parseOptions(["--drain-timeout=7"])
+        self.service = ListenService(options, EventListener(), self.reactor)
+        self.service.startService()
+
+    def test_late(self) -> None:
+        """What does not stop is waited for as long as --drain-timeout says."""
+        lines = keepLog(self)
+        self.patch(self.service.server, "stopService", Deferred)
+        stopped: Deferred[Any] = self.service.stopService()
+        self.reactor.advance(6.9)
+        self.assertNoResult(stopped)
+        self.reactor.advance(0.1)
+        self.successResultOf(stopped)
+        self.assertIn("getty-echo has not stopped in 7 s", lines)
+
+    def test_inTime(self) -> None:
+        """What has stopped leaves no timer."""
+        ended: Deferred[None] = Deferred()
+        self.patch(self.service.server, "stopService", lambda: ended)
+        stopped: Deferred[Any] = self.service.stopService()
+        ended.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_signal(self) -> None:
+        """SIGTERM is taken over while the service runs, and given back."""
+        before = signal.getsignal(signal.SIGTERM)
+        service = common.OrderlyEnd(self.reactor)
+        service.startService()
+        self.addCleanup(signal.signal, signal.SIGTERM, before)
+        self.reactor.run()
+        self.assertNotEqual(before, signal.getsignal(signal.SIGTERM))
+        service.stopService()
+        self.assertEqual(before, signal.getsignal(signal.SIGTERM))
+
+    def test_signalled(self) -> None:
+        """After the signal the reactor is stopped, and another signal changes nothing."""
+        before = signal.getsignal(signal.SIGTERM)
+        service = common.OrderlyEnd(self.reactor)
+        service.startService()
+        self.addCleanup(signal.signal, signal.SIGTERM, before)
+        self.reactor.run()
+        ours = signal.getsignal(signal.SIGTERM)
+        assert callable(ours)
+        ours(signal.SIGTERM, None)
+        self.assertTrue(self.reactor.hasStopped)
+        service.stopService()
+        self.assertEqual(ours, signal.getsignal(signal.SIGTERM))
 
 
 class Upper(EventListener):

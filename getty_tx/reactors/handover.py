@@ -90,6 +90,7 @@ class Handover:
         self._next = 0
         # Those that no sub-reactor can take at the moment.
         self._waiting: deque[Accepted] = deque()
+        self._isClosed = False
         self.connections = 0
         self.accepted = 0
         self.rescued = 0
@@ -133,6 +134,10 @@ class Handover:
         return False
 
     def _distribute(self, batch: Iterable[Accepted]) -> None:
+        if self._isClosed:
+            for accepted in batch:
+                self._drop(accepted)
+            return
         ready = self._ready()
         if not ready:
             self._waiting.extend(batch)
@@ -219,7 +224,8 @@ class Handover:
         accepted.connection.close()
 
     def close(self) -> None:
-        """Drop those that no sub-reactor has taken."""
+        """Drop those that no sub-reactor has taken, and those that are returned later."""
+        self._isClosed = True
         waiting, self._waiting = self._waiting, deque()
         for accepted in waiting:
             self._drop(accepted)

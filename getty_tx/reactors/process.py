@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ProcessTerminated
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
@@ -63,7 +64,8 @@ class SubProcess(ProcessProtocol):
         )
         with theirs, open(os.devnull) as nothing:
             environment, descriptors = _surroundings(theirs.fileno(), nothing.fileno())
-            command = [sys.executable, "-c", _RUN, str(max(descriptors)), f"sub-reactor-{member.number}"]
+            # -P: what is in the working directory hides no module that is needed before sys.path is set.
+            command = [sys.executable, "-P", "-c", _RUN, str(max(descriptors)), f"sub-reactor-{member.number}"]
             process = reactor.spawnProcess(
                 self, command[0], command, environment, childFDs={0: nothing.fileno(), 1: "r", 2: "r", **descriptors}
             )
@@ -76,7 +78,8 @@ class SubProcess(ProcessProtocol):
     def kill(self) -> None:
         """See IProcess."""
         if self._isRunning and self.transport is not None:
-            self.transport.signalProcess("KILL")
+            with suppress(ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
 
     def _channelLost(self) -> None:
         self._lost(self._member)
@@ -89,6 +92,12 @@ class SubProcess(ProcessProtocol):
         *lines, self._lines[childFD] = (self._lines[childFD] + data).split(b"\n")
         for line in lines:
             log.info("{member}: {line}", member=self._member, line=line.decode(errors="replace"))
+
+    def processEnded(self, reason: Failure) -> None:
+        """All that it has printed is there."""
+        for childFD, line in self._lines.items():
+            if line:
+                self.childDataReceived(childFD, b"\n")
 
     def processExited(self, reason: Failure) -> None:
         """It is gone."""

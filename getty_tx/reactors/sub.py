@@ -461,7 +461,8 @@ def main() -> None:
         return
     config = json.loads(data[1:])
     sys.path[:] = config["path"]
-    os.environ.pop("PYTHONPATH")
+    for name in ("PYTHONPATH", "LISTEN_PID"):
+        os.environ.pop(name, None)
     if config["pythonpath"] is not None:
         os.environ["PYTHONPATH"] = config["pythonpath"]
     import_module(config["reactor"]).install()

@@ -83,7 +83,7 @@ class Member:
         self.deadline: Any = None
 
     def __str__(self) -> str:
-        return f"sub-reactor {self.number} (process {self.pid})"
+        return f"sub-reactor {self.number}" + ("" if self.process is None else f" (process {self.process.pid})")
 
     @property
     def pid(self) -> int | None:
