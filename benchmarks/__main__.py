@@ -1,5 +1,7 @@
 """Measure getty_tx beside bare Twisted and asyncio (and uvloop, if it is installed) as echo servers.
 
+getty_fast is getty_tx on ``twistd --reactor getty``.
+
     python -m benchmarks
     python -m benchmarks --scenario 50x16x915 --repetitions 3
     python -m benchmarks --server 'mine=python my_server.py {port}' --only getty_tx,mine

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks.loads import LoadError, LoadResult, Scenario, runLoad
-from benchmarks.servers import GETTY_ECHO, ROOT, ServerProcess
+from benchmarks.servers import GETTY_ECHO, ROOT, ServerProcess, onReactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,8 @@ PEERS = {"twisted": _peer("twisted_echo.py"), "asyncio": _peer("asyncio_echo.py"
 if importlib.util.find_spec("uvloop") is not None:
     PEERS["uvloop"] = _peer("asyncio_echo.py", " uvloop")
 
-SERVERS = {"getty_tx": GETTY_ECHO, **PEERS}
+#: On Twisted's default reactor, and on the fast one.
+SERVERS = {"getty_tx": GETTY_ECHO, "getty_fast": onReactor(GETTY_ECHO, "getty"), **PEERS}
 
 
 @dataclass

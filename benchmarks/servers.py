@@ -28,7 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Seconds that a server may take until it accepts connections.
 START_LIMIT = 20.0
 
+#: What is measured as getty_tx; :func:`onReactor` has it run on another reactor than Twisted's default.
 GETTY_ECHO = "twistd -n --pidfile= getty-echo --codec length:order=little --listen {listen} --max-msg-len 200000000"
+
+
+def onReactor(command: str, name: str) -> str:
+    """The ``twistd`` command with ``--reactor NAME``."""
+    return command.replace("twistd ", f"twistd --reactor {shlex.quote(name)} ", 1)
 
 
 @cache

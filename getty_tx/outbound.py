@@ -29,6 +29,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from getty_tx.transport import socketOf
+from getty_tx.turn import MOST
 from getty_tx.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -204,7 +205,12 @@ class Outbound:
             if left < 0:
                 if not self.listed:
                     self.listed = True
-                    turn.add(self)
+                    waiting = turn.waiting
+                    if not waiting:
+                        turn.begin()
+                    waiting.append(self)
+                    if left <= -MOST:
+                        turn.release()
                 return
         self.release()
 
@@ -257,24 +263,16 @@ class Outbound:
         handle = transport.socket
         budget = TURN
         while self.queue is not None and budget > 0:
-            buffers: list[bytes | bytearray | memoryview] = []
-            wanted = 0
-            for chunk in self.queue:
-                room = budget - wanted
-                if len(chunk) > room:
-                    buffers.append(memoryview(chunk)[:room])
-                    wanted = budget
-                else:
-                    buffers.append(chunk)
-                    wanted += len(chunk)
-                if wanted == budget or len(buffers) == IOV:
-                    break
+            buffers = self.queue
+            wanted = self.size
+            if wanted > budget or len(buffers) > IOV:
+                buffers, wanted = _front(buffers, budget)
             try:
                 sent = handle.sendmsg(buffers) if len(buffers) > 1 else handle.send(buffers[0])
             except OSError:
                 sent = 0
             # A view of a bytearray would keep it from growing.
-            del buffers, chunk
+            del buffers
             self._consume(sent)
             budget -= sent
             if sent < wanted:
@@ -501,6 +499,25 @@ class Outbound:
         if waiting is not None:
             waiting.lost(dropped)
         return dropped
+
+
+def _front(
+    queue: list[bytes | bytearray | memoryview], most: int
+) -> tuple[list[bytes | bytearray | memoryview], int]:
+    """What one sendmsg is given of ``queue``, at most IOV buffers and ``most`` bytes, and how many bytes that is."""
+    buffers: list[bytes | bytearray | memoryview] = []
+    total = 0
+    for chunk in queue:
+        room = most - total
+        if len(chunk) > room:
+            buffers.append(memoryview(chunk)[:room])
+            total = most
+        else:
+            buffers.append(chunk)
+            total += len(chunk)
+        if total == most or len(buffers) == IOV:
+            break
+    return buffers, total
 
 
 def _bottomOf(transport: Any) -> Any:

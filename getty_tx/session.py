@@ -347,7 +347,9 @@ class Session(Lifecycle):
         return self._writeChunks(pieces, None, len(pieces))
 
     def _asChunks(self, data: Any) -> list[bytes]:
-        return [self._asBytes(chunk) for chunk in data] if type(data) is list else [self._asBytes(data)]
+        if type(data) is not list:
+            return [self._asBytes(data)]
+        return [chunk if type(chunk) is bytes else self._asBytes(chunk) for chunk in data]
 
     def _asBytes(self, chunk: Any) -> bytes:
         if type(chunk) is bytes:

@@ -24,6 +24,15 @@ class Out:
         self.corked = self.listed = True
         self.released = 0
 
+    def add(self, turn: Turn) -> None:
+        """As Outbound.uncork does it."""
+        turn.left -= 1
+        if not turn.waiting:
+            turn.begin()
+        turn.waiting.append(self)  # type: ignore[arg-type]
+        if turn.left <= -MOST:
+            turn.release()
+
     def release(self) -> None:
         self.released += 1
 
@@ -34,9 +43,7 @@ class TurnTests(SessionCase):
     def add(self, turn: Turn, count: int) -> list[Out]:
         outs = [Out() for _ in range(count)]
         for out in outs:
-            # As Outbound.uncork does it.
-            turn.left -= 1
-            turn.add(out)  # type: ignore[arg-type]
+            out.add(turn)
         return outs
 
     def test_fewAreSentAtOnceAgain(self) -> None:
@@ -73,7 +80,7 @@ class TurnTests(SessionCase):
         clock = Clock()
         turn = Turn(clock)
         out = Out(waits=False)
-        turn.add(out)  # type: ignore[arg-type]
+        out.add(turn)
         clock.advance(0)
         self.assertEqual((out.corked, out.listed, out.released), (False, False, 0))
 

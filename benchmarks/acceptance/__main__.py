@@ -16,6 +16,7 @@ from benchmarks.acceptance import (
     fairness,
     idle_memory,
     processes,
+    reactor,
     slow_peers,
     speed,
     status,
@@ -36,6 +37,7 @@ MODULES = {
     "cron": (cron, 90),
     "speed": (speed, 300),
     "status": (status, 120),
+    "reactor": (reactor, 500),
     "workers": (workers, 120),
     "processes": (processes, 600),
 }

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.loads import LoadError
-from benchmarks.servers import GETTY_ECHO, ServerError, ServerProcess, pinLoad
+from benchmarks.servers import GETTY_ECHO, ServerError, ServerProcess, onReactor, pinLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -85,6 +85,10 @@ class Target:
     echo: str = GETTY_ECHO
     serve: str = GETTY_SERVE
 
+    def on(self, reactor: str) -> Target:
+        """The same on another reactor."""
+        return Target(onReactor(self.echo, reactor), onReactor(self.serve, reactor))
+
     def start(self, listener: str = "", certificate: Certificate | None = None) -> ServerProcess:
         """A server over TCP, or over TLS with a certificate; an echo, or one of the :data:`LISTENERS` by name."""
         listen = "tcp:{port}:interface=127.0.0.1"
@@ -140,11 +144,13 @@ def addTargetOptions(parser: argparse.ArgumentParser) -> None:
         metavar="COMMAND",
         help="the server of a listener, which {listener} names (default: %(default)s)",
     )
+    parser.add_argument("--reactor", metavar="NAME", help="the reactor of both (twistd --help-reactors lists them)")
 
 
 def targetOf(options: argparse.Namespace) -> Target:
     """The target that the command line names."""
-    return Target(options.server, options.serve)
+    target = Target(options.server, options.serve)
+    return target.on(options.reactor) if options.reactor else target
 
 
 def endCleanly() -> None:

@@ -23,21 +23,23 @@ SECONDS = 1.0
 FLOORS = {Scenario(50, 1, 915): 1.5, Scenario(50, 16, 915): 1.3, Scenario(1000, 1, 915): 1.35}
 
 
-def measure(target: Target) -> Iterator[Figure]:
+def measure(target: Target, floors: dict[Scenario, float] = FLOORS, peer: str = "twisted") -> Iterator[Figure]:
     if compiledLoad() is None:
         raise NotMeasured("no C compiler for the load")
-    servers = {"server": target.echo, "twisted": PEERS["twisted"]}
-    for scenario, floor in FLOORS.items():
+    if peer not in PEERS:
+        raise NotMeasured(f"{peer} is not installed")
+    servers = {"server": target.echo, peer: PEERS[peer]}
+    for scenario, floor in floors.items():
         summaries = compare(servers, scenario, REPETITIONS, SECONDS)
-        ours, twisted = summaries["server"], summaries["twisted"]
-        problem = ours.problem or twisted.problem
-        ratio = 0.0 if problem else ours.best / twisted.best
+        ours, theirs = summaries["server"], summaries[peer]
+        problem = ours.problem or theirs.problem
+        ratio = 0.0 if problem else ours.best / theirs.best
         yield Figure(
-            f"rate {scenario}",
+            f"rate {scenario} beside {peer}",
             ratio,
             floor,
-            f"{ratio:.2f} times bare Twisted",
-            problem or f"CPU {ours.cpuPerMessage:.1f} and {twisted.cpuPerMessage:.1f} us/message",
+            f"{ratio:.2f} times the rate",
+            problem or f"CPU {ours.cpuPerMessage:.1f} and {theirs.cpuPerMessage:.1f} us/message",
             floor=True,
         )
 

@@ -80,8 +80,8 @@ def traceServer(server: ServerProcess, seconds: float) -> str:
     return trace
 
 
-def measure(target: Target) -> Iterator[Figure]:
-    for scenario, limit in LIMITS.items():
+def measure(target: Target, limits: dict[Scenario, float] = LIMITS) -> Iterator[Figure]:
+    for scenario, limit in limits.items():
         with target.start() as server, backgroundLoad(server, scenario, WINDOW + 20):
             trace = traceServer(server, WINDOW)
         calls, messages = countCalls(trace, HEADER.size + scenario.size)

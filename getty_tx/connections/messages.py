@@ -74,7 +74,8 @@ class MessageInbound(Inbound):
         keeper = session.keeper
         length = len(data)
         session._readBytes += length
-        session._lastActive = keeper.seconds()
+        seconds = keeper.seconds
+        session._lastActive = seconds()
         if length < WHOLE_READ == self._readSize:
             keeper.briefReads += 1
         else:
