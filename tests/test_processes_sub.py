@@ -2,175 +2,83 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
 import os
 import random
 import socket
 import ssl
 import struct
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 from twisted.application.internet import StreamServerEndpointService
-from twisted.application.service import MultiService
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.logger import Logger, LogLevel, eventFromJSON, formatEvent
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
 
-from getty_tx import EventListener, Server, SettingError
-from getty_tx.codecs import LineCodec
+from getty_tx import EventListener
 from getty_tx.reactors import passing
-from getty_tx.reactors.drain import SILENCE
-from getty_tx.reactors.passing import channelPair, packConnections, receiveOne, unpackNumbers
-from getty_tx.reactors.sub import SubReactor
+from getty_tx.reactors.passing import packConnections, unpackNumbers
 from tests.certificates import Authority
-from tests.test_tap_listen import keepLog
+from tests.processes import Echo, SubTestCase, making
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from twisted.application.service import IService
-    from twisted.internet.interfaces import IStreamServerEndpoint
-
     from getty_tx.session import Session
 
-#: What the service of the next SubReactor is made by; set by tests.
-making: list[Callable[..., Any]] = []
+
+def socketNumber(session: Session) -> int:
+    """The number of a session's descriptor."""
+    number: int = session.connection._raw.fileno()  # type: ignore[attr-defined]
+    return number
 
 
-def makeService(endpoints: Sequence[IStreamServerEndpoint], *arguments: str) -> IService:
-    """What a config names."""
-    service: IService = making[-1](endpoints, *arguments)
-    return service
+class Closing(EventListener):
+    """Closes sessions, in every callback, and checks that they hear of nothing that is not theirs."""
 
+    def __init__(self, chance: random.Random) -> None:
+        self.random = chance
+        self.sessions: set[Session] = set()
+        self.opened = self.closed = 0
+        self.wrong: list[str] = []
 
-class Echo(EventListener):
-    """Sends lines back; remembers its sessions."""
-
-    def __init__(self) -> None:
-        self.opened: list[Session] = []
-        self.closed = 0
+    def _close(self, session: Session) -> None:
+        action = self.random.randrange(6)
+        others = self.random.sample(sorted(self.sessions, key=lambda each: each.id), min(2, len(self.sessions)))
+        for each in [session] if action < 2 else others if action < 4 else []:
+            if action % 2:
+                each.close()
+            else:
+                each.abort()
 
     def onOpen(self, session: Session) -> None:
         """It is open."""
-        self.opened.append(session)
+        self.opened += 1
+        self.sessions.add(session)
+        session.attributes["port"] = b"%d" % session.remoteAddr.port
+        self._close(session)
 
     def onMessage(self, session: Session, pkg: Any) -> None:
-        """A line came."""
-        session.writePkg(pkg)
+        """What came is what its client has said."""
+        if session not in self.sessions or pkg != session.attributes["port"]:
+            self.wrong.append(f"{session} heard {pkg!r}")
+        self._close(session)
+
+    def onError(self, session: Session, error: BaseException) -> None:
+        """Reset, or what else there is."""
+        if session not in self.sessions:
+            self.wrong.append(f"{session} failed after its end")
+        self._close(session)
 
     def onClose(self, session: Session) -> None:
-        """It is closed."""
+        """It is closed, once."""
         self.closed += 1
-
-
-class SubTestCase(TestCase):
-    """A SubReactor; the other end of its channel is this test's."""
-
-    timeout = 60
-
-    def setUp(self) -> None:
-        self.messages: list[tuple[int, bytes]] = []
-        self.listener: Any = Echo()
-        self.servers: list[Server] = []
-        self.over: Deferred[None] = Deferred()
-        making.append(self.makeServer)
-        self.addCleanup(making.pop)
-
-    def makeServer(self, endpoints: Sequence[IStreamServerEndpoint]) -> Server:
-        """The service."""
-
-        def newSession(session: Session) -> None:
-            session.codec = LineCodec()
-            session.listener = self.listener
-
-        self.servers.append(Server(newSession, *endpoints))
-        return self.servers[-1]
-
-    def make(self, *endpoints: str, lent: Sequence[int] = (), **config: Any) -> SubReactor:
-        """Start one."""
-        ours, theirs = channelPair()
-        self.main = ours
-        ours.setblocking(False)
-        self.addCleanup(ours.close)
-        settings = {
-            "target": f"{__name__}:makeService",
-            "arguments": [],
-            "endpoints": endpoints,
-            "addresses": [["127.0.0.1", 8090]] * len(endpoints),
-            "period": 0.2,
-            "drainTimeout": 8.0,
-            "maxSessions": None,
-            **config,
-        }
-        self.sub = SubReactor(settings, list(lent), theirs, reactor, lambda: self.over.callback(None))
-        self.addCleanup(self.clean)
-        self.sub.start()
-        return self.sub
-
-    async def clean(self) -> None:
-        """Nothing is left."""
-        if not self.over.called:
-            self.tell(passing.DRAIN, struct.pack("<d", 1.0))
-            await self.over
-        self.sub._channel.close()
-        if self.sub._service is not None:
-            await self.sub._service.stopService()
-
-    def tell(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> None:
-        """As the main process does."""
-        self.main.setblocking(True)
-        socket.send_fds(self.main, [bytes([kind]) + data], list(descriptors))
-        self.main.setblocking(False)
-
-    def hear(self) -> list[tuple[int, bytes]]:
-        """All that it has said so far."""
-        try:
-            while True:
-                data, _ = receiveOne(self.main)
-                if not data:
-                    break
-                self.messages.append((data[0], data[1:]))
-        except BlockingIOError:
-            pass
-        return self.messages
-
-    async def expect(self, kind: int, count: int = 1) -> bytes:
-        """Wait for messages of a kind; what is in all of them together."""
-        while True:
-            found = [data for each, data in self.hear() if each == kind]
-            if sum(len(data) // 4 or 1 for data in found) >= count:
-                return b"".join(found)
-            await deferLater(reactor, 0.005)
-
-    def connect(self, number: int, endpoint: int = 0) -> socket.socket:
-        """Pass it a connection over TCP; the client's end of it."""
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            client = socket.create_connection(listening.getsockname())
-            accepted, _ = listening.accept()
-        self.addCleanup(client.close)
-        client.setblocking(False)
-        with accepted:
-            self.tell(passing.TAKE, packConnections([(number, endpoint)]), [accepted.fileno()])
-        return client
-
-    async def receive(self, client: socket.socket, size: int = 1) -> bytes:
-        """What comes to a client, at least so many bytes, or all until the end."""
-        heard = b""
-        while len(heard) < size:
-            try:
-                data = client.recv(65536)
-            except BlockingIOError:
-                await deferLater(reactor, 0.002)
-                continue
-            if not data:
-                break
-            heard += data
-        return heard
+        if session not in self.sessions:
+            self.wrong.append(f"{session} was closed twice")
+        self.sessions.discard(session)
+        self._close(session)
 
 
 class ConnectionTests(SubTestCase):
@@ -286,6 +194,34 @@ class ConnectionTests(SubTestCase):
         client.close()
         self.assertEqual([9], unpackNumbers(await self.expect(passing.ENDED)).tolist())
 
+    async def test_noDescriptor(self) -> None:
+        """One for which the process has no further descriptor is refused."""
+        self.make("tcp:8090")
+        await self.expect(passing.READY)
+        error = OSError(errno.EMFILE, "Too many open files")
+        self.sub.reactor = Mock(wraps=reactor, adoptStreamConnection=Mock(side_effect=error))
+        client = self.connect(3)
+        self.assertEqual([3], unpackNumbers(await self.expect(passing.ENDED)).tolist())
+        self.assertEqual(1, self.servers[0].refusals["descriptors"])
+        self.assertEqual(b"", await self.receive(client))
+
+    async def test_failing(self) -> None:
+        """One whose protocol fails at once is dropped, and reported."""
+
+        class Failing(Protocol):
+            def connectionMade(self) -> None:
+                raise ZeroDivisionError
+
+        making.append(lambda endpoints: StreamServerEndpointService(endpoints[0], Factory.forProtocol(Failing)))
+        self.addCleanup(making.pop)
+        self.make("tcp:8090")
+        await self.expect(passing.READY)
+        client = self.connect(3)
+        self.assertEqual([3], unpackNumbers(await self.expect(passing.ENDED)).tolist())
+        with contextlib.suppress(ConnectionResetError):
+            self.assertEqual(b"", await self.receive(client))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     async def test_refused(self) -> None:
         """One that the factory drops has ended, too."""
         self.make("tcp:8090")
@@ -397,264 +333,3 @@ class ConnectionTests(SubTestCase):
             await self.over
         # The sockets are still there for another sub-reactor.
         socket.create_connection(stream.getsockname()).close()
-
-
-def socketNumber(session: Session) -> int:
-    """The number of a session's descriptor."""
-    number: int = session.connection._raw.fileno()  # type: ignore[attr-defined]
-    return number
-
-
-class Closing(EventListener):
-    """Closes sessions, in every callback, and checks that they hear of nothing that is not theirs."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self.random = chance
-        self.sessions: set[Session] = set()
-        self.opened = self.closed = 0
-        self.wrong: list[str] = []
-
-    def _close(self, session: Session) -> None:
-        action = self.random.randrange(6)
-        others = self.random.sample(sorted(self.sessions, key=lambda each: each.id), min(2, len(self.sessions)))
-        for each in [session] if action < 2 else others if action < 4 else []:
-            if action % 2:
-                each.close()
-            else:
-                each.abort()
-
-    def onOpen(self, session: Session) -> None:
-        """It is open."""
-        self.opened += 1
-        self.sessions.add(session)
-        session.attributes["port"] = b"%d" % session.remoteAddr.port
-        self._close(session)
-
-    def onMessage(self, session: Session, pkg: Any) -> None:
-        """What came is what its client has said."""
-        if session not in self.sessions or pkg != session.attributes["port"]:
-            self.wrong.append(f"{session} heard {pkg!r}")
-        self._close(session)
-
-    def onError(self, session: Session, error: BaseException) -> None:
-        """Reset, or what else there is."""
-        if session not in self.sessions:
-            self.wrong.append(f"{session} failed after its end")
-        self._close(session)
-
-    def onClose(self, session: Session) -> None:
-        """It is closed, once."""
-        self.closed += 1
-        if session not in self.sessions:
-            self.wrong.append(f"{session} was closed twice")
-        self.sessions.discard(session)
-        self._close(session)
-
-
-class StartTests(SubTestCase):
-    """How it begins."""
-
-    async def failure(self, make: Callable[..., Any]) -> str:
-        """What it says when its service cannot be made so."""
-        making.append(make)
-        self.addCleanup(making.pop)
-        self.make("tcp:8090", "tcp:8091")
-        await self.over
-        return (await self.expect(passing.FAILED)).decode()
-
-    async def test_error(self) -> None:
-        """An error is told with its type, one of a setting as it is."""
-        self.assertEqual("ZeroDivisionError: division by zero", await self.failure(lambda endpoints: 1 / 0))
-        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
-
-    async def test_setting(self) -> None:
-        """The text of an error of this package is enough."""
-
-        def make(endpoints: Any) -> Any:
-            raise SettingError("--codec x: there is none")
-
-        self.assertEqual("--codec x: there is none", await self.failure(make))
-        self.flushLoggedErrors(SettingError)
-
-    async def test_noService(self) -> None:
-        """What is no service."""
-        self.assertIn("TypeError", await self.failure(lambda endpoints: None))
-        self.flushLoggedErrors(TypeError)
-
-    async def test_unused(self) -> None:
-        """It is ready when all endpoints are listened on, and not before."""
-        making.append(lambda endpoints: self.makeServer(endpoints[:1]))
-        self.addCleanup(making.pop)
-        self.make("tcp:8090", "tcp:8091")
-        await deferLater(reactor, 0.02)
-        self.assertNotIn(passing.READY, [kind for kind, _ in self.hear()])
-
-    async def test_certificates(self) -> None:
-        """A file that is there no more when it starts, though it was when the main process did."""
-        self.make("ssl:8443:certKey=gone.pem:privateKey=gone.pem")
-        await self.over
-        self.assertIn(b"gone.pem", await self.expect(passing.FAILED))
-        self.flushLoggedErrors()
-
-    async def test_beats(self) -> None:
-        """It gives signs of life, with what it counts."""
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        client = self.connect(1)
-        client.send(b"hello\n")
-        await self.receive(client)
-        client.close()
-        await self.expect(passing.ENDED)
-        self.messages.clear()
-        counts = json.loads((await self.expect(passing.BEAT)).partition(b"}")[0] + b"}")
-        wanted = {"served": 1, "sessions": 0, "connections": 0, "readBytes": 6, "readPkgs": 1, "writePkgs": 1}
-        self.assertEqual(wanted, {name: counts[name] for name in wanted})
-
-    async def test_log(self) -> None:
-        """Events of the log go to the main process, with what they are made of, or shortened."""
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        logger = Logger("some.place", observer=self.sub.relay)  # type: ignore[arg-type]
-        logger.warn("{session} has {number}", session=self.sub, number=5)
-        event = eventFromJSON((await self.expect(passing.LOG)).decode())
-        self.assertEqual(f"{self.sub} has 5", formatEvent(event))
-        self.assertEqual(("some.place", LogLevel.warn), (event["log_namespace"], event["log_level"]))
-        self.messages.clear()
-        logger.error("{text}", text="x" * 200_000)
-        event = eventFromJSON((await self.expect(passing.LOG)).decode())
-        self.assertEqual(LogLevel.error, event["log_level"])
-        self.assertIn("xxx", formatEvent(event))
-
-    async def test_logFlood(self) -> None:
-        """Where the main process does not read, events are dropped, and that is told."""
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        logger = Logger("some.place", observer=self.sub.relay)  # type: ignore[arg-type]
-        lines = keepLog(self)
-        for _ in range(3000):
-            logger.info("x" * 1000)
-        self.assertLess(self.sub._channel.waiting, 1100)
-        while self.sub._channel.waiting:
-            self.hear()
-            await deferLater(reactor, 0)
-        logger.info("more")
-        self.assertTrue(any("events of the log were dropped" in line for line in lines))
-
-
-class EndTests(SubTestCase):
-    """How it ends."""
-
-    async def test_drain(self) -> None:
-        """Sessions at rest are closed, what comes then is returned, and it is over."""
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        client = self.connect(1)
-        client.send(b"hello\n")
-        self.assertEqual(b"hello\n", await self.receive(client))
-        self.tell(passing.DRAIN, struct.pack("<d", 8.0))
-        await deferLater(reactor, 0.01)
-        other = self.connect(2)
-        self.assertEqual([2], unpackNumbers(await self.expect(passing.RETURNED)).tolist())
-        self.assertEqual(b"", await self.receive(client))
-        client.close()
-        await self.over
-        self.assertEqual([1], unpackNumbers(await self.expect(passing.ENDED)).tolist())
-        other.close()
-
-    async def test_drainBusy(self) -> None:
-        """A session that waits for its handler, or has an incomplete package, is not at rest."""
-        waiting: list[Deferred[None]] = []
-
-        async def onMessage(session: Session, pkg: Any) -> None:
-            waiting.append(Deferred())
-            await waiting[-1]
-            session.writePkg(pkg)
-
-        self.listener.onMessage = onMessage
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        client, other = self.connect(1), self.connect(2)
-        client.send(b"hello\n")
-        other.send(b"begun")
-        while not waiting:
-            await deferLater(reactor, 0.002)
-        self.tell(passing.DRAIN, struct.pack("<d", 60.0))
-        await deferLater(reactor, SILENCE * 2)
-        for each in (client, other):
-            self.assertRaises(BlockingIOError, each.recv, 1)
-        waiting.pop().callback(None)
-        other.send(b" and ended\n")
-        while not waiting:
-            await deferLater(reactor, 0.002)
-        waiting.pop().callback(None)
-        for each, expected in ((client, b"hello\n"), (other, b"begun and ended\n")):
-            self.assertEqual(expected, await self.receive(each, 100))
-            each.close()
-        await self.over
-
-    async def test_arrivedBefore(self) -> None:
-        """Connections that came before it was told to end are served what they have asked."""
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        client = self.connect(1)
-        client.send(b"hello\n")
-        self.tell(passing.DRAIN, struct.pack("<d", 8.0))
-        self.assertEqual(b"hello\n", await self.receive(client, 100))
-        client.close()
-        await self.over
-
-    async def test_late(self) -> None:
-        """What does not come to rest is closed in the end; the process does not wait for it."""
-        self.listener.onMessage = lambda session, pkg: Deferred()
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        client = self.connect(1)
-        client.send(b"hello\n")
-        while not self.listener.opened:
-            await deferLater(reactor, 0.002)
-        self.listener.opened[0].waitTime = 0.1
-        self.tell(passing.DRAIN, struct.pack("<d", 0.5))
-        await self.over
-
-    async def test_leave(self) -> None:
-        """A signal makes it say that it leaves, and drain."""
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        self.sub.leave()
-        self.sub.leave()
-        await self.expect(passing.LEAVING)
-        await self.over
-        self.assertEqual(1, len([kind for kind, _ in self.hear() if kind == passing.LEAVING]))
-
-    async def test_mainGone(self) -> None:
-        """Without its main process it drains as well."""
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        client = self.connect(1)
-        client.send(b"hello\n")
-        self.assertEqual(b"hello\n", await self.receive(client))
-        self.main.close()
-        self.assertEqual(b"", await self.receive(client))
-        client.close()
-        await self.over
-
-    async def test_stopFails(self) -> None:
-        """A service that fails to stop does not keep it."""
-
-        class Failing(MultiService):
-            def stopService(self) -> Any:
-                raise ZeroDivisionError
-
-        def make(endpoints: Any) -> Any:
-            service = Failing()
-            self.makeServer(endpoints).setServiceParent(service)  # type: ignore[no-untyped-call]
-            return service
-
-        making.append(make)
-        self.addCleanup(making.pop)
-        self.make("tcp:8090")
-        await self.expect(passing.READY)
-        self.tell(passing.DRAIN, struct.pack("<d", 8.0))
-        await self.over
-        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
-        self.sub._service = self.servers[0]

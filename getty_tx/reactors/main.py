@@ -118,7 +118,7 @@ class Processes(Service):
             serverEndpoint(endpoint, reactor)
         self._check()
         # From a start to the end of the stop that follows it.
-        self._runs: _Run | None = None
+        self._run: _Run | None = None
         # The counts of the last run.
         self._last = addUp(())
 
@@ -146,19 +146,19 @@ class Processes(Service):
     def privilegedStartService(self) -> None:
         """Bind while the process still may bind ports below 1024."""
         Service.privilegedStartService(self)
-        self._run().listen()
+        self._begin().listen()
 
     def startService(self) -> None:
         """Bind, and start the sub-reactors."""
         Service.startService(self)
-        run = self._run()
+        run = self._begin()
         run.listen()
         self.reactor.callWhenRunning(run.start)
 
-    def _run(self) -> _Run:
-        if self._runs is None:
-            self._runs = _Run(self)
-        return self._runs
+    def _begin(self) -> _Run:
+        if self._run is None:
+            self._run = _Run(self)
+        return self._run
 
     def whenListening(self) -> Deferred[list[IAddress]]:
         """
@@ -166,9 +166,9 @@ class Processes(Service):
 
         Fails with the reason of the first failure; all is stopped then.
         """
-        if self._runs is None:
+        if self._run is None:
             raise GettyError("the service was not started")
-        return self._runs.whenListening()
+        return self._run.whenListening()
 
     def reload(self) -> Deferred[bool]:
         """
@@ -176,7 +176,7 @@ class Processes(Service):
 
         :return: fires with True when they have; with False if one of them cannot start, and all stays as it was.
         """
-        return succeed(False) if self._runs is None else self._runs.supervisor.reload()
+        return succeed(False) if self._run is None else self._run.supervisor.reload()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -185,19 +185,19 @@ class Processes(Service):
         :return: fires when the last one has ended, after ``drainTimeout`` at most.
         """
         self.running = False
-        if self._runs is None:
+        if self._run is None:
             return succeed(None)
-        return self._runs.stop().addCallback(self._stopped)
+        return self._run.stop().addCallback(self._stopped)
 
     def _stopped(self, _: object) -> None:
-        if self._runs is not None:
-            self._last = self._runs.counts()
-            self._runs = None
+        if self._run is not None:
+            self._last = self._run.counts()
+            self._run = None
 
     @property
     def members(self) -> list[Member]:
         """The sub-reactors, those that drain included."""
-        return [] if self._runs is None else self._runs.supervisor.members
+        return [] if self._run is None else self._run.supervisor.members
 
     @property
     def stats(self) -> dict[str, int]:
@@ -208,7 +208,7 @@ class Processes(Service):
         ``refused`` (connections), ``readBytes``, ``writeBytes``, ``readPkgs``, ``writePkgs`` and ``dropped``
         (datagrams). What a killed sub-reactor had counted after it told last is not in them.
         """
-        return statsIn(self._last if self._runs is None else self._runs.counts())
+        return statsIn(self._last if self._run is None else self._run.counts())
 
     @property
     def refusals(self) -> dict[str, int]:
@@ -218,7 +218,7 @@ class Processes(Service):
         The reasons are those of a Server. ``maxSessions`` and ``maxSessionsPerHost`` are the main process's, unless the
         kernel balances; ``descriptors`` also stands for connections that no sub-reactor has taken.
         """
-        return refusalsIn(self._last if self._runs is None else self._runs.counts())
+        return refusalsIn(self._last if self._run is None else self._run.counts())
 
 
 class _Run:
@@ -282,7 +282,9 @@ class _Run:
 
     def _listensNot(self, failure: Failure) -> None:
         error: Any = failure.value
-        self._fail(error.subFailure)
+        reason: Failure = error.subFailure
+        log.error("cannot listen: {reason}", reason=reason.getErrorMessage())
+        self._fail(reason)
 
     def start(self) -> None:
         """Start the sub-reactors, once all endpoints are bound."""
@@ -300,14 +302,14 @@ class _Run:
         try:
             for port in self._ports:
                 port.listen()
-        except CannotListenError:
+        except CannotListenError as error:
+            log.error("cannot listen: {reason}", reason=error)
             self._fail(Failure())
         else:
             self._flow()
             self._settle([port.address for port in self._ports])
 
     def _fail(self, failure: Failure) -> None:
-        log.error("cannot serve: {reason}", reason=failure.getErrorMessage())
         self._settle(failure)
         self.stop()
 
@@ -359,7 +361,6 @@ class _Run:
             "path": sys.path,
             "pythonpath": os.environ.get("PYTHONPATH"),
             "reactor": type(self._reactor).__module__,
-            "number": member.number,
             "period": beatPeriod(service._heartbeatTimeout),
             "drainTimeout": service._drainTimeout,
             "maxSessions": self._shareOf(member),
@@ -447,18 +448,22 @@ class _Run:
         """See Processes."""
         if self._stopping is None:
             self._settle(Failure(GettyError("the service was stopped")))
-            if self._handlesSignal:
-                signal.signal(signal.SIGHUP, signal.SIG_DFL)
-                self._handlesSignal = False
             ends: list[Deferred[Any]] = [port.stop() for port in self._ports]
             self._ports = []
             ends.append(self.supervisor.stop())
             if self._handover is not None:
                 self._handover.close()
-            self._stopping = DeferredList(ends).addCallback(lambda _: None)
+            self._stopping = DeferredList(ends).addCallback(self._stopped)
         done: Deferred[None] = Deferred()
         self._stopping.addCallback(lambda _: done.callback(None))
         return done
+
+
+    def _stopped(self, _: object) -> None:
+        if self._handlesSignal:
+            # Not before: it would end the process.
+            self._handlesSignal = False
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _cores() -> int:

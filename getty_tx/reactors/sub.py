@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from errno import ENOTCONN
 from functools import partial
 from importlib import import_module
 from struct import unpack
@@ -137,6 +138,8 @@ class _Arrival:
     :ivar transport: the connection's, as soon as the protocol has it.
     """
 
+    __slots__ = ("_ended", "_factory", "_number", "_protocol", "transport")
+
     def __init__(self, factory: Any, number: int, ended: Callable[[int], object]) -> None:
         self._factory = factory
         self._number = number
@@ -156,6 +159,7 @@ class _Arrival:
         # The reactor, and the transport itself, ask the transport for it.
         transport.connectionLost = self._connectionLost
         protocol, self._protocol = self._protocol, None
+        self._factory = None
         del protocol.makeConnection
         protocol.makeConnection(transport)
 
@@ -331,9 +335,10 @@ class SubReactor:
             arrival = _Arrival(place.factory, number, self._hasEnded)
             try:
                 adopt(descriptor, place.family, arrival)
-            except OSError:
-                # Reset by the peer in the meantime.
-                pass
+            except OSError as error:
+                if error.errno != ENOTCONN:
+                    self._refuse(place, error)
+                # Otherwise the peer has reset it in the meantime.
             except Exception:
                 log.failure("a connection was not built")
                 arrival.drop()
@@ -341,6 +346,15 @@ class SubReactor:
             os.close(descriptor)
             if arrival.transport is None:
                 self._hasEnded(number)
+
+    def _refuse(self, place: _Place, error: OSError) -> None:
+        """Nothing can be built of it, for want of a descriptor."""
+        why = f"{error.strerror}: raise the limit (ulimit -n) or set maxSessions"
+        keeper = getattr(innermost(place.factory), "keeper", None)
+        if keeper is None:
+            log.error("a connection is dropped: {why}", why=why)
+        else:
+            keeper.countRefusal("descriptors", why)
 
     def _hasEnded(self, number: int) -> None:
         if not self._ended:

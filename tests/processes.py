@@ -1,0 +1,160 @@
+"""A sub-reactor in the process of a test, which is its main process."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from getty_tx import EventListener, Server
+from getty_tx.codecs import LineCodec
+from getty_tx.reactors import passing
+from getty_tx.reactors.passing import channelPair, packConnections, receiveOne
+from getty_tx.reactors.sub import SubReactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.application.service import IService
+    from twisted.internet.interfaces import IStreamServerEndpoint
+
+    from getty_tx.session import Session
+
+#: What the service of the next SubReactor is made by; set by tests.
+making: list[Callable[..., Any]] = []
+
+
+def makeService(endpoints: Sequence[IStreamServerEndpoint], *arguments: str) -> IService:
+    """What a config names."""
+    service: IService = making[-1](endpoints, *arguments)
+    return service
+
+
+class Echo(EventListener):
+    """Sends lines back; remembers its sessions."""
+
+    def __init__(self) -> None:
+        self.opened: list[Session] = []
+        self.closed = 0
+
+    def onOpen(self, session: Session) -> None:
+        """It is open."""
+        self.opened.append(session)
+
+    def onMessage(self, session: Session, pkg: Any) -> None:
+        """A line came."""
+        session.writePkg(pkg)
+
+    def onClose(self, session: Session) -> None:
+        """It is closed."""
+        self.closed += 1
+
+
+class SubTestCase(TestCase):
+    """A SubReactor; the other end of its channel is this test's."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.messages: list[tuple[int, bytes]] = []
+        self.listener: Any = Echo()
+        self.servers: list[Server] = []
+        self.over: Deferred[None] = Deferred()
+        making.append(self.makeServer)
+        self.addCleanup(making.pop)
+
+    def makeServer(self, endpoints: Sequence[IStreamServerEndpoint]) -> Server:
+        """The service."""
+
+        def newSession(session: Session) -> None:
+            session.codec = LineCodec()
+            session.listener = self.listener
+
+        self.servers.append(Server(newSession, *endpoints))
+        return self.servers[-1]
+
+    def make(self, *endpoints: str, lent: Sequence[int] = (), **config: Any) -> SubReactor:
+        """Start one."""
+        ours, theirs = channelPair()
+        self.main = ours
+        ours.setblocking(False)
+        self.addCleanup(ours.close)
+        settings = {
+            "target": f"{__name__}:makeService",
+            "arguments": [],
+            "endpoints": endpoints,
+            "addresses": [["127.0.0.1", 8090]] * len(endpoints),
+            "period": 0.2,
+            "drainTimeout": 8.0,
+            "maxSessions": None,
+            **config,
+        }
+        self.sub = SubReactor(settings, list(lent), theirs, reactor, lambda: self.over.callback(None))
+        self.addCleanup(self.clean)
+        self.sub.start()
+        return self.sub
+
+    async def clean(self) -> None:
+        """Nothing is left."""
+        if not self.over.called:
+            self.tell(passing.DRAIN, struct.pack("<d", 1.0))
+            await self.over
+        self.sub._channel.close()
+        if self.sub._service is not None:
+            await self.sub._service.stopService()
+
+    def tell(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+        """As the main process does."""
+        self.main.setblocking(True)
+        socket.send_fds(self.main, [bytes([kind]) + data], list(descriptors))
+        self.main.setblocking(False)
+
+    def hear(self) -> list[tuple[int, bytes]]:
+        """All that it has said so far."""
+        try:
+            while True:
+                data, _ = receiveOne(self.main)
+                if not data:
+                    break
+                self.messages.append((data[0], data[1:]))
+        except BlockingIOError:
+            pass
+        return self.messages
+
+    async def expect(self, kind: int, count: int = 1) -> bytes:
+        """Wait for messages of a kind; what is in all of them together."""
+        while True:
+            found = [data for each, data in self.hear() if each == kind]
+            if sum(len(data) // 4 or 1 for data in found) >= count:
+                return b"".join(found)
+            await deferLater(reactor, 0.005)
+
+    def connect(self, number: int, endpoint: int = 0) -> socket.socket:
+        """Pass it a connection over TCP; the client's end of it."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            client = socket.create_connection(listening.getsockname())
+            accepted, _ = listening.accept()
+        self.addCleanup(client.close)
+        client.setblocking(False)
+        with accepted:
+            self.tell(passing.TAKE, packConnections([(number, endpoint)]), [accepted.fileno()])
+        return client
+
+    async def receive(self, client: socket.socket, size: int = 1) -> bytes:
+        """What comes to a client, at least so many bytes, or all until the end."""
+        heard = b""
+        while len(heard) < size:
+            try:
+                data = client.recv(65536)
+            except BlockingIOError:
+                await deferLater(reactor, 0.002)
+                continue
+            if not data:
+                break
+            heard += data
+        return heard
