@@ -91,9 +91,9 @@ class LengthCodec:
         extra = self._extra
         end = len(data)
         last = end - size
+        if at > last:
+            return found
         for _ in BATCH:
-            if at > last:
-                break
             (length,) = unpack(data, at)
             length += extra
             stop = at + length
@@ -101,6 +101,8 @@ class LengthCodec:
                 break
             found.append((data[at + size : stop], stop))
             at = stop
+            if at > last:
+                break
         return found
 
     def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
