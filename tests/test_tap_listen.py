@@ -110,9 +110,9 @@ class EndTests(SynchronousTestCase):
         lines = keepLog(self)
         self.patch(self.service.server, "stopService", Deferred)
         stopped: Deferred[Any] = self.service.stopService()
-        self.reactor.advance(6.9)
+        self.reactor.advance(6.5)
         self.assertNoResult(stopped)
-        self.reactor.advance(0.1)
+        self.reactor.advance(0.4)
         self.successResultOf(stopped)
         self.assertIn("getty-echo has not stopped in 7 s", lines)
 

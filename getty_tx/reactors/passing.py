@@ -2,7 +2,7 @@
 The channel between the main process and a sub-reactor: messages, with descriptors beside them.
 
 It is a pair of ``SOCK_SEQPACKET`` unix sockets, which keep messages apart and each descriptor with its message. The
-first byte of a message is its kind; numbers behind it are little-endian.
+first byte of a message is its kind; numbers of connections have 4 bytes, of endpoints 2, in the machine's own order.
 
 ===============  =========  =======================================================================================
 from the main    CONFIG     JSON: what to run; the first message. Listening sockets beside it, where there are any
@@ -80,7 +80,7 @@ _FULL = (EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS)
 #: Seconds after which sending is tried again where the system does not tell when it is possible.
 _RETRY = 0.02
 
-_CONNECTION = Struct("<IH")
+_CONNECTION = Struct("=IH")
 
 
 def packNumbers(numbers: Iterable[int]) -> bytes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from getty_tx.reactors.handover import Accepted
 
-__all__ = ["DRAINING", "GONE", "READY", "STARTING", "IProcess", "Member", "Supervisor", "beatPeriod"]
+__all__ = ["DRAINING", "GONE", "KILL", "READY", "STARTING", "IProcess", "Member", "Supervisor", "beatPeriod"]
 
 log = Logger()
 
@@ -34,6 +34,10 @@ STEADY = 2.0
 #: Seconds before a further attempt, after the second death in a series or the first start that failed; doubled each
 #: time, up to the most.
 RETRY, RETRY_MOST = 0.5, 30.0
+
+
+#: The part of the time for draining after which a sub-reactor is killed, so that all is over within that time.
+KILL = 0.95
 
 
 class IProcess(Protocol):
@@ -405,12 +409,12 @@ class Supervisor:
         self._limit(member, self._drainTimeout)
 
     def _limit(self, member: Member, timeout: float) -> None:
-        member.deadline = self._reactor.callLater(timeout, self._drainsLong, member)
+        member.deadline = self._reactor.callLater(timeout * KILL, self._drainsLong, member)
 
     def _drainsLong(self, member: Member) -> None:
         member.deadline = None
         text = "{member} has not ended in {timeout:g} s: killed, with {load} connections"
-        log.warn(text, member=member, timeout=self._drainTimeout, load=member.connections)
+        log.warn(text, member=member, timeout=self._drainTimeout * KILL, load=member.connections)
         member.kill()
 
     def _cancelDeadline(self, member: Member) -> None:

@@ -18,6 +18,7 @@ from getty_tx.errors import GettyError, SettingError
 from getty_tx.keeper import theReactor
 from getty_tx.reactors.balance import BALANCES
 from getty_tx.reactors.main import DRAIN_TIMEOUT, HEARTBEAT_TIMEOUT, Processes
+from getty_tx.reactors.supervise import KILL
 from getty_tx.server import Server
 from getty_tx.session import formatAddress
 from getty_tx.tap import common
@@ -292,9 +293,9 @@ class ListenService(_Starting):
         return self._inTime(stopped).addCallback(lambda _: self._log(self.served, refused))
 
     def _inTime(self, stopped: Deferred[Any]) -> Deferred[Any]:
-        """The same, but after the time for draining at the latest: what is left then goes down with the process."""
+        """The same, but within the time for draining: what is left after that goes down with the process."""
         done: Deferred[Any] = Deferred()
-        timer = theReactor(self._reactor).callLater(self._drainTimeout, self._isLate, done)
+        timer = theReactor(self._reactor).callLater(self._drainTimeout * KILL, self._isLate, done)
 
         def finish(result: Any) -> None:
             if timer.active():
