@@ -217,7 +217,7 @@ class Inbound:
                         session._await(result)
         except BaseException as error:
             session._readFailed(error)
-        if self.paused & TLS:
+        if self.paused and self.paused & TLS:
             self.paused &= ~TLS
             if at < end:
                 session._readFailed(_beforeTLS(session))

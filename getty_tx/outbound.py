@@ -90,6 +90,9 @@ class Outbound:
         self.session = session
         self.transport = transport
         self.direct = type(transport) in DIRECT
+        if self.direct:
+            # As startTLS sets it: what an object has itself is found at once, what its class has is looked for.
+            transport.TLS = transport.TLS
         self.queue: list[bytes | bytearray | memoryview] | None = None
         self.size = 0
         self.held = 0
