@@ -87,32 +87,6 @@ class Inbound:
         # True while the connection was told to stop reading.
         self._stopped = False
 
-    def receive(self, data: bytes) -> None:
-        """Take what the connection read, and deliver what is complete."""
-        session = self.session
-        keeper = session.keeper
-        length = len(data)
-        session._readBytes += length
-        # In two steps: Python is slower in calling an attribute than in getting it, where it is no method.
-        seconds = keeper.seconds
-        session._lastActive = seconds()
-        if length < WHOLE_READ == self._readSize:
-            keeper.briefReads += 1
-        else:
-            self._share(length)
-        if self.paused or session._busy:
-            if not self.paused & CLOSED:
-                self._keep(data)
-                session._eventsDue |= session._busy
-                if self.unread > LIMIT:
-                    self._stop()
-        elif self._chunks is None:
-            self._deliver(data, 0)
-        else:
-            self._keep(data)
-            if self.unread >= self._need:
-                self._deliver(*self._joined())
-
     def _share(self, length: int) -> None:
         """
         The read filled its buffer: size the next one by how many others wait.
@@ -160,11 +134,35 @@ class Inbound:
             chunks[0] = first[offset:]
         return b"".join(chunks), 0
 
-    def _deliver(self, data: bytes, at: int) -> None:
-        """Deliver the packages in ``data`` from ``at`` on; keep what is left when there are no more, or when paused."""
+    def _deliver(self, data: bytes, at: int = -1) -> None:
+        """
+        Deliver the packages in ``data`` from ``at`` on; keep what is left when there are no more, or when paused.
+
+        Without ``at`` the data is what has just come: it is counted, and may have to wait, or be joined to what waits.
+        """
         session = self.session
         outbound = self.outbound
         end = len(data)
+        if at < 0:
+            keeper = session.keeper
+            session._readBytes += end
+            # In two steps: Python is slower in calling an attribute than in getting it, where it is no method.
+            seconds = keeper.seconds
+            session._lastActive = seconds()
+            if end < WHOLE_READ == self._readSize:
+                keeper.briefReads += 1
+            else:
+                self._share(end)
+            if self.paused or session._busy:
+                self._receiveLater(data)
+                return
+            at = 0
+            if self._chunks is not None:
+                self._keep(data)
+                if self.unread < self._need:
+                    return
+                data, at = self._joined()
+                end = len(data)
         need = 0
         outbound.corked = True
         session._busy = True
@@ -231,6 +229,18 @@ class Inbound:
         session._busy = False
         if self._stopped or self.ended or session._eventsDue or self._chunks is not None:
             session._continue()
+
+    # What the connection calls with what it has read: the same, so that it is one call for each read.
+    receive = _deliver
+
+    def _receiveLater(self, data: bytes) -> None:
+        """Something pauses, or a delivery is on the stack: keep what came."""
+        session = self.session
+        if not self.paused & CLOSED:
+            self._keep(data)
+            session._eventsDue |= session._busy
+            if self.unread > LIMIT:
+                self._stop()
 
     def _keepRest(self, data: bytes, at: int, need: int) -> None:
         end = len(data)

@@ -161,8 +161,8 @@ class CompressedInbound(Inbound):
         # The next turn's share.
         self._again: IDelayedCall | None = None
 
-    def receive(self, data: bytes) -> None:
-        """Take what the connection read, and deliver what is complete."""
+    def receive(self, data: bytes, at: int = -1) -> None:
+        """Take what the connection read, and deliver what is complete; nobody gives ``at``."""
         session = self.session
         keeper = session.keeper
         length = len(data)

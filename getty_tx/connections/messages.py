@@ -17,7 +17,7 @@ from getty_tx.compression import CompressionSetting
 from getty_tx.connections.frames import BINARY, CLOSE, LONGEST_HEADER, TEXT, header, sizeOf, wholeFrame
 from getty_tx.connections.frames import xor as unmask
 from getty_tx.errors import CodecError, MessageTooLongError, PeerClosedError, SessionClosedError, SessionError
-from getty_tx.inbound import LIMIT, WHOLE_READ, Inbound
+from getty_tx.inbound import WHOLE_READ, Inbound
 from getty_tx.lifecycle import LOST, OPEN
 from getty_tx.pauses import CLOSED
 from getty_tx.session import Session
@@ -63,40 +63,34 @@ class MessageInbound(Inbound):
         self._skip = 0
         self._tail = b""
 
-    def receive(self, data: bytes) -> None:
-        """Take what the connection read, and deliver what is complete."""
-        if self.paused & CLOSED or self.over:
-            self.session._readBytes += len(data)
-            self._discard(data)
-            return
-        # As Inbound.receive, which would be one more call for each read.
-        session = self.session
-        keeper = session.keeper
-        length = len(data)
-        session._readBytes += length
-        seconds = keeper.seconds
-        session._lastActive = seconds()
-        if length < WHOLE_READ == self._readSize:
-            keeper.briefReads += 1
-        else:
-            self._share(length)
-        if self.paused or session._busy:
-            self._keep(data)
-            session._eventsDue |= session._busy
-            if self.unread > LIMIT:
-                self._stop()
-        elif self._chunks is None:
-            self._deliver(data, 0)
-        else:
-            self._keep(data)
-            if self.unread >= self._need:
-                self._deliver(*self._joined())
-
-    def _deliver(self, data: bytes, at: int) -> None:
+    def _deliver(self, data: bytes, at: int = -1) -> None:
+        """As Inbound's."""
         session: Any = self.session
         outbound = self.outbound
         masked = self._masked
         end = len(data)
+        if at < 0:
+            session._readBytes += end
+            if self.paused & CLOSED or self.over:
+                self._discard(data)
+                return
+            keeper = session.keeper
+            seconds = keeper.seconds
+            session._lastActive = seconds()
+            if end < WHOLE_READ == self._readSize:
+                keeper.briefReads += 1
+            else:
+                self._share(end)
+            if self.paused or session._busy:
+                self._receiveLater(data)
+                return
+            at = 0
+            if self._chunks is not None:
+                self._keep(data)
+                if self.unread < self._need:
+                    return
+                data, at = self._joined()
+                end = len(data)
         need = 0
         outbound.corked = True
         session._busy = self._delivering = True
@@ -177,6 +171,8 @@ class MessageInbound(Inbound):
             session._beginClosing()
         if self._stopped or self.ended or session._eventsDue or self._chunks is not None:
             session._continue()
+
+    receive = _deliver
 
     def message(self, payload: bytes, isText: bool) -> None:
         """The engine has a message: deliver it. Raises what the codec raises."""

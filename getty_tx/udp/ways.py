@@ -155,8 +155,8 @@ class DatagramInbound(Inbound):
         if (session._eventsDue or self._stopped or self._kept is not None) and not self._draining:
             session._continue()
 
-    def receive(self, data: bytes) -> None:
-        """Take a datagram of the only peer."""
+    def receive(self, data: bytes, at: int = -1) -> None:
+        """Take a datagram of the only peer; nobody gives ``at``."""
         self.receiveFrom(data, None)
 
     def _keepDatagram(self, data: bytes, addr: Any) -> None:
