@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.testing import DirectTransport, Network, Peer, RecordingListener
 from getty_tx.workers import WorkerPool, plans, pool, run
+from tests.memory import SessionCase, configure, frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,3 +97,35 @@ def steppedPool(case: SynchronousTestCase, workers: WorkerPool, reactor: Any) ->
     workers.start(reactor)
     threads: StepThreads = workers._threads
     return threads
+
+
+class SteppedCase(SessionCase):
+    """A session whose worker threads take turns with the test."""
+
+    def join(self, workers: WorkerPool, on: dict[str, Any], **settings: Any) -> None:
+        self.workers = workers
+        self.net = Network(transport=DirectTransport)
+        self.threads: StepThreads = steppedPool(self, workers, self.net.clock)
+        self.heard = RecordingListener(on)
+        self.factory = self.net.serverFactory(configure(self.heard, **settings), workers=workers)
+        self.pair = self.net.join(self.factory.buildProtocol(None), Peer(False))
+        self.session = self.pair.server
+
+    def another(self) -> Any:
+        return self.net.join(self.factory.buildProtocol(None), Peer(False))
+
+    def send(self, *packages: bytes) -> None:
+        self.pair.peer.write(b"".join(map(frame, packages)))
+        self.pair.flush()
+
+    def finish(self) -> None:
+        while self.threads.step():
+            self.pair.flush()
+
+    def answers(self) -> bytes:
+        self.pair.flush()
+        return bytes(self.pair.peer.data)
+
+
+def echo(session: Any, pkg: bytes) -> None:
+    session.writePkg(pkg)
