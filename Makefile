@@ -63,6 +63,7 @@ bench: $(VENV)/run.stamp  ## measure beside bare Twisted and asyncio (ARGS="..."
 	@$(BIN)/python -m benchmarks $(ARGS)
 	@$(if $(strip $(ARGS)),:,$(BIN)/python -m benchmarks.udp)
 	@$(if $(strip $(ARGS)),:,$(BIN)/python -m benchmarks.workers)
+	@$(if $(strip $(ARGS)),:,$(BIN)/python -m benchmarks.many)
 
 clean:  ## remove the virtual environment, caches and what was built
 	@if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi

@@ -15,6 +15,7 @@ from benchmarks.acceptance import (
     cron,
     fairness,
     idle_memory,
+    many,
     processes,
     reactor,
     slow_peers,
@@ -30,6 +31,7 @@ from benchmarks.servers import pinLoad
 MODULES = {
     "syscalls": (syscalls, 90),
     "idle_memory": (idle_memory, 120),
+    "many": (many, 300),
     "slow_peers": (slow_peers, 180),
     "fairness": (fairness, 120),
     "big_packages": (big_packages, 180),

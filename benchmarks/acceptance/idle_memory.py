@@ -11,7 +11,6 @@ Both ends need a descriptor for each connection, so the limit of open files (``u
 from __future__ import annotations
 
 import errno
-import resource
 import select
 import socket
 import sys
@@ -29,6 +28,7 @@ from benchmarks.acceptance.harness import (
     receiveExactly,
     roundTrip,
 )
+from benchmarks.room import raiseFileLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +46,6 @@ SETTLE = 1.0
 
 #: Connections from one source address; ports of one address may run short.
 PER_SOURCE = 3_000
-
-
-def raiseDescriptorLimit(wanted: int) -> None:
-    """Allow this process and the servers that it starts ``wanted`` open files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise NotMeasured(f"needs {wanted} open files, the limit is {hard}")
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def sourceAddress(number: int) -> str:
@@ -152,7 +143,9 @@ def measureBurst(target: Target) -> Figure:
 
 
 def measure(target: Target) -> Iterator[Figure]:
-    raiseDescriptorLimit(IDLE + 100)
+    files = raiseFileLimit(IDLE + 100)
+    if files < IDLE + 100:
+        raise NotMeasured(f"needs {IDLE + 100} open files, the limit is {files}")
     yield measureIdle(target)
     yield measureBurst(target)
 
