@@ -134,6 +134,17 @@ class LineTests(SessionCase):
             each.flush()
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
+    def test_echo(self) -> None:
+        """A thousand peers of an echo server that vanish at once make one line."""
+        lines = keepLog(self)
+        listener = EchoListener()
+        pair = self.open({"error": listener.onError}, autoClose=True)
+        pairs = [pair] + [self.network.join(self.factory.buildProtocol(None), type(pair.peer)(True)) for _ in range(9)]
+        for each in pairs:
+            each.peer.transport.abortConnection()
+            each.flush()
+        self.assertEqual(1, len([line for line in lines if "lost" in line]), lines)
+
     def test_pressure(self) -> None:
         """Back-pressure that lasts has a line, and its end another; a short one has none."""
         lines = keepLog(self)

@@ -31,9 +31,12 @@ class EchoListener(EventListener):
         session.writePkg(pkg)
 
     def onError(self, session: Session, error: BaseException) -> None:
-        """The session failed: one line in the log. Of what the codec refused, there is one already."""
-        if not isinstance(error, CodecError):
-            log.info("{session}: {error}", session=session, error=error)
+        """The session failed: a line in the log, now and then. Of what the codec refused, there is one already."""
+        if isinstance(error, CodecError):
+            return
+        more = session.keeper.faults.line("failed", error)
+        if more is not None:
+            log.info("{session}: {error}{more}", session=session, error=error, more=more)
 
 
 class Options(ListenOptions):
