@@ -15,36 +15,34 @@ import socket
 import sys
 from contextlib import suppress
 from errno import ENOTCONN
-from functools import partial
 from importlib import import_module
 from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, eventAsJSON, formatEvent, globalLogBeginner
 from twisted.python import reflect
 from twisted.python.threadable import isInIOThread
-from zope.interface import implementer
 
 from getty_tx.connections.udpport import SessionPort
 from getty_tx.errors import GettyError
 from getty_tx.reactors import passing
+from getty_tx.reactors.arrivals import Arrival, Place, StandInPort, SubEndpoint
 from getty_tx.reactors.counts import countsOf
 from getty_tx.reactors.drain import Drain
 from getty_tx.reactors.passing import Channel, packNumbers, receiveOne, unpackConnections
-from getty_tx.reactors.standin import Binding, divide, innermost
+from getty_tx.reactors.standin import Binding, innermost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IAddress
+    from twisted.internet.interfaces import IAddress, IListeningPort
 
-__all__ = ["SubEndpoint", "SubReactor", "main"]
+__all__ = ["SubReactor", "main"]
 
 log = Logger()
 
@@ -66,115 +64,6 @@ COUNTING = 0.002
 
 #: Errors whose text says what is wrong, to whoever starts a program.
 _PLAIN = (GettyError, SystemExit)
-
-
-@implementer(IListeningPort)
-class _Port:
-    """What an endpoint gets for the port that the main process listens on."""
-
-    def __init__(self, address: IAddress, factory: Any) -> None:
-        self._address = address
-        self._factory: Any = factory
-        factory.doStart()
-
-    def startListening(self) -> None:
-        """The main process does."""
-
-    def stopListening(self) -> Deferred[None]:
-        """The main process hands nothing over any more, or is told so."""
-        factory, self._factory = self._factory, None
-        if factory is not None:
-            factory.doStop()
-        return succeed(None)
-
-    def getHost(self) -> IAddress:
-        """The address that the main process has bound."""
-        return self._address
-
-
-@implementer(IStreamServerEndpoint)
-class SubEndpoint:
-    """
-    Listens to the main process for the connections of one endpoint.
-
-    :param sub: the sub-reactor.
-    :param number: the endpoint's.
-    :param description: of the endpoint, as the main process has it.
-    """
-
-    def __init__(self, sub: SubReactor, number: int, description: str) -> None:
-        self._sub = sub
-        self._number = number
-        self._description = description
-
-    def __repr__(self) -> str:
-        return self._description
-
-    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
-        """Have this factory build what comes."""
-        bind = partial(self._sub.bind, self._number)
-        listening: Deferred[IListeningPort] = maybeDeferred(
-            divide, self._description, self._sub.reactor, bind, protocolFactory
-        )
-        return listening.addErrback(self._sub.bindFailed)
-
-
-class _Place:
-    """An endpoint, once the service listens on it."""
-
-    def __init__(self, family: int, factory: Any) -> None:
-        self.family = family
-        self.factory = factory
-
-
-class _Arrival:
-    """
-    The factory of one connection, which hears of its end, however soon that comes.
-
-    :param factory: builds the protocol.
-    :param number: the connection's.
-    :param ended: called with the number when the transport is gone.
-
-    :ivar transport: the connection's, as soon as the protocol has it.
-    """
-
-    __slots__ = ("_ended", "_factory", "_number", "_protocol", "transport")
-
-    def __init__(self, factory: Any, number: int, ended: Callable[[int], object]) -> None:
-        self._factory = factory
-        self._number = number
-        self._ended = ended
-        self._protocol: Any = None
-        self.transport: Any = None
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """See IProtocolFactory."""
-        self._protocol = protocol = self._factory.buildProtocol(addr)
-        if protocol is not None:
-            protocol.makeConnection = self._makeConnection
-        return protocol
-
-    def _makeConnection(self, transport: Any) -> None:
-        self.transport = transport
-        # The reactor, and the transport itself, ask the transport for it.
-        transport.connectionLost = self._connectionLost
-        protocol, self._protocol = self._protocol, None
-        self._factory = None
-        del protocol.makeConnection
-        protocol.makeConnection(transport)
-
-    def _connectionLost(self, reason: Any) -> None:
-        transport = self.transport
-        del transport.connectionLost
-        try:
-            transport.connectionLost(reason)
-        finally:
-            self._ended(self._number)
-
-    def drop(self) -> None:
-        """The protocol was not built, or has failed at once."""
-        if self.transport is not None:
-            self.transport.abortConnection()
 
 
 class SubReactor:
@@ -199,7 +88,7 @@ class SubReactor:
         self._endpoints = [
             SubEndpoint(self, number, description) for number, description in enumerate(config["endpoints"])
         ]
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int, Place] = {}
         self._ports: list[Any] = []
         self._service: Any = None
         self._isReady = self._isDraining = self._isOver = False
@@ -248,9 +137,9 @@ class SubReactor:
             address = IPv6Address("TCP", host, port)
         else:
             address = IPv4Address("TCP", host, port)
-        self._places[number] = _Place(binding.family, factory)
+        self._places[number] = Place(binding.family, factory)
         self._checkReady()
-        return _Port(address, factory)
+        return StandInPort(address, factory)
 
     def _bindLent(self, number: int, binding: Binding, factory: Any) -> IListeningPort:
         """Listen on a socket of the main process's; the factory is a protocol where it takes datagrams."""
@@ -270,7 +159,7 @@ class SubReactor:
             port = self.reactor.adoptStreamPort(descriptor, binding.family, factory)
             self._ports.append(port)
         os.close(descriptor)
-        self._places[number] = _Place(binding.family, factory)
+        self._places[number] = Place(binding.family, factory)
         self._checkReady()
         made: IListeningPort = port
         return made
@@ -332,7 +221,7 @@ class SubReactor:
         adopt = self.reactor.adoptStreamConnection
         for number, endpoint, descriptor in arrived:
             place = self._places[endpoint]
-            arrival = _Arrival(place.factory, number, self._hasEnded)
+            arrival = Arrival(place.factory, number, self._hasEnded)
             try:
                 adopt(descriptor, place.family, arrival)
             except OSError as error:
@@ -347,7 +236,7 @@ class SubReactor:
             if arrival.transport is None:
                 self._hasEnded(number)
 
-    def _refuse(self, place: _Place, error: OSError) -> None:
+    def _refuse(self, place: Place, error: OSError) -> None:
         """Nothing can be built of it, for want of a descriptor."""
         why = f"{error.strerror}: raise the limit (ulimit -n) or set maxSessions"
         keeper = getattr(innermost(place.factory), "keeper", None)
