@@ -355,4 +355,3 @@ def _beforeTLS(session: Session) -> CodecError:
 
 def _tooLong(length: int, session: Session) -> MessageTooLongError:
     return MessageTooLongError(f"a package of {length} bytes is longer than maxMsgLen={session._maxMsgLen}", session)
-

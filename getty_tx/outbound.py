@@ -57,6 +57,7 @@ SMALL = 4096
 #: The transports whose handle is a plain socket. Wrappers and TLS have handles too, and subclasses may write otherwise.
 DIRECT: frozenset[type] = frozenset({tcp.Server, tcp.Client, unix.Server, unix.Client})
 
+
 @implementer(IPushProducer)
 class Outbound:
     """
@@ -504,9 +505,7 @@ class Outbound:
         return dropped
 
 
-def _front(
-    queue: list[bytes | bytearray | memoryview], most: int
-) -> tuple[list[bytes | bytearray | memoryview], int]:
+def _front(queue: list[bytes | bytearray | memoryview], most: int) -> tuple[list[bytes | bytearray | memoryview], int]:
     """What one sendmsg is given of ``queue``, at most IOV buffers and ``most`` bytes, and how many bytes that is."""
     buffers: list[bytes | bytearray | memoryview] = []
     total = 0

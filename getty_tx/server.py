@@ -131,9 +131,14 @@ class Server(Service):
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The descriptions of the endpoints; of one that is an object, its class and its place among them."""
+        """
+        The descriptions of the endpoints; of one that is an object, its ``description`` where it has one, as those of
+        :py:class:`getty_tx.reactors.Processes` do, or its class and its place among them.
+        """
         return tuple(
-            endpoint if isinstance(endpoint, str) else f"{type(endpoint).__name__}-{place}"
+            endpoint
+            if isinstance(endpoint, str)
+            else getattr(endpoint, "description", None) or f"{type(endpoint).__name__}-{place}"
             for place, endpoint in enumerate(self._endpoints)
         )
 

@@ -92,6 +92,7 @@ class SubTestCase(TestCase):
             "period": 0.2,
             "drainTimeout": 8.0,
             "maxSessions": None,
+            "answering": None,
             **config,
         }
         self.sub = SubReactor(settings, list(lent), theirs, reactor, lambda: self.over.callback(None))

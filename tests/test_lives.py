@@ -33,7 +33,6 @@ DEEDS = (
 )
 
 
-
 class Side:
     """One end of a random life that is a session: does what it is told, and watches its events."""
 

@@ -149,7 +149,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(([1], GONE, READY), (self.places(), first.state, second.state))
         self.assertEqual((3, 0), (len(self.made), self.made[2].place))
         self.supervisor.isReady(self.made[2])
-        self.assertEqual(([2, 1], 1), (self.places(), self.supervisor.restarts))
+        self.assertEqual(([2, 1], [1, 0]), (self.places(), self.supervisor.restarts))
         self.assertTrue(any("sub-reactor 1 (process 1000) was ended by SIGKILL, with 0" in line for line in self.log))
 
     def test_backOff(self) -> None:

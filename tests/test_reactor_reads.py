@@ -193,7 +193,6 @@ class ContextTests(ReactorCase):
         self.assertEqual([type(end) for end in ended], [ConnectionDone])
         self.assertEqual(self.reactor._plain, {})
 
-
     def test_keepsNobody(self) -> None:
         """A connection that has ended is let go of, though nothing else happens."""
 

@@ -221,9 +221,7 @@ class RefusalTests(ServerCase):
     async def test_handshakeTimeout(self) -> None:
         """A peer that connects and says nothing is gone after handshakeTimeout."""
         certificate, key = selfSigned(self.mktemp(), ["localhost"])
-        server = self.serve(
-            f"ssl:0:certKey={certificate}:privateKey={key}:interface=127.0.0.1", handshakeTimeout=0.01
-        )
+        server = self.serve(f"ssl:0:certKey={certificate}:privateKey={key}:interface=127.0.0.1", handshakeTimeout=0.01)
         (address,) = await server.whenListening()
         peer = await self.dial(address)
         await peer.ended

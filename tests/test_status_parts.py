@@ -72,9 +72,7 @@ class WalkTests(StatusParts):
         self.assertEqual((3 * STEP, 3 * STEP, {}), (first.opened, first.totals.readPkgs, first.totals.closed))
         second = self.finish(walk("memory", self.service)).endpoints[""]
         expected = (3 * STEP + 1, 3 * STEP, {"local": 3 * STEP}, 1)
-        self.assertEqual(
-            expected, (second.opened, second.totals.readPkgs, second.totals.closed, second.states["open"])
-        )
+        self.assertEqual(expected, (second.opened, second.totals.readPkgs, second.totals.closed, second.states["open"]))
 
     def test_gauges(self) -> None:
         """What waits, and why a session does not read."""

@@ -57,7 +57,9 @@ class OptionTests(SynchronousTestCase):
 
     def test_server(self) -> None:
         """All options of a server."""
-        description = "ws:0:path=/a,/b:origins=https\\://*.a.example,http\\://b:subprotocols=x,y:deflate=no:interface=::1"
+        description = (
+            "ws:0:path=/a,/b:origins=https\\://*.a.example,http\\://b:subprotocols=x,y:deflate=no:interface=::1"
+        )
         endpoint: Any = serverEndpoint(description.replace("::1", "\\:\\:1"), None)
         self.assertIsInstance(endpoint, WebSocketServerEndpoint)
         options = endpoint.options

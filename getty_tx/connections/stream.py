@@ -89,4 +89,3 @@ class SessionProtocol(StreamConnection, Protocol):
         raw = self._raw
         layered = isinstance(raw, ProtocolWrapper) or getattr(raw, "TLS", False)
         return not layered and hasattr(raw, "loseWriteConnection")
-

@@ -73,9 +73,7 @@ class UpgradeOptions:
 
     @cached_property
     def _patterns(self) -> list[re.Pattern[str]]:
-        return [
-            re.compile(".*".join(map(re.escape, origin.lower().rstrip("/").split("*")))) for origin in self.origins
-        ]
+        return [re.compile(".*".join(map(re.escape, origin.lower().rstrip("/").split("*")))) for origin in self.origins]
 
     def allows(self, origin: str) -> bool:
         """Whether a page of this origin may connect; ``origin`` is empty for what is no browser."""

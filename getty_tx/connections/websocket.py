@@ -540,9 +540,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             engine.autoPingTimeoutCall.cancel()
             engine.autoPingTimeoutCall = None
         # As Autobahn itself begins to ping where the interval is known before the handshake.
-        engine.autoPingPendingCall = engine.factory._batched_timer.call_later(
-            session._cronPeriod, engine._sendAutoPing
-        )
+        engine.autoPingPendingCall = engine.factory._batched_timer.call_later(session._cronPeriod, engine._sendAutoPing)
 
     def shutdownWriting(self) -> None:
         """Everything is flushed: tell the peer that nothing more comes, and read on until it says the same."""

@@ -58,16 +58,16 @@ class SubEndpoint:
     def __init__(self, sub: SubReactor, number: int, description: str) -> None:
         self._sub = sub
         self._number = number
-        self._description = description
+        self.description = description
 
     def __repr__(self) -> str:
-        return self._description
+        return self.description
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
         """Have this factory build what comes."""
         bind = partial(self._sub.bind, self._number)
         listening: Deferred[IListeningPort] = maybeDeferred(
-            divide, self._description, self._sub.reactor, bind, protocolFactory
+            divide, self.description, self._sub.reactor, bind, protocolFactory
         )
         return listening.addErrback(self._sub.bindFailed)
 

@@ -29,15 +29,19 @@ from getty_tx import settings
 from getty_tx.endpoints import listensWith, serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.keeper import theReactor
+from getty_tx.observing import Observers
 from getty_tx.reactors.balance import REUSE_PORT, checkBalance
 from getty_tx.reactors.counts import addUp, refusalsIn, statsIn
 from getty_tx.reactors.run import Run
+from getty_tx.refusals import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from twisted.internet.interfaces import IAddress
 
+    from getty_tx.observing import Observer
+    from getty_tx.reactors.asking import Questions
     from getty_tx.reactors.supervise import Member
 
 __all__ = ["DRAIN_TIMEOUT", "HEARTBEAT_TIMEOUT", "Processes"]
@@ -69,7 +73,11 @@ class Processes(Service):
     :raise SettingError: a description or a setting cannot be.
 
     :ivar count: how many sub-reactors there are to be.
+    :ivar endpoints: their descriptions.
+    :ivar questions: what sub-reactors that are started from now on are asked, or None.
     """
+
+    questions: Questions | None = None
 
     def __init__(
         self,
@@ -90,7 +98,7 @@ class Processes(Service):
             raise SettingError("Processes needs at least one endpoint, such as 'tcp:8090'")
         self._target = target
         self._arguments = list(arguments)
-        self._endpoints = endpoints
+        self.endpoints = endpoints
         self.count = settings.count("processes", processes) if processes else _cores()
         self._balance = checkBalance(balance)
         self._maxSessions = settings.optionalCount("maxSessions", maxSessions)
@@ -106,10 +114,12 @@ class Processes(Service):
         self._run: Run | None = None
         # The counts of the last run.
         self._last = addUp(())
+        # Those of the main process's own refusals; a sub-reactor's service has its own.
+        self.observers = Observers()
 
     def _check(self) -> None:
         shares = self._balance == REUSE_PORT
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             kind = listensWith(endpoint)
             if kind == "udp" and not shares:
                 text = f"{endpoint!r}: datagrams cannot be handed over, balance={self._balance!r}: take {REUSE_PORT!r}"
@@ -178,6 +188,47 @@ class Processes(Service):
         if self._run is not None:
             self._last = self._run.counts()
             self._run = None
+
+    @property
+    def isReady(self) -> bool:
+        """True while it listens and some sub-reactor takes connections."""
+        return self._run is not None and self._run.isReady
+
+    @property
+    def isListening(self) -> bool:
+        """True while it listens, though perhaps no sub-reactor takes connections."""
+        return self._run is not None and self._run.isListening
+
+    @property
+    def isStopping(self) -> bool:
+        """True while its sub-reactors drain and no others take their places."""
+        return self._run is not None and self._run.isStopping
+
+    def whenStopped(self) -> Deferred[None]:
+        """Fires when it is not stopping."""
+        return self._run.stop() if self._run is not None and self._run.isStopping else succeed(None)
+
+    def addObserver(self, observer: Observer) -> None:
+        """
+        Have an observer hear of the connections that the main process refuses; see :py:class:`getty_tx.Observer`.
+
+        What else happens to sessions, observers hear in the sub-reactors, which have the service.
+        """
+        self.observers.add(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """Take that back."""
+        self.observers.remove(observer)
+
+    @property
+    def restarts(self) -> list[int]:
+        """How many sub-reactors had to be replaced since the start, by place; reloads do not count."""
+        return [0] * self.count if self._run is None else self._run.supervisor.restarts
+
+    @property
+    def ownRefusals(self) -> dict[str, int]:
+        """Those of the main process alone, as :py:attr:`refusals`."""
+        return dict.fromkeys(REASONS, 0) if self._run is None else self._run.refusals.counts.copy()
 
     @property
     def members(self) -> list[Member]:

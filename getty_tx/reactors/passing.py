@@ -8,6 +8,7 @@ first byte of a message is its kind; numbers of connections have 4 bytes, of end
 from the main    CONFIG     JSON: what to run; the first message. Listening sockets beside it, where there are any
                  TAKE       numbers and endpoints of connections, the sockets beside it
                  DRAIN      seconds within which to end
+                 ASK        a question's number, 4 bytes, and JSON
 from the sub     READY      it takes connections
                  FAILED     why it cannot start, in words
                  TAKEN      numbers of connections: the main may let go of them. Sent before anything is read of them
@@ -16,6 +17,8 @@ from the sub     READY      it takes connections
                  BEAT       JSON: what it counts; sent regularly as a sign of life
                  LOG        JSON: an event of ``twisted.logger``
                  LEAVING    it was told by a signal to end, and takes no more connections
+                 ANSWER     the question's number, a byte that is 1 in the last part, and a part of the answer, JSON;
+                            number 0: what nobody has asked for
 ===============  =========  =======================================================================================
 """
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 __all__ = [
+    "ANSWER",
+    "ASK",
     "BEAT",
     "CONFIG",
     "DRAIN",
@@ -63,7 +68,7 @@ __all__ = [
 
 log = Logger()
 
-CONFIG, TAKE, DRAIN, READY, FAILED, TAKEN, RETURNED, ENDED, BEAT, LOG, LEAVING = b"ctdrfkbehlq"
+CONFIG, TAKE, DRAIN, READY, FAILED, TAKEN, RETURNED, ENDED, BEAT, LOG, LEAVING, ASK, ANSWER = b"ctdrfkbehlqsa"
 
 #: Linux takes no more in one message (SCM_MAX_FD in include/net/scm.h).
 MOST_DESCRIPTORS = 253

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from getty_tx.reactors.binding import AcceptingPort, SharedPort
     from getty_tx.reactors.handover import Accepted
     from getty_tx.reactors.main import Processes
+    from getty_tx.refusals import Reason
 
 __all__ = ["Run"]
 
@@ -52,7 +53,7 @@ class Run:
         self._handlesSignal = False
         # The counts of sub-reactors that are gone.
         self._gone = addUp(())
-        self._refusals = Refusals(self._reactor.seconds)
+        self.refusals = Refusals(self._reactor.seconds)
         self.supervisor = Supervisor(
             service.count,
             self._startMember,
@@ -67,7 +68,7 @@ class Run:
                 makeBalancer(service._balance, service.count),
                 lambda: self.supervisor.ready,
                 self._send,
-                self._refusals.count,
+                self._refuse,
                 service._maxSessions,
                 service._maxSessionsPerHost,
             )
@@ -80,7 +81,7 @@ class Run:
             return
         service = self._service
         attempts: list[Deferred[Any]] = []
-        for number, description in enumerate(service._endpoints):
+        for number, description in enumerate(service.endpoints):
             attempt: Deferred[Any]
             if self._handover is None:
                 attempt = maybeDeferred(sharing, description, service.count, self._reactor)
@@ -173,7 +174,7 @@ class Run:
         config = {
             "target": service._target,
             "arguments": service._arguments,
-            "endpoints": service._endpoints,
+            "endpoints": service.endpoints,
             "addresses": [_plain(port.address) for port in self._ports],
             "path": sys.path,
             "pythonpath": os.environ.get("PYTHONPATH"),
@@ -181,6 +182,7 @@ class Run:
             "period": beatPeriod(service._heartbeatTimeout),
             "drainTimeout": service._drainTimeout,
             "maxSessions": self._shareOf(member),
+            "answering": None if service.questions is None else service.questions.target,
         }
         lent = [each.fileno() for port in self._ports if (each := port.lend(member.place)) is not None]
         process.channel.send(passing.CONFIG, json.dumps(config).encode(), lent)
@@ -204,6 +206,10 @@ class Run:
         process: Any = member.process
         process.channel.send(kind, data, descriptors)
 
+    def _refuse(self, reason: Reason, why: str) -> None:
+        self.refusals.count(reason, why)
+        self._service.observers.tell("refused", self._service, reason, why)
+
     def _changed(self) -> None:
         """Other sub-reactors take connections than before."""
         if self._handover is not None:
@@ -224,6 +230,9 @@ class Run:
             member.counts = json.loads(data)
         elif kind == passing.LOG:
             _publish(member, data)
+        elif kind == passing.ANSWER:
+            if self._service.questions is not None:
+                self._service.questions.received(member, data)
         elif kind == passing.READY:
             supervisor.isReady(member)
         elif kind == passing.FAILED:
@@ -244,6 +253,8 @@ class Run:
         self.supervisor.isUnreachable(member)
         self._gone = addUp([self._gone, lasting(member.counts)])
         member.counts = {}
+        if self._service.questions is not None:
+            self._service.questions.lost(member)
         if self._handover is not None:
             self._handover.lost(member)
             self._flow()
@@ -254,12 +265,27 @@ class Run:
     def counts(self) -> dict[str, int]:
         """What all have counted."""
         told = [member.counts for member in self.supervisor.members]
-        sums = addUp([*told, self._gone, self._refusals.counts])
+        sums = addUp([*told, self._gone, self.refusals.counts])
         if self._handover is not None:
             sums["connections"] = self._handover.connections
         return sums
 
     # The end
+
+    @property
+    def isReady(self) -> bool:
+        """Whether it listens, and some sub-reactor takes connections."""
+        return self.isListening and bool(self.supervisor.ready)
+
+    @property
+    def isListening(self) -> bool:
+        """Whether it listens on all endpoints."""
+        return self._stopping is None and isinstance(self._outcome, list)
+
+    @property
+    def isStopping(self) -> bool:
+        """Whether the sub-reactors drain, and no others come."""
+        return self._stopping is not None
 
     def stop(self) -> Deferred[None]:
         """See Processes."""

@@ -32,6 +32,7 @@ from getty_tx.connections.udpport import SessionPort
 from getty_tx.errors import GettyError
 from getty_tx.reactors import passing
 from getty_tx.reactors.arrivals import Arrival, Place, StandInPort, SubEndpoint
+from getty_tx.reactors.asking import Answers
 from getty_tx.reactors.counts import countsOf
 from getty_tx.reactors.drain import Drain
 from getty_tx.reactors.passing import Channel, packNumbers, receiveOne, unpackConnections
@@ -104,20 +105,22 @@ class SubReactor:
         # Events of the log.
         self._dropped = 0
         self._deadline: Any = None
+        # What answers the main process's questions, where it will have any.
+        self._answers: Answers | None = None
 
     # Starting
 
     def start(self) -> None:
         """Make the service, and start it."""
         try:
-            module, _, attribute = self._config["target"].partition(":")
-            make = import_module(module)
-            for name in attribute.split("."):
-                make = getattr(make, name)
-            made: Any = make
+            made = _find(self._config["target"])
             self._service = IService(made(self._endpoints, *self._config["arguments"]))
             self._service.privilegedStartService()
             self._service.startService()
+            answering = self._config["answering"]
+            if answering is not None:
+                self._answers = Answers(_find(answering)(self._service, self.reactor), self._channel, self.reactor)
+                self._answers.start()
         except BaseException as error:
             if not isinstance(error, _PLAIN):
                 log.failure("the service did not start")
@@ -191,6 +194,9 @@ class SubReactor:
     def _received(self, kind: int, data: bytes, descriptors: list[int]) -> None:
         if kind == passing.TAKE:
             self._take(unpackConnections(data), descriptors)
+        elif kind == passing.ASK:
+            if self._answers is not None:
+                self._answers.asked(data)
         elif kind == passing.DRAIN:
             # After those that have arrived.
             self.reactor.callLater(0, self._drain, *unpack("<d", data))
@@ -344,11 +350,22 @@ class SubReactor:
             self._countAgain = 0.0
             self._beat()
             self._beating.stop()
+        if self._answers is not None:
+            self._answers.end()
         if self._channel.waiting:
             # Of the log, most of all.
             self.reactor.callLater(LAST_WORDS, self._over)
         else:
             self._over()
+
+
+def _find(target: str) -> Any:
+    """What ``module:attribute`` names."""
+    module, _, attribute = target.partition(":")
+    found: Any = import_module(module)
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    return found
 
 
 def main() -> None:

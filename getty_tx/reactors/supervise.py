@@ -119,6 +119,7 @@ class _Place:
         self.current: Member | None = None
         self.coming: Member | None = None
         self.failures = 0
+        self.restarts = 0
         self.restart: Any = None
 
 
@@ -152,7 +153,6 @@ class Supervisor:
         drainTimeout: float,
     ) -> None:
         self.members: list[Member] = []
-        self.restarts = 0
         self._places = [_Place(number) for number in range(places)]
         self._start = start
         self._changed = changed
@@ -174,6 +174,11 @@ class Supervisor:
         """Those that take connections, in the order of their places."""
         current = [place.current for place in self._places if place.current is not None]
         return [member for member in current if not member.isLate]
+
+    @property
+    def restarts(self) -> list[int]:
+        """How often one that took connections had to be replaced, by place; reloads do not count."""
+        return [place.restarts for place in self._places]
 
     def start(self) -> Deferred[None]:
         """
@@ -295,7 +300,7 @@ class Supervisor:
             place.current = None
             lived = self._reactor.seconds() - member.since
             place.failures = 0 if lived >= STEADY else place.failures + 1
-            self.restarts += 1
+            place.restarts += 1
             if place.coming is None:
                 self._beginAfter(place, place.failures - 1)
             elif place.coming.state == READY:

@@ -23,6 +23,7 @@ __all__ = ["KeyedWork", "Line", "OwnLine", "SharedLine", "SharedWork", "Task", "
 
 log = Logger()
 
+
 class Line(Protocol):
     """
     Messages, and tasks of the application, that wait for a worker.
