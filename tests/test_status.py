@@ -392,8 +392,8 @@ class HostileTests(StatusCase):
         await self.serve()
         client = await self.echo()
         walks: list[object] = []
-        collect = self.status._source._collect
-        self.patch(self.status._source, "_collect", lambda: (walks.append(None), collect())[1])
+        collect = self.status._source.walk
+        self.patch(self.status._source, "walk", lambda: (walks.append(None), collect())[1])
         pages = [await self.page() for _ in range(200)]
         for _ in range(20):
             await self.exchange(client)

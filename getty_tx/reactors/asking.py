@@ -183,6 +183,14 @@ class Questions:
             question.timer.cancel()
             done.chainDeferred(question.waiter)
 
+    def giveUp(self) -> None:
+        """Wait for no answer any more; they are heard all the same if they come."""
+        for member, asked in self._asked.items():
+            for question in asked.values():
+                if not question.isLate:
+                    question.timer.cancel()
+                    self._isLate(member, question)
+
     def lost(self, member: Member) -> None:
         """It will tell nothing more."""
         self._telling.pop(member, None)

@@ -29,11 +29,14 @@ class LastErrors(Observer):
 
     :param names: what a service is called.
     :param seconds: the time of day.
+
+    :ivar number: how many there were.
     """
 
     def __init__(self, names: Callable[[Any], str], seconds: Callable[[], float]) -> None:
         self._names = names
         self._seconds = seconds
+        self.number = 0
         self._faults: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def error(self, session: Session, error: BaseException) -> None:
@@ -46,6 +49,7 @@ class LastErrors(Observer):
         self._add(self._names(service), f"refused: {reason}", why, None, None)
 
     def _add(self, service: str, kind: str, text: str, session: int | None, peer: str | None) -> None:
+        self.number += 1
         text = text[:LENGTH]
         # Ports, numbers of sessions and sizes are different each time.
         key = service, kind, re.sub(r"\d+", "#", text)

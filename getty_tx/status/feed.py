@@ -12,9 +12,10 @@ from getty_tx.codecs import RawCodec
 from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.connections.websocket import WebSocketSessionServerFactory
-from getty_tx.errors import SettingError
+from getty_tx.errors import GettyError, SettingError
 from getty_tx.listener import EventListener
 from getty_tx.status.door import FEED
+from getty_tx.status.errors import MOST as MOST_ERRORS
 from getty_tx.status.snapshot import STATES
 from getty_tx.status.table import Query
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from getty_tx.session import Session
     from getty_tx.status.errors import LastErrors
     from getty_tx.status.histogram import Histogram
-    from getty_tx.status.snapshot import Snapshot
+    from getty_tx.status.snapshot import MemberSnapshot, Snapshot
     from getty_tx.status.source import ISource
     from getty_tx.status.web import Access
 
@@ -51,7 +52,8 @@ class Feed(EventListener):
     Sends the state of things to all pages, gathered once for all of them.
 
     A page sends JSON: ``{"token": ...}`` first where reading takes it, ``{"sort": ..., "descending": ..., "offset":
-    ..., "limit": ...}`` for another part of the table, and ``{"close": id, "token": ...}``.
+    ..., "limit": ...}`` for another part of the table, and ``{"close": id, "token": ...}``, with the ``"pid"`` of the
+    session's process where the table has that.
     """
 
     def __init__(self, source: ISource, access: Access, errors: LastErrors, reactor: Any) -> None:
@@ -125,24 +127,31 @@ class Feed(EventListener):
                 return
             self._admit(session)
         if "close" in asked:
-            session.writePkg(json.dumps({"close": asked["close"], "answer": self._close(asked["close"], token)}))
+            self._close(session, asked["close"], asked.get("pid"), token)
         elif asked:
             unknown = asked.keys() - {"sort", "descending", "offset", "limit"}
             if unknown:
                 raise SettingError(f"{min(unknown)!r:.40} is nothing that can be asked for")
-            query = Query(**asked)
+            query = Query(**asked).of(self._source.columns)
             self._pages[session] = Query(query.sort, query.descending, query.offset, min(query.limit, MOST_ROWS))
             self._send([session])
 
-    def _close(self, number: Any, token: str) -> str:
+    def _close(self, session: Session, number: Any, pid: Any, token: str) -> None:
         if not self._access.hasToken:
-            return "closing a session needs --status-token"
-        if not self._access.mayClose(token):
-            return "wrong token"
-        if type(number) is not int or not self._source.close(number, "asked for on the status page"):
-            return "no such session is open"
-        log.info("session {number} was closed on the status page", number=number)
-        return "closed"
+            _answer(session, number, "closing a session needs --status-token")
+        elif not self._access.mayClose(token):
+            _answer(session, number, "wrong token")
+        elif type(number) is not int or type(pid) not in (int, type(None)):
+            _answer(session, number, "no such session is open")
+        else:
+            closed = self._source.close(number, "asked for on the status page", pid)
+            closed.addErrback(lambda failure: failure.trap(GettyError) and False)
+            closed.addCallback(self._closed, session, number).addErrback(self._failed)
+
+    def _closed(self, closed: bool, session: Session, number: int) -> None:
+        if closed:
+            log.info("session {number} was closed on the status page", number=number)
+        _answer(session, number, "closed" if closed else "no such session is open")
 
     # Sending
 
@@ -178,7 +187,7 @@ class Feed(EventListener):
 
     def _state(self, snapshot: Snapshot, before: Snapshot | None) -> dict[str, Any]:
         """Sums of the process, as the page shows them."""
-        ends = [end for service in snapshot.services for end in service.endpoints.values()]
+        ends = snapshot.ends
         states = {state: sum(end.states.get(state, 0) for end in ends) for state in STATES}
         states["handshaking"] = sum(service.handshaking for service in snapshot.services)
         return {
@@ -206,8 +215,41 @@ class Feed(EventListener):
             "lag": _mean(snapshot.lag, None if before is None else before.lag),
             "turn": _mean(snapshot.turn, None if before is None else before.turn),
             "handler": _mean(snapshot.handler, None if before is None else before.handler),
-            "errors": self._errors.list(),
+            "errors": self._allErrors(),
+            "subreactors": [
+                _stateOf(member, [] if before is None else before.members) for member in snapshot.members
+            ],
         }  # fmt: skip
+
+    def _allErrors(self) -> list[dict[str, Any]]:
+        faults = [*self._errors.list(), *self._source.errors()]
+        return sorted(faults, key=lambda fault: fault["time"], reverse=True)[:MOST_ERRORS]
+
+
+def _stateOf(member: MemberSnapshot, before: list[MemberSnapshot]) -> dict[str, Any]:
+    """A sub-reactor's process, as the page shows it; rates are the page's."""
+    snapshot = member.snapshot
+    state: dict[str, Any] = {"number": member.number, "pid": member.pid, "state": member.state}
+    if snapshot is None:
+        return state
+    ends = snapshot.ends
+    known = next((each.snapshot for each in before if each.pid == member.pid), None)
+    return {
+        **state,
+        "sessions": sum(sum(end.states.values()) for end in ends),
+        "readPkgs": sum(end.totals.readPkgs for end in ends),
+        "writePkgs": sum(end.totals.writePkgs for end in ends),
+        "readBytes": sum(end.totals.readBytes for end in ends),
+        "writeBytes": sum(end.totals.writeBytes for end in ends),
+        "pendingBytes": sum(end.pendingBytes for end in ends),
+        "cpu": snapshot.cpu,
+        "lag": _mean(snapshot.lag, None if known is None else known.lag),
+    }
+
+
+def _answer(session: Session, number: Any, answer: str) -> None:
+    if not session.isClosed:
+        session.writePkg(json.dumps({"close": number, "answer": answer}))
 
 
 def _mean(histogram: Histogram, before: Histogram | None) -> float | None:

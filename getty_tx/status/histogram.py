@@ -41,6 +41,11 @@ class Histogram:
         copy.sum = self.sum
         return copy
 
+    def addAll(self, other: Histogram) -> None:
+        """Those of another, too."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
     def buckets(self) -> list[tuple[str, float]]:
         """The bounds as texts, with how many were at most that."""
         found: list[tuple[str, float]] = []

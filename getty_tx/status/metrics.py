@@ -94,6 +94,48 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _histogram("getty_reactor_lag_seconds", "How late the reactor comes to a call, sampled.", snapshot.lag)
     yield _histogram("getty_reactor_turn_seconds", "How long a turn of the reactor takes, sampled.", snapshot.turn)
     yield _histogram("getty_handler_seconds", "How long onMessage takes, sampled.", snapshot.handler)
+    if snapshot.main is not None:
+        yield from _subReactors(snapshot, snapshot.main)
+
+
+def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:
+    """Of each sub-reactor, by its number, and of the main process."""
+    label = ["subreactor"]
+    up = GaugeMetricFamily("getty_subreactor_up", "1 while it takes connections, and answers.", labels=label)
+    draining = GaugeMetricFamily(
+        "getty_subreactor_draining", "Its processes that take no more connections, and have not ended.", labels=label
+    )
+    restarts = CounterMetricFamily(
+        "getty_subreactor_restarts", "How often its process had to be replaced.", labels=label
+    )
+    sessions = GaugeMetricFamily("getty_subreactor_sessions", "Sessions that are there.", labels=label)
+    pending = GaugeMetricFamily("getty_subreactor_pending_bytes", "Bytes written and not yet sent.", labels=label)
+    traffic = [
+        CounterMetricFamily(name.replace("getty_", "getty_subreactor_", 1), text, labels=label)
+        for name, text, _ in _TRAFFIC
+    ]
+    cpu = CounterMetricFamily("getty_subreactor_cpu_seconds", "CPU time of its processes.", labels=label)
+    lag = HistogramMetricFamily(
+        "getty_subreactor_reactor_lag_seconds", "How late its reactor comes to a call, sampled.", labels=label
+    )
+    for place in snapshot.places:
+        labels = [str(place.number)]
+        ends = place.sum.ends
+        up.add_metric(labels, place.isUp)
+        draining.add_metric(labels, place.draining)
+        restarts.add_metric(labels, place.restarts)
+        sessions.add_metric(labels, sum(sum(end.states.values()) for end in ends))
+        pending.add_metric(labels, sum(end.pendingBytes for end in ends))
+        for family, (_, _, attribute) in zip(traffic, _TRAFFIC, strict=True):
+            family.add_metric(labels, sum(getattr(end.totals, attribute) for end in ends))
+        cpu.add_metric(labels, place.sum.cpu)
+        lag.add_metric(labels, place.sum.lag.buckets(), place.sum.lag.sum)
+    yield from (up, draining, restarts, sessions, pending, *traffic, cpu, lag)
+    yield CounterMetricFamily("getty_main_cpu_seconds", "CPU time of the main process.", main.cpu)
+    yield _histogram("getty_main_reactor_lag_seconds", "How late the main process comes to a call, sampled.", main.lag)
+    yield _histogram(
+        "getty_main_reactor_turn_seconds", "How long a turn of the main process takes, sampled.", main.turn
+    )
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:

@@ -15,12 +15,14 @@ from getty_tx.client import Client
 from getty_tx.endpoints import carriesStream, isLocal, serverEndpoint
 from getty_tx.errors import SettingError
 from getty_tx.keeper import theReactor
+from getty_tx.reactors import Processes
 from getty_tx.server import Server
 from getty_tx.session import formatAddress
 from getty_tx.status.door import Door
 from getty_tx.status.errors import LastErrors
 from getty_tx.status.feed import Feed
-from getty_tx.status.source import ProcessSource
+from getty_tx.status.processes import ProcessesSource, Told
+from getty_tx.status.source import ProcessSource, namesOf
 from getty_tx.status.web import Access, statusSite
 
 if TYPE_CHECKING:
@@ -74,7 +76,9 @@ class StatusService(Service):
     It reads what sessions count anyway, so that a message costs the same with it and without. When its services are
     stopped together with it, it answers until their sessions are flushed, and ``/health/ready`` says 503 meanwhile.
 
-    :param services: Servers and Clients; each is shown by its ``name``, or by its kind and number.
+    :param services: Servers and Clients; each is shown by its ``name``, or by its kind and number. One of them may be
+        a :py:class:`getty_tx.reactors.Processes` that was not started yet: then it is about the Servers and Clients of
+        all sub-reactors. What the main process refuses is shown as the refusals of the one that has its ``name``.
     :param endpoint: where to listen; on anything but a loopback address or a unix socket everything but the health
         takes the token.
     :param token: what closing a session takes; None: none can be closed.
@@ -84,39 +88,32 @@ class StatusService(Service):
 
     def __init__(
         self,
-        *services: Server | Client,
+        *services: Server | Client | Processes,
         endpoint: str | IStreamServerEndpoint = DEFAULT_STATUS,
         token: str | None = None,
         reactor: Any = None,
     ) -> None:
-        if not services or not all(isinstance(service, Server | Client) for service in services):
-            raise SettingError(f"a StatusService needs Servers and Clients, not {services!r:.100}")
+        if not services or not all(isinstance(service, Server | Client | Processes) for service in services):
+            raise SettingError(f"a StatusService needs Servers, Clients or a Processes, not {services!r:.100}")
+        many = [service for service in services if isinstance(service, Processes)]
+        if len(many) > 1 or any(service.running or service.questions is not None for service in many):
+            raise SettingError("a StatusService takes one Processes, which is not running and has no other status")
         self._access = Access(token, checkStatus(endpoint, token))
         self._endpoint = endpoint
         self._reactor = reactor
         self._services = services
         self._port: IListeningPort | None = None
-        self._source: ProcessSource | None = None
+        self._source: ProcessSource | ProcessesSource | None = None
         self._feed: Feed | None = None
         self._door: Door | None = None
         self._errors = LastErrors(self._nameOf, time.time)
+        self._told = Told(many[0]) if many else None
         self._listening: Deferred[IAddress] | None = None
         self._waiting: list[Deferred[IAddress]] = []
         self._outcome: IAddress | Failure | None = None
 
-    def _names(self) -> dict[str, Server | Client]:
-        names: dict[str, Server | Client] = {}
-        for service in self._services:
-            name = wanted = service.name or type(service).__name__.lower()
-            number = 1
-            while name in names:
-                number += 1
-                name = f"{wanted}-{number}"
-            names[name] = service
-        return names
-
     def _nameOf(self, service: Any) -> str:
-        return next((name for name, each in self._names().items() if each is service), "")
+        return next((name for name, each in namesOf(self._services).items() if each is service), "")
 
     def whenListening(self) -> Deferred[IAddress]:
         """Fires with the bound address, or fails with the reason for which there is none."""
@@ -134,7 +131,7 @@ class StatusService(Service):
             return
         reactor = theReactor(self._reactor)
         endpoint = serverEndpoint(self._endpoint, reactor) if isinstance(self._endpoint, str) else self._endpoint
-        source = self._source = ProcessSource(self._names(), reactor)
+        source = self._source = self._makeSource(reactor)
         self._feed = Feed(source, self._access, self._errors, reactor)
         self._door = Door(statusSite(source, self._access, reactor), self._feed.factory, self._access, reactor)
         for service in self._services:
@@ -143,6 +140,14 @@ class StatusService(Service):
         maybeDeferred(endpoint.listen, self._door).addCallbacks(
             self._listens, self._listensNot, (source,), {}, (source,), {}
         )
+
+    def _makeSource(self, reactor: Any) -> ProcessSource | ProcessesSource:
+        services = namesOf(self._services)
+        if self._told is None:
+            return ProcessSource(services, reactor)
+        [(name, processes)] = [each for each in services.items() if isinstance(each[1], Processes)]
+        del services[name]
+        return ProcessesSource(name, processes, self._told, services, reactor)
 
     def _listens(self, port: IListeningPort, source: ProcessSource) -> None:
         if source is not self._source:
@@ -176,11 +181,15 @@ class StatusService(Service):
         return deferLater(theReactor(self._reactor), 0, self._whenDrained).addCallback(lambda _: self._stop(source))
 
     def _whenDrained(self) -> Deferred[None]:
-        stopping = [service for service in self._services if service.isStopping]
-        idle = [keeper.whenIdle() for service in stopping for keeper in service.keepers]
+        idle: list[Deferred[Any]] = []
+        for service in self._services:
+            if isinstance(service, Processes):
+                idle.append(service.whenStopped())
+            elif service.isStopping:
+                idle += [keeper.whenIdle() for keeper in service.keepers]
         return gatherResults(idle).addCallback(lambda _: None)
 
-    def _stop(self, source: ProcessSource) -> Deferred[None]:
+    def _stop(self, source: ProcessSource | ProcessesSource) -> Deferred[None]:
         if source is not self._source or self.running:
             # Stopped twice, or started again meanwhile.
             return succeed(None)

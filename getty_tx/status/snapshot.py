@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
     Service = Server | Client
 
-__all__ = ["PAUSES", "STATES", "STEP", "EndpointSnapshot", "ServiceSnapshot", "Snapshot", "stateOf", "walk"]
+__all__ = [
+    "PAUSES",
+    "STATES",
+    "STEP",
+    "EndpointSnapshot",
+    "MemberSnapshot",
+    "PlaceSnapshot",
+    "ServiceSnapshot",
+    "Snapshot",
+    "stateOf",
+    "walk",
+]
 
 #: Sessions looked at without asking whether it is time for a pause, which takes less than a millisecond.
 STEP = 250
@@ -90,10 +101,12 @@ class ServiceSnapshot:
 @dataclass
 class Snapshot:
     """
-    One process.
+    One process, or several added up.
 
     :ivar lag: how late the reactor comes to what it was asked to call. ``turn``: how long its turns take, sampled.
     :ivar handler: how long onMessage takes, sampled. ``workerWait``: how long a task waits for a worker, by service.
+    :ivar cpu: seconds of CPU time; 0 where that is not asked for.
+    :ivar main: of several, the main process alone. ``places`` and ``members``: the sub-reactors.
     """
 
     process: str
@@ -102,6 +115,50 @@ class Snapshot:
     turn: Histogram
     handler: Histogram
     workerWait: dict[str, Histogram]
+    cpu: float = 0.0
+    main: Snapshot | None = None
+    places: list[PlaceSnapshot] = field(default_factory=list)
+    members: list[MemberSnapshot] = field(default_factory=list)
+
+    @property
+    def ends(self) -> list[EndpointSnapshot]:
+        """The endpoints of all services."""
+        return [end for service in self.services for end in service.endpoints.values()]
+
+
+@dataclass
+class PlaceSnapshot:
+    """
+    A sub-reactor, whichever process that is and was.
+
+    :ivar number: from 1, as in the log.
+    :ivar isUp: whether it takes connections, and answers.
+    :ivar draining: processes that no longer take connections, and have their sessions still.
+    :ivar restarts: how often it had to be replaced.
+    :ivar sum: of all its processes; those that are gone have left their counters.
+    """
+
+    number: int
+    isUp: bool
+    draining: int
+    restarts: int
+    sum: Snapshot
+
+
+@dataclass
+class MemberSnapshot:
+    """
+    The process of a sub-reactor.
+
+    :ivar state: ``starting``, ``ready``, ``draining``, or ``silent``: it does not answer, and this is what it told
+        last.
+    :ivar snapshot: None where it has told nothing yet.
+    """
+
+    number: int
+    pid: int | None
+    state: str
+    snapshot: Snapshot | None
 
 
 def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:

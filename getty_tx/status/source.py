@@ -4,29 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import Attribute, Interface, implementer
 
 from getty_tx.server import Server
+from getty_tx.status.orders import Orders
 from getty_tx.status.sampler import Sampler
 from getty_tx.status.slices import Slices
 from getty_tx.status.snapshot import Snapshot, walk
-from getty_tx.status.table import tableOf
+from getty_tx.status.table import COLUMNS, tableOf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from twisted.internet.defer import Deferred
+    from collections.abc import Iterable, Iterator, Mapping
 
     from getty_tx.status.snapshot import Service, ServiceSnapshot
     from getty_tx.status.table import Query
 
-__all__ = ["ISource", "ProcessSource"]
+__all__ = ["ISource", "ProcessSource", "namesOf"]
+
+
+def namesOf(services: Iterable[Any]) -> dict[str, Any]:
+    """Services by the names that they are shown with: their own, or their kind and number."""
+    names: dict[str, Any] = {}
+    for service in services:
+        name = wanted = service.name or type(service).__name__.lower()
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{wanted}-{number}"
+        names[name] = service
+    return names
 
 
 class ISource(Interface):
     """What shows the status asks this. All calls come on the reactor's thread, and none of them may take long."""
 
     process = Attribute("The name of the process.")
+    columns = Attribute("The names of the table's columns.")
 
     def start() -> None:
         """The status is shown from now on."""
@@ -37,8 +51,8 @@ class ISource(Interface):
     def problems() -> list[str]:
         """Why the process is not ready for work, in words; empty where it is."""
 
-    def isDraining() -> bool:
-        """Whether sessions are being flushed and closed as their service stops."""
+    def errors() -> list[dict[str, Any]]:
+        """The last errors that other processes have told, the last one first."""
 
     def collect() -> Deferred[Snapshot]:
         """Counters and gauges."""
@@ -46,8 +60,13 @@ class ISource(Interface):
     def table(query: Query) -> Deferred[dict[str, Any]]:
         """A page of the table of sessions."""
 
-    def close(number: int, reason: str) -> bool:
-        """Close the session with this id; False where there is none that is open."""
+    def close(number: int, reason: str, pid: int | None) -> Deferred[bool]:
+        """
+        Close the session with this id.
+
+        :param pid: the process that has it, where the table has a column for that.
+        :return: fires with False where there is none that is open.
+        """
 
 
 @implementer(ISource)
@@ -56,13 +75,17 @@ class ProcessSource:
     Services of this process.
 
     :param services: by the name that they are shown with.
+
+    :ivar orders: its part of a table that several processes have together.
     """
 
     process = "main"
+    columns = tuple(COLUMNS)
 
     def __init__(self, services: Mapping[str, Service], reactor: Any) -> None:
         self._services = services
         self._slices = Slices(reactor)
+        self.orders = Orders(services, self._slices, reactor)
         self.sampler = Sampler(services, reactor)
 
     def start(self) -> None:
@@ -72,6 +95,7 @@ class ProcessSource:
     def stop(self) -> None:
         """See :py:class:`ISource`."""
         self.sampler.stop()
+        self.orders.stop()
         self._slices.stop()
 
     def problems(self) -> list[str]:
@@ -84,15 +108,16 @@ class ProcessSource:
                 found.append(f"{name} does not listen" if isinstance(service, Server) else f"{name} has no session")
         return found
 
-    def isDraining(self) -> bool:
+    def errors(self) -> list[dict[str, Any]]:
         """See :py:class:`ISource`."""
-        return any(service.isStopping for service in self._services.values())
+        return []
 
     def collect(self) -> Deferred[Snapshot]:
         """See :py:class:`ISource`."""
-        return self._slices.run("collect", self._collect)
+        return self._slices.run("collect", self.walk)
 
-    def _collect(self) -> Iterator[Snapshot | None]:
+    def walk(self) -> Iterator[Snapshot | None]:
+        """Gather it; yields None for a pause now and then, and the snapshot at last."""
         services: list[ServiceSnapshot] = []
         for name, service in self._services.items():
             for found in walk(name, service):
@@ -113,8 +138,11 @@ class ProcessSource:
         """See :py:class:`ISource`."""
         return self._slices.run(query, lambda: tableOf(self._services, query))
 
-    def close(self, number: int, reason: str) -> bool:
+    def close(self, number: int, reason: str, pid: int | None = None) -> Deferred[bool]:
         """See :py:class:`ISource`."""
+        return succeed(self._close(number, reason))
+
+    def _close(self, number: int, reason: str) -> bool:
         for service in self._services.values():
             for keeper in service.keepers:
                 for session in keeper.sessions:

@@ -13,20 +13,20 @@ from getty_tx.session import formatAddress
 from getty_tx.status.snapshot import PAUSES, stateOf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 
     from getty_tx.session import Session
     from getty_tx.status.snapshot import Service
 
-__all__ = ["COLUMNS", "MOST_ROWS", "Query", "tableOf"]
+__all__ = ["COLUMNS", "MOST_ROWS", "STEP", "WRITTEN", "Entry", "Query", "inOrder", "pageOf", "rowOf", "tableOf"]
 
 #: Rows of a page at most, and where none are asked for.
 MOST_ROWS = 1000
 ROWS = 100
 
 #: Sessions sorted without asking whether it is time for a pause, and rows written.
-_STEP = 250
-_WRITTEN = 50
+STEP = 250
+WRITTEN = 50
 
 
 def _pauses(session: Session, service: str, now: float) -> str:
@@ -55,13 +55,16 @@ COLUMNS: dict[str, Callable[[Session, str, float], Any]] = {
     "paused": _pauses,
 }
 
+#: A session, its service's name, and the time.
+Entry = tuple["Session", str, float]
+
 
 @dataclass(frozen=True)
 class Query:
     """
     Which page is asked for.
 
-    :ivar sort: one of :py:data:`COLUMNS`.
+    :ivar sort: a column.
     :ivar limit: rows, up to :py:data:`MOST_ROWS`.
     :raise SettingError: one of them cannot be.
     """
@@ -72,8 +75,6 @@ class Query:
     limit: int = ROWS
 
     def __post_init__(self) -> None:
-        if self.sort not in COLUMNS:
-            raise SettingError(f"sort={self.sort!r:.40} is none of {', '.join(COLUMNS)}")
         if type(self.descending) is not bool:
             raise SettingError(f"descending={self.descending!r:.40} is neither true nor false")
         if type(self.offset) is not int or not 0 <= self.offset <= 10**9:
@@ -81,35 +82,70 @@ class Query:
         if type(self.limit) is not int or not 0 <= self.limit <= MOST_ROWS:
             raise SettingError(f"limit={self.limit!r:.40} is not a whole number from 0 to {MOST_ROWS}")
 
+    def of(self, columns: Collection[str]) -> Query:
+        """
+        The same, for a table that has these columns.
 
-def tableOf(services: Mapping[str, Service], query: Query) -> Iterator[dict[str, Any] | None]:
-    """Gather one page; yields None for a pause now and then, and the page at last."""
-    there: list[tuple[Session, str, float]] = []
+        :raise SettingError: what it is to be sorted by is none of them.
+        """
+        if not isinstance(self.sort, str) or self.sort not in columns:
+            raise SettingError(f"sort={self.sort!r:.40} is none of {', '.join(columns)}")
+        return self
+
+
+def inOrder(
+    services: Mapping[str, Service], value: Callable[..., Any], descending: bool = False
+) -> Generator[None, None, tuple[int, Iterator[tuple[Any, int, Entry]]]]:
+    """
+    Put all sessions in order; yields for a pause now and then.
+
+    :param value: gives what to order by; after that comes the number, so that the order is the same each time.
+    :return: how many there are, and them in order, each with its value and its number.
+    """
+    there: list[Entry] = []
     for name, service in services.items():
         for keeper in service.keepers:
             now = keeper.seconds()
             there += [(session, name, now) for session in keeper.sessions]
-    value = COLUMNS[query.sort]
     parts = []
-    for start in range(0, len(there), _STEP):
-        # The number makes the order the same each time; sessions themselves cannot be compared.
-        part = [(value(*entry), entry[0].id, entry) for entry in there[start : start + _STEP]]
-        part.sort(key=_place, reverse=query.descending)
+    for start in range(0, len(there), STEP):
+        # Sessions themselves cannot be compared.
+        part = [(value(*entry), entry[0].id, entry) for entry in there[start : start + STEP]]
+        part.sort(key=_place, reverse=descending)
         parts.append(part)
         yield None
-    ordered = merge(*parts, key=_place, reverse=query.descending)
+    return len(there), merge(*parts, key=_place, reverse=descending)
+
+
+def tableOf(services: Mapping[str, Service], query: Query) -> Iterator[dict[str, Any] | None]:
+    """Gather one page; yields None for a pause now and then, and the page at last."""
+    total, ordered = yield from inOrder(services, COLUMNS[query.sort], query.descending)
     left = query.offset
     while left > 0:
-        skipped = sum(1 for _ in islice(ordered, min(left, _STEP)))
+        skipped = sum(1 for _ in islice(ordered, min(left, STEP)))
         left = left - skipped if skipped else 0
         yield None
     rows: list[dict[str, Any]] = []
     for number, (_, _, entry) in enumerate(islice(ordered, query.limit)):
-        rows.append({name: column(*entry) for name, column in COLUMNS.items()})
-        if number % _WRITTEN == 0:
+        rows.append(rowOf(entry))
+        if number % WRITTEN == 0:
             yield None
-    yield {
-        "total": len(there),
+    yield pageOf(query, total, rows)
+
+
+def rowOf(entry: Entry) -> dict[str, Any]:
+    """What stands in the table about a session."""
+    return {name: column(*entry) for name, column in COLUMNS.items()}
+
+
+def pageOf(query: Query, total: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """
+    A page.
+
+    :param total: how many sessions there are on all pages.
+    """
+    return {
+        "total": total,
         "sort": query.sort,
         "descending": query.descending,
         "offset": query.offset,

@@ -223,7 +223,7 @@ class _Sessions(_Leaf):
 
     def answer(self, request: Any) -> Any:
         try:
-            query = _query(request.args)
+            query = _query(request.args).of(self._source.columns)
         except SettingError as error:
             return _say(request, BAD_REQUEST, str(error))
 

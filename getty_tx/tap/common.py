@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from getty_tx.client import Client
     from getty_tx.interfaces import IEventListener, IReadWriter
+    from getty_tx.reactors import Processes
     from getty_tx.server import Server
     from getty_tx.status.service import StatusService
 
@@ -328,7 +329,7 @@ class SessionOptions(usage.Options):
         except SettingError as error:
             raise _wrong("status", where, f"{error}; an example is {DEFAULT_STATUS}") from error
 
-    def statusOf(self, service: Server | Client, reactor: Any) -> StatusService | None:
+    def statusOf(self, service: Server | Client | Processes, reactor: Any) -> StatusService | None:
         """What ``--status`` asks for, if it does."""
         if self["status"] is None:
             return None

@@ -43,6 +43,10 @@ log = Logger()
 DEFAULT_LISTEN = "tcp:8090:interface=127.0.0.1"
 
 
+#: The part of the time for draining after which a main process ends; at KILL its sub-reactors have been killed.
+STOPPED = (1 + KILL) / 2
+
+
 def processes(value: str) -> int | None:
     """The coercion of ``--processes``."""
     if value == "0":
@@ -121,11 +125,6 @@ class ListenOptions(SessionOptions):
             self.endpoints.append(DEFAULT_LISTEN)
         self.checkStreams("listen", self.endpoints)
         if self["processes"] is not None:
-            if self["status"] is not None:
-                raise usage.UsageError(
-                    f"--status {self['status']}: it shows one process, and not those of --processes"
-                    f" {self['processes']}; leave one of the two out"
-                )
             try:
                 processesOf(self)
             except SettingError as error:
@@ -155,6 +154,13 @@ class _Starting(MultiService):
         #: What ``--status`` asks for, or None.
         self.status: StatusService | None = None
         self.addService(listening)  # type: ignore[no-untyped-call]  # Twisted's
+        # As the status shows it: the main process and its sub-reactors have one name for what they serve.
+        listening.setName(self.name)  # type: ignore[no-untyped-call]  # Twisted's
+
+    def _addStatus(self, options: ListenOptions) -> None:
+        self.status = options.statusOf(self._listening, self._reactor)
+        if self.status is not None:
+            self.addService(self.status)  # type: ignore[no-untyped-call]  # Twisted's
 
     def privilegedStartService(self) -> None:
         """
@@ -225,6 +231,23 @@ class _Starting(MultiService):
             return f"{self._command}: {error}"
         return f"{self._command}: cannot listen: {failure.getErrorMessage()}; choose another place with --{option}"
 
+    def _inTime(self, stopped: Deferred[Any], part: float) -> Deferred[Any]:
+        """The same, but within this part of the time for draining: what is left then goes down with the process."""
+        done: Deferred[Any] = Deferred()
+        timer = theReactor(self._reactor).callLater(self._drainTimeout * part, self._isLate, done)
+
+        def finish(result: Any) -> None:
+            if timer.active():
+                timer.cancel()
+                done.callback(result)
+
+        stopped.addBoth(finish)
+        return done
+
+    def _isLate(self, done: Deferred[Any]) -> None:
+        log.warn("{command} has not stopped in {timeout:g} s", command=self._command, timeout=self._drainTimeout)
+        done.callback(None)
+
     def _log(self, served: int, refused: int) -> None:
         log.info(
             "{command} has stopped: {served} sessions served, {refused} connections refused",
@@ -268,10 +291,8 @@ class ListenService(_Starting):
             reactor=reactor,
         )
         super().__init__(options, self.server, reactor)
-        self.server.setName(self.name)  # type: ignore[no-untyped-call]  # Twisted's
-        self.status = options.statusOf(self.server, reactor)
-        if self.status is not None:
-            self.addService(self.status)  # type: ignore[no-untyped-call]  # Twisted's
+        if not self._isSub:
+            self._addStatus(options)
 
     def _listens(self, addresses: list[IAddress]) -> None:
         if not self._isSub:
@@ -290,24 +311,7 @@ class ListenService(_Starting):
         refused = self.server.refused
         self._awaited = self._statusAwaited = False
         stopped: Deferred[Any] = MultiService.stopService(self)
-        return self._inTime(stopped).addCallback(lambda _: self._log(self.served, refused))
-
-    def _inTime(self, stopped: Deferred[Any]) -> Deferred[Any]:
-        """The same, but within the time for draining: what is left after that goes down with the process."""
-        done: Deferred[Any] = Deferred()
-        timer = theReactor(self._reactor).callLater(self._drainTimeout * KILL, self._isLate, done)
-
-        def finish(result: Any) -> None:
-            if timer.active():
-                timer.cancel()
-                done.callback(result)
-
-        stopped.addBoth(finish)
-        return done
-
-    def _isLate(self, done: Deferred[Any]) -> None:
-        log.warn("{command} has not stopped in {timeout:g} s", command=self._command, timeout=self._drainTimeout)
-        done.callback(None)
+        return self._inTime(stopped, KILL).addCallback(lambda _: self._log(self.served, refused))
 
 
 class ProcessesService(_Starting):
@@ -324,6 +328,7 @@ class ProcessesService(_Starting):
         self.processes = processesOf(options, reactor)
         self._what = f" with {self.processes.count} processes, {options['balance']}"
         super().__init__(options, self.processes, reactor)
+        self._addStatus(options)
 
     def _how(self) -> str:
         return self._what
@@ -332,6 +337,9 @@ class ProcessesService(_Starting):
         """Drain the sub-reactors; fires when they have ended."""
         self._awaited = self._statusAwaited = False
         stopped: Deferred[Any] = MultiService.stopService(self)
+        if self.status is not None:
+            # Sub-reactors end in time; pages that do not take the end of their connection may not.
+            stopped = self._inTime(stopped, STOPPED)
         return stopped.addCallback(self._stopped)
 
     def _stopped(self, _: object) -> None:
