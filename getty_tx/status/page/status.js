@@ -1,7 +1,10 @@
 // The live page: asks the feed for its part of the table, and shows what comes.
 "use strict";
 
-const NUMBERS = ["pendingBytes", "dropped", "readPkgs", "writePkgs", "readBytes", "writeBytes", "age", "silence", "id"];
+const NUMBERS = ["pendingBytes", "dropped", "readPkgs", "writePkgs", "readBytes", "writeBytes", "age", "silence", "id",
+  "subreactor", "pid"];
+// Those of the numbers that are names, and begin with the lowest.
+const NAMES = ["id", "subreactor", "pid"];
 const PAGE = 50;
 
 const byId = (id) => document.getElementById(id);
@@ -73,7 +76,7 @@ function rate(state, name) {
 }
 
 function milliseconds(seconds) {
-  return seconds === null ? null : seconds * 1000;
+  return seconds === null || seconds === undefined ? null : seconds * 1000;
 }
 
 function showState(state) {
@@ -102,19 +105,43 @@ function showState(state) {
   byId("services").replaceChildren(...state.services.map((service) => element("li",
     `${service.name} (${service.isStopping ? "stopping" : service.isReady ? "ready" : "not ready"}): ` +
     `${service.sessions} sessions, ${service.endpoints.join(", ")}`)));
+  const many = state.subreactors.length > 0;
+  byId("errors").querySelector(".sub").hidden = !many;
   byId("errors").tBodies[0].replaceChildren(...state.errors.map((fault) => {
     const row = element("tr");
-    row.append(element("td", new Date(fault.time * 1000).toLocaleTimeString()), element("td", fault.service),
-      element("td", fault.count, "number"), element("td", fault.kind), element("td", fault.text),
-      element("td", fault.peer || ""));
+    row.append(element("td", new Date(fault.time * 1000).toLocaleTimeString()));
+    if (many) row.append(element("td", fault.subreactor || "", "number"));
+    row.append(element("td", fault.service), element("td", fault.count, "number"), element("td", fault.kind),
+      element("td", fault.text), element("td", fault.peer || ""));
     return row;
   }));
+  byId("subreactors").hidden = !many;
+  byId("subreactors").querySelector("tbody").replaceChildren(...state.subreactors.map((sub) => showSub(sub, state)));
   last = state;
+}
+
+// Its rates are those since the last message about the same process.
+function showSub(sub, state) {
+  const before = last && last.subreactors.find((each) => each.pid === sub.pid);
+  const seconds = last === null ? 0 : state.time - last.time;
+  const rateOf = (...names) => {
+    if (!before || before.sessions === undefined || sub.sessions === undefined || seconds <= 0) return null;
+    return names.reduce((sum, name) => sum + Math.max(0, sub[name] - before[name]), 0) / seconds;
+  };
+  const cpu = rateOf("cpu");
+  const row = element("tr");
+  row.append(element("td", sub.number, "number"), element("td", sub.pid, "number"), element("td", sub.state, sub.state));
+  for (const value of [sub.sessions, rateOf("readPkgs", "writePkgs"), rateOf("readBytes", "writeBytes"),
+    sub.pendingBytes, cpu === null ? null : cpu * 100, milliseconds(sub.lag)]) {
+    row.append(element("td", short(value), "number"));
+  }
+  return row;
 }
 
 function showHead(columns) {
   const row = byId("sessions").tHead.rows[0];
-  if (!row.cells.length) {
+  if ([...row.cells].map((cell) => cell.dataset.column || "").join() !== [...columns, ""].join()) {
+    row.replaceChildren();
     for (const name of columns) {
       const cell = element("th");
       cell.scope = "col";
@@ -122,7 +149,7 @@ function showHead(columns) {
       const button = element("button", name);
       button.type = "button";
       button.onclick = () => {
-        query.descending = query.sort === name ? !query.descending : NUMBERS.includes(name) && name !== "id";
+        query.descending = query.sort === name ? !query.descending : NUMBERS.includes(name) && !NAMES.includes(name);
         query.sort = name;
         query.offset = 0;
         ask();
@@ -147,9 +174,9 @@ function showTable(table) {
   if (table.sessions.length) showHead(Object.keys(table.sessions[0]));
   const body = byId("sessions").tBodies[0];
   // The row that has the keyboard's focus keeps it: rows are used again, by their session.
-  const rows = new Map([...body.rows].map((row) => [row.dataset.id, row]));
+  const rows = new Map([...body.rows].map((row) => [row.dataset.key, row]));
   const shown = table.sessions.map((session) => {
-    const row = rows.get(String(session.id)) || newRow(session);
+    const row = rows.get(keyOf(session)) || newRow(session);
     Object.entries(session).forEach(([name, value], place) => {
       const text = String(value);
       if (row.cells[place].textContent !== text) row.cells[place].textContent = text;
@@ -164,22 +191,29 @@ function showTable(table) {
     if (focused && focused !== document.activeElement && document.contains(focused)) focused.focus();
   }
   const until = query.offset + table.sessions.length;
-  byId("where").textContent = total ? `${query.offset + 1} to ${until} of ${total}` : "no sessions";
+  const silent = (table.silent || []).length ? `, without sub-reactor ${table.silent.join(", ")}` : "";
+  byId("where").textContent = (total ? `${query.offset + 1} to ${until} of ${total}` : "no sessions") + silent;
   byId("before").disabled = query.offset === 0;
   byId("after").disabled = until >= total;
   if (query.offset && query.offset >= total) turn(-1);
 }
 
+// Numbers of sessions are those of a process.
+function keyOf(session) {
+  return `${session.pid || ""} ${session.id}`;
+}
+
 function newRow(session) {
   const row = element("tr");
-  row.dataset.id = session.id;
+  row.dataset.key = keyOf(session);
   for (const name of Object.keys(session)) row.append(element("td", "", NUMBERS.includes(name) ? "number" : ""));
   const button = element("button", "Close");
   button.type = "button";
-  button.setAttribute("aria-label", `Close session ${session.id}`);
+  const where = session.subreactor ? ` of sub-reactor ${session.subreactor}` : "";
+  button.setAttribute("aria-label", `Close session ${session.id}${where}`);
   button.onclick = () => {
     if (token()) {
-      send({ close: session.id, token: token() });
+      send({ close: session.id, pid: session.pid, token: token() });
     } else {
       byId("said").textContent = "closing takes the token of --status-token";
       byId("token").focus();

@@ -1,0 +1,263 @@
+"""Questions to sub-reactors, and their answers, over a channel that is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, SchedulerStopped
+from twisted.trial.unittest import SynchronousTestCase
+
+from getty_tx.reactors.asking import (
+    MOST_ASKED,
+    PART,
+    SOON,
+    TIMEOUT,
+    Answers,
+    NoAnswerError,
+    Questions,
+    inParts,
+)
+from getty_tx.reactors.passing import ANSWER, ASK, LONGEST
+from getty_tx.reactors.supervise import DRAINING, GONE, READY, STARTING, Member
+
+
+class Wire:
+    """
+    A channel, as far as it is asked.
+
+    :ivar waiting: how many messages wait to be sent.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, bytes]] = []
+        self.waiting = 0
+
+    def send(self, kind: int, data: bytes = b"") -> int:
+        """A message."""
+        self.sent.append((kind, data))
+        return 0
+
+
+class Process:
+    """A process that has only a channel."""
+
+    pid = 1000
+
+    def __init__(self) -> None:
+        self.channel = Wire()
+
+
+def memberOf(place: int = 0, state: int = READY) -> Any:
+    """A sub-reactor."""
+    member: Any = Member(place)
+    member.state = state
+    member.process = Process()
+    member.process.pid += place
+    return member
+
+
+class QuestionsTests(SynchronousTestCase):
+    """The main process's side."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.told: list[tuple[Any, list[Any]]] = []
+        self.gone: list[Any] = []
+        self.questions = Questions("a:b", lambda *told: self.told.append(told), self.gone.append)
+        self.member = memberOf()
+
+    def ask(self, question: Any = "what", heard: Any = list, member: Any = None) -> Deferred[Any]:
+        """Ask it."""
+        return self.questions.ask(self.member if member is None else member, question, heard, self.clock)
+
+    def answer(self, number: int, text: str, isLast: bool = True, member: Any = None) -> None:
+        """A part of an answer comes."""
+        data = number.to_bytes(4, "little") + bytes([isLast]) + text.encode()
+        self.questions.received(self.member if member is None else member, data)
+
+    def test_parts(self) -> None:
+        """The parts of an answer come together, whatever comes between them."""
+        first, second = self.ask(["x", 1]), self.ask()
+        kind, data = self.member.process.channel.sent[0]
+        self.assertEqual((ASK, b'\x01\0\0\0["x", 1]'), (kind, data))
+        self.answer(1, "[1]", False)
+        self.answer(2, "[5]")
+        self.assertEqual([[5]], self.successResultOf(second))
+        self.assertNoResult(first)
+        self.answer(1, "[2]")
+        self.assertEqual([[1], [2]], self.successResultOf(first))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_timeout(self) -> None:
+        """Nobody waits for longer than that, nor a second time; what comes late is heard, and then it may be asked."""
+        heard: list[Any] = []
+        asked = self.ask(heard=heard.append)
+        self.clock.advance(TIMEOUT)
+        self.failureResultOf(asked, NoAnswerError)
+        self.assertTrue(self.questions.isSilent(self.member))
+        self.failureResultOf(self.ask(), NoAnswerError)
+        self.assertEqual(1, len(self.member.process.channel.sent))
+        self.assertNoResult(self.ask(member=memberOf(1)))
+        self.answer(1, "[1]")
+        self.assertEqual([[[1]]], heard)
+        self.assertFalse(self.questions.isSilent(self.member))
+        self.assertNoResult(self.ask())
+
+    def test_slow(self) -> None:
+        """A long answer may take longer, as long as something comes."""
+        asked = self.ask()
+        for _ in range(5):
+            self.clock.advance(TIMEOUT * 0.9)
+            self.answer(1, "[]", False)
+        self.answer(1, "[1]")
+        self.assertEqual(6, len(self.successResultOf(asked)))
+
+    def test_bounded(self) -> None:
+        """So many questions may be under way, and no more."""
+        asked = [self.ask() for _ in range(MOST_ASKED)]
+        self.failureResultOf(self.ask(), NoAnswerError)
+        self.answer(1, "null")
+        self.assertEqual([None], self.successResultOf(asked[0]))
+        self.assertNoResult(self.ask())
+
+    def test_whom(self) -> None:
+        """Those are asked that run."""
+        for state in (STARTING, GONE):
+            self.failureResultOf(self.ask(member=memberOf(0, state)), NoAnswerError)
+        self.assertNoResult(self.ask(member=memberOf(0, DRAINING)))
+        self.member.isKilled = True
+        self.failureResultOf(self.ask(), NoAnswerError)
+
+    def test_lost(self) -> None:
+        """Who waits for one that is gone is told at once, after that has told what it had to."""
+        waiting = self.ask()
+        late = self.ask(heard=lambda parts: self.fail("heard"))
+        self.answer(0, "[1]", False)
+        self.answer(0, "[2]")
+        self.assertEqual([(self.member, [[1], [2]])], self.told)
+        self.questions.lost(self.member)
+        self.failureResultOf(waiting, NoAnswerError)
+        self.failureResultOf(late, NoAnswerError)
+        self.assertEqual([self.member], self.gone)
+        self.answer(1, "[1]")
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_nonsense(self) -> None:
+        """An answer that is no JSON, or that cannot be used, is an error to who asked; in time or not."""
+        self.answer(77, "[]")
+        asked = self.ask()
+        self.answer(1, "{")
+        self.failureResultOf(asked, NoAnswerError)
+        asked = self.ask(heard=lambda parts: 1 / 0)
+        self.answer(2, "[]")
+        self.failureResultOf(asked, ZeroDivisionError)
+        asked = self.ask(heard=lambda parts: 1 / 0)
+        self.clock.advance(TIMEOUT)
+        self.failureResultOf(asked, NoAnswerError)
+        self.answer(3, "[]")
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_giveUp(self) -> None:
+        """Nobody waits any more."""
+        asked = [self.ask(), self.ask(member=memberOf(1))]
+        self.questions.giveUp()
+        for each in asked:
+            self.failureResultOf(each, NoAnswerError)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+
+class AnswersTests(SynchronousTestCase):
+    """A sub-reactor's side."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.wire: Any = Wire()
+        self.calls: list[str] = []
+        self.answers = Answers(self, self.wire, self.clock)
+        self.reply: Any = [b"[1]", b"[2]"]
+
+    # What answers
+
+    def start(self) -> None:
+        """See IAnswering."""
+        self.calls.append("start")
+
+    def stop(self) -> None:
+        """See IAnswering."""
+        self.calls.append("stop")
+
+    def answer(self, question: Any) -> Any:
+        """See IAnswering."""
+        self.calls.append(question)
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply
+
+    def lastWords(self) -> list[bytes]:
+        """See IAnswering."""
+        return [b"[9]"]
+
+    def ask(self, number: int) -> None:
+        """A question comes."""
+        self.answers.asked(number.to_bytes(4, "little") + b'"what"')
+
+    def sent(self) -> list[tuple[int, bool, bytes]]:
+        """The parts that were sent."""
+        self.assertEqual({ANSWER} if self.wire.sent else set(), {kind for kind, _ in self.wire.sent})
+        return [(data[0], bool(data[4]), data[5:]) for _, data in self.wire.sent]
+
+    def test_parts(self) -> None:
+        """One part in a turn, the last one marked; and none while other messages wait."""
+        self.ask(7)
+        self.assertEqual([(7, False, b"[1]")], self.sent())
+        self.wire.waiting = 3
+        self.clock.advance(0)
+        self.clock.advance(SOON)
+        self.assertEqual(1, len(self.wire.sent))
+        self.wire.waiting = 0
+        self.clock.advance(SOON)
+        self.assertEqual([(7, False, b"[1]"), (7, True, b"[2]")], self.sent())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_later(self) -> None:
+        """An answer may take its time, and others come before it."""
+        self.reply = later = Deferred()
+        self.ask(1)
+        self.reply = [b"2"]
+        self.ask(2)
+        later.callback([])
+        self.assertEqual([(2, True, b"2"), (1, True, b"null")], self.sent())
+
+    def test_failure(self) -> None:
+        """What fails has an answer, too: nothing."""
+        self.reply = ValueError("no")
+        self.ask(1)
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.reply = SchedulerStopped()
+        self.ask(2)
+        self.reply = [b"x" * LONGEST]
+        self.ask(3)
+        self.assertEqual([(number, True, b"null") for number in (1, 2, 3)], self.sent())
+
+    def test_end(self) -> None:
+        """At the end comes what is to be told then, and nothing after it."""
+        self.answers.start()
+        self.ask(1)
+        self.answers.end()
+        self.assertEqual([(1, False, b"[1]"), (0, True, b"[9]")], self.sent())
+        self.assertEqual((["start", "what", "stop"], []), (self.calls, self.clock.getDelayedCalls()))
+
+
+class PartsTests(SynchronousTestCase):
+    """Answers in parts."""
+
+    def test_size(self) -> None:
+        """Lists of bounded size, which together are all; empty ones as well."""
+        texts = [json.dumps("é" * (number % 700)) for number in range(200)]
+        parts = list(inParts(texts))
+        self.assertEqual(texts, [json.dumps(each) for part in parts for each in json.loads(part)])
+        self.assertGreater(min(map(len, parts[:-1])), PART // 2)
+        self.assertLess(max(map(len, parts)), PART + 10)
+        self.assertEqual([b"[]"], list(inParts([])))
