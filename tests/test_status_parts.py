@@ -164,9 +164,10 @@ class SlicesTests(SynchronousTestCase):
         asked = self.slices.run("b", broken)
         self.clock.pump([PAUSE] * 3)
         self.failureResultOf(asked, ValueError)
-        asked = self.slices.run("a", self.work)
+        waiting = [self.slices.run(key, self.work) for key in "aabc"]
         self.slices.stop()
-        self.failureResultOf(asked, SchedulerStopped)
+        for each in waiting:
+            self.failureResultOf(each, SchedulerStopped)
         self.assertEqual([], self.clock.getDelayedCalls())
 
 

@@ -6,7 +6,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Cooperator
+from twisted.internet.task import Cooperator, SchedulerStopped
+from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -68,6 +69,9 @@ class Slices:
     def stop(self) -> None:
         """Leave all work undone."""
         self._cooperator.stop()
+        # It forgets some of several, as its list becomes shorter under its hands.
+        for key in list(self._waiting):
+            self._done(Failure(SchedulerStopped()), key)
 
 
 def _gather(work: Iterator[T | None], results: list[T]) -> Iterator[None]:
