@@ -118,8 +118,8 @@ class QuestionsTests(SynchronousTestCase):
         """So many questions may be under way, and no more."""
         asked = [self.ask() for _ in range(MOST_ASKED)]
         self.failureResultOf(self.ask(), NoAnswerError)
-        self.answer(1, "null")
-        self.assertEqual([None], self.successResultOf(asked[0]))
+        self.answer(1, "[]")
+        self.assertEqual([[]], self.successResultOf(asked[0]))
         self.assertNoResult(self.ask())
 
     def test_whom(self) -> None:
@@ -150,13 +150,16 @@ class QuestionsTests(SynchronousTestCase):
         asked = self.ask()
         self.answer(1, "{")
         self.failureResultOf(asked, NoAnswerError)
+        asked = self.ask(heard=lambda parts: self.fail("heard"))
+        self.answer(2, "null")
+        self.failureResultOf(asked, NoAnswerError)
         asked = self.ask(heard=lambda parts: 1 / 0)
-        self.answer(2, "[]")
+        self.answer(3, "[]")
         self.failureResultOf(asked, ZeroDivisionError)
         asked = self.ask(heard=lambda parts: 1 / 0)
         self.clock.advance(TIMEOUT)
         self.failureResultOf(asked, NoAnswerError)
-        self.answer(3, "[]")
+        self.answer(4, "[]")
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_giveUp(self) -> None:
@@ -227,8 +230,8 @@ class AnswersTests(SynchronousTestCase):
         self.ask(1)
         self.reply = [b"2"]
         self.ask(2)
-        later.callback([])
-        self.assertEqual([(2, True, b"2"), (1, True, b"null")], self.sent())
+        later.callback([b"1"])
+        self.assertEqual([(2, True, b"2"), (1, True, b"1")], self.sent())
 
     def test_failure(self) -> None:
         """What fails has an answer, too: nothing."""
@@ -239,15 +242,24 @@ class AnswersTests(SynchronousTestCase):
         self.ask(2)
         self.reply = [b"x" * LONGEST]
         self.ask(3)
-        self.assertEqual([(number, True, b"null") for number in (1, 2, 3)], self.sent())
+        self.reply = (1 / each for each in [0])
+        self.ask(4)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual([(number, True, b"null") for number in (1, 2, 3, 4)], self.sent())
+        self.reply = ()
+        self.ask(5)
+        self.assertEqual((5, True, b"[]"), self.sent()[-1])
 
     def test_end(self) -> None:
         """At the end comes what is to be told then, and nothing after it."""
         self.answers.start()
         self.ask(1)
+        self.reply = later = Deferred()
+        self.ask(2)
         self.answers.end()
+        later.callback([b"2"])
         self.assertEqual([(1, False, b"[1]"), (0, True, b"[9]")], self.sent())
-        self.assertEqual((["start", "what", "stop"], []), (self.calls, self.clock.getDelayedCalls()))
+        self.assertEqual((["start", "what", "what", "stop"], []), (self.calls, self.clock.getDelayedCalls()))
 
 
 class PartsTests(SynchronousTestCase):

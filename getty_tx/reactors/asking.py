@@ -64,7 +64,11 @@ class IAnswering(Interface):
         """It is over: let go of everything."""
 
     def answer(question: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:
-        """The parts of an answer, each JSON and shorter than :py:data:`getty_tx.reactors.passing.LONGEST`."""
+        """
+        The parts of an answer, each JSON and shorter than :py:data:`getty_tx.reactors.passing.LONGEST`.
+
+        What it raises is logged, and the answer is ``null``.
+        """
 
     def lastWords() -> Iterable[bytes]:
         """What is to be told at the end, though nobody has asked."""
@@ -176,6 +180,9 @@ class Questions:
             self._told(member, self._telling.pop(member))
 
     def _finish(self, question: _Question) -> None:
+        if question.parts == [None]:
+            # It has logged why.
+            question.heard = _raise
         done = maybeDeferred(question.heard, question.parts)
         if question.isLate:
             done.addErrback(lambda failure: log.failure("an answer cannot be used", failure))
@@ -209,7 +216,7 @@ def _noAnswer(why: str) -> Deferred[Any]:
 
 
 def _raise(parts: list[Any]) -> Any:
-    raise NoAnswerError("the answer cannot be read")
+    raise NoAnswerError("there is no answer that can be read")
 
 
 class Answers:
@@ -227,6 +234,7 @@ class Answers:
         self._reactor = reactor
         self._parts: deque[bytes] = deque()
         self._later: Any = None
+        self._isOver = False
 
     def start(self) -> None:
         """The service has started."""
@@ -236,12 +244,13 @@ class Answers:
         """A question came."""
         [number] = _NUMBER.unpack_from(data)
         answer = maybeDeferred(self._answering.answer, json.loads(data[_NUMBER.size :]))
-        answer.addErrback(_cannot).addCallback(self._answer, number)
+        answer.addCallback(list).addErrback(_cannot).addCallback(self._answer, number)
 
     def _answer(self, parts: Iterable[bytes], number: int) -> None:
-        self._parts.extend(_packed(parts, number))
-        if self._later is None:
-            self._send()
+        if not self._isOver:
+            self._parts.extend(_packed(parts, number))
+            if self._later is None:
+                self._send()
 
     def _send(self) -> None:
         """One part, if nothing else is waiting; the next when the reactor has seen to others."""
@@ -254,7 +263,8 @@ class Answers:
             self._later = self._reactor.callLater(delay, self._send)
 
     def end(self) -> None:
-        """It is over: what is to be told yet."""
+        """It is over: what is to be told yet, and nothing after it."""
+        self._isOver = True
         if self._later is not None:
             self._later.cancel()
             self._later = None
@@ -264,7 +274,7 @@ class Answers:
 
 
 def _packed(parts: Iterable[bytes], number: int) -> list[bytes]:
-    made = list(parts) or [b"null"]
+    made = list(parts) or [b"[]"]
     if max(map(len, made)) + _PART.size >= LONGEST:
         log.error("an answer has a part that is too long for a message")
         made = [b"null"]

@@ -100,7 +100,7 @@ class Orders:
         _, timer = self._orders.pop(number, (None, None))
         if timer is not None and timer.active():
             timer.cancel()
-        return ()
+        return inParts([])
 
     def _at(self, number: int) -> list[tuple[Any, int, Entry]]:
         if number not in self._orders:

@@ -11,12 +11,10 @@ from bisect import bisect_left
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from twisted.internet.defer import Deferred
 
 __all__ = ["Part", "pageFrom"]
 
@@ -82,6 +80,8 @@ class Part:
         def read(answer: list[Any]) -> list[Key]:
             return [self._keyOf(*each) for (each, _) in zip(answer, places, strict=True)]
 
+        if not places:
+            return succeed([])
         return self._question(read, "keys", self._order, list(places))
 
     def rows(self, begin: int, end: int) -> Deferred[list[tuple[Key, dict[str, Any]]]]:
@@ -91,6 +91,8 @@ class Part:
             where = {"subreactor": self.number, "pid": self.pid}
             return [(self._keyOf(value, number), {**where, **row}) for value, number, row in answer]
 
+        if begin == end:
+            return succeed([])
         return self._question(read, "rows", self._order, begin, end)
 
     def drop(self) -> None:
