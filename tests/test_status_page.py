@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 from twisted.internet import reactor
@@ -12,15 +14,18 @@ from tests.devtools import Tab
 from tests.memory import frame
 from tests.test_browser import CHROMIUM, PATIENCE
 from tests.test_status import LOCAL, StatusCase
+from tests.test_status_processes import ManyStatusCase
 
 ROWS = "document.querySelectorAll('#sessions tbody tr')"
+
+SUBS = "document.querySelectorAll('#subreactors tbody tr')"
 
 #: The value in the box of the numbers that has this title.
 NUMBER = "[...document.querySelectorAll('#numbers div')].find(box => box.firstChild.textContent === '%s').innerText"
 
 
-class PageTests(StatusCase):
-    """A server, its page, and a browser that looks at it."""
+class BrowserCase(StatusCase):
+    """A browser that looks at a page."""
 
     timeout = 4 * PATIENCE
 
@@ -31,12 +36,24 @@ class PageTests(StatusCase):
         """Open the page."""
         return await Tab.open(self, f"http://127.0.0.1:{self.statusPort}/")
 
+    async def press(self, tab: Tab, element: str) -> None:
+        """Give an element the focus, and press Enter."""
+        await tab.ask(f"{element}.focus()")
+        key: dict[str, Any] = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        await tab.tell("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
+        await tab.tell("Input.dispatchKeyEvent", type="keyUp", **key)
+
+
+class PageTests(BrowserCase):
+    """A server and its page."""
+
     async def test_sessions(self) -> None:
         """It shows a session that comes, its rate rises under load, and closing it in the table closes it."""
         await self.serve(token="geheim")
         tab = await self.browse()
         await tab.until("document.getElementById('health').textContent === 'ready'")
         self.assertEqual(0, await tab.ask(f"{ROWS}.length"))
+        self.assertTrue(await tab.ask("document.getElementById('subreactors').hidden"))
         client = await self.echo()
         peer = f"127.0.0.1:{client.transport.getHost().port}"
         await tab.until(f"{ROWS}.length === 1 && {ROWS}[0].textContent.includes('{peer}')")
@@ -56,13 +73,6 @@ class PageTests(StatusCase):
         await client.lost.addTimeout(PATIENCE, reactor)
         await tab.until(f"{ROWS}.length === 0")
         self.assertIn("closed", await tab.ask("document.getElementById('said').textContent"))
-
-    async def press(self, tab: Tab, element: str) -> None:
-        """Give an element the focus, and press Enter."""
-        await tab.ask(f"{element}.focus()")
-        key: dict[str, Any] = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
-        await tab.tell("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
-        await tab.tell("Input.dispatchKeyEvent", type="keyUp", **key)
 
     async def test_sorting(self) -> None:
         """A press on a column's head sorts by it, another the other way; the whole table, not what is shown."""
@@ -109,3 +119,47 @@ class PageTests(StatusCase):
             grounds.append(await tab.ask("getComputedStyle(document.body).backgroundColor"))
         self.assertEqual(["rgb(18, 22, 28)", "rgb(246, 247, 249)"], grounds)
         self.assertEqual(5, await tab.ask("document.querySelectorAll('.plot canvas').length"))
+
+
+class SubReactorsTests(BrowserCase, ManyStatusCase):
+    """A main process, and the page of its sub-reactors."""
+
+    async def test_subReactors(self) -> None:
+        """Each has a row with its rates; a session of any is closed; one that dies is replaced, and so is each."""
+        await self.serveMany(token="geheim")
+        tab = await self.browse()
+        ready = f"[...{SUBS}].map(row => row.cells[2].textContent).join() === 'ready,ready'"
+        await tab.until(ready)
+        pids = self.pids()
+        self.assertEqual(
+            [["1", str(pids[0])], ["2", str(pids[1])]],
+            await tab.ask(f"[...{SUBS}].map(row => [row.cells[0].textContent, row.cells[1].textContent])"),
+        )
+        clients = [await self.echo() for _ in range(2)]
+        # Its messages, in and out, are those of the second alone.
+        load = LoopingCall(lambda: clients[1].transport.write(100 * frame(b"ping")))
+        load.start(0.05)
+        self.addCleanup(lambda: load.running and load.stop())
+        await tab.until(f"{SUBS}[1].cells[4].textContent.endsWith('k')")
+        self.assertEqual("1", await tab.ask(f"{SUBS}[0].cells[3].textContent"))
+        self.assertNotIn("k", await tab.ask(f"{SUBS}[0].cells[4].textContent"))
+        await tab.until((NUMBER % "packages in/s") + ".endsWith('k')")
+        load.stop()
+        # Both have one number, so that only the process tells them apart.
+        await self.press(tab, "document.querySelector('th[data-column=subreactor] button')")
+        await tab.until(f"{ROWS}.length === 2 && {ROWS}[1].cells[1].textContent === '{pids[1]}'")
+        close = f"{ROWS}[1].querySelector('button')"
+        self.assertIn("of sub-reactor 2", await tab.ask(f"{close}.getAttribute('aria-label')"))
+        await tab.ask("document.getElementById('token').focus()")
+        await tab.tell("Input.insertText", text="geheim")
+        await self.press(tab, close)
+        await clients[1].lost.addTimeout(PATIENCE, reactor)
+        await tab.until(f"{ROWS}.length === 1 && {ROWS}[0].cells[1].textContent === '{pids[0]}'")
+        os.kill(pids[0] or 0, signal.SIGKILL)
+        await tab.until(f"{SUBS}[0].cells[1].textContent !== '{pids[0]}' && {ready}")
+        before = self.pids()
+        self.assertTrue(await self.processes.reload())
+        await tab.until(f"{SUBS}.length === 2 && {ready} && ![{before[0]}, {before[1]}].includes("
+                        f"Number({SUBS}[0].cells[1].textContent))")  # fmt: skip
+        self.assertEqual("ready", await tab.ask("document.getElementById('health').textContent"))
+        self.flushLoggedErrors()
