@@ -312,6 +312,7 @@ class MetricsTests(SynchronousTestCase):
         server = ServiceSnapshot("", True, False, {"": EndpointSnapshot()}, workers=1)
         histogram = Histogram()
         snapshot = Snapshot("", [server], histogram, histogram, histogram, {"": histogram})
+        snapshot.main = snapshot
         found = {
             family.name + ("_total" if family.type == "counter" else ""): set(family._labelnames)
             for family in families(snapshot)
