@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import GettyError
 from getty_tx.reactors.asking import inParts
-from getty_tx.status.table import COLUMNS, MOST_ROWS, STEP, WRITTEN, Entry, inOrder, rowOf
+from getty_tx.status.table import COLUMNS, MOST_ROWS, STEP, WRITTEN, Key, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +36,26 @@ MOST_KEYS = 2048
 MOST_TEXT = 500
 
 
+class _Order:
+    """Sessions in order."""
+
+    def __init__(self, sessions: Sessions, keys: list[Key]) -> None:
+        self._sessions = sessions
+        self.keys = keys
+
+    def rows(self, begin: int, end: int) -> Iterator[list[bytes] | None]:
+        """Write rows; yields None for a pause now and then, and the parts at last."""
+        parts: list[bytes] = []
+        for start in range(begin, end, WRITTEN):
+            rows = []
+            for key in self.keys[start : min(start + WRITTEN, end)]:
+                row = {name: _short(value) for name, value in self._sessions.row(key).items()}
+                rows.append(json.dumps([*key[:2], row]))
+            parts += inParts(rows)
+            yield None
+        yield parts
+
+
 class Orders:
     """
     Answers what is asked of orders; every answer in parts, as :py:func:`getty_tx.reactors.asking.inParts` makes them.
@@ -50,7 +70,7 @@ class Orders:
         self._slices = slices
         self._reactor = reactor
         self._numbers = count(1)
-        self._orders: dict[int, tuple[list[tuple[Any, int, Entry]], Any]] = {}
+        self._orders: dict[int, tuple[_Order, Any]] = {}
 
     def stop(self) -> None:
         """Let go of all."""
@@ -81,19 +101,20 @@ class Orders:
         work = self._slices.run((number, "order"), lambda: self._sort(lambda *entry: _short(column(*entry))))
         return work.addCallback(self._keep, number)
 
-    def _sort(self, value: Any) -> Iterator[list[tuple[Any, int, Entry]] | None]:
-        _, ordered = yield from inOrder(self._services, value)
-        found: list[tuple[Any, int, Entry]] = []
+    def _sort(self, value: Any) -> Iterator[_Order | None]:
+        sessions = Sessions(self._services)
+        ordered = yield from sessions.inOrder(value)
+        keys: list[Key] = []
         while some := list(islice(ordered, STEP)):
-            found += some
+            keys += some
             yield None
-        yield found
+        yield _Order(sessions, keys)
 
-    def _keep(self, found: list[tuple[Any, int, Entry]], number: int) -> Iterable[bytes]:
+    def _keep(self, order: _Order, number: int) -> Iterable[bytes]:
         if len(self._orders) >= MOST_ORDERS:
             self.drop(next(iter(self._orders)))
-        self._orders[number] = found, self._reactor.callLater(KEPT, self.drop, number)
-        return inParts([json.dumps([number, len(found)])])
+        self._orders[number] = order, self._reactor.callLater(KEPT, self.drop, number)
+        return inParts([json.dumps([number, len(order.keys)])])
 
     def drop(self, number: int) -> Iterable[bytes]:
         """An order is not needed any more."""
@@ -102,22 +123,22 @@ class Orders:
             timer.cancel()
         return inParts([])
 
-    def _at(self, number: int) -> list[tuple[Any, int, Entry]]:
+    def _at(self, number: int) -> _Order:
         if number not in self._orders:
             raise GettyError("this order is not kept any more")
-        found, timer = self._orders[number]
+        order, timer = self._orders[number]
         timer.reset(KEPT)
-        return found
+        return order
 
     def keys(self, number: int, places: list[int]) -> Iterable[bytes]:
         """What stands at these places: by what it was ordered, and the session's number."""
-        found = self._at(number)
-        return inParts(json.dumps(found[at][:2]) for at in places)
+        keys = self._at(number).keys
+        return inParts(json.dumps(keys[at][:2]) for at in places)
 
     def rows(self, number: int, begin: int, end: int) -> Deferred[Iterable[bytes]]:
         """The rows from one place up to another, with what stands there."""
-        found = self._at(number)[begin : min(end, begin + MOST_ROWS)]
-        return self._slices.run((number, begin, end), lambda: _write(found))
+        order = self._at(number)
+        return self._slices.run((number, begin, end), lambda: order.rows(begin, min(end, begin + MOST_ROWS)))
 
 
 def _same(*entry: object) -> int:
@@ -126,15 +147,3 @@ def _same(*entry: object) -> int:
 
 def _short(value: Any) -> Any:
     return value[:MOST_TEXT] if isinstance(value, str) else value
-
-
-def _write(found: list[tuple[Any, int, Entry]]) -> Iterator[list[bytes] | None]:
-    parts: list[bytes] = []
-    for start in range(0, len(found), WRITTEN):
-        rows = [
-            json.dumps([value, number, {name: _short(told) for name, told in rowOf(entry).items()}])
-            for value, number, entry in found[start : start + WRITTEN]
-        ]
-        parts += inParts(rows)
-        yield None
-    yield parts

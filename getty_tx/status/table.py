@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from getty_tx.session import Session
     from getty_tx.status.snapshot import Service
 
-__all__ = ["COLUMNS", "MOST_ROWS", "STEP", "WRITTEN", "Entry", "Query", "inOrder", "pageOf", "rowOf", "tableOf"]
+__all__ = ["COLUMNS", "MOST_ROWS", "STEP", "WRITTEN", "Key", "Query", "Sessions", "pageOf", "tableOf"]
 
 #: Rows of a page at most, and where none are asked for.
 MOST_ROWS = 1000
@@ -55,8 +56,8 @@ COLUMNS: dict[str, Callable[[Session, str, float], Any]] = {
     "paused": _pauses,
 }
 
-#: A session, its service's name, and the time.
-Entry = tuple["Session", str, float]
+#: What a session is ordered by: a value and its number; and its place among :py:class:`Sessions`.
+Key = tuple[Any, int, int]
 
 
 @dataclass(frozen=True)
@@ -93,49 +94,67 @@ class Query:
         return self
 
 
-def inOrder(
-    services: Mapping[str, Service], value: Callable[..., Any], descending: bool = False
-) -> Generator[None, None, tuple[int, Iterator[tuple[Any, int, Entry]]]]:
-    """
-    Put all sessions in order; yields for a pause now and then.
+class Sessions:
+    """The sessions of services, at one moment, by places."""
 
-    :param value: gives what to order by; after that comes the number, so that the order is the same each time.
-    :return: how many there are, and them in order, each with its value and its number.
-    """
-    there: list[Entry] = []
-    for name, service in services.items():
-        for keeper in service.keepers:
-            now = keeper.seconds()
-            there += [(session, name, now) for session in keeper.sessions]
-    parts = []
-    for start in range(0, len(there), STEP):
-        # Sessions themselves cannot be compared.
-        part = [(value(*entry), entry[0].id, entry) for entry in there[start : start + STEP]]
-        part.sort(key=_place, reverse=descending)
-        parts.append(part)
-        yield None
-    return len(there), merge(*parts, key=_place, reverse=descending)
+    def __init__(self, services: Mapping[str, Service]) -> None:
+        self._all: list[Session] = []
+        # From which place on they are of which service, and its time.
+        self._first: list[int] = []
+        self._of: list[tuple[str, float]] = []
+        for name, service in services.items():
+            for keeper in service.keepers:
+                self._first.append(len(self._all))
+                self._of.append((name, keeper.seconds()))
+                self._all += keeper.sessions
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def inOrder(
+        self, value: Callable[[Session, str, float], Any], descending: bool = False
+    ) -> Generator[None, None, Iterator[Key]]:
+        """
+        Put them in order; yields for a pause now and then.
+
+        :param value: gives what to order by; after that comes the session's number, so that the order is the same each
+            time.
+        """
+        parts: list[list[Key]] = []
+        ends = [*self._first, len(self._all)][1:]
+        for first, end, (name, now) in zip(self._first, ends, self._of, strict=True):
+            for start in range(first, end, STEP):
+                some = self._all[start : min(start + STEP, end)]
+                # Tuples of numbers and texts alone are nothing that the garbage collector has to look through.
+                part = [(value(session, name, now), session.id, place) for place, session in enumerate(some, start)]
+                part.sort(reverse=descending)
+                parts.append(part)
+                yield None
+        return merge(*parts, reverse=descending)
+
+    def row(self, key: Key) -> dict[str, Any]:
+        """What stands in the table about one."""
+        place = key[2]
+        name, now = self._of[bisect_right(self._first, place) - 1]
+        session = self._all[place]
+        return {column: value(session, name, now) for column, value in COLUMNS.items()}
 
 
 def tableOf(services: Mapping[str, Service], query: Query) -> Iterator[dict[str, Any] | None]:
     """Gather one page; yields None for a pause now and then, and the page at last."""
-    total, ordered = yield from inOrder(services, COLUMNS[query.sort], query.descending)
+    sessions = Sessions(services)
+    ordered = yield from sessions.inOrder(COLUMNS[query.sort], query.descending)
     left = query.offset
     while left > 0:
         skipped = sum(1 for _ in islice(ordered, min(left, STEP)))
         left = left - skipped if skipped else 0
         yield None
     rows: list[dict[str, Any]] = []
-    for number, (_, _, entry) in enumerate(islice(ordered, query.limit)):
-        rows.append(rowOf(entry))
+    for number, key in enumerate(islice(ordered, query.limit)):
+        rows.append(sessions.row(key))
         if number % WRITTEN == 0:
             yield None
-    yield pageOf(query, total, rows)
-
-
-def rowOf(entry: Entry) -> dict[str, Any]:
-    """What stands in the table about a session."""
-    return {name: column(*entry) for name, column in COLUMNS.items()}
+    yield pageOf(query, len(sessions), rows)
 
 
 def pageOf(query: Query, total: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -152,7 +171,3 @@ def pageOf(query: Query, total: int, rows: list[dict[str, Any]]) -> dict[str, An
         "limit": query.limit,
         "sessions": rows,
     }
-
-
-def _place(entry: tuple[Any, int, Any]) -> tuple[Any, int]:
-    return entry[:2]
