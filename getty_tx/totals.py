@@ -26,7 +26,7 @@ __all__ = ["CLOSE_REASONS", "OTHER", "CloseReason", "Endpoints", "Totals", "clos
 #: * ``readTimeout``, ``idleTimeout``, ``writeTimeout``: the time-outs of these names, ``writePkg``'s too.
 #: * ``codec``: bytes or a package that cannot be, or that are too long.
 #: * ``peerError``: the peer closed a WebSocket with the code of an error, or without any.
-#: * ``lost``: the network, or TLS, broke it.
+#: * ``lost``: the network, or TLS, broke it; or the process that had it was killed, which another one counts.
 #: * ``error``: a callback failed, or ``close(error)`` was called.
 CloseReason = Literal[
     "local", "stopping", "peer", "readTimeout", "idleTimeout", "writeTimeout", "codec", "peerError", "lost", "error"

@@ -43,6 +43,8 @@ class Who(EventListener):
             from twisted.internet import reactor
 
             session.writePkg(type(reactor).__module__.encode())
+        elif pkg == b"web":
+            session.writePkg(b"%d" % ("twisted.web.server" in sys.modules))
         else:
             session.writePkg(b"%d" % os.getpid())
 

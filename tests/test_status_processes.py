@@ -130,6 +130,7 @@ class MetricsTests(ManyStatusCase):
                 if values["getty_subreactor_restarts_total 2"] > kill and values["getty_subreactor_up 2"]:
                     break
             self.assertEqual(3, values["getty_sessions open"])
+            self.assertEqual(3, values["getty_sessions_closed_total lost"])
             self.assertEqual(6 + kill, values["getty_read_packages_total"])
             # Those of the other are still served, and the new one is counted.
             await gatherResults([Deferred.fromCoroutine(self.exchange(client)) for client in clients[:1]])
@@ -310,8 +311,8 @@ class CommandTests(ManyTestCase):
         process = self.serve("--status=tcp:0:interface=127.0.0.1", "--drain-timeout=4")
         self.url = process.expect("status on (http://[^ ]*)/ ")[1]
         [port] = self.ports(process)
-        for _ in range(4):
-            self.ask(self.connect(port))
+        # Sub-reactors show nothing, and load nothing to do so.
+        self.assertEqual(["0"] * 4, [self.ask(self.connect(port), b"web") for _ in range(4)])
         text = self.get("/metrics")
         self.assertIn('getty_read_packages_total{endpoint="tcp:0:interface=127.0.0.1",service="getty-serve"} 4.0', text)
         self.assertEqual(4, json.loads(self.get("/sessions"))["total"])

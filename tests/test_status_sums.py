@@ -216,6 +216,7 @@ class SourceTests(SynchronousTestCase):
         values = self.values(self.collect(5))
         name = "getty_read_packages_total endpoint=tcp:0"
         self.assertEqual((12, 5), (values[name], values["getty_sessions endpoint=tcp:0 state=open"]))
+        self.assertEqual(7, values["getty_sessions_closed_total endpoint=tcp:0 reason=lost"])
         self.assertEqual(7, values["getty_subreactor_read_packages_total subreactor=2"])
         self.assertEqual(0, values["getty_subreactor_up subreactor=2"])
         self.many.members = [first, memberOf(1)]
@@ -235,6 +236,19 @@ class SourceTests(SynchronousTestCase):
         self.told.questions.lost(second)
         self.clock.pump([PAUSE] * 5)
         self.assertEqual(13, self.successResultOf(asked).ends[0].totals.readPkgs)
+
+    def test_unreachable(self) -> None:
+        """One whose channel is gone and whose process is not yet: nothing more is asked or kept."""
+        self.collect(5, 7)
+        self.many.members[1].isUnreachable = True
+        self.told.questions.lost(self.many.members[1])
+        for _ in range(2):
+            asked = self.source.collect()
+            self.answer(self.many.members[0], told(snapshotOf(5)))
+            self.clock.pump([PAUSE] * 5)
+            self.assertEqual(12, self.successResultOf(asked).ends[0].totals.readPkgs)
+        self.assertEqual([], self.many.members[1].process.channel.sent)
+        self.assertEqual([self.many.members[0]], list(self.told._known))
 
     def test_reload(self) -> None:
         """While old ones drain and new ones start, both are shown, and their numbers are one place's."""

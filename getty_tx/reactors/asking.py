@@ -137,9 +137,9 @@ class Questions:
         :param reactor: measures :py:data:`TIMEOUT`.
         :return: fires with what ``heard`` returns; fails with what it raises, or with NoAnswerError.
         """
-        asked = self._asked.setdefault(member, {})
-        if member.state not in (READY, DRAINING) or member.isKilled or member.process is None:
+        if member.state not in (READY, DRAINING) or member.isKilled or member.isUnreachable:
             return _noAnswer(f"{member} is not there")
+        asked = self._asked.setdefault(member, {})
         if len(asked) >= MOST_ASKED or self.isSilent(member):
             return _noAnswer(f"{member} does not answer")
         # 4 bytes, and 0 is what nobody has asked for.

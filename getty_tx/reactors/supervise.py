@@ -79,6 +79,8 @@ class Member:
         # It has been silent for so long that it gets no more connections.
         self.isLate = False
         self.isKilled = False
+        # It says nothing more.
+        self.isUnreachable = False
         # It is expected to end by itself.
         self.isEnding = False
         # Connections, at the end.
@@ -258,7 +260,7 @@ class Supervisor:
 
     def isUnreachable(self, member: Member) -> None:
         """It says nothing more, as it is about to be gone; called while it has its connections still."""
-        member.isLate = True
+        member.isLate = member.isUnreachable = True
         member.had = member.connections - len(member.inFlight)
 
     def isLeaving(self, member: Member) -> None:

@@ -90,6 +90,8 @@ class Answering:
 
     def stop(self) -> None:
         """See IAnswering."""
+        for service in self._services:
+            service.removeObserver(self._errors)
         self._source.stop()
 
     def answer(self, question: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:

@@ -145,13 +145,17 @@ class Feed(EventListener):
             _answer(session, number, "no such session is open")
         else:
             closed = self._source.close(number, "asked for on the status page", pid)
-            closed.addErrback(lambda failure: failure.trap(GettyError) and False)
-            closed.addCallback(self._closed, session, number).addErrback(self._failed)
+            closed.addCallbacks(self._closed, self._closedNot, (session, number), {}, (session, number), {})
+            closed.addErrback(self._failed)
 
     def _closed(self, closed: bool, session: Session, number: int) -> None:
         if closed:
             log.info("session {number} was closed on the status page", number=number)
         _answer(session, number, "closed" if closed else "no such session is open")
+
+    def _closedNot(self, failure: Failure, session: Session, number: int) -> None:
+        failure.trap(GettyError)
+        _answer(session, number, failure.getErrorMessage())
 
     # Sending
 

@@ -70,8 +70,8 @@ class Told:
         self._goneErrors: list[dict[str, Any]] = []
 
     def of(self, member: Member) -> _Known:
-        """What this one told last."""
-        return self._known.setdefault(member, _Known())
+        """What this one told last; of one that will tell nothing more, nothing is left here."""
+        return _Known() if member.isUnreachable else self._known.setdefault(member, _Known())
 
     def told(self, member: Member, parts: list[Any]) -> None:
         """

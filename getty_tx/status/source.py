@@ -65,7 +65,7 @@ class ISource(Interface):
         Close the session with this id.
 
         :param pid: the process that has it, where the table has a column for that.
-        :return: fires with False where there is none that is open.
+        :return: fires with False where there is none that is open; fails with a GettyError where nobody can tell.
         """
 
 

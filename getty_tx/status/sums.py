@@ -165,7 +165,11 @@ def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isLasting: boo
         sums = total.endpoints.setdefault(name, EndpointSnapshot())
         sums.totals.addAll(end.totals)
         sums.opened += end.opened
-        if not isLasting:
+        if isLasting:
+            # Those that it had went down with it.
+            left = end.opened - sum(end.totals.closed.values())
+            sums.totals.closed["lost"] = sums.totals.closed.get("lost", 0) + left
+        else:
             sums.pendingBytes += end.pendingBytes
             for state, count in end.states.items():
                 sums.states[state] += count

@@ -235,6 +235,7 @@ class SessionOptions(usage.Options):
     :cvar examples: the last lines of its help; indented as they are here.
 
     :ivar codec: what ``--codec`` means, once the options are parsed.
+    :ivar isSub: they are a sub-reactor's, whose main process shows the status; set before they are parsed.
     """
 
     command = ""
@@ -271,6 +272,7 @@ class SessionOptions(usage.Options):
     ]  # fmt: skip
 
     codec: IReadWriter
+    isSub = False
 
     def __init__(self) -> None:
         usage.Options.__init__(self)
@@ -320,6 +322,9 @@ class SessionOptions(usage.Options):
             if token is not None:
                 raise usage.UsageError("--status-token: has no meaning without --status, which says where")
             self["status"] = None
+            return
+        if self.isSub:
+            # It may not be allowed to read what the main process could, and has no use for a web server.
             return
         # Imported here, as a command without a status needs nothing of it.
         from getty_tx.status.service import DEFAULT_STATUS, checkStatus

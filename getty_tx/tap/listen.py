@@ -375,6 +375,7 @@ def subService(endpoints: Sequence[IStreamServerEndpoint], command: str, *argume
     """
     module = import_module(command)
     options = module.Options()
+    options.isSub = True
     try:
         options.parseOptions(arguments)
     except usage.UsageError as error:
