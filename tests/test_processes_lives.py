@@ -16,6 +16,8 @@ from getty_tx import SettingError
 from getty_tx.reactors import passing
 from getty_tx.reactors.drain import SILENCE
 from getty_tx.reactors.passing import unpackNumbers
+from getty_tx.status.answering import ANSWERING
+from getty_tx.status.sums import read
 from tests.processes import SubTestCase, making
 from tests.test_tap_listen import keepLog
 
@@ -232,3 +234,65 @@ class EndTests(SubTestCase):
         await self.over
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
         self.sub._service = self.servers[0]
+
+
+class AnswerTests(SubTestCase):
+    """What it answers when the main process shows a status."""
+
+    async def answers(self, count: int) -> list[tuple[int, list[Any]]]:
+        """So many answers: their numbers, and the things in them."""
+        while True:
+            parts = [data for kind, data in self.hear() if kind == passing.ANSWER]
+            found: list[tuple[int, list[Any]]] = []
+            things: list[Any] = []
+            for part in parts:
+                things += json.loads(part[5:])
+                if part[4]:
+                    found.append((struct.unpack("=I", part[:4])[0], things))
+                    things = []
+            if len(found) >= count:
+                return found
+            await deferLater(reactor, 0.005)
+
+    def ask(self, number: int, *question: Any) -> None:
+        """As the main process does."""
+        self.tell(passing.ASK, struct.pack("=I", number) + json.dumps(question).encode())
+
+    async def test_answers(self) -> None:
+        """Numbers, rows, a close; and at the end, unasked, what there was in all, though its service has stopped."""
+        self.make("tcp:8090", answering=ANSWERING)
+        await self.expect(passing.READY)
+        clients = [self.connect(number) for number in (1, 2)]
+        for client in clients:
+            client.send(b"hello\n")
+            await self.receive(client)
+        self.ask(7, "collect", -1)
+        self.ask(8, "order", "id")
+        [(number, things), (_, [[order, total]])] = await self.answers(2)
+        snapshot = read(thing for thing in things if not thing[0].startswith("error"))
+        [service] = snapshot.services
+        self.assertEqual((7, "server", ["tcp:8090"]), (number, service.name, list(service.endpoints)))
+        self.assertEqual((12, 2), (snapshot.ends[0].totals.readBytes, total))
+        self.ask(9, "rows", order, 0, 2)
+        first = (await self.answers(3))[-1][1][0]
+        self.ask(10, "close", first[1], "no more")
+        self.assertEqual((10, [True]), (await self.answers(4))[-1])
+        self.tell(passing.DRAIN, struct.pack("<d", 4.0))
+        for client in clients:
+            await self.receive(client, 100)
+            client.close()
+        await self.over
+        number, things = (await self.answers(5))[-1]
+        snapshot = read(thing for thing in things if not thing[0].startswith("error"))
+        self.assertEqual((0, 12), (number, snapshot.ends[0].totals.readBytes))
+        self.assertEqual({"local": 1, "stopping": 1}, snapshot.ends[0].totals.closed)
+
+    async def test_withoutStatus(self) -> None:
+        """Nobody answers where nobody is to, and nothing else is the worse for it."""
+        self.make("tcp:8090")
+        await self.expect(passing.READY)
+        self.ask(1, "collect", -1)
+        client = self.connect(1)
+        client.send(b"hello\n")
+        await self.receive(client)
+        self.assertNotIn(passing.ANSWER, [kind for kind, _ in self.hear()])
