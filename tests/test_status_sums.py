@@ -194,6 +194,9 @@ class SourceTests(SynchronousTestCase):
         self.answer(self.many.members[1], told(snapshotOf(20)))
         snapshot = self.collect(9, 21)
         self.assertEqual((30, "ready"), (snapshot.ends[0].totals.readPkgs, snapshot.members[1].state))
+        # So is one that gives no sign of life.
+        self.many.members[1].isLate = True
+        self.assertEqual("silent", self.collect(9, 21).members[1].state)
 
     def test_nonsense(self) -> None:
         """One that answers what cannot be is shown with what it told last; that is logged once."""
