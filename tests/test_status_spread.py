@@ -114,13 +114,11 @@ class PageTests(SynchronousTestCase):
             self.assertTrue(part.failed)
 
     def test_disorder(self) -> None:
-        """A process whose order is none ends the search."""
+        """Processes whose order is none end the search, which would find nothing."""
         _, parts = self.parts([list(range(3000)), list(range(3000))])
         for part in parts:
-            part._ask.found.sort(key=lambda each: (each[0] * 7919) % 3001)
-        found = Deferred.fromCoroutine(pageFrom(parts, 2500, 2600))
-        self.assertIsNotNone(found.result)
-        found.addErrback(lambda failure: failure.trap(ValueError))
+            part._ask.found = [(0, 0)] * 3000
+        self.failureResultOf(Deferred.fromCoroutine(pageFrom(parts, 2950, 2960)), ValueError)
 
 
 class OrdersTests(StatusParts):
