@@ -135,11 +135,10 @@ class Server(Service):
         The descriptions of the endpoints; of one that is an object, its ``description`` where it has one, as those of
         :py:class:`getty_tx.reactors.Processes` do, or its class and its place among them.
         """
+        named = [each if isinstance(each, str) else getattr(each, "description", None) for each in self._endpoints]
         return tuple(
-            endpoint
-            if isinstance(endpoint, str)
-            else getattr(endpoint, "description", None) or f"{type(endpoint).__name__}-{place}"
-            for place, endpoint in enumerate(self._endpoints)
+            name if isinstance(name, str) else f"{type(endpoint).__name__}-{place}"
+            for place, (endpoint, name) in enumerate(zip(self._endpoints, named, strict=True))
         )
 
     @property

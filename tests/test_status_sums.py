@@ -209,6 +209,12 @@ class SourceTests(SynchronousTestCase):
             snapshot = self.successResultOf(asked)
             self.assertEqual((13, "silent"), (snapshot.ends[0].totals.readPkgs, snapshot.members[0].state))
         self.assertEqual(1, len(self.flushLoggedErrors()))
+        asked = self.source.collect()
+        self.answer(self.many.members[0], told(snapshotOf(9), {"text": "no time"}))
+        self.answer(self.many.members[1], told(snapshotOf(8)))
+        self.clock.pump([PAUSE] * 5)
+        self.assertEqual("silent", self.successResultOf(asked).members[0].state)
+        self.assertEqual([], self.source.errors())
 
     def test_gone(self) -> None:
         """Counters of one that is gone stay, and what it had at the moment does not; its successor adds to them."""

@@ -83,9 +83,9 @@ class Told:
         known = self.of(member)
         known.snapshot = read(thing for thing in things if not thing[0].startswith("error"))
         for [seen] in (told for word, *told in things if word == "errors"):
-            known.seen = seen
             faults = [fault for word, *told in things if word == "error" for fault in told]
-            known.errors = [{**fault, "subreactor": member.number} for fault in faults]
+            known.errors = _latest([{**fault, "subreactor": member.number} for fault in faults])
+            known.seen = seen
         known.isSilent = False
 
     def lost(self, member: Member) -> None:
@@ -170,7 +170,8 @@ class ProcessesSource:
         self._collecting.append(waiter)
         if len(self._collecting) == 1:
             asked: list[Deferred[Any]] = [self._ask(member) for member in self._processes.members]
-            DeferredList([self._own.collect(), *asked], consumeErrors=True).addCallback(self._collected)
+            gathered: Deferred[Any] = DeferredList([self._own.collect(), *asked], consumeErrors=True)
+            gathered.addCallback(self._addUp).addBoth(self._collected)
         return waiter
 
     def _ask(self, member: Member) -> Deferred[Any]:
@@ -184,15 +185,16 @@ class ProcessesSource:
             log.failure("{member} does not tell what it should", failure, member=member)
         known.isSilent = True
 
-    def _collected(self, results: list[tuple[bool, Any]]) -> None:
+    def _collected(self, result: Any) -> None:
         waiting, self._collecting = self._collecting, []
-        [succeeded, own], *_ = results
-        # A Failure is as good a result.
-        made = self._addUp(own) if succeeded else own
         for waiter in waiting:
-            waiter.callback(made)
+            waiter.callback(result)
 
-    def _addUp(self, own: Snapshot) -> Snapshot:
+    def _addUp(self, results: list[tuple[bool, Any]]) -> Any:
+        [succeeded, own], *_ = results
+        if not succeeded:
+            # A Failure: it was stopped.
+            return own
         processes, told = self._processes, self._told
         own.cpu = time.process_time()
         total = empty(self.process)
@@ -232,7 +234,7 @@ class ProcessesSource:
     def _member(self, member: Member) -> MemberSnapshot:
         known = self._told.of(member)
         state = _STATES.get(member.state, "draining")
-        # One that drains because it is to be killed, or that has not been ready, has nothing to tell.
+        # One that starts is not asked.
         if (member.state != STARTING and known.isSilent) or member.isLate:
             state = "silent"
         return MemberSnapshot(member.number, member.pid, state, known.snapshot)
