@@ -9,7 +9,7 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["REASONS", "Reason", "Refusals"]
+__all__ = ["MOST_ANSWERED", "REASONS", "Reason", "Refusals"]
 
 log = Logger()
 
@@ -35,6 +35,9 @@ Reason = Literal[
 ]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
+
+#: WebSocket clients above ``maxSessions`` that are told so, with 503, at a time; those above that number are dropped.
+MOST_ANSWERED = 64
 
 #: Seconds between two lines in the log about the same reason, as refusals come in floods.
 LOG_INTERVAL = 1.0

@@ -93,6 +93,7 @@ class SubTestCase(TestCase):
             "drainTimeout": 8.0,
             "maxSessions": None,
             "answering": None,
+            "limit": None,
             **config,
         }
         self.sub = SubReactor(settings, list(lent), theirs, reactor, lambda: self.over.callback(None))
@@ -135,7 +136,7 @@ class SubTestCase(TestCase):
                 return b"".join(found)
             await deferLater(reactor, 0.005)
 
-    def connect(self, number: int, endpoint: int = 0) -> socket.socket:
+    def connect(self, number: int, endpoint: int = 0, kind: int = passing.TAKE) -> socket.socket:
         """Pass it a connection over TCP; the client's end of it."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             client = socket.create_connection(listening.getsockname())
@@ -143,7 +144,7 @@ class SubTestCase(TestCase):
         self.addCleanup(client.close)
         client.setblocking(False)
         with accepted:
-            self.tell(passing.TAKE, packConnections([(number, endpoint)]), [accepted.fileno()])
+            self.tell(kind, packConnections([(number, endpoint)]), [accepted.fileno()])
         return client
 
     async def receive(self, client: socket.socket, size: int = 1) -> bytes:

@@ -193,6 +193,34 @@ class ServeTests(ManyTestCase):
         self.assertNotIn("maxSessionsPerHost", process.output)
         self.assertNotIn("Traceback", process.output)
 
+    def test_answered(self) -> None:
+        """WebSocket clients above the limit are told so, by TLS as well, and counted once; others are dropped."""
+        authority = Authority(self.mktemp())
+        certificate, key = map(os.path.abspath, authority.issue(["localhost"]))
+        process = self.serve(
+            "--listen=tcp:0:interface=127.0.0.1",
+            "--listen=ws:0:interface=127.0.0.1",
+            f"--listen=wss:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1",
+            "--max-sessions=2",
+        )
+        plain, web, secure = self.ports(process)
+        context = ssl.create_default_context(cafile=authority.path)
+        served = [self.connect(web) for _ in range(2)]
+        for each in served:
+            each.sendall(UPGRADE)
+            self.assertIn(b"101 Switching Protocols", each.recv(1000))
+        for _ in range(2):
+            encrypted = context.wrap_socket(self.connect(secure), server_hostname="localhost")
+            self.addCleanup(encrypted.close)
+            for each in (encrypted, self.connect(web)):
+                each.sendall(UPGRADE)
+                self.assertTrue(each.recv(1000).startswith(b"HTTP/1.1 503 Service Unavailable\r\n"))
+                self.assertEqual(b"", each.recv(1000))
+            self.assertEqual(b"", self.connect(plain).recv(1))
+        self.stop(process)
+        self.assertIn("maxSessions=2 reached", process.output)
+        self.assertIn("2 sessions served, 6 connections refused", process.output)
+
     def hasRoom(self, port: int) -> bool:
         """Whether a connection is served."""
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:

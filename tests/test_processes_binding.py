@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -194,7 +195,7 @@ class ErrorTests(SynchronousTestCase):
     def port(self, *answers: Any) -> tuple[AcceptingPort, Any]:
         """A port and what it is made of."""
         below: Any = FakePort(*answers)
-        port = AcceptingPort(Binding(socket.AF_INET, lambda _: below), 0, True, self.accepted.append, self.reactor)
+        port = AcceptingPort(Binding(socket.AF_INET, lambda _: below), 0, Factory(), self.accepted.append, self.reactor)
         port.accept(True)
         return port, below
 

@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.reactors.balance import makeBalancer
 from getty_tx.reactors.handover import MOST_ATTEMPTS, MOST_IN_FLIGHT, Accepted, Handover
-from getty_tx.reactors.passing import MOST_DESCRIPTORS, TAKE, unpackConnections
+from getty_tx.reactors.passing import MOST_DESCRIPTORS, REFUSE, TAKE, unpackConnections
 from getty_tx.reactors.supervise import Member
+from getty_tx.refusals import MOST_ANSWERED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ class HandoverTests(SynchronousTestCase):
         self.members = [Member(0), Member(1)]
         self.ready = list(self.members)
         self.sent: list[tuple[Member, list[tuple[int, int]], list[int]]] = []
+        self.toRefuse: list[tuple[Member, list[tuple[int, int]], list[int]]] = []
         self.refused: list[str] = []
         self.sockets: list[FakeSocket] = []
 
@@ -48,8 +50,8 @@ class HandoverTests(SynchronousTestCase):
         """What is tested."""
 
         def send(member: Member, kind: int, data: bytes, descriptors: Sequence[int]) -> None:
-            self.assertEqual(TAKE, kind)
-            self.sent.append((member, unpackConnections(data), list(descriptors)))
+            sent = {TAKE: self.sent, REFUSE: self.toRefuse}[kind]
+            sent.append((member, unpackConnections(data), list(descriptors)))
 
         def refused(reason: str, why: str) -> None:
             self.assertIn(reason, why + " descriptors")
@@ -218,6 +220,60 @@ class HandoverTests(SynchronousTestCase):
             self.taken(handover, member)
             handover.lost(member)
         self.assertEqual((0, {}), (handover.connections, handover._hosts))
+
+    def answering(self, count: int, host: str | None = "192.0.2.1") -> list[Accepted]:
+        """Accepted ones, for which their endpoint has an answer."""
+        made = self.connections(count, host)
+        for each in made:
+            each.answers = True
+        return made
+
+    def test_answered(self) -> None:
+        """
+        Those above the limit that get an answer are handed over for that, beside the sessions: they are no connections,
+        take nobody's turn, and leave room for others when they have ended.
+        """
+        handover = self.make(maxSessions=3)
+        handover.take(self.answering(4))
+        second = self.members[1]
+        self.assertEqual([[(0, 0), (2, 0)], [(1, 0)]], [those for _, those, _ in self.sent])
+        self.assertEqual([(second, [(3, 0)], [103])], self.toRefuse)
+        self.assertEqual((3, 3), (handover.connections, handover.accepted))
+        self.taken(handover, second)
+        self.assertTrue(self.sockets[3].isClosed)
+        handover.ended(second, [1])
+        handover.take(self.answering(2))
+        # The second's turn, as if nobody had been refused.
+        self.assertEqual((second, [(1, 0)], [104]), self.sent[-1])
+        self.assertEqual([(4, 0)], self.toRefuse[-1][1])
+        handover.ended(second, [3])
+        self.assertEqual((3, []), (handover.connections, self.refused))
+
+    def test_answeredMost(self) -> None:
+        """A flood of them is dropped, as are those whose host has too many, until some have had their answer."""
+        handover = self.make(maxSessions=1, maxSessionsPerHost=1)
+        handover.take(self.answering(2))
+        self.assertEqual(["maxSessions"], self.refused)
+        handover.take(self.answering(MOST_ANSWERED + 5, "192.0.2.2"))
+        self.assertEqual(["maxSessions"] * 6, self.refused)
+        for member in self.members:
+            self.taken(handover, member)
+        handover.ended(self.members[1], [1])
+        handover.take(self.answering(2, "192.0.2.2"))
+        self.assertEqual((1, ["maxSessions"] * 7), (handover.connections, self.refused))
+        for member in self.members:
+            self.taken(handover, member)
+            handover.lost(member)
+        self.assertEqual((0, {}, set()), (handover.connections, handover._hosts, handover._refusing))
+
+    def test_answeredRescued(self) -> None:
+        """One that a sub-reactor has not taken is refused by another."""
+        handover = self.make(maxSessions=1)
+        handover.take(self.answering(2))
+        self.ready = self.members[:1]
+        handover.lost(self.members[1])
+        self.assertEqual([self.members[1], self.members[0]], [member for member, _, _ in self.toRefuse])
+        self.assertEqual((1, []), (handover.connections, self.refused))
 
     def test_perHostRescued(self) -> None:
         """A connection that goes to another sub-reactor counts once."""

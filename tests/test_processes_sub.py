@@ -233,6 +233,26 @@ class ConnectionTests(SubTestCase):
         self.assertEqual([2], unpackNumbers(await self.expect(passing.ENDED)).tolist())
         self.assertEqual(b"", await self.receive(client))
 
+    async def test_toRefuse(self) -> None:
+        """One that is handed over to be refused has its endpoint's answer, and is counted here."""
+        self.make("ws:8091", limit=7)
+        await self.expect(passing.READY)
+        clients = [self.connect(1, 0, passing.REFUSE), self.connect(2)]
+        for client in clients:
+            client.send(
+                b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+        self.assertIn(b"HTTP/1.1 503 Service Unavailable", await self.receive(clients[0], 1000))
+        self.assertEqual([1], unpackNumbers(await self.expect(passing.ENDED)).tolist())
+        self.assertIn(b"101 Switching Protocols", await self.receive(clients[1], 100))
+        self.assertEqual(1, self.servers[0].refusals["maxSessions"])
+        self.assertEqual(1, len(self.listener.opened))
+        # One that is dropped before that is over.
+        self.servers[0].maxSessionsPerHost = 1
+        self.assertEqual(b"", await self.receive(self.connect(3, 0, passing.REFUSE)))
+        self.assertEqual([1, 3], unpackNumbers(await self.expect(passing.ENDED, 2)).tolist())
+
     async def test_fewDescriptors(self) -> None:
         """Connections without a descriptor, as the process may have no more, are returned."""
         self.make("tcp:8090")

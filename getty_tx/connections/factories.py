@@ -152,6 +152,8 @@ class SessionServerFactory(SessionFactory, Factory):
     """
 
     protocol: Any = SessionProtocol
+    #: Whether a connection above ``maxSessions`` is told so before it is closed.
+    answersRefused = False
     noisy = False
     _full = False
 

@@ -47,6 +47,7 @@ from getty_tx.errors import (
 )
 from getty_tx.interfaces import IConnection
 from getty_tx.lifecycle import CLOSING, OPEN
+from getty_tx.refusals import MOST_ANSWERED
 from getty_tx.session import formatAddress
 
 if TYPE_CHECKING:
@@ -69,9 +70,6 @@ log = Logger()
 
 #: Bytes of a handshake above which it is refused; what browsers send with many cookies is a quarter of it.
 LONGEST_HANDSHAKE = 64 * 1024
-
-#: Connections over ``maxSessions`` that are told so with 503; those over that number too are dropped.
-MOST_REFUSALS = 64
 
 #: What a compressor keeps per connection: 2**12 bytes of window, and memory of level 5, 37 KB instead of 268 (zlib.h).
 WINDOW_BITS = 12
@@ -320,12 +318,14 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     :ivar engine: Autobahn's protocol.
     :ivar path: what the client asked for.
     :ivar subprotocol: what was agreed upon.
+    :ivar above: the ``maxSessions`` that the main process counts, for a connection that it hands over to be refused.
     """
 
     sessionType = MessageSession
     engine: Any = None
     path = "/"
     subprotocol: str | None = None
+    above: int | None = None
     _early: list[bytes] | None = None
 
     def __init__(self, options: UpgradeOptions | None = None) -> None:
@@ -411,13 +411,16 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     def checkRoom(self) -> None:
         """:raise ConnectionDeny: there are ``maxSessions`` already, or the service stops."""
         keeper = self.keeper
+        limit = self.above
         # This connection is counted already.
-        if keeper.closing or (keeper.maxSessions is not None and keeper.peers > keeper.maxSessions):
+        if limit is None and keeper.maxSessions is not None and keeper.peers > keeper.maxSessions:
+            limit = keeper.maxSessions
+        if keeper.closing or limit is not None:
             self._isRefused = True
             if keeper.closing:
                 keeper.countRefusal("stopping", "the service stops")
             else:
-                keeper.countRefusal("maxSessions", f"maxSessions={keeper.maxSessions} reached")
+                keeper.countRefusal("maxSessions", f"maxSessions={limit} reached")
             raise ConnectionDeny(503, "no more sessions")
 
     def drop(self, abort: bool) -> None:
@@ -591,6 +594,7 @@ class WebSocketSessionServerFactory(SessionServerFactory):
     """
 
     protocol: Any = WebSocketSessionProtocol
+    answersRefused = True
 
     def __init__(
         self,
@@ -622,7 +626,7 @@ class WebSocketSessionServerFactory(SessionServerFactory):
 
     def _hasRoom(self) -> bool:
         keeper = self.keeper
-        return keeper.maxSessions is None or keeper.peers < keeper.maxSessions + MOST_REFUSALS or keeper.hasRoom()
+        return keeper.maxSessions is None or keeper.peers < keeper.maxSessions + MOST_ANSWERED or keeper.hasRoom()
 
     def sessionOpened(self, connection: Connection) -> None:
         """The connection's session is open."""

@@ -19,7 +19,7 @@ from getty_tx.connections.udpendpoints import UDPServerEndpoint
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import SettingError
 from getty_tx.reactors.handover import Accepted
-from getty_tx.reactors.standin import Binding, divide, tellsHost
+from getty_tx.reactors.standin import Binding, divide, innermost, tellsHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class AcceptingPort:
 
     :param binding: what to bind.
     :param endpoint: its number.
-    :param tellsHost: the address that a connection comes from is its peer's.
+    :param factory: the endpoint's, with its wrappers.
     :param accepted: called with each batch.
     :param reactor: the reactor.
     :raise CannotListenError: it cannot be bound.
@@ -84,13 +84,14 @@ class AcceptingPort:
         self,
         binding: Binding,
         endpoint: int,
-        tellsHost: bool,
+        factory: Any,
         accepted: Callable[[list[Accepted]], object],
         reactor: Any,
     ) -> None:
         self._binding = binding
         self._endpoint = endpoint
-        self._tellsHost = tellsHost
+        self._tellsHost = tellsHost(factory)
+        self._answers = getattr(innermost(factory), "answersRefused", False)
         self._accepted = accepted
         self._reactor = reactor
         self._reads = False
@@ -157,7 +158,7 @@ class AcceptingPort:
                 break
             # A unix socket's peer has a path or nothing.
             host = plainHost(address[0]) if type(address) is tuple else None
-            batch.append(Accepted(connection, self._endpoint, host, self._tellsHost))
+            batch.append(Accepted(connection, self._endpoint, host, self._tellsHost, self._answers))
         if batch:
             self._accepted(batch)
 
@@ -226,7 +227,7 @@ def accepting(
     made: list[AcceptingPort] = []
 
     def listen(binding: Binding, factory: Any) -> IListeningPort:
-        made.append(AcceptingPort(binding, endpoint, tellsHost(factory), accepted, reactor))
+        made.append(AcceptingPort(binding, endpoint, factory, accepted, reactor))
         return _Elsewhere()
 
     def listens(_: object) -> AcceptingPort:

@@ -6,7 +6,8 @@ from collections import defaultdict, deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
-from getty_tx.reactors.passing import MOST_DESCRIPTORS, TAKE, packConnections
+from getty_tx.reactors.passing import MOST_DESCRIPTORS, REFUSE, TAKE, packConnections
+from getty_tx.refusals import MOST_ANSWERED
 
 if TYPE_CHECKING:
     import socket
@@ -34,15 +35,24 @@ class Accepted:
     :param endpoint: the number of the endpoint that it came to.
     :param host: the peer's IP address, where it has one.
     :param counted: whether the limit for each host holds for it.
+    :param answers: whether its endpoint has an answer for those above ``maxSessions``.
     """
 
-    __slots__ = ("attempts", "connection", "counted", "endpoint", "host", "number")
+    __slots__ = ("answers", "attempts", "connection", "counted", "endpoint", "host", "number")
 
-    def __init__(self, connection: socket.socket, endpoint: int, host: str | None, counted: bool = True) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        endpoint: int,
+        host: str | None,
+        counted: bool = True,
+        answers: bool = False,
+    ) -> None:
         self.connection = connection
         self.endpoint = endpoint
         self.host = host
         self.counted = counted
+        self.answers = answers
         self.number = -1
         self.attempts = 0
 
@@ -61,7 +71,8 @@ class Handover:
     :param ready: gives the sub-reactors that take connections.
     :param send: sends to one.
     :param refused: called with the reason and the words for each connection that is dropped.
-    :param maxSessions: connections above this number are dropped; None: no limit.
+    :param maxSessions: connections above this number are dropped, or handed over to be refused with an answer where
+        there is one; None: no limit.
     :param maxSessionsPerHost: the same for those of each IP address.
 
     :ivar connections: how many there are, with all sub-reactors and on the way to them.
@@ -88,6 +99,9 @@ class Handover:
         # Numbers of connections that have ended, a heap, and the first that was never given.
         self._free: list[int] = []
         self._next = 0
+        # Those of connections that are handed over to be refused. They count for no limit, and the sub-reactor counts
+        # the refusal.
+        self._refusing: set[int] = set()
         # Those that no sub-reactor can take at the moment.
         self._waiting: deque[Accepted] = deque()
         self._isClosed = False
@@ -110,28 +124,33 @@ class Handover:
 
     def _admit(self, accepted: Accepted) -> bool:
         host = accepted.host if accepted.counted else None
+        perHost = self._maxSessionsPerHost
+        hostIsFull = perHost is not None and host is not None and self._hosts.get(host, 0) >= perHost
         if self._maxSessions is not None and self.connections >= self._maxSessions:
+            if accepted.answers and not hostIsFull and len(self._refusing) < MOST_ANSWERED:
+                accepted.counted = False
+                self._number(accepted)
+                self._refusing.add(accepted.number)
+                return True
             self._refused("maxSessions", f"maxSessions={self._maxSessions} reached")
-        elif (
-            self._maxSessionsPerHost is not None
-            and host is not None
-            and self._hosts.get(host, 0) >= self._maxSessionsPerHost
-        ):
-            text = f"{host} has maxSessionsPerHost={self._maxSessionsPerHost} connections already"
-            self._refused("maxSessionsPerHost", text)
+        elif hostIsFull:
+            self._refused("maxSessionsPerHost", f"{host} has maxSessionsPerHost={perHost} connections already")
         else:
             self.connections += 1
             self.accepted += 1
-            if self._free:
-                accepted.number = heappop(self._free)
-            else:
-                accepted.number = self._next
-                self._next += 1
-            if self._maxSessionsPerHost is not None and host is not None:
+            self._number(accepted)
+            if perHost is not None and host is not None:
                 self._hosts[host] = self._hosts.get(host, 0) + 1
             return True
         accepted.connection.close()
         return False
+
+    def _number(self, accepted: Accepted) -> None:
+        if self._free:
+            accepted.number = heappop(self._free)
+        else:
+            accepted.number = self._next
+            self._next += 1
 
     def _distribute(self, batch: Iterable[Accepted]) -> None:
         if self._isClosed:
@@ -142,18 +161,22 @@ class Handover:
         if not ready:
             self._waiting.extend(batch)
             return
-        chosen: defaultdict[Member, list[Accepted]] = defaultdict(list)
+        chosen: defaultdict[tuple[Member, int], list[Accepted]] = defaultdict(list)
         for accepted in batch:
-            member = self._balancer.choose(ready, accepted.number, accepted.host)
+            if accepted.number in self._refusing:
+                # Not the balancer's: it would be a session's turn.
+                member, kind = min(ready, key=lambda each: each.load), REFUSE
+            else:
+                member, kind = self._balancer.choose(ready, accepted.number, accepted.host), TAKE
             # Counted at once, as the next choice may go by it.
             member.open[accepted.number] = accepted.host if accepted.counted else None
             member.inFlight[accepted.number] = accepted
-            chosen[member].append(accepted)
-        for member, those in chosen.items():
+            chosen[member, kind].append(accepted)
+        for (member, kind), those in chosen.items():
             for first in range(0, len(those), MOST_DESCRIPTORS):
                 some = those[first : first + MOST_DESCRIPTORS]
                 data = packConnections((each.number, each.endpoint) for each in some)
-                self._send(member, TAKE, data, [each.connection.fileno() for each in some])
+                self._send(member, kind, data, [each.connection.fileno() for each in some])
 
     def proceed(self) -> None:
         """Other sub-reactors take connections than before."""
@@ -198,8 +221,11 @@ class Handover:
         self._rescue(again)
 
     def _forget(self, number: int, host: str | None) -> None:
-        self.connections -= 1
         heappush(self._free, number)
+        if number in self._refusing:
+            self._refusing.discard(number)
+            return
+        self.connections -= 1
         if host is not None and host in self._hosts:
             if self._hosts[host] > 1:
                 self._hosts[host] -= 1

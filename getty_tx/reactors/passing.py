@@ -7,6 +7,7 @@ first byte of a message is its kind; numbers of connections have 4 bytes, of end
 ===============  =========  =======================================================================================
 from the main    CONFIG     JSON: what to run; the first message. Listening sockets beside it, where there are any
                  TAKE       numbers and endpoints of connections, the sockets beside it
+                 REFUSE     as TAKE, of connections above ``maxSessions`` that get an answer
                  DRAIN      seconds within which to end
                  ASK        a question's number, 4 bytes, and JSON
 from the sub     READY      it takes connections
@@ -54,6 +55,7 @@ __all__ = [
     "LONGEST",
     "MOST_DESCRIPTORS",
     "READY",
+    "REFUSE",
     "RETURNED",
     "TAKE",
     "TAKEN",
@@ -68,7 +70,7 @@ __all__ = [
 
 log = Logger()
 
-CONFIG, TAKE, DRAIN, READY, FAILED, TAKEN, RETURNED, ENDED, BEAT, LOG, LEAVING, ASK, ANSWER = b"ctdrfkbehlqsa"
+CONFIG, TAKE, DRAIN, READY, FAILED, TAKEN, RETURNED, ENDED, BEAT, LOG, LEAVING, ASK, ANSWER, REFUSE = b"ctdrfkbehlqsan"
 
 #: Linux takes no more in one message (SCM_MAX_FD in include/net/scm.h).
 MOST_DESCRIPTORS = 253

@@ -182,6 +182,7 @@ class Run:
             "period": beatPeriod(service._heartbeatTimeout),
             "drainTimeout": service._drainTimeout,
             "maxSessions": self._shareOf(member),
+            "limit": service._maxSessions,
             "answering": None if service.questions is None else service.questions.target,
         }
         lent = [each.fileno() for port in self._ports if (each := port.lend(member.place)) is not None]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import INegotiated
-from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from getty_tx.endpoints import serverEndpoint
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Listen = Callable[["Binding", Any], IListeningPort]
 
-__all__ = ["Binding", "StandIn", "divide", "innermost", "tellsHost"]
+__all__ = ["Binding", "StandIn", "divide", "innermost", "innermostProtocol", "tellsHost"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,13 @@ def innermost(factory: Any) -> Any:
     while isinstance(factory, WrappingFactory):
         factory = factory.wrappedFactory
     return factory
+
+
+def innermostProtocol(protocol: Any) -> Any:
+    """The protocol below TLS and other wrappers."""
+    while isinstance(protocol, ProtocolWrapper):
+        protocol = protocol.wrappedProtocol
+    return protocol
 
 
 def tellsHost(factory: Any) -> bool:

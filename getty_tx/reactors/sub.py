@@ -36,7 +36,7 @@ from getty_tx.reactors.asking import Answers
 from getty_tx.reactors.counts import countsOf
 from getty_tx.reactors.drain import Drain
 from getty_tx.reactors.passing import Channel, packNumbers, receiveOne, unpackConnections
-from getty_tx.reactors.standin import Binding, innermost
+from getty_tx.reactors.standin import Binding, innermost, innermostProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ class SubReactor:
         self._service: Any = None
         self._isReady = self._isDraining = self._isOver = False
         # Acknowledged, to be built when the reactor's turn is over.
-        self._arrived: list[tuple[int, int, int]] = []
+        self._arrived: list[tuple[int, int, int, int | None]] = []
         # What the channel has sent when they are acknowledged.
         self._acknowledged = 0
         self._ended: list[int] = []
@@ -194,6 +194,8 @@ class SubReactor:
     def _received(self, kind: int, data: bytes, descriptors: list[int]) -> None:
         if kind == passing.TAKE:
             self._take(unpackConnections(data), descriptors)
+        elif kind == passing.REFUSE:
+            self._take(unpackConnections(data), descriptors, self._config["limit"])
         elif kind == passing.ASK:
             if self._answers is not None:
                 self._answers.asked(data)
@@ -201,7 +203,7 @@ class SubReactor:
             # After those that have arrived.
             self.reactor.callLater(0, self._drain, *unpack("<d", data))
 
-    def _take(self, connections: list[tuple[int, int]], descriptors: list[int]) -> None:
+    def _take(self, connections: list[tuple[int, int]], descriptors: list[int], above: int | None = None) -> None:
         if self._isDraining:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -214,7 +216,7 @@ class SubReactor:
                 # Not now: the reactor may have further events of this turn for descriptors that were just closed, and
                 # would take them for those of new connections with the same numbers.
                 self.reactor.callLater(0, self._build)
-            self._arrived += [(*each, descriptor) for each, descriptor in zip(taken, descriptors, strict=True)]
+            self._arrived += [(*each, descriptor, above) for each, descriptor in zip(taken, descriptors, strict=True)]
         if len(taken) < len(connections):
             self._channel.send(passing.RETURNED, packNumbers(number for number, _ in connections[len(taken) :]))
 
@@ -225,7 +227,7 @@ class SubReactor:
             return
         arrived, self._arrived = self._arrived, []
         adopt = self.reactor.adoptStreamConnection
-        for number, endpoint, descriptor in arrived:
+        for number, endpoint, descriptor, above in arrived:
             place = self._places[endpoint]
             arrival = Arrival(place.factory, number, self._hasEnded)
             try:
@@ -241,6 +243,9 @@ class SubReactor:
             os.close(descriptor)
             if arrival.transport is None:
                 self._hasEnded(number)
+            elif above is not None and arrival.transport.connected:
+                # The protocol has an answer, once it knows what is asked.
+                innermostProtocol(arrival.transport.protocol).above = above
 
     def _refuse(self, place: Place, error: OSError) -> None:
         """Nothing can be built of it, for want of a descriptor."""
