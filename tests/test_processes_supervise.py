@@ -132,7 +132,7 @@ class SupervisorTests(SynchronousTestCase):
         self.beat(STEADY)
         self.supervisor._start = self._fail
         self.supervisor.isGone(first, "was ended by SIGKILL")
-        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+        self.assertTrue(any("could not be started: no more processes, with 0" in line for line in self.log))
         self.supervisor._start = self.startMember
         self.clock.advance(RETRY)
         self.supervisor.isReady(self.made[-1])
@@ -140,6 +140,12 @@ class SupervisorTests(SynchronousTestCase):
 
     def _fail(self, member: Member) -> None:
         raise OSError("no more processes")
+
+    def test_unforeseen(self) -> None:
+        """What nobody has foreseen is logged in full."""
+        self.supervisor._start = lambda member: 1 / 0  # type: ignore[assignment, return-value]  # mypy: a method
+        self.supervisor.start().addErrback(lambda _: None)
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_replaced(self) -> None:
         """One that dies after it has served for a while is replaced at once; the other stays as it is."""

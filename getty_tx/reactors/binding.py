@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IAddress
+    from twisted.python.failure import Failure
 
 __all__ = ["AcceptingPort", "SharedPort", "accepting", "sharing"]
 
@@ -182,7 +183,12 @@ class AcceptingPort:
         if self._bound is not None:
             self._bound.close()
             self._bound = None
-        return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
+        return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening).addErrback(_leave)
+
+
+def _leave(failure: Failure) -> None:
+    """Usually a unix socket, in a folder where the user that twistd has changed to may remove nothing."""
+    log.warn("a port did not close: {reason}", reason=failure.getErrorMessage())
 
 
 class SharedPort:

@@ -13,6 +13,7 @@ from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
+from getty_tx.errors import GettyError
 from getty_tx.reactors.passing import DRAIN, Channel, channelPair
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class SubProcess(ProcessProtocol):
     :param lost: called with the member when it will send no more.
     :param gone: called with the member when it has ended, and with how, in words; after ``lost``.
     :param reactor: the reactor.
+    :raise GettyError: this process may not run the interpreter.
     """
 
     def __init__(
@@ -66,9 +68,13 @@ class SubProcess(ProcessProtocol):
             environment, descriptors = _surroundings(theirs.fileno(), nothing.fileno())
             # -P: what is in the working directory hides no module that is needed before sys.path is set.
             command = [sys.executable, "-P", "-c", _RUN, str(max(descriptors)), f"sub-reactor-{member.number}"]
-            process = reactor.spawnProcess(
-                self, command[0], command, environment, childFDs={0: nothing.fileno(), 1: "r", 2: "r", **descriptors}
-            )
+            childFDs = {0: nothing.fileno(), 1: "r", 2: "r", **descriptors}
+            try:
+                process = reactor.spawnProcess(self, command[0], command, environment, childFDs=childFDs)
+            except PermissionError as error:
+                # twistd has changed to another user, who cannot reach it in the home of the one before.
+                text = f"user id {os.geteuid()} may not run {command[0]}: install it where that user can read it"
+                raise GettyError(text) from error
         self.pid: int = process.pid
 
     def drain(self, timeout: float) -> None:

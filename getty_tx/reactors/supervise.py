@@ -203,7 +203,8 @@ class Supervisor:
         try:
             self._start(member)
         except Exception as error:
-            log.failure("a process cannot be started")
+            if not isinstance(error, (GettyError, OSError)):
+                log.failure("a process cannot be started")
             self.isGone(member, f"could not be started: {error}")
 
     def _neverReady(self, member: Member) -> None:

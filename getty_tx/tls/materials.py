@@ -96,6 +96,9 @@ def _read(setting: str, path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
+    except PermissionError as error:
+        # A sub-reactor may have another user than the process that has started it had then.
+        raise SettingError(f"{setting} {path!r} cannot be read by user id {os.geteuid()}: {error.strerror}") from error
     except OSError as error:
         raise SettingError(f"{setting} {path!r} cannot be read: {error.strerror}") from error
     except ValueError as error:
