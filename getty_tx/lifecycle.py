@@ -497,7 +497,7 @@ class Lifecycle(CronMember):
         for timer in (self._readTimer, self._closeTimer, self._lifetime):
             if timer is not None:
                 timer.stop()
-        self._readTimer = self._closeTimer = self._lifetime = None
+        self._readTimer = self._closeTimer = None
 
     def _end(self) -> None:
         """onClose has returned: let go of everything."""
@@ -512,6 +512,8 @@ class Lifecycle(CronMember):
         if self._attributes is not None:
             self._attributes.clear()
         self._cancelTimers()
+        # Kept for the books until here.
+        self._lifetime = None
         self.connection.sessionEnded(self._error)
 
     # Back-pressure

@@ -22,9 +22,11 @@ class Lifetime:
     Ends its session in time.
 
     :param session: it has an ``idleTimeout``, a ``maxLifetime``, or both.
+
+    :ivar isOver: ``maxLifetime`` has ended the session.
     """
 
-    __slots__ = ("_activeAt", "_activity", "_endTimer", "_idleTimer", "_session")
+    __slots__ = ("_activeAt", "_activity", "_endTimer", "_idleTimer", "_session", "isOver")
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -32,6 +34,7 @@ class Lifetime:
         self._activeAt = session.keeper.seconds()
         self._idleTimer: WheelTimer | None = None
         self._endTimer: WheelTimer | None = None
+        self.isOver = False
 
     def start(self) -> None:
         """Wait for what is set; after another call, for what is set now."""
@@ -86,4 +89,5 @@ def _lookAgain(lifetime: Lifetime) -> None:
 
 
 def _end(lifetime: Lifetime) -> None:
+    lifetime.isOver = True
     lifetime._session._expire()

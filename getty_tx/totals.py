@@ -22,14 +22,24 @@ __all__ = ["CLOSE_REASONS", "OTHER", "CloseReason", "Endpoints", "Totals", "clos
 #: Why a session ended:
 #:
 #: * ``local``: ``close()`` or ``abort()`` was called here. ``stopping``: by the end of its service.
-#: * ``peer``: the peer ended it in order, or ``maxLifetime`` was over.
+#: * ``maxLifetime``: that was over. ``peer``: the peer ended it in order.
 #: * ``readTimeout``, ``idleTimeout``, ``writeTimeout``: the time-outs of these names, ``writePkg``'s too.
 #: * ``codec``: bytes or a package that cannot be, or that are too long.
 #: * ``peerError``: the peer closed a WebSocket with the code of an error, or without any.
 #: * ``lost``: the network, or TLS, broke it; or the process that had it was killed, which another one counts.
 #: * ``error``: a callback failed, or ``close(error)`` was called.
 CloseReason = Literal[
-    "local", "stopping", "peer", "readTimeout", "idleTimeout", "writeTimeout", "codec", "peerError", "lost", "error"
+    "local",
+    "stopping",
+    "maxLifetime",
+    "peer",
+    "readTimeout",
+    "idleTimeout",
+    "writeTimeout",
+    "codec",
+    "peerError",
+    "lost",
+    "error",
 ]
 
 CLOSE_REASONS: tuple[CloseReason, ...] = get_args(CloseReason)
@@ -55,7 +65,8 @@ def closeReason(session: Session) -> CloseReason:
         return next((reason for kind, reason in _BY_ERROR if isinstance(error, kind)), "error")
     if session._local:
         return "local" if session._patient else "stopping"
-    return "peer"
+    lifetime = session._lifetime
+    return "peer" if lifetime is None or not lifetime.isOver else "maxLifetime"
 
 
 class Totals:

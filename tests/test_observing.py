@@ -144,6 +144,7 @@ class TotalsTests(SessionCase):
         ways: dict[str, Any] = {
             "local": lambda pair: pair.server.close(),
             "stopping": lambda pair: pair.server.keeper.closeAll(),
+            "maxLifetime": lambda pair: (setattr(pair.server, "maxLifetime", 5.0), pair.advance(5.2)),
             "peer": lambda pair: pair.peer.end(),
             "readTimeout": lambda pair: pair.server.close(ReadTimeoutError("", pair.server)),
             "writeTimeout": lambda pair: pair.server.close(WriteTimeoutError("", pair.server)),
@@ -154,6 +155,14 @@ class TotalsTests(SessionCase):
         for reason, how in ways.items():
             self.assertEqual({reason: 1}, self.end(how))
             self.assertIn(reason, CLOSE_REASONS)
+
+    def test_lifetime(self) -> None:
+        """That a session would have been ended later is no reason."""
+        def how(pair: Any) -> None:
+            pair.server.maxLifetime = 5.0
+            pair.peer.end()
+
+        self.assertEqual({"peer": 1}, self.end(how))
 
     def test_sums(self) -> None:
         """What ended sessions have counted stays."""
