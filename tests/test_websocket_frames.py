@@ -13,9 +13,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.codecs import RawCodec
-from getty_tx.connections import frames, websocket
+from getty_tx.connections import frames
 from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.connections.webendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
+from getty_tx.connections.websocket.engine import makeSettings
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
 from getty_tx.keeper import Keeper
@@ -121,7 +122,7 @@ class PrivateTests(SynchronousTestCase):
         keeper = Keeper(None, lambda session: None, reactor=clock)
         for isClient, base in [(False, WebSocketServerFactory), (True, WebSocketClientFactory)]:
             self.assertTrue(hasattr(base(reactor=clock)._batched_timer, "call_later"))
-            settings = websocket._settings(keeper, UpgradeOptions(), isClient)
+            settings = makeSettings(keeper, UpgradeOptions(), isClient)
             called: list[int] = []
             settings._batched_timer.call_later(1.0, lambda called=called: called.append(1))
             settings._batched_timer.call_later(1.0, lambda called=called: called.append(2)).cancel()

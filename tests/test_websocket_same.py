@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
-from getty_tx.connections import websocket
 from getty_tx.connections.upgrade import UpgradeOptions
+from getty_tx.connections.websocket.engine import makeSettings
 from getty_tx.keeper import Keeper
 from tests.websocket import WebSocketCase, closeFrame, frame, parse, request, response
 
@@ -50,7 +50,7 @@ class _Plain:
                 """StringTransport minds when there is none."""
 
         self.protocol = Protocol()
-        self.protocol.factory = websocket._settings(keeper, options, not isServer)
+        self.protocol.factory = makeSettings(keeper, options, not isServer)
         self.protocol.maxFramePayloadSize = self.protocol.maxMessagePayloadSize = LIMIT
         self.transport = StringTransport()
         self.protocol.makeConnection(self.transport)

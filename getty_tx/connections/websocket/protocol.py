@@ -1,42 +1,22 @@
-"""
-Sessions over WebSocket, on Autobahn.
-
-Handshake, control frames, fragments, compression and closing are Autobahn's: a connection has an *engine*, which is
-Autobahn's protocol, with the connection as its transport. The session, its limits, its timers and the way out are
-getty_tx's. Whole data frames go around the engine, see :py:mod:`getty_tx.connections.messages`.
-
-Close codes. ``session.close()`` sends 1000 with the reason given; a server that stops, and a session that fails for
-want of time, 1001; a message longer than ``maxMsgLen``, inflated or not, 1009; what the protocol forbids 1002; text
-that is not UTF-8, and any message that the codec refuses, 1007; a callback that fails 1011; ``newSession``'s refusal
-1008. From the peer 1000, 1001 and no code are a normal end; any other, and an end without Close frame (1006), reaches
-onError as :py:class:`~getty_tx.errors.PeerClosedError`.
-"""
+"""The connection of a WebSocket session, which is the transport of its engine, and its factories."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
-from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
-from autobahn.websocket.compress import (
-    PerMessageDeflateOffer,
-    PerMessageDeflateOfferAccept,
-    PerMessageDeflateResponse,
-    PerMessageDeflateResponseAccept,
-)
-from autobahn.websocket.protocol import WebSocketClientFactory, WebSocketProtocol, WebSocketServerFactory
+from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.types import ConnectionDeny
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx.connections.base import Connection, StreamConnection, isEncrypted
 from getty_tx.connections.dialing import SessionClientFactory
 from getty_tx.connections.factories import SessionServerFactory
-from getty_tx.connections.frames import COMPRESSED, wholeFrame
+from getty_tx.connections.frames import wholeFrame
 from getty_tx.connections.messages import GOING_AWAY, NORMAL, TOO_LONG, MessageSession
 from getty_tx.connections.upgrade import UpgradeOptions
+from getty_tx.connections.websocket.engine import ClientEngine, ServerEngine, cut, makeSettings
 from getty_tx.errors import (
     CodecError,
     MessageTooLongError,
@@ -48,17 +28,13 @@ from getty_tx.errors import (
 from getty_tx.interfaces import IConnection
 from getty_tx.lifecycle import CLOSING, OPEN
 from getty_tx.refusals import MOST_ANSWERED
-from getty_tx.session import formatAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from autobahn.websocket.types import ConnectionRequest
     from twisted.python.failure import Failure
 
-    from getty_tx.keeper import Keeper
     from getty_tx.session import Session
-    from getty_tx.wheel import TimingWheel, WheelTimer
 
 __all__ = [
     "WebSocketSessionClientFactory",
@@ -66,244 +42,8 @@ __all__ = [
     "WebSocketSessionServerFactory",
 ]
 
-log = Logger()
-
 #: Bytes of a handshake above which it is refused; what browsers send with many cookies is a quarter of it.
 LONGEST_HANDSHAKE = 64 * 1024
-
-#: What a compressor keeps per connection: 2**12 bytes of window, and memory of level 5, 37 KB instead of 268 (zlib.h).
-WINDOW_BITS = 12
-MEMORY_LEVEL = 5
-
-
-class _Call:
-    """A delayed call of Autobahn's, on the wheel."""
-
-    __slots__ = ("call", "timer")
-
-    def __init__(self, wheel: TimingWheel, delay: float, call: Callable[[], object]) -> None:
-        self.call = call
-        self.timer: WheelTimer | None = wheel.schedule(delay, _run, self)
-
-    def cancel(self) -> None:
-        if self.timer is not None:
-            self.timer.stop()
-            self.timer = None
-
-
-def _run(delayed: _Call) -> None:
-    delayed.timer = None
-    delayed.call()
-
-
-class _Timers:
-    """In place of Autobahn's ``_batched_timer``, which would use the installed reactor and survive its connections."""
-
-    def __init__(self, keeper: Keeper) -> None:
-        self._wheel = keeper.wheel
-
-    def call_later(self, delay: float, call: Callable[[], object]) -> _Call:
-        return _Call(self._wheel, delay, call)
-
-
-def _settings(keeper: Keeper, options: UpgradeOptions, isClient: bool) -> Any:
-    """
-    What Autobahn calls the factory: the options of all connections, as far as they have none of their own.
-
-    Timeouts are 0, as they are the session's: handshakeTimeout, waitTime and cronPeriod, on the service's wheel.
-    """
-    known = options.made.get("settings")
-    if known is not None and known[0] is keeper:
-        return known[1]
-    settings: Any
-    if isClient:
-        settings = WebSocketClientFactory(protocols=list(options.subprotocols), useragent="getty_tx")
-        settings.host, settings.port, settings.resource = options.host, options.port, options.paths[0]
-        settings.origin = options.origin
-        settings.setProtocolOptions(
-            failByDrop=False,
-            openHandshakeTimeout=0,
-            closeHandshakeTimeout=0,
-            serverConnectionDropTimeout=0,
-            perMessageCompressionOffers=[PerMessageDeflateOffer()] if options.deflate else [],
-            perMessageCompressionAccept=_acceptResponse,
-        )
-    else:
-        settings = WebSocketServerFactory(server="")
-        settings.setProtocolOptions(
-            versions=[13],
-            webStatus=False,
-            failByDrop=False,
-            openHandshakeTimeout=0,
-            closeHandshakeTimeout=0,
-            allowNullOrigin=True,
-            perMessageCompressionAccept=_acceptOffer if options.deflate else None,
-        )
-    # The one private attribute of Autobahn's factories that is replaced; tests.test_websocket_frames sees that it is
-    # there and is what all of its timers come from.
-    settings._batched_timer = _Timers(keeper)
-    options.made["settings"] = keeper, settings
-    return settings
-
-
-def _acceptOffer(offers: list[Any]) -> Any:
-    for offer in offers:
-        if isinstance(offer, PerMessageDeflateOffer):
-            return PerMessageDeflateOfferAccept(
-                offer,
-                # Nothing is asked of the client: the answer may not be more than its offer's own number, which
-                # Autobahn does not tell (RFC 7692, section 7.1.2.2).
-                request_max_window_bits=0,
-                window_bits=min(offer.request_max_window_bits or WINDOW_BITS, WINDOW_BITS),
-                mem_level=MEMORY_LEVEL,
-            )
-    return None
-
-
-def _acceptResponse(response: Any) -> Any:
-    if not isinstance(response, PerMessageDeflateResponse):
-        return None
-    return PerMessageDeflateResponseAccept(
-        response,
-        window_bits=min(response.client_max_window_bits or WINDOW_BITS, WINDOW_BITS),
-        mem_level=MEMORY_LEVEL,
-    )
-
-
-def _cut(reason: str) -> bytes:
-    """As much of a reason as a Close frame has room for."""
-    return reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore").encode()
-
-
-class _FromSettings:
-    """An option that the connection has from its settings unless it has its own. (Autobahn copies 26 to each.)"""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else getattr(instance.factory, self._name)
-
-
-class _Engine(WebSocketProtocol):
-    """
-    What both of Autobahn's protocols do here otherwise.
-
-    Autobahn's own seam between it and a network framework is methods with an underscore (``_onOpen``, ``_onMessage``,
-    ``_closeConnection``): they are overridden as its adapters for Twisted and asyncio do it.
-    """
-
-    connection: WebSocketSessionProtocol
-    compresses = False
-    current_frame: Any = None
-    inside_message = False
-    message_data: Any
-    _perMessageCompress: Any
-
-    def __init__(self, connection: WebSocketSessionProtocol, settings: Any) -> None:
-        super().__init__()
-        self.connection = connection
-        self.transport = connection
-        self.factory = settings
-        self.peer = formatAddress(connection.getRemoteAddr())
-
-    def _onOpen(self) -> None:
-        # Set where a compression was agreed upon; there is no public name for it.
-        self.compresses = self._perMessageCompress is not None
-        # Texts of the handshake that nobody asks for any more, two kilobytes a connection.
-        self.http_request_data = self.http_response_data = b""
-        self.connection.opened()
-
-    def compressed(self, first: int, payload: bytes) -> bytes:
-        """A frame with the payload compressed."""
-        compress = self._perMessageCompress
-        compress.start_compress_message()
-        payload = compress.compress_message_data(payload) + compress.end_compress_message()
-        return wholeFrame(first | COMPRESSED, payload, self.connection.factory.isClient)
-
-    def onMessageEnd(self) -> None:
-        """A message is complete that did not take the short path."""
-        if not self.failedByMe:
-            self.connection.inbound.message(b"".join(self.message_data), not self.message_is_binary)
-        self.message_data = None
-
-    def _fail_connection(self, code: int = GOING_AWAY, reason: str = "going away") -> None:
-        if self.state == WebSocketProtocol.STATE_OPEN:
-            self.failedByMe = True
-            self.sendCloseFrame(code=code, reasonUtf8=_cut(reason))
-            self.connection.refuse(code, reason)
-        # Autobahn drops the connection if more is wrong with the frame; here the peer's Close frame is waited for.
-
-    def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
-        """The peer's Close frame."""
-        result = super().onCloseFrame(code, reasonRaw)
-        self.connection.closeFrame(None if self.failedByMe else self.remoteCloseCode, self.remoteCloseReason or "")
-        return result
-
-    def onPing(self, payload: bytes) -> None:
-        """The peer's ping."""
-        self.connection.controlFrameCame(len(payload))
-        super().onPing(payload)
-
-    def onPong(self, payload: bytes) -> None:
-        """The peer's answer to a ping."""
-        self.connection.controlFrameCame(len(payload))
-
-    def onAutoPingTimeout(self) -> None:
-        """A ping was not answered."""
-        self.autoPingTimeoutCall = None
-        self.connection.noPong(False)
-
-    def _closeConnection(self, abort: bool = False) -> None:
-        self.connection.drop(abort)
-
-    def unregisterProducer(self) -> None:
-        """Autobahn's last act before it drops a connection; producers are the outbound's."""
-
-
-class _ServerEngine(_Engine, WebSocketServerProtocol):  # type: ignore[misc]
-    CONFIG_ATTRS: list[str] = []
-
-    def onConnect(self, request: ConnectionRequest) -> str | None:
-        """A WebSocket request that is well-formed."""
-        options = self.connection.options
-        if request.path not in options.paths:
-            raise ConnectionDeny(404, "no such path")
-        if not options.allows(request.origin or ""):
-            raise ConnectionDeny(403, f"origin {request.origin!r} is not allowed")
-        self.connection.checkRoom()
-        self.connection.path = intern(request.path)
-        chosen = options.choose(request.protocols)
-        self.connection.subprotocol = chosen
-        return chosen
-
-    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Answer with an error of HTTP."""
-        if code == 426 and self.http_request_path not in self.connection.options.paths:
-            code, reason = 404, "no such path"
-        headers = list(responseHeaders or ())
-        if code == 426:
-            headers += [("Upgrade", "websocket"), ("Connection", "Upgrade, close"), ("Sec-WebSocket-Version", "13")]
-        else:
-            headers.append(("Connection", "close"))
-        if code == 405:
-            headers.append(("Allow", "GET"))
-        headers.append(("Content-Length", "0"))
-        lines = [f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", *(f"{name}: {value}" for name, value in headers)]
-        self.connection.refuseUpgrade(f"{code}, {reason}", "\r\n".join([*lines, "", ""]).encode("ascii", "replace"))
-
-
-class _ClientEngine(_Engine, WebSocketClientProtocol):  # type: ignore[misc]
-    CONFIG_ATTRS: list[str] = []
-
-    def failHandshake(self, reason: str) -> None:
-        """The server's answer is not the one that it should be."""
-        self.connection.refuseUpgrade(reason, b"")
-
-
-for _base in (WebSocketServerProtocol, WebSocketClientProtocol):
-    for _name in _base.CONFIG_ATTRS:
-        setattr(_Engine, _name, _FromSettings(_name))
 
 
 @implementer(IConnection)
@@ -353,12 +93,12 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         if self._failure is not None:
             return
         self._early = []
-        settings = _settings(self.keeper, self.options, self.factory.isClient)
+        settings = makeSettings(self.keeper, self.options, self.factory.isClient)
         if self.factory.isClient:
-            self.engine = _ClientEngine(self, settings)
+            self.engine = ClientEngine(self, settings)
             self.path = self.options.paths[0].partition("?")[0]
         else:
-            self.engine = _ServerEngine(self, settings)
+            self.engine = ServerEngine(self, settings)
         self.engine._connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -550,7 +290,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         session: Any = self.session
         engine = self.engine
         if engine.state == WebSocketProtocol.STATE_OPEN:
-            engine.sendCloseFrame(session._closeCode, _cut(session._closeReason))
+            engine.sendCloseFrame(session._closeCode, cut(session._closeReason))
             # The peer's taking of it is no reason to wait longer for the answer.
             session._progress = session._closeProgress()
         if self.inbound.over:
