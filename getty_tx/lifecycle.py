@@ -30,6 +30,7 @@ from getty_tx.inbound import Inbound
 from getty_tx.lifetime import Lifetime
 from getty_tx.outbound import Outbound
 from getty_tx.pauses import CALLBACK, ORDER, PRESSURE, SHARE, USER
+from getty_tx.transport import bytesInKernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -407,7 +408,7 @@ class Lifecycle(CronMember):
 
     def _closeProgress(self) -> tuple[int, int | None]:
         outbound = self._outbound
-        return outbound.left, outbound.inKernel()
+        return outbound.left, bytesInKernel(outbound.transport)
 
     def _onWaitTime(self) -> None:
         """The close, or a callback after the end, has taken ``waitTime``."""

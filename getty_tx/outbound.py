@@ -18,17 +18,13 @@ tells when they are out. A transport that is none of Twisted's own is asked to p
 
 from __future__ import annotations
 
-import fcntl
-import struct
-import termios
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.interfaces import INegotiated, IPushProducer
-from twisted.protocols.policies import ProtocolWrapper
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from getty_tx.transport import socketOf
+from getty_tx.transport import bottomOf, isCutOff
 from getty_tx.turn import MOST
 from getty_tx.waiting import Waiting
 
@@ -95,10 +91,8 @@ class Outbound:
             # As startTLS sets it: what an object has itself is found at once, what its class has is looked for.
             transport.TLS = transport.TLS
         self.queue: list[bytes | bytearray | memoryview] | None = None
-        self.size = 0
-        self.held = 0
-        self.corked = False
-        self.blocked = False
+        self.size = self.held = 0
+        self.corked = self.blocked = False
         self.finishing = False
         self.listed = False
         # Where this object is registered as the producer.
@@ -299,7 +293,7 @@ class Outbound:
 
     def _flushToTransport(self, transport: Any) -> None:
         """Write to TLS, to a wrapper or to a transport that is not Twisted's."""
-        bottom = _bottomOf(transport)
+        bottom = bottomOf(transport, DIRECT)
         if bottom is None:
             if self._registered is None:
                 self._registerWith(transport)
@@ -366,7 +360,7 @@ class Outbound:
             self._pulled = True
             return
         registered = self._registered
-        if registered is not None and registered is not self.transport and self._isCutOff(registered):
+        if registered is not None and registered is not self.transport and isCutOff(self.transport, registered):
             # The socket's transport closes as soon as it has no producer; the loss of the connection is next.
             self._registered = None
             registered.unregisterProducer()
@@ -381,13 +375,6 @@ class Outbound:
 
     def stopProducing(self) -> None:
         """The transport is lost; its protocol hears of it next."""
-
-    def _isCutOff(self, bottom: Any) -> bool:
-        """TLS is over, by the peer's end or an error: it drops what is written, and has the transport below close."""
-        layer = self.transport
-        while isinstance(layer, ProtocolWrapper) and not INegotiated.providedBy(layer):
-            layer = layer.transport
-        return bool(bottom.disconnecting and (isinstance(layer, ProtocolWrapper) or layer.TLS))
 
     # Water marks and time
 
@@ -429,17 +416,6 @@ class Outbound:
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
         self._wait().limit(timeout)
-
-    def inKernel(self) -> int | None:
-        """Bytes in the socket's send buffer that the peer has not acknowledged, or None where that cannot be told."""
-        handle = socketOf(self.transport)
-        if handle is None:
-            return None
-        try:
-            answer = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        except OSError:
-            return None
-        return int(struct.unpack("i", answer)[0])
 
     # The rest of the facade and of the session
 
@@ -520,19 +496,3 @@ def _front(queue: list[bytes | bytearray | memoryview], most: int) -> tuple[list
         if total == most or len(buffers) == IOV:
             break
     return buffers, total
-
-
-def _bottomOf(transport: Any) -> Any:
-    """
-    What the layers above a socket's transport write to, or None where there is no such transport at the bottom.
-
-    It is the one that knows when the bytes are out: TLS, and any wrapper, passes on everything at once.
-    """
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    if type(transport) not in DIRECT:
-        return None
-    if transport.TLS:
-        # After startTLS the transport's methods lead to TLS, and TLS has a transport of its own to get around that.
-        return transport.protocol.transport if isinstance(transport.protocol, ProtocolWrapper) else None
-    return transport

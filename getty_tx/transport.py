@@ -2,27 +2,31 @@
 ``session.transport``: the connection as a Twisted transport.
 
 Code written for Twisted's transports (producers, ``startTLS``, FileSender) works on it, and its bytes go the same way
-out as the session's packages, so that none overtakes another or leaves in clear after ``startTLS``.
+out as the session's packages, so that none overtakes another or leaves in clear after ``startTLS``. And what lies below
+it: wrappers, TLS, the socket.
 """
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.interfaces import IConsumer, INegotiated, IPushProducer, ITransport
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from twisted.internet.interfaces import IAddress, IProducer
 
     from getty_tx.outbound import Outbound
     from getty_tx.session import Session
 
-__all__ = ["SessionTransport", "socketOf"]
+__all__ = ["SessionTransport", "bottomOf", "bytesInKernel", "isCutOff", "socketOf"]
 
 
 def socketOf(transport: Any) -> socket.socket | None:
@@ -31,6 +35,43 @@ def socketOf(transport: Any) -> socket.socket | None:
         transport = transport.transport
     handle = getattr(transport, "socket", None)
     return handle if isinstance(handle, socket.socket) else None
+
+
+def bytesInKernel(transport: Any) -> int | None:
+    """Bytes in the socket's send buffer that the peer has not acknowledged, or None where that cannot be told."""
+    handle = socketOf(transport)
+    if handle is None:
+        return None
+    try:
+        answer = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+    except OSError:
+        return None
+    return int(struct.unpack("i", answer)[0])
+
+
+def bottomOf(transport: Any, sockets: Collection[type]) -> Any:
+    """
+    What the layers above a socket's transport write to, or None where there is no such transport at the bottom.
+
+    It is the one that knows when the bytes are out: TLS, and any wrapper, passes on everything at once.
+
+    :param sockets: the types of such transports.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    if type(transport) not in sockets:
+        return None
+    if transport.TLS:
+        # After startTLS the transport's methods lead to TLS, and TLS has a transport of its own to get around that.
+        return transport.protocol.transport if isinstance(transport.protocol, ProtocolWrapper) else None
+    return transport
+
+
+def isCutOff(transport: Any, bottom: Any) -> bool:
+    """TLS is over, by the peer's end or an error: it drops what is written, and has the transport below close."""
+    while isinstance(transport, ProtocolWrapper) and not INegotiated.providedBy(transport):
+        transport = transport.transport
+    return bool(bottom.disconnecting and (isinstance(transport, ProtocolWrapper) or transport.TLS))
 
 
 @implementer(ITransport, IConsumer, IPushProducer)

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from getty_tx.errors import SessionClosedError, WriteTimeoutError
 from getty_tx.pauses import PRESSURE
+from getty_tx.transport import bytesInKernel
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -157,7 +158,7 @@ class Waiting:
         """The outbound is blocked: look from time to time whether bytes leave."""
         session = self._outbound.session
         if self._timer is None:
-            self._kernel = self._outbound.inKernel()
+            self._kernel = bytesInKernel(self._outbound.transport)
             self._schedule(min(session._writeTimeout or SAMPLE, SAMPLE))
 
     def limit(self, timeout: float) -> None:
@@ -194,7 +195,7 @@ class Waiting:
         elif outbound.blocked and timeout is not None:
             # The transport tells of progress when its slice is out. A peer that reads slowly empties the kernel's
             # buffer first, which can take longer than the timeout: that is progress too.
-            before, self._kernel = self._kernel, outbound.inKernel()
+            before, self._kernel = self._kernel, bytesInKernel(outbound.transport)
             if before is not None and self._kernel is not None and self._kernel < before:
                 self.progressAt = now
             elif now >= self.progressAt + timeout:

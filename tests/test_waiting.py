@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.protocols.basic import FileSender
 from zope.interface import implementer
 
-from getty_tx import outbound
+from getty_tx import waiting
 from getty_tx.errors import SettingError, WriteTimeoutError
 from getty_tx.testing import DirectTransport, MemoryTransport
 from tests.memory import SessionCase, frame
@@ -55,7 +55,7 @@ class TimeoutTests(SessionCase):
 
     def test_slowKernel(self) -> None:
         """So is one that empties the kernel's buffer and nothing more within the timeout."""
-        self.patch(outbound.Outbound, "inKernel", lambda out: max(9000 - int(out.session.keeper.seconds()), 8995))
+        self.patch(waiting, "bytesInKernel", lambda _: max(9000 - int(self.pair.server.keeper.seconds()), 8995))
         pair = self.stuck(100_000, writeTimeout=2.0)
         pair.advance(5.9)
         self.assertEqual(self.heard.names, ["open"])
