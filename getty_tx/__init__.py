@@ -41,7 +41,8 @@ from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IRead
 from getty_tx.listener import EventListener
 from getty_tx.observing import Observer
 from getty_tx.server import Server
-from getty_tx.session import Session, Stats
+from getty_tx.session import Session
+from getty_tx.stats import Stats
 from getty_tx.udp import UDPContext
 from getty_tx.wheel import TimingWheel, WheelTimer
 from getty_tx.workers import WorkerPool
