@@ -1,15 +1,5 @@
 """
-The life of a session: which event comes when.
-
-::
-
-    CONNECTING   newSession configures it, onOpen is called
-    OPEN         packages come and go
-    CLOSING      close() was called, something failed, or the peer has ended: what is pending is flushed,
-                 what still comes is discarded; isClosed from here on
-    LOST         the connection is gone; complete packages that it left are still delivered
-    ENDED        onClose was called; nothing comes after
-    GONE         it has returned, and all is let go
+The life of a session: which event comes when. Its states are in :py:mod:`getty_tx.states`.
 
 Callbacks of a session never nest and never overlap. What happens while one runs, or while an ``async def`` has not
 returned, waits: packages in the inbound, an error in ``_errorDue``, the end in ``_closeDue``.
@@ -30,6 +20,8 @@ from getty_tx.inbound import Inbound
 from getty_tx.lifetime import Lifetime
 from getty_tx.outbound import Outbound
 from getty_tx.pauses import CALLBACK, ORDER, PRESSURE, SHARE, USER
+from getty_tx.states import CLOSING, CONNECTING, ENDED, GONE, LOST, OPEN
+from getty_tx.timeouts import checkClose, checkSilence
 from getty_tx.transport import bytesInKernel
 
 if TYPE_CHECKING:
@@ -46,8 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["CLOSING", "CONNECTING", "ENDED", "GONE", "LOST", "OPEN", "Lifecycle"]
 
 log = Logger()
-
-CONNECTING, OPEN, CLOSING, LOST, ENDED, GONE = range(6)
 
 
 class Lifecycle(CronMember):
@@ -189,34 +179,12 @@ class Lifecycle(CronMember):
             self._readTimer.stop()
             self._readTimer = None
         if self._readTimeout is not None:
-            self._readTimer = self.keeper.wheel.schedule(self._readTimeout, _checkSilence, self)
+            self._readTimer = self.keeper.wheel.schedule(self._readTimeout, checkSilence, self)
         if self._lifetime is not None:
             self._lifetime.start()
         elif self._idleTimeout is not None or self._maxLifetime is not None:
             self._lifetime = Lifetime(cast("Session", self))
             self._lifetime.start()
-
-    def _onSilence(self, sure: bool) -> None:
-        """
-        Nothing may have come for ``readTimeout``.
-
-        :param sure: it was so before, and all that had arrived then was read since.
-        """
-        timeout = self._readTimeout
-        if timeout is None:
-            return
-        now = self.keeper.seconds()
-        wheel = self.keeper.wheel
-        if self._inbound.paused or self._lastActive > now:
-            # Not the peer is silent: this side does not listen. Or the clock was set back.
-            self._lastActive = now
-        left = self._lastActive + timeout - now
-        if left > 0:
-            self._readTimer = wheel.schedule(left, _checkSilence, self)
-        elif wheel.respite and not sure:
-            self._readTimer = wheel.schedule(wheel.respite, _checkSilenceAgain, self)
-        else:
-            self._silent(timeout)
 
     def _silent(self, timeout: float) -> None:
         """Nothing has come for ``readTimeout``."""
@@ -257,7 +225,7 @@ class Lifecycle(CronMember):
         self._awaiting = waiting
         self._inbound.pause(CALLBACK)
         if self._state >= LOST and self._closeTimer is None:
-            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, _checkClose, self)
+            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
         waiting.addErrback(self._awaitedFailed)
         waiting.addBoth(self._awaited)
 
@@ -325,7 +293,7 @@ class Lifecycle(CronMember):
     def _limitWork(self) -> None:
         """onClose waits for the messages that are with workers, but not for ever."""
         if self._closeTimer is None:
-            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, _checkClose, self)
+            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
 
     def _worked(self) -> None:
         """No message of the session is with a worker any more."""
@@ -343,7 +311,7 @@ class Lifecycle(CronMember):
                 about._fail(error)
             return
         if self._cancelling and isinstance(error, CancelledError):
-            # By _onWaitTime, which has said so.
+            # By checkClose, which has said so.
             return
         if isinstance(error, SessionClosedError) and self._state >= LOST:
             # The peer went before its answer: what it had sent is delivered all the same.
@@ -391,7 +359,7 @@ class Lifecycle(CronMember):
         wasConnecting = self._state == CONNECTING
         self._state = CLOSING
         self._cancelTimers()
-        self._closeTimer = self.keeper.wheel.schedule(self._waitTime, _checkClose, self)
+        self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
         self._progress = self._closeProgress()
         if wasConnecting:
             self._inbound.paused &= ~CALLBACK
@@ -409,39 +377,6 @@ class Lifecycle(CronMember):
     def _closeProgress(self) -> tuple[int, int | None]:
         outbound = self._outbound
         return outbound.left, bytesInKernel(outbound.transport)
-
-    def _onWaitTime(self) -> None:
-        """The close, or a callback after the end, has taken ``waitTime``."""
-        wait = self._waitTime
-        if self._state >= LOST:
-            if self._awaiting is not None:
-                log.warn("{session}: cancelled a callback that ran {wait:g} s after the end", session=self, wait=wait)
-                # One that goes on all the same is cancelled again, or it would keep the session for ever.
-                self._closeTimer = self.keeper.wheel.schedule(wait, _checkClose, self)
-                self._inbound.close()
-                self._cancelling = True
-                self._awaiting.cancel()
-                self._cancelling = False
-            elif self._work is not None and self._work.busy:
-                self._closeTimer = None
-                self._inbound.close()
-                dropped = self._work.abandon()
-                text = "{session}: a worker is still busy {wait:g} s after the end, {dropped} packages dropped"
-                log.warn(text, session=self, wait=wait, dropped=dropped)
-                self._continue()
-            return
-        before, self._progress = self._progress, self._closeProgress()
-        out, kernel = self._progress
-        if self._patient and (out > before[0] or (kernel is not None and kernel < (before[1] or 0))):
-            # The peer takes what was written: nothing of it may be lost for its being slow.
-            self._closeTimer = self.keeper.wheel.schedule(wait, _checkClose, self)
-            return
-        pending = self._outbound.pending
-        if pending:
-            log.warn("{session}: the peer took no more: {pending} bytes dropped", session=self, pending=pending)
-            self.connection.abort()
-        else:
-            self.connection.leave()
 
     def _hurry(self) -> None:
         """The service stops: ``waitTime`` is all that a close may take, progress or not."""
@@ -488,7 +423,7 @@ class Lifecycle(CronMember):
             inbound.close()
         self._eventsDue = True
         if self._awaiting is not None:
-            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, _checkClose, self)
+            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
         elif not self._busy:
             self._continue()
 
@@ -538,18 +473,3 @@ class Lifecycle(CronMember):
             self._watch()
         elif name in ("tcpNoDelay", "tcpKeepAlive", "sendBufferSize", "receiveBufferSize"):
             self.connection.applySocketOptions(cast("Session", self))
-
-
-# The wheel is given functions and the session apart: a bound method for each timer would be one object more.
-
-
-def _checkSilence(session: Lifecycle) -> None:
-    session._onSilence(False)
-
-
-def _checkSilenceAgain(session: Lifecycle) -> None:
-    session._onSilence(True)
-
-
-def _checkClose(session: Lifecycle) -> None:
-    session._onWaitTime()
