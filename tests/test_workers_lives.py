@@ -163,8 +163,10 @@ class WorkerLives(SessionCase):
                 elif name == "resume":
                     sessions[which].resumeReading()
                 elif name == "end":
-                    hasEnded[which] = True
-                    pairs[which].peer.end()
+                    # Once: Twisted's transport takes a second time for a loss.
+                    if not hasEnded[which]:
+                        hasEnded[which] = True
+                        pairs[which].peer.end()
                 elif name == "error":
                     disturbed[which] = True
                     sessions[which].close(Boom())
