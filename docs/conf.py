@@ -64,6 +64,23 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Elemen
     return text if found or exists(target) else None
 
 
+def tidy(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """
+    In signatures, name what Python shows as ``<class 'twisted.web.Some'>``: classes, zope's interfaces; and leave out
+    what has no name. Sphinx would take them for text, and the names beside them, too.
+    """
+
+    def named(text: str | None) -> str | None:
+        if text is None:
+            return None
+        text = re.sub(r"<(?:InterfaceClass |class ')(?:\w+\.)*(\w+)'?>", r"\1", text)
+        return re.sub(r"<[^<>]*>", "...", text)
+
+    return named(signature), named(returns)
+
+
 def exists(name: str) -> bool:
     """Whether a dotted name of the package means something."""
     module, _, rest = name.rpartition(".")
@@ -78,5 +95,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Pygments does not know it, but the tests ask HAProxy itself.
     app.add_lexer("haproxy", TextLexer)
     app.connect("source-read", addContents)
+    app.connect("autodoc-process-signature", tidy)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True}

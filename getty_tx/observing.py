@@ -29,13 +29,18 @@ class Observer:
         """``onOpen`` has returned."""
 
     def closed(self, session: Session, reason: CloseReason) -> None:
-        """``onClose`` has returned; attributes and counters are there for the last time."""
+        """
+        ``onClose`` has returned; attributes and counters are there for the last time.
+
+        :param reason: one of :py:data:`~getty_tx.totals.CloseReason`.
+        """
 
     def refused(self, service: Any, reason: Reason, why: str) -> None:
         """
         A connection was refused.
 
         :param service: the Server or Client.
+        :param reason: one of :py:data:`~getty_tx.refusals.Reason`.
         :param why: in words, with the peer where it is known.
         """
 

@@ -312,7 +312,10 @@ class MessageTransport(SessionTransport):
 
 class MessageSession(Session):
     """
-    A session over WebSocket.
+    A session over WebSocket: what :py:class:`~getty_tx.session.Session` has, and what was agreed upon.
+
+    It has no ``compression``, as WebSocket has its own. A package is one message, and ``close()`` says why by the code
+    of the Close frame.
     """
 
     __slots__ = ("_closeCode", "_closeReason", "_controlBytes", "_engine", "_isClient", "_plain", "isText")
