@@ -82,6 +82,11 @@ class Process:
         return self._process.pid
 
     @property
+    def hasEnded(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    @property
     def output(self) -> str:
         """All that was printed so far, by whichever way."""
         return "\n".join([*self.lines, *self.errors])
