@@ -68,10 +68,21 @@ class Tab(EventListener):
         case.addCleanup(client.stopService)
         [tab._session] = await client.whenReady()
         pages = [each for each in (await tab.tell("Target.getTargets"))["targetInfos"] if each["type"] == "page"]
-        attached = await tab.tell("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
-        tab._target = {"sessionId": attached["sessionId"]}
+        await tab._attach(pages[0]["targetId"])
         await tab.tell("Page.navigate", url=url)
         return tab
+
+    async def another(self, url: str) -> Tab:
+        """Another page in the same browser."""
+        tab = Tab()
+        # Answers find their questions by numbers, which belong to the browser.
+        tab._numbers, tab._answers, tab._session = self._numbers, self._answers, self._session
+        await tab._attach((await tab.tell("Target.createTarget", url=url))["targetId"])
+        return tab
+
+    async def _attach(self, target: str) -> None:
+        attached = await self.tell("Target.attachToTarget", targetId=target, flatten=True)
+        self._target = {"sessionId": attached["sessionId"]}
 
     def onMessage(self, session: Any, pkg: Any) -> None:
         """Chromium answers, or tells of an event."""
@@ -91,6 +102,19 @@ class Tab(EventListener):
             raise AssertionError(f"{method}: {message['error']}")
         result: dict[str, Any] = message["result"]
         return result
+
+    async def enter(self) -> None:
+        """Press Enter."""
+        key: dict[str, Any] = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        await self.tell("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
+        await self.tell("Input.dispatchKeyEvent", type="keyUp", **key)
+
+    async def type(self, text: str) -> None:
+        """Type a line into the field that has the focus, or gets it as the page comes to the front."""
+        await self.tell("Page.bringToFront")
+        await self.until("document.hasFocus() && document.activeElement.matches('input')")
+        await self.tell("Input.insertText", text=text)
+        await self.enter()
 
     async def ask(self, expression: str) -> Any:
         """The value of an expression of JavaScript in the page."""

@@ -155,8 +155,10 @@ class ProxyTests(ProcessTestCase):
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         folders = "".join(f"{kind}_temp_path {self.folder}/{kind};\n" for kind in kinds)
         text = text.replace("http {\n", f"http {{\naccess_log off;\n{folders}")
-        arguments = ["-p", self.folder, "-c", f"{self.folder}/nginx.conf", "-e", "stderr"]
-        return self.front(text, "nginx.conf", program, *arguments, "-g", f"daemon off; master_process off; pid {self.folder}/pid;")
+        # One process, which ends when it is killed.
+        settings = f"daemon off; master_process off; pid {self.folder}/pid;"
+        arguments = ["-p", self.folder, "-c", f"{self.folder}/nginx.conf", "-e", "stderr", "-g", settings]
+        return self.front(text, "nginx.conf", program, *arguments)
 
     def dial(self, port: int, encrypted: bool = False) -> socket.socket:
         """A connection to a proxy."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.task import LoopingCall
@@ -39,9 +38,7 @@ class BrowserCase(StatusCase):
     async def press(self, tab: Tab, element: str) -> None:
         """Give an element the focus, and press Enter."""
         await tab.ask(f"{element}.focus()")
-        key: dict[str, Any] = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
-        await tab.tell("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
-        await tab.tell("Input.dispatchKeyEvent", type="keyUp", **key)
+        await tab.enter()
 
 
 class PageTests(BrowserCase):
