@@ -182,6 +182,8 @@ class SessionOptionsTests(OptionsTestCase):
             text = self.refuse(options, "--status", "tcp:8092", *arguments)
             self.assertIn("--status tcp:8092: ", text)
             self.assertIn("--status-token", text)
+            self.assertNotIn("an example", text)
+            self.assertIn(f"an example is {local}", self.refuse(options, "--status", "tpc:8092", *arguments))
             for wrong in ("8092", "tcp:x:interface=127.0.0.1", "udp:8092", "ws:8092:interface=127.0.0.1"):
                 self.assertIn(f"--status {wrong}: ", self.refuse(options, "--status", wrong, *arguments))
             self.assertIn("--status-token", self.refuse(options, "--status-token", "geheim", *arguments))

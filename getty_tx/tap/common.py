@@ -332,7 +332,9 @@ class SessionOptions(usage.Options):
         try:
             checkStatus(where, token)
         except SettingError as error:
-            raise _wrong("status", where, f"{error}; an example is {DEFAULT_STATUS}") from error
+            # Other errors say themselves what to do.
+            more = f"; an example is {DEFAULT_STATUS}" if "cannot listen" in str(error) else ""
+            raise _wrong("status", where, f"{error}{more}") from error
 
     def statusOf(self, service: Server | Client | Processes, reactor: Any) -> StatusService | None:
         """What ``--status`` asks for, if it does."""

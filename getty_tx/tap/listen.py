@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
@@ -115,6 +116,9 @@ class ListenOptions(SessionOptions):
         except SettingError as error:
             raise usage.UsageError(f"--listen {description}: {error}; an example is {DEFAULT_LISTEN}") from error
         self.endpoints.append(description)
+
+    # As Python does itself from 3.13 on; otherwise the indentation would be in the help.
+    opt_listen.__doc__ = cleandoc(opt_listen.__doc__ or "")
 
     opt_l = opt_listen
 
