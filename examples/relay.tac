@@ -4,8 +4,11 @@ A Twisted application with a server and a client in it: lines that come on one s
 ::
 
     twistd -n getty-echo
-    RELAY_LISTEN=tcp:8091 twistd -ny examples/relay.tac
+    twistd -n --pidfile= -y examples/relay.tac
     nc localhost 8091
+
+``RELAY_LISTEN`` and ``RELAY_CONNECT`` in the environment are other endpoints than ``tcp:8091:interface=127.0.0.1`` and
+``tcp:127.0.0.1:8090``. Two of twistd in one folder would share its pid file, so this one has none.
 
 Every session of the server shares the pool: a line takes the number of its session along, and the reply, which is
 expected to begin with the same number, finds its way back by it.

@@ -53,7 +53,7 @@ class Options(SessionOptions):
         " again, with exit status 1 if that is because of --reconnect-attempts."
     )
     examples = """\
-  twistd -n getty-dial                          with twistd -n getty-echo beside it
+  twistd -n --pidfile= getty-dial      with twistd -n getty-echo beside it, in the same folder
   twistd -n getty-dial --connect tls:echo.example.com:8443 --codec length:size=2 --number 4 --count 10
   twistd -n getty-dial --connect unix:/run/echo.sock --listener mypkg.client:Listener
 """
