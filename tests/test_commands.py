@@ -30,6 +30,16 @@ class Listener(EventListener):
         session.writePkg(pkg)
 """
 
+#: The library that the page about asyncio asks.
+ASKED = """
+async def ask(line):
+    await asyncio.sleep(0.01)
+    return line.upper()
+
+def makeListener():
+    return Asking(ask)
+"""
+
 #: A block that is indented, or one that is fenced.
 _INDENTED = re.compile(r"^\n((?:    .*\n)+)", re.MULTILINE)
 _FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -263,6 +273,14 @@ class PageTests(TerminalCase):
             done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
             complaints = [line for line in done.stderr.splitlines() if "echo." in line]
             self.assertEqual((0, []), (done.returncode, complaints), done.stderr)
+
+    def test_asyncio(self) -> None:
+        """With the asyncio reactor a listener awaits what a library of asyncio does."""
+        text = "\n".join(fenced("from/asyncio.md", "python"))
+        Path(self.folder, "asking.py").write_text(f"{text}{ASKED}")
+        self.type("twistd --reactor=asyncio -n getty-serve --listener asking:makeListener")
+        self.converse(socket.create_connection(("127.0.0.1", self.ports["tcp", "8090"])), b"hello\n", b"HELLO\n")
+        self.stop()
 
 
 class ReadmeTests(TerminalCase):

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import ast
 import re
+import socket
 import unittest
 from ast import literal_eval
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 import getty_tx
 import getty_tx.errors
 from benchmarks.acceptance.__main__ import MODULES
+from getty_tx.codecs import LineCodec
 from getty_tx.connections.messages import MessageSession
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
+from getty_tx.listener import EventListener
 from getty_tx.refusals import REASONS
 from getty_tx.session import Session
 from getty_tx.settings import Setting
@@ -26,8 +31,10 @@ from getty_tx.status.metrics import families
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
 from getty_tx.tap import dial, echo, serve
 from getty_tx.tap.listen import DEFAULT_LISTEN
-from getty_tx.testing import MemoryReactor, connectedPeer, feedSplit
+from getty_tx.testing import MemoryReactor, Network, connectedPeer, feedSplit
 from getty_tx.totals import CLOSE_REASONS
+from tests.memory import configure
+from tests.test_tap_twistd import PATIENCE
 from tests.tutorial import steps
 
 if TYPE_CHECKING:
@@ -38,6 +45,37 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 #: Where a file that is named without its folder may be.
 FOLDERS = ("", "getty_tx", "docs", "benchmarks", "examples")
+
+#: Where blocks are run: by page, and by language for fenced ones; or why they are not.
+BLOCKS = {
+    "README.md": {"python": "test_commands", "indented": "test_commands, as far as that make has these targets"},
+    "CONTRIBUTING.md": {"indented": "test_commands, as far as that make has these targets: they take minutes"},
+    "commands.md": {"indented": "test_commands, and test_browser_pages for the console of a browser"},
+    "from/asyncio.md": {"python": "test_pages, and test_commands with the asyncio reactor"},
+    "from/autobahn.md": {"python": "test_pages"},
+    "from/getty.md": {"python": "test_pages", "go": "for comparison; test_pages has gofmt read it, where there is one"},
+    "guide.md": {"python": "test_docs"},
+    "howto/codec.md": {"python": "test_pages"},
+    "howto/limits.md": {"python": "test_pages", "sh": "test_commands"},
+    "howto/proxies.md": dict.fromkeys(("sh", "haproxy", "nginx"), "test_proxies"),
+    "howto/reconnect.md": {"python": "test_pages"},
+    "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
+    "howto/testing.md": {"python": "test_pages"},
+    "howto/tls.md": {"python": "test_pages", "sh": "test_commands"},
+    "howto/workers.md": {"python": "test_pages"},
+    "inside.md": {"indented": "a picture"},
+    "processes.md": {"python": "test_pages", "indented": "test_commands; the other one is a list of files"},
+    "testing.md": {"python": "test_docs"},
+    "topics/life.md": {"python": "test_pages"},
+    "topics/ordering.md": {"python": "test_pages"},
+    "topics/performance.md": {"sh": "test_commands, as far as that make has the target: it takes minutes"},
+    "topics/pressure.md": {"python": "test_pages"},
+    "topics/security.md": {"python": "test_pages"},
+    "tutorial.md": {
+        **dict.fromkeys(("sh", "python", "text"), "test_tutorial"),
+        "html": "test_browser_pages",
+    },
+}
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -100,6 +138,22 @@ def find(name: str) -> Any:
     raise AssertionError(f"there is no {name}")
 
 
+class Listening(MemoryReactorClock):
+    """
+    A reactor that only notes what is asked of it.
+
+    :ivar udp: the ports that datagrams are to come to.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.udp: list[int] = []
+
+    def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> None:
+        """Note the port."""
+        self.udp.append(port)
+
+
 class CodeTests(SynchronousTestCase):
     """Blocks of Python."""
 
@@ -116,16 +170,78 @@ class CodeTests(SynchronousTestCase):
                         if alias.name != "reactor":
                             find(f"{node.module}.{alias.name}")
 
-    def test_guide(self) -> None:
-        """The definitions of the guide can be made, and its codec keeps the contract."""
+    def test_all(self) -> None:
+        """Each block is run somewhere, or there is a reason for which it is not."""
+        found: dict[str, set[str]] = {}
+        for page in PAGES:
+            text = page.read_text()
+            kinds = {match[1] for match in _BLOCK.finditer(text)}
+            if re.search(r"^\n {4,}\S", _BLOCK.sub("", text), re.MULTILINE):
+                kinds.add("indented")
+            if kinds:
+                found[str(page.relative_to(ROOT)).removeprefix("docs/")] = kinds
+        self.assertEqual(found, {page: set(kinds) for page, kinds in BLOCKS.items()})
+        for kinds in BLOCKS.values():
+            for where in kinds.values():
+                for module in re.findall(r"^test_\w+", where):
+                    self.assertTrue((ROOT / "tests" / f"{module}.py").exists(), module)
+
+    def guide(self) -> dict[str, Any]:
+        """What the guide defines."""
         names: dict[str, Any] = {"__name__": "guide"}
         for place, tree in codeIn(ROOT / "docs" / "guide.md"):
             exec(compile(tree, place, "exec"), names)
-        codec = names["TagCodec"]()
+        return names
+
+    def test_guide(self) -> None:
+        """The definitions of the guide can be made, and its codec keeps the contract."""
+        codec = self.guide()["TagCodec"]()
         packages = [(1, b"one"), (255, b""), (7, bytes(70))]
         data = b"".join(codec.write(None, pkg) for pkg in packages)
         for size in range(1, len(data)):
             self.assertEqual((packages, b""), feedSplit(codec, data, [size]))
+
+    def test_guideStatsd(self) -> None:
+        """The guide's observer tells statsd what became of a session."""
+        names = self.guide()
+        with socket.socket(type=socket.SOCK_DGRAM) as statsd:
+            statsd.settimeout(PATIENCE)
+            statsd.bind(("127.0.0.1", 0))
+            observer = names["Statsd"](*statsd.getsockname())
+            self.addCleanup(observer.socket.close)
+            network = Network()
+            factory = network.serverFactory(configure(EventListener(), LineCodec()), maxSessions=1)
+            factory.addObserver(observer)
+            pair = network.connect(factory, network.clientFactory(configure(EventListener(), LineCodec())))
+            pair.client.writePkg(b"hello")
+            pair.client.close()
+            pair.flush()
+            self.assertEqual(b"echo.opened:1|c", statsd.recv(1000))
+            self.assertEqual(b"echo.closed.peer:1|c\necho.packages:1|c\necho.bytes:6|c", statsd.recv(1000))
+
+    def test_guideTimers(self) -> None:
+        """The guide's requests are lost after five seconds without progress, unless they are answered."""
+        clock, lost = Clock(), []
+        requests = self.guide()["Requests"](clock, lost.append)
+        for number in range(3):
+            requests.sent(number)
+        clock.advance(4)
+        requests.progress(1)
+        requests.answered(2)
+        clock.pump([0.1] * 12)
+        self.assertEqual([0], lost)
+        clock.pump([0.1] * 40)
+        self.assertEqual([0, 1], lost)
+
+    def test_guideFactories(self) -> None:
+        """The guide's listening calls are such as reactors know."""
+        reactor = Listening()
+        self.guide()["start"](reactor, configure(EventListener(), LineCodec()))
+        self.assertEqual([8090, 8091], [port for port, *_ in reactor.tcpServers])
+        self.assertEqual([8090], reactor.udp)
+        [(host, port, client, *_)] = reactor.tcpClients
+        self.assertEqual(("localhost", 8090), (host, port))
+        client.stopTrying()
 
     def test_testing(self) -> None:
         """The page about testing runs from top to bottom, and so do the test cases in it."""

@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from getty_tx import Client, CodecError, Server
-from getty_tx.codecs import LineCodec
+from getty_tx import Client, CodecError, EventListener, Server
+from getty_tx.codecs import EchoPackage, GettyCodec, LineCodec, RawCodec
 from getty_tx.tap import dial, echo, serve
-from getty_tx.testing import RecordingListener
+from getty_tx.testing import Network, RecordingListener
 from tests.certificates import Authority
 from tests.memory import configure
 from tests.test_docs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from getty_tx import Session
 
 DOCS = ROOT / "docs"
 FOLDERS = ("howto", "topics", "from")
@@ -111,7 +114,10 @@ class Page:
     nginx = haproxy
 
     def go(self, text: str) -> None:
-        """Only for those who know it."""
+        """For those who know it; where there is Go, it is asked whether that is Go."""
+        if (gofmt := shutil.which("gofmt")) is not None:
+            done = subprocess.run([gofmt, "-e"], input=f"package main\n{text}", capture_output=True, text=True)
+            assert not done.returncode, done.stderr
 
     def text(self, text: str) -> None:
         """A picture."""
@@ -152,6 +158,7 @@ class PageTests(FolderMixin, TestCase):
     def test_all(self) -> None:
         """Every page, from top to bottom."""
         pages = sorted(path for folder in FOLDERS for path in (DOCS / folder).glob("*.md"))
+        pages.append(DOCS / "processes.md")
         self.assertGreater(len(pages), 10)
         commands = 0
         for path in pages:
@@ -181,6 +188,85 @@ class PageTests(FolderMixin, TestCase):
             await closed
         self.assertEqual([b"hello"], heard.packages)
         self.assertIn("Received 'hello' from", printed.getvalue())
+
+    async def ask(self, server: Server, codec: Any, pkg: Any, how: str = "tcp:127.0.0.1:{port}") -> Any:
+        """Start a server, and ask it something."""
+        reply: Deferred[Any] = Deferred()
+        heard = RecordingListener(on={"message": lambda session, answer: reply.callback(answer)})
+        server.startService()
+        self.addCleanup(server.stopService)
+        [address] = await server.whenListening()
+        client = Client(configure(heard, codec), how.format(port=address.port))
+        client.startService()
+        self.addCleanup(client.close)
+        await client.whenReady()
+        if pkg is not None:
+            client.pick().writePkg(pkg)
+        return await reply
+
+    async def test_autobahn(self) -> None:
+        """The server for those who come from Autobahn sends text back as text."""
+        names = self.page("from/autobahn.md").names
+        with redirect_stdout(io.StringIO()) as printed:
+            server = Server(names["newSession"], "ws:0:interface=127.0.0.1")
+            self.assertEqual("hello", await self.ask(server, RawCodec(), "hello", "ws://127.0.0.1:{port}/"))
+        self.assertIn("text message of 5", printed.getvalue())
+
+    async def test_getty(self) -> None:
+        """The server for those who know Getty speaks as its echo does."""
+        names = self.page("from/getty.md").names
+        server = Server(names["newSession"], "tcp:0:interface=127.0.0.1", workers=8)
+        package = EchoPackage(body=b"hello")
+        self.assertEqual(package, await self.ask(server, GettyCodec(), package))
+
+    async def test_workers(self) -> None:
+        """Awaited or in a worker, the answer is the same."""
+        for server in self.page("howto/workers.md").names["servers"]:
+            self.assertEqual(b"3", await self.ask(server, LineCodec(), b"tea"))
+
+    async def test_ticker(self) -> None:
+        """What a thread of its own has computed goes to whoever is there."""
+        names = self.page("topics/ordering.md").names
+        server = Server(configure(EventListener(), LineCodec()), "tcp:0:interface=127.0.0.1")
+        answering = ensureDeferred(self.ask(server, LineCodec(), None))
+        while not server.sessions:
+            await deferLater(reactor, 0.01, lambda: None)
+        names["Ticker"](reactor).start(server)
+        self.assertEqual(str(sum(range(1_000_000))).encode(), await answering)
+
+    def test_processes(self) -> None:
+        """What a sub-reactor calls makes a server."""
+        names = self.page("processes.md").names
+        names["newSession"] = configure(EventListener(), LineCodec())
+        self.assertIsInstance(names["makeService"](["tcp:8090"]), Server)
+
+    def test_security(self) -> None:
+        """The server of the page about security can be."""
+        self.assertEqual(1000, self.page("topics/security.md").names["serve"]().maxSessions)
+
+    def test_pressure(self) -> None:
+        """Who does not read is closed, and hurts nobody else; something long is sent as fast as it is taken."""
+        names = self.page("topics/pressure.md").names
+        network = Network(capacity=1000)
+        heard = [RecordingListener() for _ in range(2)]
+
+        def newServerSession(session: Session) -> None:
+            configure(EventListener(), LineCodec())(session)
+            session.highWater, session.lowWater, session.maxPending = 2000, 1000, 5000
+
+        server = network.serverFactory(newServerSession)
+        pairs = [network.connect(server, network.clientFactory(configure(each, LineCodec()))) for each in heard]
+        pairs[0].client.pauseReading()
+        for _ in range(20):
+            names["broadcast"](server.sessions, bytes(500))
+            pairs[1].flush()
+        self.assertTrue(pairs[0].server.isClosed)
+        self.assertEqual(20, len(heard[1].packages))
+        sending = ensureDeferred(names["sendAll"](pairs[1].server, [bytes(1500)] * 10))
+        self.assertLess(pairs[1].server.pendingBytes, 5000)
+        pairs[1].flush()
+        self.assertIsNone(self.successResultOf(sending))
+        self.assertEqual(30, len(heard[1].packages))
 
     async def test_tls(self) -> None:
         """With the certificates that the page makes both sides agree, and the server knows who the client is."""
