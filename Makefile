@@ -25,7 +25,7 @@ checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/run.stamp  ## start the echo server on 127.0.0.1: TCP and UDP 8090 (PORT=), WebSocket 8091 (WSPORT=), its status 8092
+run: $(VENV)/run.stamp  ## start the echo server on 127.0.0.1: TCP and UDP 8090 (PORT=), WebSocket 8091 (WSPORT=), status 8092 (STATUSPORT=)
 	@echo "getty-echo on 127.0.0.1. Ctrl-C ends it; make run PORT=9000 WSPORT=9001 moves it. In another terminal:"
 	@echo "  nc localhost $(PORT)          then type a line, and it comes back over TCP"
 	@echo "  nc -u 127.0.0.1 $(PORT)       the same over UDP"
