@@ -11,8 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twisted.application.reactors import IReactorInstaller
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 import getty_tx
@@ -426,6 +429,19 @@ class OptionsTests(SynchronousTestCase):
                         expected[name] = str(default)
         for name, default in expected.items():
             self.assertEqual({default}, table[name], name)
+
+    def test_plugins(self) -> None:
+        """What else the package adds to any twistd is there: a reactor, and prefixes of descriptions."""
+        text = read("commands.md")
+        reactors = [each for each in getPlugins(IReactorInstaller) if each.moduleName.startswith("getty_tx.")]
+        self.assertTrue(reactors)
+        for plugin in reactors:
+            self.assertIn(f"`twistd --reactor={plugin.shortName} ", text)
+        prefixes = {plugin.prefix for plugin in getPlugins(IStreamServerEndpointStringParser)}
+        own = {prefix for prefix in prefixes if prefix.startswith("getty-")}
+        self.assertTrue(own)
+        for prefix in own:
+            self.assertIn(f"`{prefix}:`", text)
 
     def test_commands(self) -> None:
         """The commands themselves are there."""
