@@ -3,7 +3,8 @@ Browsers to a server of lines: ``python examples/gateway.py``, with ``twistd -n 
 
 Each WebSocket on ``ws://127.0.0.1:8091/lines`` gets a TCP connection of its own; its text messages go there as lines,
 and lines come back as messages. Whoever reads slowly makes the other side wait, and neither end outlives the other.
-The endpoints to serve and to dial may be given as arguments.
+``examples/echo.html?server=ws://127.0.0.1:8091/lines`` is a page for it. The endpoints to serve and to dial may be
+given as arguments.
 """
 
 import sys

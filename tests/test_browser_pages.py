@@ -40,6 +40,13 @@ class PageCase(TestCase):
         addresses: list[Any] = list(await server.whenListening())
         return server, [address.port for address in addresses]
 
+    def example(self, name: str, *arguments: str) -> tuple[Process, int]:
+        """Run an example in a process of its own; its port."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        process = Process([sys.executable, str(ROOT / "examples" / name), *arguments], environment, os.getcwd())
+        self.addCleanup(process.kill)
+        return process, int(process.expect(r"^listening on .*port=(\d+)")[1])
+
 
 class ChatTests(PageCase):
     """The page of the tutorial."""
@@ -67,9 +74,9 @@ class ChatTests(PageCase):
         _, [port, webPort] = await self.serve(
             names["Chat"](), names["Text"](), "tcp:0:interface=127.0.0.1", "ws:0:interface=127.0.0.1:path=/chat"
         )
-        page = Path(self.mktemp()).absolute()
-        page.with_suffix(".html").write_text(files["chat.html"].replace("8091", str(webPort)))
-        url = page.with_suffix(".html").as_uri()
+        page = Path(f"{self.mktemp()}.html").absolute()
+        page.write_text(files["chat.html"].replace("8091", str(webPort)))
+        url = page.as_uri()
         cyd, heard = await self.enter(port, "cyd")
         ann = await Tab.open(self, url)
         bob = await ann.another(url)
@@ -103,20 +110,28 @@ class ChatTests(PageCase):
         await tab.until(f"heard.textContent.endsWith({line + chr(10)!r})")
 
 
-class FeedTests(PageCase):
-    """The page of the market feed, and the example in a process of its own."""
+class GatewayTests(PageCase):
+    """A page on one side of the gateway, and lines on the other."""
 
-    def run_(self, *arguments: str) -> tuple[Process, int]:
-        """Run the example; its port."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        process = Process([sys.executable, str(ROOT / "examples" / "feed.py"), *arguments], environment, os.getcwd())
-        self.addCleanup(process.kill)
-        return process, int(process.expect(r"^listening on .*port=(\d+)")[1])
+    async def test_lines(self) -> None:
+        """What is typed is a line for the server, and comes back as text."""
+        _, [port] = await self.serve(EchoListener(), LineCodec(), "tcp:0:interface=127.0.0.1")
+        _, webPort = self.example("gateway.py", "ws:0:interface=127.0.0.1:path=/lines", f"tcp:127.0.0.1:{port}")
+        page = (ROOT / "examples" / "echo.html").as_uri()
+        tab = await Tab.open(self, f"{page}?server=ws://127.0.0.1:{webPort}/lines")
+        await tab.until("document.getElementById('status').textContent === 'connected'")
+        await tab.ask("document.getElementById('message').value = ''; document.getElementById('message').focus()")
+        await tab.type("grüß dich")
+        await tab.until("document.getElementById('log').innerText.includes('received text: grüß dich')")
+
+
+class FeedTests(PageCase):
+    """The page of the market feed."""
 
     async def test_feed(self) -> None:
         """Each price is the last that the feed told; the page comes back when the server does."""
         source, [port] = await self.serve(EventListener(), JsonLinesCodec(), "tcp:0:interface=127.0.0.1")
-        process, webPort = self.run_(f"tcp:127.0.0.1:{port}", "ws:0:interface=127.0.0.1:path=/feed")
+        process, webPort = self.example("feed.py", f"tcp:127.0.0.1:{port}", "ws:0:interface=127.0.0.1:path=/feed")
         page = (ROOT / "examples" / "feed.html").as_uri()
         tab = await Tab.open(self, f"{page}?server=ws://127.0.0.1:{webPort}/feed")
         await tab.until("document.getElementById('status').textContent === 'live'")
@@ -127,7 +142,7 @@ class FeedTests(PageCase):
         process.send(signal.SIGTERM)
         process.end()
         await tab.until("document.getElementById('status').textContent.startsWith('lost')")
-        self.run_(f"tcp:127.0.0.1:{port}", f"ws:{webPort}:interface=127.0.0.1:path=/feed")
+        self.example("feed.py", f"tcp:127.0.0.1:{port}", f"ws:{webPort}:interface=127.0.0.1:path=/feed")
         await tab.until("document.getElementById('status').textContent === 'live'")
         await self.tell(tab, source, "ACME", 41)
         await self.shows(tab, [["ACME", "41.00"], ["<i>", "80.00"]])
@@ -147,7 +162,7 @@ class FeedTests(PageCase):
 
     async def test_madeUp(self) -> None:
         """Without a feed, prices change by themselves."""
-        _, webPort = self.run_("", "ws:0:interface=127.0.0.1:path=/feed")
+        _, webPort = self.example("feed.py", "", "ws:0:interface=127.0.0.1:path=/feed")
         page = (ROOT / "examples" / "feed.html").as_uri()
         tab = await Tab.open(self, f"{page}?server=ws://127.0.0.1:{webPort}/feed")
         await tab.until("prices.rows.length === 3")
@@ -164,7 +179,10 @@ class ConsoleTests(PageCase):
         found = re.search(r"((?:^    socket.*\n)+)", text, re.MULTILINE)
         assert found is not None
         _, [port] = await self.serve(EchoListener(), RawCodec(), "ws:0:interface=127.0.0.1:path=/echo")
-        tab = await Tab.open(self, "about:blank")
+        page = Path(f"{self.mktemp()}.html").absolute()
+        page.write_text("<title>console</title>")
+        tab = await Tab.open(self, page.as_uri())
+        await tab.until("document.title === 'console'")
         await tab.ask("heard = []; console.log = text => heard.push(text); 0")
         await tab.ask(found[1].replace("localhost:8091", f"127.0.0.1:{port}") + "\n0")
         await tab.until("heard.length")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES = ROOT / "examples"
 
 
-#: Each of them is run below, or in a browser by tests/test_browser.py; feed.html is a page to look at.
+#: Each of them is run below; the pages are by tests/test_browser.py and tests/test_browser_pages.py.
 NAMES = {
     "audit.py",
     "chat.py",
