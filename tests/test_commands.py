@@ -142,12 +142,12 @@ class TerminalCase(ProcessTestCase):
             server.expect("getty-.* serves ")
         for kind, _, number in _PLACE.findall(line):
             pattern = rf"listening on \S*:(\d+) \((?:ws:endpoint=haproxy\\:)?{kind}\\?:"
-            if "--processes" in line:
-                pattern = r" serves \S*:(\d+) with"
-            elif not isOurs:
+            if not isOurs:
                 pattern = r"Factory starting on (\d+)"
             elif number == "8092":
                 pattern = r"status on http://127\.0\.0\.1:(\d+)/"
+            elif "--processes" in line:
+                pattern = r" serves \S*:(\d+) with"
             self.ports[kind, number] = int(server.expect(pattern)[1])
 
     def dial(self, line: str) -> None:
@@ -199,9 +199,13 @@ class PageTests(TerminalCase):
         self.stop()
 
     def test_processes(self) -> None:
-        """processes.md."""
-        [block] = indented("processes.md")
-        self.type(block + "nc localhost 8090\n")
+        """processes.md, without and with its status."""
+        plain, shown = indented("processes.md")
+        self.type(plain + "nc localhost 8090\n")
+        self.stop()
+        self.type(shown)
+        with urlopen(f"http://127.0.0.1:{self.ports['tcp', '8092']}/metrics", timeout=PATIENCE) as answer:
+            self.assertIn(b'getty_subreactor_up{subreactor="1"} 1.0', answer.read())
         self.stop()
 
     def test_status(self) -> None:
