@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["BATCH", "LARGE", "asBytes", "checkChoice"]
 
 #: Bytes. A longer payload is not joined with its header: ``write`` returns both in a list and copies nothing. A list
-#: costs its handling again further down; with 50 connections the copy costs less up to 32 KB, and more at 64 KB.
+#: costs its handling again further down: with 50 connections the copy costs less up to 32 KB, as much at 64 KB, and 5 %
+#: more at 128 KB (benchmarks.without).
 LARGE = 32 * 1024
 
 #: As many packages as ``readMany`` takes in one call.
