@@ -54,10 +54,12 @@ class Authority:
         self._parent = parent
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
+        issuer, issuerKey = (parent._name, parent._key) if parent else (self._name, self._key)
         self._certificate = (
-            _builder(self._name, parent._name if parent else self._name, self._key, None, notAfter)
+            _builder(self._name, issuer, self._key, None, notAfter, issuerKey)
             .add_extension(x509.BasicConstraints(ca=isAuthority, path_length=None), critical=True)
-            .sign(parent._key if parent else self._key, hashes.SHA256())
+            .add_extension(_usage(isAuthority), critical=True)
+            .sign(issuerKey, hashes.SHA256())
         )
         self.path = _write(directory, "authority", _pem(self._certificate))
 
@@ -86,7 +88,8 @@ class Authority:
         """
         key = rsa.generate_private_key(65537, rsaBits) if rsaBits else ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-        builder = _builder(_name(commonName or [*names, "nameless"][0]), self._name, key, notBefore, notAfter)
+        subject = _name(commonName or [*names, "nameless"][0])
+        builder = _builder(subject, self._name, key, notBefore, notAfter, self._key)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(_hosts(names)), critical=False)
@@ -116,7 +119,9 @@ def _builder(
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
     notBefore: datetime | None,
     notAfter: datetime | None,
+    issuerKey: ec.EllipticCurvePrivateKey | None = None,
 ) -> x509.CertificateBuilder:
+    """With the identifiers of both keys, which Python wants from 3.13 on (VERIFY_X509_STRICT)."""
     now = datetime.now(UTC)
     notAfter = notAfter or now + timedelta(days=1)
     return (
@@ -127,7 +132,20 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(notBefore or min(now, notAfter) - timedelta(days=1))
         .not_valid_after(notAfter)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key((issuerKey or key).public_key()), critical=False
+        )
     )
+
+
+def _usage(isAuthority: bool) -> x509.KeyUsage:
+    """What an authority's key may be used for, or that of one that is none."""
+    uses = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"), False
+    )
+    signs = {"key_cert_sign": isAuthority, "crl_sign": isAuthority, "digital_signature": True, "decipher_only": False}
+    return x509.KeyUsage(**uses, **signs)
 
 
 def _name(commonName: str) -> x509.Name:

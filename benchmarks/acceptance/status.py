@@ -2,7 +2,8 @@
 
 Limits: at most 1.05 times the CPU time for a message, with a scrape each second; /metrics in at most 100 ms, and the
 round trip of another connection meanwhile in at most 20 ms, which is as long as the reactor may pause. The same with
-two sub-reactors, and for a page deep in their table of sessions.
+two sub-reactors; a page deep in their table of sessions is work for all three processes, beside which the round trip
+may take 50 ms where there are two cores.
 
 CPU times are measured turn by turn, and the least of each counts. Where the limit of descriptors allows fewer sessions,
 there are fewer, and the note says so.
@@ -36,6 +37,7 @@ DEEP = f"/sessions?sort=silence&order=descending&offset={SESSIONS // 2}&limit=10
 COST = 1.05
 LATENCY = 0.1
 PAUSE = 0.02
+DEEP_PAUSE = 0.05
 
 
 def start(target: Target, statusPort: int = 0, more: str = "") -> ServerProcess:
@@ -123,7 +125,8 @@ def measureScrapes(target: Target, more: str = "", paths: Sequence[str] = ("/met
             note = f"{number} sessions, {SCRAPES} requests"
             most = max(times, default=1.0)
             yield Figure(f"{path}{more}", most, LATENCY, f"{most * 1000:.0f} ms", note)
-            yield Figure(f"round trip during {path}{more}", longest, PAUSE, f"{longest * 1000:.1f} ms", note)
+            limit = DEEP_PAUSE if path == DEEP else PAUSE
+            yield Figure(f"round trip during {path}{more}", longest, limit, f"{longest * 1000:.1f} ms", note)
         for each in connections:
             each.close()
 
