@@ -43,7 +43,10 @@ class Plot {
     this.plot = new uPlot({
       ...this.size(),
       cursor: { y: false },
-      scales: { y: { range: (u, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
+      scales: {
+        x: { range: (u, first, last) => (last === null ? [0, KEPT] : [last - KEPT, last]) },
+        y: { range: (u, least, most) => [0, most > 0 ? most * 1.1 : 1] },
+      },
       axes: [{ ...axis, size: 26 }, { ...axis, size: 52, values: (u, ticks) => ticks.map(short) }],
       series: [{}, ...this.series.map(([label, name]) => ({
         label, stroke: () => colour(name), width: 1.5, spanGaps: true, value: (u, value) => short(value),
