@@ -50,7 +50,7 @@ class UpgradeOptions:
     port: int = 80
     origin: str | None = None
     #: For the engine, to keep what it makes of the options.
-    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    made: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for setting in ("paths", "origins", "subprotocols"):
