@@ -69,6 +69,7 @@ class MessageInbound(Inbound):
         outbound = self.outbound
         masked = self._masked
         end = len(data)
+        # As there: in a method of its own it would be one more call for each read.
         if at < 0:
             session._readBytes += end
             if self.paused & CLOSED or self.over:
