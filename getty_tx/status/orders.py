@@ -39,18 +39,25 @@ MOST_TEXT = 500
 class _Order:
     """Sessions in order."""
 
-    def __init__(self, sessions: Sessions, keys: list[Key]) -> None:
+    def __init__(self, sessions: Sessions, places: list[int]) -> None:
         self._sessions = sessions
-        self.keys = keys
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def key(self, at: int) -> Key:
+        """By what the session is ordered that stands there."""
+        return self._sessions.key(self._places[at])
 
     def rows(self, begin: int, end: int) -> Iterator[list[bytes] | None]:
         """Write rows; yields None for a pause now and then, and the parts at last."""
         parts: list[bytes] = []
         for start in range(begin, end, WRITTEN):
             rows = []
-            for key in self.keys[start : min(start + WRITTEN, end)]:
-                row = {name: _short(value) for name, value in self._sessions.row(key).items()}
-                rows.append(json.dumps([*key[:2], row]))
+            for place in self._places[start : min(start + WRITTEN, end)]:
+                row = {name: _short(value) for name, value in self._sessions.row(place).items()}
+                rows.append(json.dumps([*self._sessions.key(place), row]))
             parts += inParts(rows)
             yield None
         yield parts
@@ -104,17 +111,17 @@ class Orders:
     def _sort(self, value: Any) -> Iterator[_Order | None]:
         sessions = Sessions(self._services)
         ordered = yield from sessions.inOrder(value)
-        keys: list[Key] = []
+        places: list[int] = []
         while some := list(islice(ordered, STEP)):
-            keys += some
+            places += some
             yield None
-        yield _Order(sessions, keys)
+        yield _Order(sessions, places)
 
     def _keep(self, order: _Order, number: int) -> Iterable[bytes]:
         if len(self._orders) >= MOST_ORDERS:
             self.drop(next(iter(self._orders)))
         self._orders[number] = order, self._reactor.callLater(KEPT, self.drop, number)
-        return inParts([json.dumps([number, len(order.keys)])])
+        return inParts([json.dumps([number, len(order)])])
 
     def drop(self, number: int) -> Iterable[bytes]:
         """An order is not needed any more."""
@@ -132,8 +139,8 @@ class Orders:
 
     def keys(self, number: int, places: list[int]) -> Iterable[bytes]:
         """What stands at these places: by what it was ordered, and the session's number."""
-        keys = self._at(number).keys
-        return inParts(json.dumps(keys[at][:2]) for at in places)
+        order = self._at(number)
+        return inParts(json.dumps(order.key(at)) for at in places)
 
     def rows(self, number: int, begin: int, end: int) -> Deferred[Iterable[bytes]]:
         """The rows from one place up to another, with what stands there."""

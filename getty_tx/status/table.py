@@ -56,8 +56,8 @@ COLUMNS: dict[str, Callable[[Session, str, float], Any]] = {
     "paused": _pauses,
 }
 
-#: What a session is ordered by: a value and its number; and its place among :py:class:`Sessions`.
-Key = tuple[Any, int, int]
+#: What a session is ordered by: a value and its number.
+Key = tuple[Any, int]
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,16 @@ class Query:
 
 
 class Sessions:
-    """The sessions of services, at one moment, by places."""
+    """The sessions of services, at one moment, by places; they are put in order once."""
 
     def __init__(self, services: Mapping[str, Service]) -> None:
         self._all: list[Session] = []
         # From which place on they are of which service, and its time.
         self._first: list[int] = []
         self._of: list[tuple[str, float]] = []
+        # By place: what they are ordered by, once that is known.
+        self._values: list[Any] = []
+        self._ids: list[int] = []
         for name, service in services.items():
             for keeper in service.keepers:
                 self._first.append(len(self._all))
@@ -113,28 +116,38 @@ class Sessions:
 
     def inOrder(
         self, value: Callable[[Session, str, float], Any], descending: bool = False
-    ) -> Generator[None, None, Iterator[Key]]:
+    ) -> Generator[None, None, Iterator[int]]:
         """
-        Put them in order; yields for a pause now and then.
+        Put them in order, and give the places; yields for a pause now and then.
+
+        There are no tuples to sort by, as a garbage collection looks through all sessions, and thousands of objects
+        that it has to look through would bring one.
 
         :param value: gives what to order by; after that comes the session's number, so that the order is the same each
             time.
         """
-        parts: list[list[Key]] = []
+        parts: list[list[int]] = []
         ends = [*self._first, len(self._all)][1:]
+        values, ids = self._values, self._ids
         for first, end, (name, now) in zip(self._first, ends, self._of, strict=True):
             for start in range(first, end, STEP):
                 some = self._all[start : min(start + STEP, end)]
-                # Tuples of numbers and texts alone are nothing that the garbage collector has to look through.
-                part = [(value(session, name, now), session.id, place) for place, session in enumerate(some, start)]
-                part.sort(reverse=descending)
+                values += [value(session, name, now) for session in some]
+                ids += [session.id for session in some]
+                part = list(range(start, start + len(some)))
+                part.sort(key=ids.__getitem__, reverse=descending)
+                # The order of those with the same value stays.
+                part.sort(key=values.__getitem__, reverse=descending)
                 parts.append(part)
                 yield None
-        return merge(*parts, reverse=descending)
+        return merge(*parts, key=self.key, reverse=descending)
 
-    def row(self, key: Key) -> dict[str, Any]:
-        """What stands in the table about one."""
-        place = key[2]
+    def key(self, place: int) -> Key:
+        """By what the session at a place was put in order."""
+        return self._values[place], self._ids[place]
+
+    def row(self, place: int) -> dict[str, Any]:
+        """What stands in the table about the session at a place."""
         name, now = self._of[bisect_right(self._first, place) - 1]
         session = self._all[place]
         return {column: value(session, name, now) for column, value in COLUMNS.items()}
@@ -150,8 +163,8 @@ def tableOf(services: Mapping[str, Service], query: Query) -> Iterator[dict[str,
         left = left - skipped if skipped else 0
         yield None
     rows: list[dict[str, Any]] = []
-    for number, key in enumerate(islice(ordered, query.limit)):
-        rows.append(sessions.row(key))
+    for number, place in enumerate(islice(ordered, query.limit)):
+        rows.append(sessions.row(place))
         if number % WRITTEN == 0:
             yield None
     yield pageOf(query, len(sessions), rows)
