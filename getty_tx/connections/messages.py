@@ -24,6 +24,7 @@ from getty_tx.session import Session
 from getty_tx.transport import SessionTransport
 
 if TYPE_CHECKING:
+    from getty_tx.connections.websocket import WebSocketSessionProtocol
     from getty_tx.interfaces import IConnection
     from getty_tx.keeper import Keeper
     from getty_tx.outbound import Outbound
@@ -321,6 +322,7 @@ class MessageSession(Session):
 
     __slots__ = ("_closeCode", "_closeReason", "_controlBytes", "_engine", "_isClient", "_plain", "isText")
 
+    connection: WebSocketSessionProtocol
     # A slot, as it is set for each message.
     isText: bool
 
@@ -337,8 +339,8 @@ class MessageSession(Session):
         # What the Close frame will say.
         self._closeCode: int | None = None
         self._closeReason = ""
-        self._engine: Any = connection.engine  # type: ignore[attr-defined]
-        self._isClient: bool = connection.factory.isClient  # type: ignore[attr-defined]
+        self._engine: Any = self.connection.engine
+        self._isClient: bool = self.connection.factory.isClient
         # Frames are neither masked nor compressed.
         self._plain: bool = not (self._isClient or self._engine.compresses)
 
@@ -348,14 +350,12 @@ class MessageSession(Session):
     @property
     def path(self) -> str:
         """The path that the client asked for, with no query."""
-        path: str = self.connection.path  # type: ignore[attr-defined]
-        return path
+        return self.connection.path
 
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that was agreed upon."""
-        subprotocol: str | None = self.connection.subprotocol  # type: ignore[attr-defined]
-        return subprotocol
+        return self.connection.subprotocol
 
     # Writing
 
@@ -435,7 +435,7 @@ class MessageSession(Session):
     def _settingChanged(self, name: str) -> None:
         super()._settingChanged(name)
         if self._cron is not None and name in ("maxMsgLen", "cronPeriod"):
-            self.connection.applyLimits(self)  # type: ignore[attr-defined]
+            self.connection.applyLimits(self)
 
     def _closeWith(self, code: int, reason: str) -> None:
         if self._closeCode is None:
