@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx.endpoints import listensWith
 from getty_tx.errors import SettingError
+from getty_tx.reactors import binding, standin
 from getty_tx.reactors.binding import RETRY, AcceptingPort, accepting, bindAll, sharing
 from getty_tx.reactors.standin import Binding
 from tests.certificates import Authority
@@ -146,6 +147,32 @@ class AcceptingTests(TestCase):
         """An endpoint that listens in a way of its own cannot be divided."""
         make = _deferred(lambda: accepting("stdio:", 0, self.accepted.extend, reactor))
         self.assertIn("in a way of its own", str(await self.assertFailure(make, SettingError)))
+
+    async def test_anyEndpoint(self) -> None:
+        """Endpoints of other packages are told the address; those that ask the reactor for nothing are an error."""
+        asked: list[Any] = []
+
+        class Endpoint:
+            def __init__(self, description: str, reactor: Any) -> None:
+                self.listens = description == "other:"
+                self.reactor = reactor
+
+            def listen(self, factory: Any) -> Deferred[Any]:
+                if self.listens:
+                    asked.append(self.reactor.listenTCP(0, factory, interface="127.0.0.1").getHost())
+                return succeed(None)
+
+        self.patch(standin, "serverEndpoint", Endpoint)
+        self.patch(binding, "serverEndpoint", Endpoint)
+        for divided in (
+            lambda description: accepting(description, 0, self.accepted.extend, reactor),
+            lambda description: sharing(description, 2, reactor),
+        ):
+            port = await divided("other:")
+            self.addCleanup(port.stop)
+            self.assertEqual(port.address, asked[-1])
+            error = await self.assertFailure(_deferred(lambda divided=divided: divided("mute:")), SettingError)
+            self.assertIn("in a way of its own", str(error))
 
 
 def _deferred(make: Any) -> Deferred[Any]:

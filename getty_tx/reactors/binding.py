@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["AcceptingPort", "SharedPort", "accepting", "sharing"]
 
 log = Logger()
+
+P = TypeVar("P")
 
 #: Connections that are accepted before the reactor looks at other descriptors.
 BATCH = 100
@@ -234,14 +236,9 @@ def accepting(
 
     def listen(binding: Binding, factory: Any) -> IListeningPort:
         made.append(AcceptingPort(binding, endpoint, factory, accepted, reactor))
-        return _Elsewhere()
+        return _Elsewhere(made[0])
 
-    def listens(_: object) -> AcceptingPort:
-        if not made:
-            raise SettingError(f"{description!r} listens in a way of its own: serve it with one process")
-        return made[0]
-
-    return divide(description, reactor, listen, MainReactor()).addCallback(listens)
+    return divide(description, reactor, listen, MainReactor()).addCallback(lambda _: _firstOf(made, description))
 
 
 def sharing(description: str, places: int, reactor: Any) -> Deferred[SharedPort]:
@@ -261,14 +258,28 @@ def sharing(description: str, places: int, reactor: Any) -> Deferred[SharedPort]
         if binding.port is None:
             raise SettingError(f"{description!r} has one socket: SO_REUSEPORT is for tcp, its like, and udp")
         made.append(SharedPort(bindAll(places, socket.SOCK_STREAM, binding.port, binding.interface)))
-        return _Elsewhere()
+        return _Elsewhere(made[0])
 
-    return divide(description, reactor, listen, MainReactor()).addCallback(lambda _: made[0])
+    return divide(description, reactor, listen, MainReactor()).addCallback(lambda _: _firstOf(made, description))
+
+
+def _firstOf(made: list[P], description: str) -> P:
+    """What was made when the endpoint asked the reactor to listen, if it did."""
+    if not made:
+        raise SettingError(f"{description!r} listens in a way of its own: serve it with one process")
+    return made[0]
 
 
 @implementer(IListeningPort)
 class _Elsewhere:
-    """What an endpoint of the main process gets for a port: what it is for is done elsewhere."""
+    """
+    What an endpoint of the main process gets for a port: what it is for is done elsewhere.
+
+    :param port: what does it.
+    """
+
+    def __init__(self, port: AcceptingPort | SharedPort) -> None:
+        self._port = port
 
     def startListening(self) -> None:
         """Others do."""
@@ -278,8 +289,8 @@ class _Elsewhere:
         return succeed(None)
 
     def getHost(self) -> IAddress:
-        """Nobody asks."""
-        raise NotImplementedError
+        """The address that is bound, as endpoints of other packages may want to log it."""
+        return self._port.address
 
 
 def bindAll(places: int, kind: int, port: int, interface: str) -> list[socket.socket]:
