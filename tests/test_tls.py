@@ -231,10 +231,13 @@ class ServerCertificateTests(TLSTestCase):
         self.assertText(pair.client, "it is no server certificate")
 
     def test_notAnAuthority(self) -> None:
-        """What has no words of its own gets OpenSSL's."""
+        """An issuer that must not issue is named as what is wrong, not the certificate."""
         leaf = Authority(self.directory, "Leaf", self.authority, isAuthority=False)
         pair = Pair(self.client(), self.server(leaf.issue([HOST])))
-        self.assertText(pair.client, "an issuer of the certificate of 'a.example' is not acceptable: invalid ca")
+        self.assertText(
+            pair.client,
+            "an issuer of the certificate of 'a.example' is not acceptable: its basicConstraints or its keyUsage",
+        )
 
     def test_unprintable(self) -> None:
         """A peer cannot write lines of its own into our log."""

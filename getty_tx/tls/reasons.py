@@ -10,6 +10,7 @@ from OpenSSL import SSL
 from service_identity import VerificationError
 
 from getty_tx.errors import GettyError
+from getty_tx.tls.verification import WORDS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,12 +41,6 @@ class HandshakeError(GettyError, SSL.Error):
 
 
 _Codes = SSL.X509VerificationCodes
-
-_CODE_NAMES = {
-    code: name.removeprefix("ERR_").replace("_", " ").lower()
-    for name, code in vars(_Codes).items()
-    if name.startswith("ERR_")
-}
 
 _ALERT = re.compile(r"(?:sslv3|tlsv1|tlsv13|ssl/tls|tls)(?: alert)? (.+)")  # OpenSSL 1 to 4 name them differently
 
@@ -168,7 +163,7 @@ def describeRefusal(host: Host | None, certificate: x509.Certificate, code: int,
         )
     if code == _Codes.ERR_INVALID_PURPOSE:
         return f"{about} is not meant to be used so: it is no {'server' if host else 'client'} certificate ({subject})"
-    return f"{about} is not acceptable: {_CODE_NAMES.get(code, f'OpenSSL code {code}')} ({subject})"
+    return f"{about} is not acceptable: {WORDS.get(code, f'OpenSSL code {code}')} ({subject})"
 
 
 def whose(host: Host | None) -> str:
