@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
-__all__ = ["BACKLOG", "carriesStream", "clientEndpoint", "listensWith", "serverEndpoint"]
+__all__ = ["BACKLOG", "carriesStream", "clientEndpoint", "isWebSocket", "listensWith", "serverEndpoint"]
 
 #: Connections that the system holds until they are accepted, unless the description has ``backlog=``. Twisted's default
 #: of 50 refuses some when thousands arrive at once. The system's own bound is net.core.somaxconn.
@@ -130,6 +130,11 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
         return endpoint
     except Exception as error:
         raise SettingError(f"cannot dial {description!r}: {error}") from error
+
+
+def isWebSocket(description: str) -> bool:
+    """Whether a description, or a URL, is one of a WebSocket."""
+    return description.partition(":")[0] in _WEBSOCKET
 
 
 def isLocal(description: str) -> bool:

@@ -282,6 +282,21 @@ class DialTests(TestCase):
         error = self.assertRaises(CannotStart, service.startService)
         self.assertIn(authority.path, str(error))
 
+    def test_getty(self) -> None:
+        """With the codec of Getty's examples the command is the one of the transport's example."""
+        for connect, command in [
+            ("tcp:localhost:1", 1),
+            ("udp:127.0.0.1:1", 1),
+            ("ws:localhost:1:path=/echo", 0),
+            ("ws://localhost:1/echo", 0),
+            ("wss://localhost:1/echo", 0),
+        ]:
+            options = dial.Options()
+            options.parseOptions(["--codec=getty", f"--connect={connect}"])
+            assert options.shape is not None
+            self.assertEqual(command, options.shape.make(7).command, connect)
+            self.assertEqual(7, options.shape.number(options.shape.make(7)))
+
     def test_unstarted(self) -> None:
         """Making a service touches nothing."""
         service = self.dial(start=False)

@@ -32,13 +32,16 @@ from getty_tx.interfaces import IReadWriter
 if TYPE_CHECKING:
     from getty_tx.session import Session
 
-__all__ = ["ECHO", "HEARTBEAT", "MAGIC", "EchoPackage", "GettyCodec"]
+__all__ = ["ECHO", "HEARTBEAT", "MAGIC", "WEBSOCKET_ECHO", "EchoPackage", "GettyCodec"]
 
 MAGIC = 0x20160905
 
 #: Commands of the TCP and UDP examples.
 HEARTBEAT = 0
 ECHO = 1
+
+#: The command of the WebSocket examples, which have no heartbeat of their own.
+WEBSOCKET_ECHO = 0
 
 _header = struct.Struct("<IIIIIiHHi")
 _SIZE = _header.size

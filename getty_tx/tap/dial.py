@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from getty_tx.client import Client
+from getty_tx.endpoints import isWebSocket
 from getty_tx.errors import SettingError
 from getty_tx.keeper import theReactor
 from getty_tx.tap import common
@@ -100,7 +101,7 @@ class Options(SessionOptions):
             if self[name] is None:
                 self[name] = default
         try:
-            self.shape = shapeFor(self.codec, self["max-msg-len"])
+            self.shape = shapeFor(self.codec, self["max-msg-len"], isWebSocket(description))
         except SettingError as error:
             option = "max-msg-len" if str(error).startswith("a message") else "codec"
             raise usage.UsageError(f"--{option} {self[option]}: {error}") from error

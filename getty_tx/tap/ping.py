@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twisted.logger import Logger
 
 from getty_tx.codecs import EchoPackage
+from getty_tx.codecs.getty import ECHO, WEBSOCKET_ECHO
 from getty_tx.errors import SettingError
 from getty_tx.listener import EventListener
 
@@ -54,8 +55,12 @@ def _numberOfText(pkg: Any) -> int | None:
     return _numberOfBytes(pkg.encode("utf-8", "replace")) if isinstance(pkg, str) else None
 
 
-def _makeEchoPackage(number: int) -> EchoPackage:
-    return EchoPackage(body=_makeBytes(number), sequence=number & 0xFFFFFFFF)
+def _makeEchoPackage(number: int, command: int = ECHO) -> EchoPackage:
+    return EchoPackage(command, _makeBytes(number), sequence=number & 0xFFFFFFFF)
+
+
+def _makeWebSocketEchoPackage(number: int) -> EchoPackage:
+    return _makeEchoPackage(number, WEBSOCKET_ECHO)
 
 
 def _numberOfEchoPackage(pkg: Any) -> int | None:
@@ -75,16 +80,19 @@ _SHAPES = (
     Shape(lambda number: _makeBytes(number).decode(), _numberOfText),
 )
 
+_WEBSOCKET_SHAPES = (_SHAPES[0], Shape(_makeWebSocketEchoPackage, _numberOfEchoPackage), *_SHAPES[2:])
 
-def shapeFor(codec: IReadWriter, maxMsgLen: int) -> Shape:
+
+def shapeFor(codec: IReadWriter, maxMsgLen: int, overWebSocket: bool = False) -> Shape:
     """
     What messages look like for this codec: the first shape that it carries, which is found by trying.
 
+    :param overWebSocket: Getty's echo examples have another command there.
     :raise SettingError: it carries none of them, or does not keep messages apart, or they are too long.
     """
     anyCodec: Any = codec  # it has to do without a session here, which those that look at theirs cannot
     why = ""
-    for shape in _SHAPES:
+    for shape in _WEBSOCKET_SHAPES if overWebSocket else _SHAPES:
         try:
             first, second = (_encode(codec, shape.make(number)) for number in (1, 2))
             pkg, length = anyCodec.read(None, memoryview(first + second))
