@@ -144,7 +144,8 @@ class MetricsTests(ManyStatusCase):
         page, _ = await self.page()
         for _ in range(2):
             await self.echo()
-        await self.metrics()
+        while (await self.metrics())["getty_sessions open"] < 2:
+            pass
         victim: Any = self.pids()[1]
         os.kill(victim, signal.SIGSTOP)
         try:
