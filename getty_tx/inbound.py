@@ -307,6 +307,11 @@ class Inbound:
         """True when the codec is to be asked about what is kept."""
         return self._chunks is not None and self.unread >= self._need
 
+    @property
+    def hasRest(self) -> bool:
+        """True when packages of a lost connection are still to be delivered, or may be."""
+        return self.undelivered and not self.paused & CLOSED
+
     def _stop(self) -> None:
         if not (self._stopped or self.ended or self.paused & CLOSED):
             self._stopped = True

@@ -256,7 +256,7 @@ class Lifecycle(CronMember):
                 if self.keeper.observers.all:
                     self.keeper.observers.tell("opened", self)
                 self.connection.sessionOpened()
-            elif self._errorDue is not None:
+            elif self._errorDue is not None and not (self._state == LOST and inbound.hasRest):
                 if work is not None and work.holdsEvents and work.busy:
                     if self._closeDue:
                         self._limitWork()
@@ -276,6 +276,10 @@ class Lifecycle(CronMember):
                 if work is not None and work.busy:
                     self._limitWork()
                     break
+                if self._errorDue is not None:
+                    # The rest is held up by nothing that will end: the error comes in its place.
+                    inbound.close()
+                    continue
                 self._closeDue = False
                 self._state = ENDED
                 self._run(self._listener.onClose)
@@ -406,15 +410,18 @@ class Lifecycle(CronMember):
         inbound = self._inbound
         clean = isinstance(reason.value, ConnectionDone)
         before, self._state = self._state, LOST
-        dropped = self._outbound.lost()
+        losesOutput = self._losesOutput()
+        self._outbound.lost()
         self._cancelTimers()
-        if not clean and not self._local and self._error is None and (before <= OPEN or dropped):
+        ownEnd = self._local or self._error is not None
+        if not (clean or ownEnd) and (before <= OPEN or losesOutput):
             self._error = self._errorDue = reason.value
             if self.keeper.observers.all:
                 self.keeper.observers.tell("error", self, reason.value)
         self._closeDue = True
-        if self._error is None and not self._local and clean and before <= OPEN:
-            # What is complete is delivered, even if the session was paused: nobody else will ever resume it.
+        if before <= OPEN and not ownEnd:
+            # What is complete is delivered, before an error is told, and even if the session was paused: nobody else
+            # will ever resume it.
             inbound.ended = True
             inbound.paused &= ~(USER | PRESSURE)
             if self._work is not None:
@@ -426,6 +433,15 @@ class Lifecycle(CronMember):
             self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
         elif not self._busy:
             self._continue()
+
+    def _forgetLoss(self) -> None:
+        """What a lost connection has left tells how the peer ended it: the loss itself is no error then."""
+        if self._errorDue is not None and self._errorDue is self._error:
+            self._error = self._errorDue = None
+
+    def _losesOutput(self) -> bool:
+        """Whether the loss of the connection drops anything that the application has written."""
+        return self._outbound.pending > 0
 
     def _cancelTimers(self) -> None:
         if self._cron is not None:

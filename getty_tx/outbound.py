@@ -24,7 +24,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from getty_tx.transport import bottomOf, isCutOff
+from getty_tx.transport import bottomOf, isCutOff, readRest
 from getty_tx.turn import MOST
 from getty_tx.waiting import Waiting
 
@@ -374,7 +374,9 @@ class Outbound:
         self._relief()
 
     def stopProducing(self) -> None:
-        """The transport is lost; its protocol hears of it next."""
+        """The transport is lost. Its protocol hears of it next, and before that of what the peer had sent."""
+        if self._registered is not None:
+            readRest(self._registered)
 
     # Water marks and time
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from getty_tx.outbound import Outbound
     from getty_tx.session import Session
 
-__all__ = ["SessionTransport", "bottomOf", "bytesInKernel", "isCutOff", "socketOf"]
+__all__ = ["SessionTransport", "bottomOf", "bytesInKernel", "isCutOff", "readRest", "socketOf"]
 
 
 def socketOf(transport: Any) -> socket.socket | None:
@@ -42,11 +42,37 @@ def bytesInKernel(transport: Any) -> int | None:
     handle = socketOf(transport)
     if handle is None:
         return None
+    return _ask(handle, termios.TIOCOUTQ)
+
+
+def _ask(handle: socket.socket, request: int) -> int | None:
+    """The number with which the system answers an ioctl about the socket, or None."""
     try:
-        answer = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        answer = fcntl.ioctl(handle.fileno(), request, b"\0\0\0\0")
     except OSError:
         return None
     return int(struct.unpack("i", answer)[0])
+
+
+def readRest(transport: Any) -> None:
+    """
+    Read what a socket still has when its transport is told that the connection is lost, and before it closes it.
+
+    After a reset the kernel keeps what came before: at most its receive buffer, so this ends. Twisted's transports
+    drop it where the reset shows in a write, or while they do not read.
+
+    :param transport: the socket's own; others are left alone.
+    """
+    handle = getattr(transport, "socket", None)
+    if not isinstance(handle, socket.socket):
+        return
+    unread = _ask(handle, termios.FIONREAD)
+    while unread:
+        transport.doRead()
+        before, unread = unread, _ask(handle, termios.FIONREAD)
+        if unread is not None and unread >= before:
+            # It was aborted, and reads no more.
+            return
 
 
 def bottomOf(transport: Any, sockets: Collection[type]) -> Any:

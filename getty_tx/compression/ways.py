@@ -234,6 +234,11 @@ class CompressedInbound(Inbound):
         """False: what can be delivered was, in :py:meth:`proceed`, or follows without being asked for."""
         return False
 
+    @property
+    def hasRest(self) -> bool:
+        """See :py:attr:`getty_tx.inbound.Inbound.hasRest`."""
+        return (self._isDue or self._stream.more) and not self.paused & CLOSED
+
     def startTLS(self) -> None:
         """:raise SettingError: the compressed stream goes on to its end, and TLS cannot begin in the middle of it."""
         raise SettingError(

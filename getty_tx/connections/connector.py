@@ -222,9 +222,12 @@ class _Watched:
         self.protocol = protocol
         self._wanted = False
         self.dataReceived: Callable[[bytes], None] = protocol.dataReceived
-        for interface in (IHalfCloseableProtocol, IHandshakeListener, IFileDescriptorReceiver):
-            if interface.providedBy(protocol):
-                alsoProvides(self, interface)
+        self._interfaces = [
+            interface
+            for interface in (IHalfCloseableProtocol, IHandshakeListener, IFileDescriptorReceiver)
+            if interface.providedBy(protocol)
+        ]
+        alsoProvides(self, *self._interfaces)
 
     def __getattr__(self, name: str) -> Any:
         # The methods of the three interfaces.
@@ -238,6 +241,12 @@ class _Watched:
 
     def makeConnection(self, transport: Any) -> None:
         """The connection is made."""
+        # Twisted's endpoints have a wrapper of their own in between, which provides only the last of these interfaces
+        # although it has the methods of all: without the first, the peer's half-close would drop what is pending.
+        wrapper = getattr(transport, "protocol", None)
+        for interface in self._interfaces:
+            if all(hasattr(wrapper, method) for method in interface):
+                alsoProvides(wrapper, interface)
         self._wanted = self.attempt.connected(self, transport)
         if self._wanted:
             self.protocol.makeConnection(transport)

@@ -200,6 +200,11 @@ class DatagramInbound(Inbound):
         """True: what proceed() has not delivered, it says itself when asked again."""
         return True
 
+    @property
+    def hasRest(self) -> bool:
+        """See :py:attr:`getty_tx.inbound.Inbound.hasRest`."""
+        return bool(self._kept)
+
     def startTLS(self) -> None:
         """:raise CodecError: always."""
         raise CodecError("there is no TLS over datagrams", self.session)
