@@ -111,6 +111,20 @@ class Outbound:
         """Bytes that have left so far: what time-outs compare to see progress."""
         return self.session._writeBytes - self.size - self.held
 
+    def refuses(self, more: int = 0) -> bool:
+        """
+        Whether a write is to be refused, as more than ``maxPending`` bytes wait.
+
+        :param more: bytes that wait elsewhere.
+        """
+        session = self.session
+        pending = self.size + self.held + more
+        if pending <= session._maxPending:
+            return False
+        # Replies to what was read in a relief are taken all the same.
+        replies = session._busy or session._awaiting is not None or session._work is not None
+        return not (replies and self._waiting is not None and pending <= self._waiting.allowed)
+
     @property
     def isFree(self) -> bool:
         """True when nothing waits, here or in the transport."""
@@ -390,8 +404,11 @@ class Outbound:
         """Blocked: watch the time, and tell the session and the producer when too many bytes wait."""
         waiting = self._wait()
         waiting.watch()
-        if self.size + self.held > self.session._highWater:
-            self.session._pendingIsHigh()
+        pending = self.size + self.held
+        if pending > self.session._highWater:
+            if pending > waiting.allowed:
+                self.session._pendingIsHigh()
+                waiting.lookSoon()
             waiting.pauseProducer()
 
     def _relief(self) -> None:

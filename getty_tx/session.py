@@ -271,7 +271,7 @@ class Session(Lifecycle):
             run = current.run
             if type(data) is not bytes or run is None or timeout is not None or self._state > OPEN:
                 return self._writeFromThread(self._asChunks(data), timeout, 1)
-            if self._outbound.pending + run.boxed > self._maxPending:
+            if self._outbound.refuses(run.boxed):
                 raise self._blocked()
             length = len(data)
             run.write(self, data, 1, length)
@@ -279,7 +279,7 @@ class Session(Lifecycle):
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         outbound = self._outbound
-        if outbound.blocked and outbound.pending > self._maxPending:
+        if outbound.blocked and outbound.refuses():
             raise self._blocked()
         data = self._writer.write(self, pkg)
         if type(data) is not bytes:
@@ -320,7 +320,7 @@ class Session(Lifecycle):
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         outbound = self._outbound
-        if outbound.pending > self._maxPending:
+        if outbound.refuses():
             raise self._blocked()
         length = sum(map(len, chunks))
         self._writeBytes += length
@@ -345,11 +345,11 @@ class Session(Lifecycle):
         length = sum(map(len, chunks))
         run = current.run
         if run is not None and timeout is None:
-            if self._outbound.pending + run.boxed > self._maxPending:
+            if self._outbound.refuses(run.boxed):
                 raise self._blocked()
             run.write(self, chunks, packages, length)
             return length
-        if self._outbound.pending + self.keeper.waitingFromThreads(self) > self._maxPending:
+        if self._outbound.refuses(self.keeper.waitingFromThreads(self)):
             raise self._blocked()
         self.keeper.callFromThread(self._writeForThread, chunks, timeout, packages, session=self, length=length)
         return length

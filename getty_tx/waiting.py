@@ -27,6 +27,12 @@ log = Logger()
 #: Seconds between two looks at the kernel's buffer while a session is blocked.
 SAMPLE = 1.0
 
+#: Seconds without progress after which a session that is paused for its pending bytes reads on for a while.
+STALL = 0.2
+
+#: Bytes that the transport is given at a time (``outbound.CHUNK``): none of them counts as sent before all are.
+SLICE = 64 * 1024
+
 #: Seconds of back-pressure that are worth a line in the log.
 LONG = 2.0
 
@@ -38,11 +44,13 @@ class Waiting:
     :ivar drainers: fire when nothing is pending.
     :ivar producer: the application's, registered through ``session.transport``.
     :ivar progressAt: when bytes were last seen to leave.
+    :ivar allowed: bytes that may be pending, beyond ``highWater``, while the session reads; 0 before the first relief.
     """
 
     __slots__ = (
         "_asked",
         "_kernel",
+        "_lastRelief",
         "_limits",
         "_outbound",
         "_paused",
@@ -50,6 +58,7 @@ class Waiting:
         "_pressureTold",
         "_streaming",
         "_timer",
+        "allowed",
         "drainers",
         "producer",
         "progressAt",
@@ -71,6 +80,9 @@ class Waiting:
         # Since when too many bytes wait, as far as was seen, and whether the log says so.
         self._pressedAt: float | None = None
         self._pressureTold = False
+        self.allowed = 0
+        # The last relief: the credit that it left, what was sent so far, and what was read.
+        self._lastRelief: tuple[int, int, int] | None = None
 
     def emptied(self) -> None:
         """
@@ -161,14 +173,21 @@ class Waiting:
             self._kernel = bytesInKernel(self._outbound.transport)
             self._schedule(min(session._writeTimeout or SAMPLE, SAMPLE))
 
+    def lookSoon(self) -> None:
+        """The session has stopped reading: look soon whether the peer has, too."""
+        self._checkWithin(STALL)
+
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
         session = self._outbound.session
         self._limits.append((session._writeBytes, session.keeper.seconds() + timeout))
+        self._checkWithin(timeout)
+
+    def _checkWithin(self, delay: float) -> None:
         if self._timer is None:
-            self._schedule(timeout)
-        elif self._timer.left > timeout:
-            self._timer.reset(timeout)
+            self._schedule(delay)
+        elif self._timer.left > delay:
+            self._timer.reset(delay)
 
     def _schedule(self, delay: float) -> None:
         self._timer = self._outbound.session.keeper.wheel.schedule(delay, _check, self)
@@ -190,34 +209,65 @@ class Waiting:
             session._fail(WriteTimeoutError(text, session), abort=True)
             return
         timeout = session._writeTimeout
-        if outbound.blocked and timeout is None:
-            deadlines.append(now + SAMPLE)
-        elif outbound.blocked and timeout is not None:
+        isPressed = session._inbound.paused & PRESSURE
+        if outbound.blocked:
             # The transport tells of progress when its slice is out. A peer that reads slowly empties the kernel's
             # buffer first, which can take longer than the timeout: that is progress too.
             before, self._kernel = self._kernel, bytesInKernel(outbound.transport)
             if before is not None and self._kernel is not None and self._kernel < before:
                 self.progressAt = now
-            elif now >= self.progressAt + timeout:
+            elif timeout is not None and now >= self.progressAt + timeout:
                 text = f"no progress for writeTimeout={timeout:g} s, {outbound.pending} bytes pending"
                 session._fail(WriteTimeoutError(text, session), abort=True)
                 return
-            deadlines += (self.progressAt + timeout, now + SAMPLE)
+            deadlines.append(now + (STALL if isPressed else SAMPLE))
+            if timeout is not None:
+                deadlines.append(self.progressAt + timeout)
         if deadlines:
             self._schedule(max(min(deadlines) - now, session.keeper.wheel.tick))
         elif outbound.isFree:
             self.emptied()
+        if isPressed and outbound.blocked and now >= self.progressAt + STALL:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """
+        Read on, although too many bytes wait: the peer may have stopped reading for the same reason, and then each of
+        the two waits for the other.
+
+        What is read may be answered, so each relief lets ``highWater`` bytes more wait than do now. It takes that from
+        a credit, which every byte sent restores: a peer that reads nothing gets one relief, and with a slow one no more
+        bytes gather than leave.
+        """
+        outbound = self._outbound
+        session = outbound.session
+        more = max(session._highWater, SLICE)
+        # Packages as well as bytes, as what is delivered may have come long before.
+        sent, read = outbound.left, session._readBytes + session._readPkgs
+        credit = full = more + SLICE
+        if self._lastRelief is not None:
+            before, sentBefore, readBefore = self._lastRelief
+            # If nothing was read, as the application has written too much at once, that relief costs nothing.
+            if read != readBefore:
+                credit = min(before + sent - sentBefore, full)
+        if credit < more:
+            return
+        self._lastRelief = credit - more, sent, read
+        self.allowed = outbound.pending + more
+        session._pendingIsLow()
 
     def _checkPressure(self, now: float) -> None:
         """Say when back-pressure has lasted, and when it is over."""
-        session = self._outbound.session
-        if session._inbound.paused & PRESSURE:
+        outbound = self._outbound
+        session = outbound.session
+        # After a relief the session reads, and is under pressure all the same.
+        if session._inbound.paused & PRESSURE or (self.allowed and outbound.pending > session._highWater):
             if self._pressedAt is None:
                 self._pressedAt = now
             elif not self._pressureTold and now >= self._pressedAt + LONG:
                 self._pressureTold = True
                 text = "{session}: back-pressure for {seconds:.1f} s: the peer is too slow, {pending} bytes pending"
-                log.warn(text, session=session, seconds=now - self._pressedAt, pending=self._outbound.pending)
+                log.warn(text, session=session, seconds=now - self._pressedAt, pending=outbound.pending)
         elif self._pressedAt is not None:
             since, self._pressedAt = self._pressedAt, None
             if self._pressureTold:

@@ -11,6 +11,7 @@ import sys
 
 from benchmarks.acceptance import (
     big_packages,
+    both_ways,
     closing,
     cron,
     fairness,
@@ -33,6 +34,7 @@ MODULES = {
     "idle_memory": (idle_memory, 120),
     "many": (many, 300),
     "slow_peers": (slow_peers, 180),
+    "both_ways": (both_ways, 600),
     "fairness": (fairness, 120),
     "big_packages": (big_packages, 180),
     "closing": (closing, 150),

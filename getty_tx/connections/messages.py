@@ -392,7 +392,7 @@ class MessageSession(Session):
             return self._writeFromThread([_Message(first, data)], timeout, 1)
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        if self._outbound.size > self._maxPending:
+        if self._outbound.refuses():
             raise self._blocked()
         self._writePkgs += 1
         self._send(first, data)
@@ -403,7 +403,7 @@ class MessageSession(Session):
     def _writeChunks(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        if self._outbound.size > self._maxPending:
+        if self._outbound.refuses():
             raise self._blocked()
         self._writeForThread(chunks, timeout, packages)
         return sum(map(len, chunks))
