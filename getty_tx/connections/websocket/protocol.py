@@ -17,6 +17,7 @@ from getty_tx.connections.frames import wholeFrame
 from getty_tx.connections.messages import GOING_AWAY, NORMAL, TOO_LONG, MessageSession
 from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.connections.websocket.engine import ClientEngine, ServerEngine, cut, makeSettings
+from getty_tx.connections.websocket.handshake import checkHead
 from getty_tx.errors import (
     CodecError,
     MessageTooLongError,
@@ -111,11 +112,23 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
 
     def _shakeHands(self, data: bytes) -> None:
         engine = self.engine
-        if len(engine.data) + len(data) > LONGEST_HANDSHAKE and b"\r\n\r\n" not in engine.data[-3:] + data:
-            if self.factory.isClient:
+        isClient = self.factory.isClient
+        searched = max(len(engine.data) - 3, 0)
+        engine.data += data
+        end = engine.data.find(b"\r\n\r\n", searched)
+        if (len(engine.data) if end < 0 else end) > LONGEST_HANDSHAKE:
+            if isClient:
                 engine.failHandshake(f"the answer is longer than {LONGEST_HANDSHAKE} bytes")
             else:
                 engine.failHandshake(f"the request is longer than {LONGEST_HANDSHAKE} bytes", 431)
+            return
+        if end < 0:
+            return
+        data, engine.data = engine.data, b""
+        reason = checkHead(data[:end], not isClient)
+        if reason is not None:
+            # A server's answer is 400.
+            engine.failHandshake(reason)
             return
         try:
             engine._dataReceived(data)
