@@ -41,6 +41,11 @@ WINDOW_BITS = 12
 MEMORY_LEVEL = 5
 
 
+# A client keeps its context if the server lets it: client_no_context_takeover, where it is named, says that we would go
+# without (RFC 7692, section 7.1.1.2). The second offer is for servers that ask only those for it that name it.
+_OFFERS = [PerMessageDeflateOffer(accept_no_context_takeover=False), PerMessageDeflateOffer()]
+
+
 class _Call:
     """A delayed call of Autobahn's, on the wheel."""
 
@@ -90,8 +95,9 @@ def makeSettings(keeper: Keeper, options: UpgradeOptions, isClient: bool) -> Any
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,
-            perMessageCompressionOffers=[PerMessageDeflateOffer()] if options.deflate else [],
-            perMessageCompressionAccept=_acceptResponse,
+            perMessageCompressionOffers=_OFFERS if options.deflate else [],
+            # What was not offered is refused (RFC 6455, section 4.1), as Autobahn's default does.
+            perMessageCompressionAccept=_acceptResponse if options.deflate else None,
         )
     else:
         settings = WebSocketServerFactory(server="")
@@ -109,6 +115,18 @@ def makeSettings(keeper: Keeper, options: UpgradeOptions, isClient: bool) -> Any
     settings._batched_timer = _Timers(keeper)
     options.made["settings"] = keeper, settings
     return settings
+
+
+def _isOffer(name: str, parameters: dict[str, list[Any]]) -> bool:
+    """Whether a client's extension is one to answer: all others are declined, where Autobahn refuses the connection."""
+    if name != PerMessageDeflateOffer.EXTENSION_NAME:
+        return False
+    try:
+        PerMessageDeflateOffer.parse(parameters)
+    except Exception:
+        # RFC 7692, section 7.1. server_max_window_bits=8 is among them, which zlib cannot do.
+        return False
+    return True
 
 
 def _acceptOffer(offers: list[Any]) -> Any:
@@ -240,7 +258,20 @@ class ServerEngine(Engine, WebSocketServerProtocol):  # type: ignore[misc]
         self.connection.path = intern(request.path)
         chosen = options.choose(request.protocols)
         self.connection.subprotocol = chosen
+        self.websocket_extensions = [each for each in self.websocket_extensions if _isOffer(*each)]
         return chosen
+
+    def perMessageCompressionAccept(self, offers: list[Any]) -> Any:
+        """The settings' answer to an offer, and what it depends on in the offer that Autobahn does not tell."""
+        accept = self.factory.perMessageCompressionAccept(offers)
+        if accept is not None:
+            # The first, which the settings take; onConnect has left no other extension.
+            offer = self.websocket_extensions[0][1]
+            # gorilla, and so each client of Getty in Go, takes no answer without it. Where it is not named, it is not
+            # asked for, though RFC 7692 lets us: Tyrus passes over it and goes on with its context, ws refuses it under
+            # clientNoContextTakeover: false, and all others would compress worse.
+            accept.request_no_context_takeover = "client_no_context_takeover" in offer
+        return accept
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Answer with an error of HTTP."""
