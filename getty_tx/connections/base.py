@@ -6,9 +6,10 @@ import socket
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import INegotiated
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
@@ -36,6 +37,17 @@ def isEncrypted(transport: Any) -> bool:
     while isinstance(transport, ProtocolWrapper):
         if INegotiated.providedBy(transport):
             return True
+        transport = transport.transport
+    return False
+
+
+def hasEndedTLS(transport: Any) -> bool:
+    """True for a transport with TLS whose peer has ended it in order, at whatever depth of wrappers."""
+    while isinstance(transport, ProtocolWrapper):
+        if INegotiated.providedBy(transport):
+            from getty_tx import tls
+
+            return tls.hasEnded(transport.getHandle())
         transport = transport.transport
     return False
 
@@ -169,10 +181,13 @@ class Connection:
 
             error = tls.explain(error)
             reason = Failure(error)
-        if self.session is not None:
-            self.session.connectionLost(reason)
-        else:
+        if self.session is None:
             self._disconnected(error)
+            return
+        if not self.session._losesOutput() and type(error) is ConnectionLost and hasEndedTLS(self._raw):
+            # The peer has not waited for our own close_notify, and need not.
+            reason = connectionDone
+        self.session.connectionLost(reason)
 
     def _disconnected(self, reason: BaseException) -> None:
         """The connection went before it had a session."""

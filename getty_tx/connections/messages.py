@@ -320,7 +320,7 @@ class MessageSession(Session):
     of the Close frame.
     """
 
-    __slots__ = ("_closeCode", "_closeReason", "_controlBytes", "_engine", "_isClient", "_plain", "isText")
+    __slots__ = ("_closeAt", "_closeCode", "_closeReason", "_controlBytes", "_engine", "_isClient", "_plain", "isText")
 
     connection: WebSocketSessionProtocol
     # A slot, as it is set for each message.
@@ -336,6 +336,8 @@ class MessageSession(Session):
         self.isText = False
         # Of those read and written, the bytes of pings and their answers.
         self._controlBytes = 0
+        # Bytes written before our Close frame.
+        self._closeAt: int | None = None
         # What the Close frame will say.
         self._closeCode: int | None = None
         self._closeReason = ""
@@ -454,6 +456,12 @@ class MessageSession(Session):
         else:
             self._closeWith(INTERNAL, "")
         super()._fail(error, abort)
+
+    def _losesOutput(self) -> bool:
+        # A peer that has closed in order need not wait for the answer to its Close frame.
+        if self._closeAt is not None:
+            return self._outbound.left < self._closeAt
+        return super()._losesOutput()
 
     def _activity(self) -> int:
         # Pings come from time to time, whether or not anybody has something to say.

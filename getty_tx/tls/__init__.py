@@ -19,6 +19,6 @@ own ``optionsForClientTLS`` uses for a wrong host name, drops the connection wit
 from __future__ import annotations
 
 from getty_tx.tls.policies import clientPolicy, serverPolicy
-from getty_tx.tls.reasons import HandshakeError, explain
+from getty_tx.tls.reasons import HandshakeError, explain, hasEnded
 
-__all__ = ["HandshakeError", "clientPolicy", "explain", "serverPolicy"]
+__all__ = ["HandshakeError", "clientPolicy", "explain", "hasEnded", "serverPolicy"]

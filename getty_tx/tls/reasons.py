@@ -130,6 +130,11 @@ def reasonsIn(error: SSL.Error) -> list[str]:
     return [reason for _, _, reason in queue]
 
 
+def hasEnded(connection: SSL.Connection) -> bool:
+    """True when the peer has ended TLS in order: its close_notify has come."""
+    return bool(connection.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
+
+
 def isEndOfFile(error: SSL.Error) -> bool:
     if isinstance(error, SSL.SysCallError):
         return str(error.args[-1]).casefold().startswith("unexpected eof")

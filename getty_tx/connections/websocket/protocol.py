@@ -13,7 +13,7 @@ from zope.interface import implementer
 from getty_tx.connections.base import Connection, StreamConnection, isEncrypted
 from getty_tx.connections.dialing import SessionClientFactory
 from getty_tx.connections.factories import SessionServerFactory
-from getty_tx.connections.frames import wholeFrame
+from getty_tx.connections.frames import CLOSE, wholeFrame
 from getty_tx.connections.messages import GOING_AWAY, NORMAL, TOO_LONG, MessageSession
 from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.connections.websocket.engine import ClientEngine, ServerEngine, cut, makeSettings
@@ -27,7 +27,7 @@ from getty_tx.errors import (
     UpgradeError,
 )
 from getty_tx.interfaces import IConnection
-from getty_tx.lifecycle import CLOSING, OPEN
+from getty_tx.lifecycle import CLOSING, CONNECTING, LOST, OPEN
 from getty_tx.refusals import MOST_ANSWERED
 
 if TYPE_CHECKING:
@@ -143,6 +143,11 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """Send what the engine says: in its order among the messages, or as a part of the handshake."""
         session: Any = self.session
         if session is not None:
+            if session._state >= LOST:
+                # What the connection left is still read, and needs no answer.
+                return
+            if data[0] & 0x0F == CLOSE:
+                session._closeAt = session._writeBytes
             session._writeBytes += len(data)
             session._controlBytes += len(data)
             session._outbound.write(data, len(data))
@@ -233,10 +238,13 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """The peer's Close frame came, and was answered."""
         session: Any = self.session
         self.inbound.over = True
-        if session._state <= OPEN and code not in (None, NORMAL, GOING_AWAY):
+        state = session._state
+        if state == LOST and not self.engine.failedByMe:
+            session._forgetLoss()
+        if state in (CONNECTING, OPEN, LOST) and code not in (None, NORMAL, GOING_AWAY):
             text = f"the peer closed the WebSocket with code {code}" + (f": {reason}" if reason else "")
             session._fail(PeerClosedError(text, session, code or 0, reason))
-        elif session._state == CLOSING:
+        elif state == CLOSING:
             self._part()
 
     def controlFrameCame(self, length: int) -> None:
@@ -329,11 +337,20 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             self._raw.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone."""
+        """The connection is gone. The engine still reads what it left, where there is a session."""
+        if self.session is None:
+            self._endEngine(reason)
+        self._lost(reason)
+
+    def sessionEnded(self, error: BaseException | None) -> None:
+        """onClose has returned."""
+        self._endEngine(connectionDone)
+        super().sessionEnded(error)
+
+    def _endEngine(self, reason: Failure) -> None:
         if self.engine is not None:
             # It cancels its timers.
             self.engine._connectionLost(reason)
-        self._lost(reason)
 
 
 class WebSocketSessionServerFactory(SessionServerFactory):
