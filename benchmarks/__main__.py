@@ -5,9 +5,11 @@ getty_fast is getty_tx on ``twistd --reactor getty``.
     python -m benchmarks
     python -m benchmarks --scenario 50x16x915 --repetitions 3
     python -m benchmarks --server 'mine=python my_server.py {port}' --only getty_tx,mine
+    python -m benchmarks --websocket --server 'mine=python my_server.py {port}' --baseline mine
 
 Every repetition starts each server once, in turn, on one core, and the load on another where there are two. A server
-echoes frames of a 4-byte little-endian length and a payload on 127.0.0.1:{port}. Every echoed byte is compared.
+echoes frames of a 4-byte little-endian length and a payload on 127.0.0.1:{port}, with --websocket binary messages on
+the path /. Every echoed byte is compared.
 
 Columns: best rate of the repetitions; its ratio to the baseline's best; median rate; medians of the round trips'
 p50 and p99; the server's CPU time per message (the lowest) and its ratio (baseline to this, so that more is better
@@ -21,10 +23,11 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from benchmarks.loads import LoadError, Scenario, loadProgram
-from benchmarks.measure import SERVERS, Summary, compare
+from benchmarks.measure import SERVERS, WEBSOCKET_SERVERS, Summary, compare
 from benchmarks.servers import ServerError, cores
 
 if TYPE_CHECKING:
@@ -72,13 +75,15 @@ def parse() -> argparse.Namespace:
         help="one more server, or another command for one of the stock ones; {port} and {listen} (an endpoint"
         f" description) are filled in; repeatable. Stock: {', '.join(SERVERS)}",
     )
+    parser.add_argument("--websocket", action="store_true", help="WebSocket messages; needs a C compiler")
     parser.add_argument("--only", metavar="NAMES", help="measure these servers only, separated by commas")
-    parser.add_argument("--baseline", default="twisted", help="the server that ratios refer to (default: %(default)s)")
+    parser.add_argument("--baseline", help="the server that ratios refer to (default: twisted, or getty_tx without it)")
     parser.add_argument("--repetitions", type=int, default=7, metavar="N", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of one run (default: %(default)s)")
     parser.add_argument("--load", default="auto", choices=["auto", "c", "python"], help="default: %(default)s")
     options = parser.parse_args()
-    options.servers = {**SERVERS, **dict(options.server)}
+    options.servers = {**(WEBSOCKET_SERVERS if options.websocket else SERVERS), **dict(options.server)}
+    options.baseline = options.baseline or ("getty_tx" if options.websocket else "twisted")
     if options.only:
         unknown = set(options.only.split(",")) - set(options.servers)
         if unknown:
@@ -117,6 +122,7 @@ def main() -> int:
         load = "load.c" if isC else "load.py (may be slower than the servers: compare CPU us/msg)"
         print(f"{load} on core {min(cores()[1])}, servers on core {min(cores()[0])}")
         for wanted in options.scenario or map(Scenario.parse, SCENARIOS):
+            wanted = replace(wanted, isWebSocket=options.websocket)
             summaries = compare(options.servers, wanted, options.repetitions, options.seconds, kind=options.load)
             print(f"\n{wanted}, best of {options.repetitions}\n{HEADING}")
             for name, summary in summaries.items():

@@ -1,14 +1,15 @@
 /* Closed-loop echo load: CONNECTIONS connections to 127.0.0.1:PORT keep DEPTH frames of SIZE bytes in flight each.
  *
- *   load PORT CONNECTIONS DEPTH SIZE WARMUP_SECONDS SECONDS
+ *   load PORT CONNECTIONS DEPTH SIZE WARMUP_SECONDS SECONDS [ws]
  *
- * A frame is a 4-byte little-endian length and SIZE pseudo-random bytes. Every byte that comes back is compared.
+ * A frame is a 4-byte little-endian length and SIZE pseudo-random bytes; with ws it is a binary WebSocket message of
+ * these, masked, on the path /. Every byte that comes back is compared.
  * Prints "measuring" when the warm-up is over, and at the end one JSON object about the time after it:
  * messages (that came back), seconds, and the round trips' p50, p99 and max in microseconds. On a difference, or
  * when the server closes a connection, it says so and exits with 1.
  *
- * All frames are equal, so both directions are the same endless stream. A connection is two positions in it, and a
- * table that repeats the frame serves for sending many frames with one call and for comparing with one memcmp.
+ * All frames are equal, so each direction is an endless stream. A connection is a position in each, and tables that
+ * repeat the frame serve for sending many frames with one call and for comparing with one memcmp.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,7 +31,7 @@
 struct connection {
     int fd;
     int blocked;            /* waits for the socket to take more */
-    size_t outAt, inAt;     /* positions in the stream, modulo a frame */
+    size_t outAt, inAt;     /* positions in the streams, modulo a frame */
     uint64_t owed;          /* bytes that should be sent by now and are not */
     unsigned first, last;   /* frames in flight, in sentAt */
     uint64_t *sentAt;       /* when each was handed over, a ring of depth + 1 */
@@ -38,8 +39,8 @@ struct connection {
 
 static struct connection *connections;
 static unsigned depth;
-static size_t frameSize;
-static unsigned char *stream;
+static size_t outSize, inSize; /* bytes of a frame that is sent, and of its echo, which has no mask */
+static unsigned char *outStream, *inStream;
 static int epollFd;
 
 /* Round trips by size, with 64 steps in every power of two of nanoseconds: exact to 1.6 %. */
@@ -75,22 +76,75 @@ static double percentile(double share, uint64_t total)
     return 0;
 }
 
-static void buildStream(uint32_t size)
+/* A table that begins with a frame of head and payload, and repeats it. */
+static unsigned char *repeated(const unsigned char *head, size_t headSize, const unsigned char *payload, size_t size)
 {
-    size_t at;
-    uint32_t random = 1;
-    frameSize = 4 + (size_t)size;
-    stream = malloc(frameSize + CHUNK + frameSize);
-    if (!stream)
+    size_t frame = headSize + size;
+    unsigned char *table = malloc(frame + CHUNK + frame);
+    if (!table)
         fail("malloc");
-    for (at = 0; at < 4; at++)
-        stream[at] = (unsigned char)(size >> 8 * at);
-    for (; at < frameSize; at++) {
+    memcpy(table, head, headSize);
+    memcpy(table + headSize, payload, size);
+    for (size_t at = frame; at < frame + CHUNK + frame; at++)
+        table[at] = table[at - frame];
+    return table;
+}
+
+static void buildStreams(uint32_t size, int isWebSocket)
+{
+    static const unsigned char mask[4] = {0x11, 0x22, 0x33, 0x44};
+    unsigned char head[14], *payload = malloc(size);
+    size_t headSize = 0;
+    uint32_t random = 1;
+    if (!payload)
+        fail("malloc");
+    for (uint32_t at = 0; at < size; at++) {
         random = random * 1664525u + 1013904223u;
-        stream[at] = (unsigned char)(random >> 24);
+        payload[at] = (unsigned char)(random >> 24);
     }
-    for (; at < frameSize + CHUNK + frameSize; at++)
-        stream[at] = stream[at - frameSize];
+    if (isWebSocket) {
+        int extended = size < 126 ? 0 : size < 65536 ? 2 : 8;
+        head[headSize++] = 0x82;
+        head[headSize++] = extended == 0 ? (unsigned char)size : extended == 2 ? 126 : 127;
+        for (int at = extended - 1; at >= 0; at--)
+            head[headSize++] = (unsigned char)((uint64_t)size >> 8 * at);
+    } else {
+        for (; headSize < 4; headSize++)
+            head[headSize] = (unsigned char)(size >> 8 * headSize);
+    }
+    inSize = headSize + size;
+    inStream = repeated(head, headSize, payload, size);
+    if (isWebSocket) {
+        head[1] |= 0x80;
+        memcpy(head + headSize, mask, 4);
+        headSize += 4;
+        for (uint32_t at = 0; at < size; at++)
+            payload[at] ^= mask[at & 3];
+    }
+    outSize = headSize + size;
+    outStream = repeated(head, headSize, payload, size);
+    free(payload);
+}
+
+static void shakeHands(int fd)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    char answer[4096];
+    size_t got = 0;
+    if (write(fd, request, sizeof request - 1) != (ssize_t)(sizeof request - 1))
+        fail("write");
+    while (got < 4 || memcmp(answer + got - 4, "\r\n\r\n", 4)) {
+        if (got == sizeof answer || read(fd, answer + got, 1) != 1) {
+            fprintf(stderr, "no answer to the WebSocket handshake\n");
+            exit(1);
+        }
+        got++;
+    }
+    if (memcmp(answer, "HTTP/1.1 101", 12)) {
+        fprintf(stderr, "the WebSocket handshake was refused: %.40s\n", answer);
+        exit(1);
+    }
 }
 
 static void watch(struct connection *c, int operation)
@@ -104,13 +158,13 @@ static void sendOwed(struct connection *c)
 {
     int blocked = 0;
     while (c->owed && !blocked) {
-        ssize_t sent = send(c->fd, stream + c->outAt, c->owed < CHUNK ? c->owed : CHUNK, MSG_NOSIGNAL);
+        ssize_t sent = send(c->fd, outStream + c->outAt, c->owed < CHUNK ? c->owed : CHUNK, MSG_NOSIGNAL);
         if (sent < 0 && errno != EAGAIN)
             fail("send");
         if (sent < 0) {
             blocked = 1;
         } else {
-            c->outAt = (c->outAt + (size_t)sent) % frameSize;
+            c->outAt = (c->outAt + (size_t)sent) % outSize;
             c->owed -= (uint64_t)sent;
         }
     }
@@ -122,7 +176,7 @@ static void sendOwed(struct connection *c)
 
 static void request(struct connection *c, unsigned frames, uint64_t at)
 {
-    c->owed += frames * frameSize;
+    c->owed += frames * outSize;
     for (; frames; frames--) {
         c->sentAt[c->last] = at;
         c->last = c->last == depth ? 0 : c->last + 1;
@@ -144,12 +198,12 @@ static unsigned receive(struct connection *c)
         fprintf(stderr, "the server closed a connection\n");
         exit(1);
     }
-    if (memcmp(data, stream + c->inAt, (size_t)got)) {
+    if (memcmp(data, inStream + c->inAt, (size_t)got)) {
         fprintf(stderr, "the echo differs from what was sent\n");
         exit(1);
     }
-    frames = (unsigned)((c->inAt + (size_t)got) / frameSize);
-    c->inAt = (c->inAt + (size_t)got) % frameSize;
+    frames = (unsigned)((c->inAt + (size_t)got) / inSize);
+    c->inAt = (c->inAt + (size_t)got) % inSize;
     if (frames) {
         at = now();
         for (unsigned i = 0; i < frames; i++) {
@@ -161,7 +215,7 @@ static unsigned receive(struct connection *c)
     return frames;
 }
 
-static void openConnection(struct connection *c, int port)
+static void openConnection(struct connection *c, int port, int isWebSocket)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int on = 1;
@@ -170,6 +224,8 @@ static void openConnection(struct connection *c, int port)
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof address))
         fail("connect");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (isWebSocket)
+        shakeHands(c->fd);
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
     c->sentAt = calloc(depth + 1, sizeof *c->sentAt);
     if (!c->sentAt)
@@ -181,20 +237,20 @@ int main(int argc, char **argv)
 {
     struct epoll_event ready[READY];
     uint64_t begin, start, stop, t, messages = 0;
-    int measuring = 0;
-    if (argc != 7) {
-        fprintf(stderr, "usage: load PORT CONNECTIONS DEPTH SIZE WARMUP_SECONDS SECONDS\n");
+    int measuring = 0, isWebSocket = argc == 8 && !strcmp(argv[7], "ws");
+    if (argc != 7 && !isWebSocket) {
+        fprintf(stderr, "usage: load PORT CONNECTIONS DEPTH SIZE WARMUP_SECONDS SECONDS [ws]\n");
         return 2;
     }
     int count = atoi(argv[2]);
     depth = (unsigned)atoi(argv[3]);
-    buildStream((uint32_t)atol(argv[4]));
+    buildStreams((uint32_t)atol(argv[4]), isWebSocket);
     epollFd = epoll_create1(0);
     connections = calloc((size_t)count, sizeof *connections);
     if (epollFd < 0 || !connections)
         fail("epoll_create1");
     for (int i = 0; i < count; i++)
-        openConnection(&connections[i], atoi(argv[1]));
+        openConnection(&connections[i], atoi(argv[1]), isWebSocket);
 
     begin = now();
     start = begin + (uint64_t)(atof(argv[5]) * 1e9);

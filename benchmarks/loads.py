@@ -33,11 +33,16 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a load does: ``connections`` keep ``depth`` frames of ``size`` payload bytes in flight each."""
+    """
+    What a load does: ``connections`` keep ``depth`` frames of ``size`` payload bytes in flight each.
+
+    :ivar isWebSocket: they are WebSocket messages, not frames with a length.
+    """
 
     connections: int
     depth: int
     size: int
+    isWebSocket: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Scenario:
@@ -109,8 +114,9 @@ def loadProgram(kind: str = "auto") -> list[str]:
 
 def _start(kind: str, port: int, scenario: Scenario, warmup: float, seconds: float) -> subprocess.Popen[str]:
     numbers = [port, scenario.connections, scenario.depth, scenario.size, warmup, seconds]
+    program = loadProgram("c" if scenario.isWebSocket else kind)
     process = subprocess.Popen(
-        [*loadProgram(kind), *map(str, numbers)],
+        [*program, *map(str, numbers), *(["ws"] if scenario.isWebSocket else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

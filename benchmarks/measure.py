@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LISTEN = "tcp:{port}:interface=127.0.0.1"
+LISTEN_WEBSOCKET = "ws:{port}:interface=127.0.0.1"
 
 
 def _peer(name: str, arguments: str = "") -> str:
@@ -28,6 +29,9 @@ if importlib.util.find_spec("uvloop") is not None:
 
 #: On Twisted's default reactor, and on the fast one.
 SERVERS = {"getty_tx": GETTY_ECHO, "getty_fast": onReactor(GETTY_ECHO, "getty"), **PEERS}
+
+#: The same that echo WebSocket messages.
+WEBSOCKET_SERVERS = {name: SERVERS[name].replace("length:order=little", "raw") for name in ("getty_tx", "getty_fast")}
 
 
 @dataclass
@@ -94,7 +98,7 @@ def compare(
             summary = summaries[name]
             if summary.problem:
                 continue
-            with ServerProcess(command, listen=LISTEN) as server:
+            with ServerProcess(command, listen=LISTEN_WEBSOCKET if scenario.isWebSocket else LISTEN) as server:
                 try:
                     summary.results.append(runLoad(server, scenario, seconds, warmup, kind))
                 except LoadError as error:

@@ -2,8 +2,10 @@
 
     python -m benchmarks.udp            (make bench without ARGS does so, too)
     python -m benchmarks.udp --repetitions 3 --seconds 0.5
+    python -m benchmarks.udp --server 'mine=python my_server.py {port}'
 
-Echo: 50 sockets keep one datagram of 512 bytes in flight each; a lost one is sent again after 50 ms. The load is Python
+Echo: 50 sockets keep one datagram of 512 bytes in flight each, a 4-byte little-endian length among them, so that a
+server may have a codec; a lost one is sent again after 50 ms. The load is Python
 and may be slower than the servers: compare the CPU time per message. Sending: one datagram of 512 bytes after another
 to a socket that nobody reads, by way of a session, with the kernel's part in it.
 """
@@ -35,7 +37,13 @@ SERVERS = {
     "twisted": f'python -c "{BARE}"',
     "getty_tx": f"twistd -n --pidfile= getty-echo --codec raw --listen {LISTEN}",
     "peer": f"twistd -n --pidfile= getty-echo --codec raw --listen {LISTEN}:sessions=peer",
+    "getty_fast": f"twistd -n --pidfile= --reactor getty getty-echo --codec raw --listen {LISTEN}",
 }
+
+
+def framed(payload: bytes) -> bytes:
+    """The payload behind its length."""
+    return len(payload).to_bytes(4, "little") + payload
 
 
 class DatagramServer(ServerProcess):
@@ -49,7 +57,7 @@ class DatagramServer(ServerProcess):
             while time.monotonic() < deadline:
                 self.checkAlive()
                 try:
-                    probe.send(b"there?")
+                    probe.send(framed(b"there?"))
                     probe.recv(100)
                     return
                 except OSError:
@@ -60,7 +68,7 @@ class DatagramServer(ServerProcess):
 def echo(port: int, seconds: float) -> int:
     """Keep the server busy; returns how many datagrams came back as they were sent."""
     poll = select.epoll()
-    data = bytes(range(256)) * (SIZE // 256)
+    data = framed((bytes(range(256)) * (SIZE // 256))[: SIZE - 4])
     handles = {}
     for _ in range(SOCKETS):
         handle = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -87,12 +95,12 @@ def echo(port: int, seconds: float) -> int:
     return count
 
 
-def compareEcho(repetitions: int, seconds: float) -> None:
+def compareEcho(servers: dict[str, str], repetitions: int, seconds: float) -> None:
     """Print a table of the servers."""
-    best = dict.fromkeys(SERVERS, 0.0)
-    cpu = dict.fromkeys(SERVERS, float("inf"))
+    best = dict.fromkeys(servers, 0.0)
+    cpu = dict.fromkeys(servers, float("inf"))
     for _ in range(repetitions):
-        for name, command in SERVERS.items():
+        for name, command in servers.items():
             with DatagramServer(command) as server:
                 echo(server.port, 0.3)
                 before = server.cpuSeconds()
@@ -101,7 +109,7 @@ def compareEcho(repetitions: int, seconds: float) -> None:
                 best[name] = max(best[name], count / seconds)
     print(f"echo of {SIZE} bytes, {SOCKETS} sockets, best of {repetitions}")
     print(f"  {'server':<12}{'best/s':>10}{'ratio':>7}{'CPU us/msg':>12}{'ratio':>7}")
-    for name in SERVERS:
+    for name in servers:
         ratio, cpuRatio = best[name] / best["twisted"], cpu["twisted"] / (cpu[name] or 1)
         print(f"  {name:<12}{best[name]:>10.0f}{ratio:>7.2f}{cpu[name]:>12.2f}{cpuRatio:>7.2f}")
 
@@ -154,10 +162,12 @@ def main() -> int:
     )
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of one run (default: %(default)s)")
+    parser.add_argument("--server", action="append", default=[], metavar="NAME=COMMAND", help="one more; repeatable")
     options = parser.parse_args()
     pinLoad()
     try:
-        compareEcho(options.repetitions, options.seconds)
+        servers = SERVERS | dict(each.split("=", 1) for each in options.server)
+        compareEcho(servers, options.repetitions, options.seconds)
     except ServerError as error:
         print(error, file=sys.stderr)
         return 1

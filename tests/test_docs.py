@@ -56,7 +56,11 @@ BLOCKS = {
     "commands.md": {"indented": "test_commands, and test_browser_pages for the console of a browser"},
     "from/asyncio.md": {"python": "test_pages, and test_commands with the asyncio reactor"},
     "from/autobahn.md": {"python": "test_pages"},
-    "from/getty.md": {"python": "test_pages", "go": "for comparison; test_pages has gofmt read it, where there is one"},
+    "from/getty.md": {
+        "python": "test_pages",
+        "go": "for comparison; test_pages has gofmt read it, where there is one",
+        "indented": "for whoever has built Getty",
+    },
     "guide.md": {"python": "test_docs"},
     "howto/codec.md": {"python": "test_pages"},
     "howto/limits.md": {"python": "test_pages", "sh": "test_commands"},

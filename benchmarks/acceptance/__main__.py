@@ -23,6 +23,7 @@ from benchmarks.acceptance import (
     speed,
     status,
     syscalls,
+    websocket_memory,
     workers,
 )
 from benchmarks.acceptance.harness import addTargetOptions, endCleanly, runModule, targetOf
@@ -32,6 +33,7 @@ from benchmarks.servers import pinLoad
 MODULES = {
     "syscalls": (syscalls, 90),
     "idle_memory": (idle_memory, 120),
+    "websocket_memory": (websocket_memory, 120),
     "many": (many, 300),
     "slow_peers": (slow_peers, 180),
     "both_ways": (both_ways, 600),
