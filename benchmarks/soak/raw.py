@@ -290,8 +290,9 @@ def garbage(world: World, act: Act) -> None:
             peer.encrypt()
         if name in ("tcp", "unix"):
             peer.writeAll(_small(random))
-        # Too long for any limit as the length of a frame, and no TLS record and no HTTP request either.
-        peer.unsent += b"\xff" + random.randbytes(random.randint(4, 5000))
+        # Too long for any limit as the length of a frame, and no TLS record and no HTTP request either: OpenSSL looks at
+        # the second byte, and would wait for the rest of a record if that were 3.
+        peer.unsent += b"\xff\xff" + random.randbytes(random.randint(4, 5000))
         if name in ("ws", "wss"):
             peer.unsent += b"\r\n\r\n"
         # What comes back may be an alert, or HTTP: only where frames were sent, frames are expected.
