@@ -5,20 +5,18 @@ for all that other threads want to send.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from getty_tx.cron import Crons
 from getty_tx.faults import Faults
 from getty_tx.observing import Observers
 from getty_tx.refusals import Refusals
+from getty_tx.threads import ThreadCalls
 from getty_tx.totals import Endpoints, Totals, closeReason
 from getty_tx.turn import Turn
 from getty_tx.wheel import TimingWheel
-from getty_tx.workers import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from getty_tx.workers import WorkerPool
 
 __all__ = ["Keeper", "theReactor"]
-
-log = Logger()
 
 #: Seconds that a peer may take for the TLS or WebSocket handshake.
 HANDSHAKE_TIMEOUT = 3.0
@@ -61,6 +57,7 @@ class Keeper:
     :param endpoints: tells the endpoint of a session.
 
     :ivar sessions: the open ones.
+    :ivar threads: what other threads ask of them.
     :ivar handshaking: the connections that have no session yet.
     :ivar connections: how many connections there are, those in a handshake included.
     :ivar sockets: how many of them are the socket of a UDP server, which is no peer's and always has room.
@@ -109,12 +106,8 @@ class Keeper:
         self.briefReads = 0
         self.turn = Turn(reactor)
         self.closing = False
-        self.thread = threading.get_ident()
+        self.threads = ThreadCalls(reactor)
         self._addresses: dict[IAddress, IAddress] = {}
-        self._fromThreads: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._waiting: dict[Session, int] = {}
-        self._woken = False
-        self._lock = threading.Lock()
         self._maxSessionsPerHost: int | None = None
         self.maxSessionsPerHost = maxSessionsPerHost
 
@@ -233,44 +226,3 @@ class Keeper:
                 self._addresses.clear()
             known = self._addresses[address] = address
         return known
-
-    def callFromThread(
-        self, call: Callable[..., object], *args: Any, session: Session | None = None, length: int = 0
-    ) -> None:
-        """
-        Run ``call(*args)`` on the reactor's thread, in order, with one wake-up for all that is asked meanwhile.
-
-        :param session: whose bytes these are, and ``length`` how many; :py:meth:`waitingFromThreads` counts them.
-        """
-        run = current.run
-        if run is not None:
-            # In its place among all else that the worker asks for.
-            run.call(self._callForThread, (call, args), isWrite=session is not None)
-            return
-        with self._lock:
-            self._fromThreads.append((call, args))
-            if session is not None:
-                self._waiting[session] = self._waiting.get(session, 0) + length
-            if self._woken:
-                return
-            self._woken = True
-        self.reactor.callFromThread(self._runFromThreads)
-
-    def waitingFromThreads(self, session: Session) -> int:
-        """Bytes that other threads wrote to the session and the reactor has not seen yet."""
-        with self._lock:
-            return self._waiting.get(session, 0)
-
-    def _runFromThreads(self) -> None:
-        with self._lock:
-            batch, self._fromThreads = self._fromThreads, []
-            self._waiting.clear()
-            self._woken = False
-        for call, args in batch:
-            self._callForThread(call, args)
-
-    def _callForThread(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
-        try:
-            call(*args)
-        except Exception:
-            log.failure("a call from another thread failed")

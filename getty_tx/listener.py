@@ -1,4 +1,4 @@
-"""The listener to subclass: every event a no-op."""
+"""The listener to subclass, every event a no-op; and what may stand in front of a listener."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from getty_tx.session import Session
 
-__all__ = ["EventListener"]
+__all__ = ["EventListener", "ListenerProxy"]
 
 
 @implementer(IEventListener)
@@ -44,3 +44,15 @@ class EventListener:
     def onCron(self, session: Session) -> Coroutine[Any, Any, None] | None:
         """``cronPeriod`` seconds went by."""
         return None
+
+
+class ListenerProxy:
+    """
+    Stands in front of a session's listener; ``session.listener`` looks through it.
+
+    :ivar listener: the listener behind it, or another proxy.
+    """
+
+    __slots__ = ("listener",)
+
+    listener: Any

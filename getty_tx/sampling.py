@@ -6,24 +6,24 @@ from inspect import iscoroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.listener import ListenerProxy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from getty_tx.session import Session
 
-__all__ = ["TimedListener", "untimed"]
+__all__ = ["TimedListener"]
 
 
-class TimedListener:
+class TimedListener(ListenerProxy):
     """
     Stands in for a session's listener while the session is looked at.
 
     :param record: called with the seconds of each onMessage, in the thread in which that ran.
-
-    :ivar listener: the session's own.
     """
 
-    __slots__ = ("_record", "listener")
+    __slots__ = ("_record",)
 
     def __init__(self, listener: Any, record: Callable[[float], object]) -> None:
         self.listener = listener
@@ -34,7 +34,8 @@ class TimedListener:
         """Measure this session from its next message on."""
         holder: Any = session if session._work is None else session._work
         name = "_listener" if session._work is None else "listener"
-        timed = cls(untimed(getattr(holder, name)), record)
+        listener = getattr(holder, name)
+        timed = cls(listener.listener if type(listener) is cls else listener, record)
         setattr(holder, name, timed)
         return timed
 
@@ -66,8 +67,3 @@ class TimedListener:
             return await result
         finally:
             self._record(perf_counter() - before)
-
-
-def untimed(listener: Any) -> Any:
-    """The listener that the application has set."""
-    return listener.listener if type(listener) is TimedListener else listener

@@ -13,17 +13,16 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from getty_tx import settings
-from getty_tx.compression import CompressionSetting
+from getty_tx.compression.ways import CompressionSetting
 from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
 from getty_tx.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
-from getty_tx.listener import EventListener
+from getty_tx.listener import EventListener, ListenerProxy
 from getty_tx.outbound import CHUNK
 from getty_tx.pauses import CLOSED, USER
-from getty_tx.sampling import untimed
 from getty_tx.settings import Setting
 from getty_tx.stats import Stats
+from getty_tx.threads import current
 from getty_tx.transport import SessionTransport
-from getty_tx.workers import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -117,7 +116,7 @@ class Session(Lifecycle):
         self._name = connection.kind.partition("_")[0].lower() + "-session"
         # Asked now, as a socket that is gone cannot tell it any more.
         self._localAddr: IAddress = keeper.sharedAddress(connection.getLocalAddr())
-        self._thread = keeper.thread
+        self._thread = keeper.threads.reactorThread
 
     # What an application asks and sets
 
@@ -186,8 +185,10 @@ class Session(Lifecycle):
     @property
     def listener(self) -> IEventListener:
         """Who hears of the events."""
-        listener: IEventListener = untimed(self._listener if self._work is None else self._work.listener)
-        return listener
+        listener: Any = self._listener
+        while isinstance(listener, ListenerProxy):
+            listener = listener.listener
+        return listener  # type: ignore[no-any-return]  # the setter has checked it
 
     @listener.setter
     def listener(self, listener: IEventListener) -> None:
@@ -349,9 +350,9 @@ class Session(Lifecycle):
                 raise self._blocked()
             run.write(self, chunks, packages, length)
             return length
-        if self._outbound.refuses(self.keeper.waitingFromThreads(self)):
+        if self._outbound.refuses(self.keeper.threads.bytesFor(self)):
             raise self._blocked()
-        self.keeper.callFromThread(self._writeForThread, chunks, timeout, packages, session=self, length=length)
+        self.keeper.threads.call(self._writeForThread, chunks, timeout, packages, session=self, length=length)
         return length
 
     def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
@@ -387,14 +388,14 @@ class Session(Lifecycle):
         Any thread may call.
         """
         if get_ident() != self._thread:
-            self.keeper.callFromThread(self.pauseReading)
+            self.keeper.threads.call(self.pauseReading)
         elif self._state < LOST:
             self._inbound.pause(USER)
 
     def resumeReading(self) -> None:
         """Deliver what is buffered, then read on. Any thread may call."""
         if get_ident() != self._thread:
-            self.keeper.callFromThread(self.resumeReading)
+            self.keeper.threads.call(self.resumeReading)
         else:
             self._inbound.resume(USER)
 
@@ -410,7 +411,7 @@ class Session(Lifecycle):
         :param reason: an exception is given to onError, as the session failed then; a text is logged.
         """
         if get_ident() != self._thread:
-            self.keeper.callFromThread(self.close, reason)
+            self.keeper.threads.call(self.close, reason)
             return
         if isinstance(reason, BaseException):
             self._fail(reason)
@@ -425,7 +426,7 @@ class Session(Lifecycle):
     def abort(self) -> None:
         """Drop the connection and what is pending, now; any thread may call. No error: onClose is what follows."""
         if get_ident() != self._thread:
-            self.keeper.callFromThread(self.abort)
+            self.keeper.threads.call(self.abort)
             return
         if self._state < LOST:
             self._local = True

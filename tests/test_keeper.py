@@ -136,7 +136,7 @@ class ThreadTests(SessionCase):
 
         def work() -> None:
             for i in range(100):
-                keeper.callFromThread(called.append, i)
+                keeper.threads.call(called.append, i)
 
         for _ in range(2):
             thread = Thread(target=work)
@@ -153,8 +153,8 @@ class ThreadTests(SessionCase):
         reactor = MemoryReactor()
         keeper = Keeper(None, lambda session: None, reactor=reactor)
         called: list[int] = []
-        keeper.callFromThread(lambda: 1 / 0)
-        keeper.callFromThread(called.append, 1)
+        keeper.threads.call(lambda: 1 / 0)
+        keeper.threads.call(called.append, 1)
         reactor.settle()
         self.assertEqual(called, [1])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -164,7 +164,7 @@ class ThreadTests(SessionCase):
         reactor = MemoryReactor()
         keeper = Keeper(None, lambda session: None, reactor=reactor)
         called: list[str] = []
-        keeper.callFromThread(lambda: keeper.callFromThread(called.append, "later"))
+        keeper.threads.call(lambda: keeper.threads.call(called.append, "later"))
         reactor.turn()
         self.assertEqual(called, [])
         reactor.turn()
@@ -176,7 +176,7 @@ class ThreadTests(SessionCase):
         keeper = Keeper(None, lambda session: None, reactor=reactor)
         one, other = self.open().server, self.open().server
         for length in (5, 7):
-            keeper.callFromThread(lambda: None, session=one, length=length)
-        self.assertEqual((keeper.waitingFromThreads(one), keeper.waitingFromThreads(other)), (12, 0))
+            keeper.threads.call(lambda: None, session=one, length=length)
+        self.assertEqual((keeper.threads.bytesFor(one), keeper.threads.bytesFor(other)), (12, 0))
         reactor.settle()
-        self.assertEqual(keeper.waitingFromThreads(one), 0)
+        self.assertEqual(keeper.threads.bytesFor(one), 0)

@@ -9,6 +9,5 @@ session whose stream is not has nothing of it.
 from __future__ import annotations
 
 from getty_tx.compression.formats import findFormat
-from getty_tx.compression.ways import CompressionSetting
 
-__all__ = ["CompressionSetting", "findFormat"]
+__all__ = ["findFormat"]

@@ -13,7 +13,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from getty_tx import settings
-from getty_tx.compression import CompressionSetting
+from getty_tx.compression.ways import CompressionSetting
 from getty_tx.connections.frames import BINARY, CLOSE, LONGEST_HEADER, TEXT, header, sizeOf, wholeFrame
 from getty_tx.connections.frames import xor as unmask
 from getty_tx.errors import CodecError, MessageTooLongError, PeerClosedError, SessionClosedError, SessionError

@@ -3,9 +3,19 @@ Reactors: the fast one, and main and sub-reactor processes. Importing this modul
 does, before anything else has.
 """
 
-from getty_tx.reactors.main import Processes
+from __future__ import annotations
+
+from typing import Any
 
 __all__ = ["Processes", "install"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Processes":
+        from getty_tx.reactors.main import Processes
+
+        return Processes
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def install() -> None:

@@ -25,7 +25,7 @@ from getty_tx.status.table import COLUMNS, pageOf
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from getty_tx.reactors import Processes
+    from getty_tx.reactors.main import Processes
     from getty_tx.reactors.supervise import Member
     from getty_tx.status.snapshot import Service, Snapshot
     from getty_tx.status.table import Query

@@ -15,7 +15,7 @@ from getty_tx.client import Client
 from getty_tx.endpoints import carriesStream, isLocal, serverEndpoint
 from getty_tx.errors import SettingError
 from getty_tx.keeper import theReactor
-from getty_tx.reactors import Processes
+from getty_tx.reactors.main import Processes
 from getty_tx.server import Server
 from getty_tx.session import formatAddress
 from getty_tx.status.door import Door

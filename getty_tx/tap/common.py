@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from getty_tx.client import Client
     from getty_tx.interfaces import IEventListener, IReadWriter
-    from getty_tx.reactors import Processes
+    from getty_tx.reactors.main import Processes
     from getty_tx.server import Server
     from getty_tx.status.service import StatusService
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from twisted.logger import Logger
 
 from getty_tx import settings
-from getty_tx.compression import CompressionSetting
+from getty_tx.compression.ways import CompressionSetting
 from getty_tx.errors import CodecError, NoPeerAddressError, SessionClosedError, SessionError
 from getty_tx.lifecycle import OPEN
 from getty_tx.session import Session
@@ -169,10 +169,10 @@ class DatagramSession(Session):
     def _sendFromThread(self, chunks: list[bytes], addr: Any) -> int:
         if self._state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        if self.keeper.waitingFromThreads(self) > self._maxPending:
+        if self.keeper.threads.bytesFor(self) > self._maxPending:
             raise self._blocked()
         length = sum(map(len, chunks))
-        self.keeper.callFromThread(self._sendForThread, chunks, addr, session=self, length=length)
+        self.keeper.threads.call(self._sendForThread, chunks, addr, session=self, length=length)
         return length
 
     def _sendForThread(self, chunks: list[bytes], addr: Any) -> None:

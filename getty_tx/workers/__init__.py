@@ -7,6 +7,5 @@ Workers: onMessage in threads, for calls that block.
 
 from getty_tx.workers.lines import Work
 from getty_tx.workers.pool import WorkerPool
-from getty_tx.workers.run import current
 
-__all__ = ["Work", "WorkerPool", "current"]
+__all__ = ["Work", "WorkerPool"]

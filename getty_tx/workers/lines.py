@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.logger import Logger
 
 from getty_tx.errors import SessionClosedError
+from getty_tx.listener import ListenerProxy
 from getty_tx.pauses import HOLD, ORDER, WORKERS
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from getty_tx.interfaces import IEventListener
     from getty_tx.session import Session
     from getty_tx.workers.plans import Plan
 
@@ -68,23 +68,22 @@ class SharedLine:
         self.full: set[Session] = set()
 
 
-class Work:
+class Work(ListenerProxy):
     """
     Between a session and the pool: takes the place of the listener, and forwards all but the messages.
 
-    :ivar listener: the application's.
     :ivar holdsEvents: onError and onCron wait until no message of the session is under way.
     :ivar cronDue: an onCron waits for that.
     :ivar isDropped: what waits is not delivered any more.
     :ivar keeps: the peer has closed in order, so closing the session does not drop what waits.
     """
 
-    __slots__ = ("_abandoned", "_plan", "cronDue", "holdsEvents", "isDropped", "keeps", "listener", "session")
+    __slots__ = ("_abandoned", "_plan", "cronDue", "holdsEvents", "isDropped", "keeps", "session")
 
     def __init__(self, plan: Plan, session: Session, holdsEvents: bool) -> None:
         self._plan = plan
         self.session = session
-        self.listener: IEventListener = session._listener
+        self.listener = session._listener
         self.holdsEvents = holdsEvents
         self.cronDue = False
         self.isDropped = False

@@ -15,9 +15,10 @@ from twisted.python.threadpool import ThreadPool
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
+from getty_tx.threads import current
 from getty_tx.workers.lines import Line, SharedLine, Task, Work
 from getty_tx.workers.plans import KeyedPlan, OpenPlan, Plan
-from getty_tx.workers.run import SLICE, Run, current
+from getty_tx.workers.run import SLICE, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -9,7 +9,6 @@ gone by, or, while a handler blocks, by its own looking.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from inspect import iscoroutine
 from time import monotonic
@@ -20,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from getty_tx.pauses import HOLD
+from getty_tx.threads import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from getty_tx.workers.lines import Line
     from getty_tx.workers.plans import Plan
 
-__all__ = ["BOX", "SLICE", "Run", "current"]
+__all__ = ["BOX", "SLICE", "Run"]
 
 log = Logger()
 
@@ -38,15 +38,6 @@ SLICE = 0.001
 
 #: Bytes of replies in the box with which a run ends, so that the reactor can send them.
 BOX = 1024 * 1024
-
-
-class _Current(threading.local):
-    """The run of the thread that asks."""
-
-    run: Run | None = None
-
-
-current = _Current()
 
 
 class Run:
