@@ -62,8 +62,8 @@ def makeSessions(frames: int, count: int) -> tuple[list[Any], Callable[[], None]
 
     from getty_tx import SessionServerFactory
     from getty_tx.codecs import LengthCodec
-    from getty_tx.inbound import WHOLE_READ
     from getty_tx.interfaces import IReactorTurns
+    from getty_tx.session.inbound import WHOLE_READ
     from getty_tx.tap.echo import EchoListener
 
     ends: list[Callable[[], object]] = []

@@ -74,7 +74,7 @@ TAKEN = (
     Change(
         "whole-reads",
         "reads of 64 KiB, Twisted's default, in place of 120",
-        "from getty_tx import inbound\nfrom getty_tx.connections import base\n"
+        "from getty_tx import inbound\nfrom getty_tx.transports import base\n"
         "inbound.WHOLE_READ = base.WHOLE_READ = 65536\n",
         ("256x1x65536",),
     ),
@@ -99,7 +99,7 @@ TAKEN = (
 )
 
 _RECV_INTO = """
-from getty_tx.connections import base
+from getty_tx.transports import base
 buffer = bytearray(base.WHOLE_READ)
 view = memoryview(buffer)
 def doRead(self):

@@ -13,10 +13,6 @@ policies in :py:mod:`getty_tx.tls`, test doubles in :py:mod:`getty_tx.testing`.
 from __future__ import annotations
 
 from getty_tx.client import Client
-from getty_tx.connections.datagram import SessionDatagramProtocol
-from getty_tx.connections.dialing import SessionClientFactory
-from getty_tx.connections.factories import SessionServerFactory
-from getty_tx.connections.stream import SessionProtocol
 from getty_tx.errors import (
     CodecError,
     GettyError,
@@ -39,11 +35,15 @@ from getty_tx.errors import (
 )
 from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IReader, IReadWriter, IWriter
 from getty_tx.listener import EventListener
-from getty_tx.observing import Observer
 from getty_tx.server import Server
-from getty_tx.session import Session
-from getty_tx.stats import Stats
-from getty_tx.udp import UDPContext
+from getty_tx.session.observers import Observer
+from getty_tx.session.session import Session
+from getty_tx.session.stats import Stats
+from getty_tx.transports.factories import SessionServerFactory
+from getty_tx.transports.reconnecting import SessionClientFactory
+from getty_tx.transports.stream import SessionProtocol
+from getty_tx.transports.udp import UDPContext
+from getty_tx.transports.udp.protocol import SessionDatagramProtocol
 from getty_tx.wheel import TimingWheel, WheelTimer
 from getty_tx.workers import WorkerPool
 

@@ -12,22 +12,22 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx import settings
-from getty_tx.connections.connector import CONNECT_TIMEOUT, EndpointConnector
-from getty_tx.connections.dialing import RECONNECT_INTERVAL, DialLog, SessionClientFactory, describeError
 from getty_tx.endpoints import clientEndpoint
 from getty_tx.errors import NoSessionError, NotReadyError, SessionClosedError, SettingError
-from getty_tx.keeper import HANDSHAKE_TIMEOUT, Keeper, theReactor
-from getty_tx.observing import Observers
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, Keeper, theReactor
+from getty_tx.session.observers import Observers
+from getty_tx.session.totals import Endpoints
 from getty_tx.settings import Setting
-from getty_tx.totals import Endpoints
+from getty_tx.transports.connector import CONNECT_TIMEOUT, EndpointConnector
+from getty_tx.transports.reconnecting import RECONNECT_INTERVAL, DialLog, SessionClientFactory, describeError
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from getty_tx.connections.base import Connection
-    from getty_tx.observing import Observer
-    from getty_tx.session import Session
+    from getty_tx.session.observers import Observer
+    from getty_tx.session.session import Session
+    from getty_tx.transports.base import Connection
 
 __all__ = ["Client"]
 
@@ -54,7 +54,7 @@ class Client(Service):
         client.pick().writePkg(b"hello")
 
     A session that is lost for any reason but its own ``close()`` or ``abort()`` is replaced; how, is said at
-    :py:class:`~getty_tx.connections.dialing.SessionClientFactory`. Its place stays empty when it closed itself.
+    :py:class:`~getty_tx.transports.reconnecting.SessionClientFactory`. Its place stays empty when it closed itself.
 
     Settings may be changed while it runs: those about dialing hold from the next attempt on, ``number`` from the next
     start on.

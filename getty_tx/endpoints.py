@@ -6,7 +6,7 @@ A client's ``tls:`` and a server's ``ssl:`` go through :py:mod:`getty_tx.tls`, f
 the server's takes ``trustRoot=`` to require and verify client certificates. A client's ``ssl:``, which Twisted does not
 verify by default, is refused.
 
-And there is ``udp:``, of :py:mod:`getty_tx.connections.udpendpoints`::
+And there is ``udp:``, of :py:mod:`getty_tx.transports.udp.endpoints`::
 
     udp:PORT[:interface=ADDRESS][:sessions=one|peer][:group=ADDRESS][:maxPacketSize=BYTES]    to listen on
     udp:HOST:PORT[:probeTimeout=SECONDS]                                                      to dial
@@ -46,10 +46,10 @@ from twisted.internet.endpoints import (
 )
 
 from getty_tx import settings
-from getty_tx.connections.datagram import SESSIONS
-from getty_tx.connections.udpendpoints import MAX_PACKET_SIZE, PROBE_TIMEOUT, UDPClientEndpoint, UDPServerEndpoint
-from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.errors import SettingError
+from getty_tx.transports.udp.endpoints import MAX_PACKET_SIZE, PROBE_TIMEOUT, UDPClientEndpoint, UDPServerEndpoint
+from getty_tx.transports.udp.protocol import SESSIONS
+from getty_tx.transports.websocket.request import UpgradeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -281,7 +281,7 @@ def webSocketServerEndpoint(
     :raise SettingError: the description cannot be, or a file that it names cannot be used.
     """
     from getty_tx import tls
-    from getty_tx.connections.webendpoints import WebSocketServerEndpoint
+    from getty_tx.transports.websocket.endpoints import WebSocketServerEndpoint
 
     secure = prefix.endswith("wss")
     allowed = _SERVER_UPGRADE | {"endpoint", "port", "interface", "backlog"} | (_CERTIFICATE if secure else set())
@@ -320,7 +320,7 @@ def webSocketClientEndpoint(
 
     :raise SettingError: the description cannot be, or a file that it names cannot be used.
     """
-    from getty_tx.connections.webendpoints import WebSocketClientEndpoint
+    from getty_tx.transports.websocket.endpoints import WebSocketClientEndpoint
 
     secure = prefix.endswith("wss")
     allowed = {"host", "port", "timeout", "bindAddress", "endpoint"} | _CLIENT_UPGRADE

@@ -28,7 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = [
     "CodecError",

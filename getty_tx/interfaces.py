@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["IBatchReader", "IConnection", "IEventListener", "IReactorTurns", "IReadWriter", "IReader", "IWriter"]
 

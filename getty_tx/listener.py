@@ -11,7 +11,7 @@ from getty_tx.interfaces import IEventListener
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["EventListener", "ListenerProxy"]
 

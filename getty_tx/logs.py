@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import ILogObserver, formatEvent
 from zope.interface import implementer
 
-from getty_tx.session import Session, formatAddress
+from getty_tx.session.session import Session, formatAddress
 
 if TYPE_CHECKING:
     from typing import TextIO

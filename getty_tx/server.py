@@ -11,13 +11,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from getty_tx import settings
-from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import GettyError, SettingError
-from getty_tx.keeper import HANDSHAKE_TIMEOUT, theReactor
-from getty_tx.refusals import REASONS
-from getty_tx.session import formatAddress
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
+from getty_tx.session.refusals import REASONS
+from getty_tx.session.session import formatAddress
 from getty_tx.settings import Setting
+from getty_tx.transports.factories import SessionServerFactory
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress, IListeningPort
 
-    from getty_tx.keeper import Keeper
-    from getty_tx.observing import Observer
-    from getty_tx.session import Session
+    from getty_tx.session.context import Keeper
+    from getty_tx.session.observers import Observer
+    from getty_tx.session.session import Session
 
 __all__ = ["Server"]
 

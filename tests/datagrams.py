@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.codecs import LineCodec
-from getty_tx.connections.datagram import SessionDatagramProtocol
 from getty_tx.testing import MemoryReactor, RecordingListener
+from getty_tx.transports.udp.protocol import SessionDatagramProtocol
 from tests.memory import configure
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx import outbound
 from getty_tx.codecs import LengthCodec
+from getty_tx.session import outbound
 from getty_tx.testing import DirectTransport, MemoryTransport, Network, Pair, Peer, RecordingListener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 
 def frame(payload: bytes) -> bytes:

@@ -13,9 +13,9 @@ from twisted.trial.unittest import TestCase
 
 from getty_tx import EventListener, Server
 from getty_tx.codecs import LineCodec
-from getty_tx.reactors import passing
-from getty_tx.reactors.passing import channelPair, packConnections, receiveOne
-from getty_tx.reactors.sub import SubReactor
+from getty_tx.processes import channel as passing
+from getty_tx.processes.channel import channelPair, packConnections, receiveOne
+from getty_tx.processes.subreactor import SubReactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
     from twisted.internet.interfaces import IStreamServerEndpoint
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 #: What the service of the next SubReactor is made by; set by tests.
 making: list[Callable[..., Any]] = []

@@ -7,7 +7,7 @@ from collections import Counter
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import SettingError
-from getty_tx.reactors.balance import BALANCES, REUSE_PORT, Balancer, checkBalance, makeBalancer
+from getty_tx.processes.balance import BALANCES, REUSE_PORT, Balancer, checkBalance, makeBalancer
 
 
 class FakeMember:

@@ -18,11 +18,11 @@ from twisted.trial.unittest import TestCase
 
 from getty_tx.client import Client
 from getty_tx.codecs import LineCodec
-from getty_tx.connections.dialing import SessionClientFactory
-from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.errors import HandshakeTimeoutError, NotReadyError
 from getty_tx.listener import EventListener
 from getty_tx.tls import serverPolicy
+from getty_tx.transports.factories import SessionServerFactory
+from getty_tx.transports.reconnecting import SessionClientFactory
 from tests.certificates import Authority
 
 

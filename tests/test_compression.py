@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from getty_tx import turn
 from getty_tx.codecs import LengthCodec, RawCodec
 from getty_tx.compression import findFormat
 from getty_tx.compression.formats import PIECE
 from getty_tx.errors import CodecError, SessionBlockedError, SettingError, WriteTimeoutError
-from getty_tx.inbound import LIMIT
-from getty_tx.outbound import CHUNK
-from getty_tx.pauses import PRESSURE
+from getty_tx.session import cork as turn
+from getty_tx.session.inbound import LIMIT
+from getty_tx.session.outbound import CHUNK
+from getty_tx.session.pausing import PRESSURE
 from getty_tx.testing import MemoryTransport, RecordingListener, connectedSessions
 from tests.compressed import BOTH, DEFLATE, DEFLATE_END, FORMATS, CompressionCase, echo, split, stream
 from tests.memory import SessionCase, configure, frame

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from getty_tx.codecs import LengthCodec, LineCodec, RawCodec
 from getty_tx.compression.formats import PIECE
 from getty_tx.errors import MessageTooLongError
-from getty_tx.inbound import LIMIT
-from getty_tx.outbound import TURN
+from getty_tx.session.inbound import LIMIT
+from getty_tx.session.outbound import TURN
 from tests.compressed import BOTH, FORMATS, CompressionCase, echo, split, stream
 from tests.memory import frame
 

@@ -15,7 +15,7 @@ from getty_tx import codecs
 from getty_tx.codecs import LineCodec
 from getty_tx.errors import CodecError, MessageTooLongError, NoPeerAddressError, ReadTimeoutError, SessionClosedError
 from getty_tx.interfaces import IConnection
-from getty_tx.udp import PEER_TIMEOUT, UDPContext
+from getty_tx.transports.udp import PEER_TIMEOUT, UDPContext, peers
 from tests.datagrams import OTHER, PEER, DatagramCase
 
 ALL_CODECS = ["length", "line", "netstring", "varint", "raw", "json-lines", "getty"]
@@ -249,7 +249,7 @@ class PeerTests(DatagramCase):
         self.assertEqual((len(self.keeper.sessions), self.keeper.refused, len(self.protocol._peers)), (5, 45, 5))
         self.finish()
         self.open(sessions="peer")
-        self.patch(__import__("getty_tx.connections.peers").connections.peers, "MOST_PEERS", 3)
+        self.patch(peers, "MOST_PEERS", 3)
         for data in (b"", b"connect-ping", b"x\n"):
             for i in range(9):
                 self.receive(data, ("198.51.100.1", 1000 + i))

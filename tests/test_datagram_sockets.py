@@ -13,12 +13,12 @@ from twisted.trial.unittest import TestCase
 
 from getty_tx.client import Client
 from getty_tx.codecs import LineCodec
-from getty_tx.connections.udpendpoints import UDPClientEndpoint
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import NotReadyError, SelfConnectError, SettingError
 from getty_tx.listener import EventListener
 from getty_tx.server import Server
 from getty_tx.testing import RecordingListener
+from getty_tx.transports.udp.endpoints import UDPClientEndpoint
 
 
 class Echo(EventListener):

@@ -25,9 +25,9 @@ from zope.interface.verify import verifyObject
 
 from getty_tx.client import Client
 from getty_tx.codecs import LineCodec
-from getty_tx.connections.connector import EndpointConnector
-from getty_tx.connections.dialing import SessionClientFactory
 from getty_tx.listener import EventListener
+from getty_tx.transports.connector import EndpointConnector
+from getty_tx.transports.reconnecting import SessionClientFactory
 
 HERE = IPv4Address("TCP", "127.0.0.1", 40000)
 THERE = IPv4Address("TCP", "127.0.0.1", 8090)
@@ -133,7 +133,7 @@ class PoolCase(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, self._logged)
 
     def _logged(self, event: Any) -> None:
-        if event.get("log_namespace") == "getty_tx.connections.dialing":
+        if event.get("log_namespace") == "getty_tx.transports.reconnecting":
             self.lines.append((event["log_level"], event["log_format"].format(**event)))
 
     def newSession(self, session: Any) -> None:

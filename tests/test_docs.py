@@ -22,12 +22,12 @@ import getty_tx
 import getty_tx.errors
 from benchmarks.acceptance.__main__ import MODULES
 from getty_tx.codecs import LineCodec
-from getty_tx.connections.messages import MessageSession
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
 from getty_tx.listener import EventListener
-from getty_tx.refusals import REASONS
-from getty_tx.session import Session
+from getty_tx.session.refusals import REASONS
+from getty_tx.session.session import Session
+from getty_tx.session.totals import CLOSE_REASONS
 from getty_tx.settings import Setting
 from getty_tx.status.histogram import Histogram
 from getty_tx.status.metrics import families
@@ -35,7 +35,7 @@ from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
 from getty_tx.tap import dial, echo, serve
 from getty_tx.tap.listen import DEFAULT_LISTEN
 from getty_tx.testing import MemoryReactor, Network, connectedPeer, feedSplit
-from getty_tx.totals import CLOSE_REASONS
+from getty_tx.transports.websocket.session import MessageSession
 from tests.memory import configure
 from tests.test_tap_twistd import PATIENCE
 from tests.tutorial import steps

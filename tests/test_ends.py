@@ -12,12 +12,12 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from getty_tx import turn
 from getty_tx.codecs import LineCodec, RawCodec
 from getty_tx.errors import SessionClosedError
+from getty_tx.session import cork as turn
 from getty_tx.testing import DirectTransport, MemoryTransport
 from getty_tx.tls import clientPolicy, serverPolicy
-from getty_tx.udp import UDPContext
+from getty_tx.transports.udp import UDPContext
 from tests.certificates import selfSigned
 from tests.datagrams import PEER, DatagramCase
 from tests.memory import SessionCase, configure, frame

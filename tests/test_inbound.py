@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionDone
 
 from getty_tx.codecs import LengthCodec
 from getty_tx.errors import CodecError, MessageTooLongError
-from getty_tx.inbound import LIMIT
+from getty_tx.session.inbound import LIMIT
 from getty_tx.testing import MemoryTransport
 from tests.memory import SessionCase, frame
 

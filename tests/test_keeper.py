@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 
-from getty_tx.keeper import Keeper
+from getty_tx.session.context import Keeper
 from getty_tx.testing import MemoryReactor, Network, Peer, RecordingListener
 from tests.memory import SessionCase, configure, frame
 

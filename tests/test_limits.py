@@ -14,14 +14,14 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from getty_tx.codecs import RawCodec
-from getty_tx.connections.base import hostOf
-from getty_tx.connections.upgrade import UpgradeOptions
-from getty_tx.connections.websocket import WebSocketSessionServerFactory
 from getty_tx.errors import SettingError
-from getty_tx.refusals import REASONS
 from getty_tx.server import Server
+from getty_tx.session.refusals import REASONS
 from getty_tx.testing import DirectTransport, Network, Pair, Peer, RecordingListener
 from getty_tx.tls import clientPolicy, serverPolicy
+from getty_tx.transports.base import hostOf
+from getty_tx.transports.websocket import WebSocketSessionServerFactory
+from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.certificates import selfSigned
 from tests.datagrams import DatagramCase
 from tests.memory import SessionCase, configure

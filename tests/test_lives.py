@@ -15,9 +15,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import WrappingFactory
 
-from getty_tx import outbound, turn
 from getty_tx.errors import SessionBlockedError, SessionClosedError
 from getty_tx.listener import EventListener
+from getty_tx.session import cork as turn
+from getty_tx.session import outbound
 from getty_tx.testing import DirectTransport, MemoryTransport, Network, Peer
 from tests.memory import SessionCase, configure, frame
 

@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from getty_tx import Client, Server
-from getty_tx.faults import INTERVAL, MOST, Faults
 from getty_tx.logs import JSONObserver
+from getty_tx.session.faults import INTERVAL, MOST, Faults
 from getty_tx.tap.echo import EchoListener
 from tests.memory import SessionCase, configure, frame
 from tests.test_tap_listen import keepLog
@@ -46,7 +46,12 @@ class JSONTests(SessionCase):
         pair.server.close("enough")
         pair.flush()
         [line] = [line for line in self.lines() if "closing" in line["message"]]
-        expected = {"level": "info", "session": pair.server.id, "reason": "enough", "namespace": "getty_tx.session"}
+        expected = {
+            "level": "info",
+            "session": pair.server.id,
+            "reason": "enough",
+            "namespace": "getty_tx.session.session",
+        }
         self.assertEqual(expected, {name: line[name] for name in expected})
         self.assertIn(":", line["peer"])
         self.assertIn("endpoint", line)

@@ -15,19 +15,19 @@ from twisted.protocols.policies import WrappingFactory
 from getty_tx import settings
 from getty_tx.client import Client
 from getty_tx.codecs import LengthCodec, LineCodec, RawCodec
-from getty_tx.compression.ways import CompressionSetting
-from getty_tx.connections.datagram import SessionDatagramProtocol
-from getty_tx.connections.dialing import SessionClientFactory
-from getty_tx.connections.factories import SessionServerFactory
-from getty_tx.connections.udpendpoints import UDPClientEndpoint, _Probe
-from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.errors import SessionClosedError, SessionRefusedError, SettingError
 from getty_tx.listener import EventListener
 from getty_tx.server import Server
-from getty_tx.session import Session
+from getty_tx.session.compressed import CompressionSetting
+from getty_tx.session.session import Session
 from getty_tx.settings import Setting
 from getty_tx.testing import MemoryReactor, Network, Peer, RecordingListener
 from getty_tx.tls import clientPolicy, serverPolicy
+from getty_tx.transports.factories import SessionServerFactory
+from getty_tx.transports.reconnecting import SessionClientFactory
+from getty_tx.transports.udp.endpoints import UDPClientEndpoint, _Probe
+from getty_tx.transports.udp.protocol import SessionDatagramProtocol
+from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.certificates import selfSigned
 from tests.datagrams import PEER, DatagramCase
 from tests.memory import SessionCase, configure, frame

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import Observer, Server
 from getty_tx.errors import ReadTimeoutError, SelfConnectError, WriteTimeoutError
+from getty_tx.session.totals import CLOSE_REASONS, OTHER, Endpoints
 from getty_tx.testing import Peer
-from getty_tx.totals import CLOSE_REASONS, OTHER, Endpoints
 from tests.memory import SessionCase, configure, frame
 
 

@@ -13,7 +13,7 @@ from getty_tx.errors import (
     SessionBlockedError,
     SessionClosedError,
 )
-from getty_tx.outbound import CHUNK
+from getty_tx.session.outbound import CHUNK
 from getty_tx.testing import DirectTransport, MemoryTransport
 from tests.memory import SessionCase, frame
 

@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, SchedulerStopped
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.reactors.asking import (
+from getty_tx.processes.channel import ANSWER, ASK, LONGEST
+from getty_tx.processes.queries import (
     MOST_ASKED,
     PART,
     SOON,
@@ -19,8 +20,7 @@ from getty_tx.reactors.asking import (
     Questions,
     inParts,
 )
-from getty_tx.reactors.passing import ANSWER, ASK, LONGEST
-from getty_tx.reactors.supervise import DRAINING, GONE, READY, STARTING, Member
+from getty_tx.processes.supervisor import DRAINING, GONE, READY, STARTING, Member
 
 
 class Wire:

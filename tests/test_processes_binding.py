@@ -17,14 +17,15 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx.endpoints import listensWith
 from getty_tx.errors import SettingError
-from getty_tx.reactors import binding, standin
-from getty_tx.reactors.binding import RETRY, AcceptingPort, accepting, bindAll, sharing
-from getty_tx.reactors.standin import Binding
+from getty_tx.processes import ports as binding
+from getty_tx.processes import standin
+from getty_tx.processes.ports import RETRY, AcceptingPort, accepting, bindAll, sharing
+from getty_tx.processes.standin import Binding
 from tests.certificates import Authority
 from tests.test_tap_listen import hasIPv6
 
 if TYPE_CHECKING:
-    from getty_tx.reactors.handover import Accepted
+    from getty_tx.processes.handover import Accepted
 
 
 class AcceptingTests(TestCase):

@@ -8,9 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.keeper import Keeper
-from getty_tx.reactors.counts import addUp, countsOf, lasting, refusalsIn, statsIn
-from getty_tx.reactors.drain import SILENCE, Drain, isAtRest
+from getty_tx.processes.drain import SILENCE, Drain, isAtRest
+from getty_tx.processes.totals import addUp, countsOf, lasting, refusalsIn, statsIn
+from getty_tx.session.context import Keeper
 from getty_tx.testing import connectedPeer
 from tests.memory import SessionCase, configure, frame
 from tests.websocket import WebSocketCase

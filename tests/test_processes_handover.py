@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.reactors.balance import makeBalancer
-from getty_tx.reactors.handover import MOST_ATTEMPTS, MOST_IN_FLIGHT, Accepted, Handover
-from getty_tx.reactors.passing import MOST_DESCRIPTORS, REFUSE, TAKE, unpackConnections
-from getty_tx.reactors.supervise import Member
-from getty_tx.refusals import MOST_ANSWERED
+from getty_tx.processes.balance import makeBalancer
+from getty_tx.processes.channel import MOST_DESCRIPTORS, REFUSE, TAKE, unpackConnections
+from getty_tx.processes.handover import MOST_ATTEMPTS, MOST_IN_FLIGHT, Accepted, Handover
+from getty_tx.processes.supervisor import Member
+from getty_tx.session.refusals import MOST_ANSWERED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,18 +13,18 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel, eventFromJSON, formatEvent
 
 from getty_tx import SettingError
-from getty_tx.reactors import passing
-from getty_tx.reactors.drain import SILENCE
-from getty_tx.reactors.passing import unpackNumbers
-from getty_tx.status.answering import ANSWERING
-from getty_tx.status.sums import read
+from getty_tx.processes import channel as passing
+from getty_tx.processes.channel import unpackNumbers
+from getty_tx.processes.drain import SILENCE
+from getty_tx.status.merging import read
+from getty_tx.status.subreactor import ANSWERING
 from tests.processes import SubTestCase, making
 from tests.test_tap_listen import keepLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 
 class StartTests(SubTestCase):

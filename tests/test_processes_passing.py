@@ -13,8 +13,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.reactors import passing
-from getty_tx.reactors.passing import (
+from getty_tx.processes import channel as passing
+from getty_tx.processes.channel import (
     Channel,
     channelPair,
     packConnections,

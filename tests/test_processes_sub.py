@@ -20,13 +20,13 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from getty_tx import EventListener
-from getty_tx.reactors import passing
-from getty_tx.reactors.passing import packConnections, unpackNumbers
+from getty_tx.processes import channel as passing
+from getty_tx.processes.channel import packConnections, unpackNumbers
 from tests.certificates import Authority
 from tests.processes import Echo, SubTestCase, making
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 
 def socketNumber(session: Session) -> int:

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import GettyError
-from getty_tx.reactors.supervise import (
+from getty_tx.processes.supervisor import (
     DRAINING,
     GONE,
     READY,

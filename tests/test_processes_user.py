@@ -18,7 +18,7 @@ from tests.test_processes import ManyTestCase
 from tests.test_tap_twistd import PATIENCE, RUN_TWISTD, Process
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 #: Whoever has no rights: nobody, on most systems. It need not have a name.
 NOBODY = 65534

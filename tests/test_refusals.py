@@ -7,12 +7,12 @@ from typing import Any
 from twisted.logger import globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from getty_tx.connections.upgrade import UpgradeOptions
-from getty_tx.connections.websocket import WebSocketSessionServerFactory
-from getty_tx.keeper import Keeper
-from getty_tx.refusals import REASONS
+from getty_tx.session.context import Keeper
+from getty_tx.session.refusals import REASONS
 from getty_tx.testing import MemoryReactor, RecordingListener
 from getty_tx.tls import serverPolicy
+from getty_tx.transports.websocket import WebSocketSessionServerFactory
+from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.certificates import selfSigned
 from tests.datagrams import DatagramCase
 from tests.memory import configure
@@ -42,7 +42,7 @@ class RefusalTests(LimitCase):
         lines: list[str] = []
 
         def observer(event: Any) -> None:
-            if event.get("log_namespace") == "getty_tx.refusals":
+            if event.get("log_namespace") == "getty_tx.session.refusals":
                 lines.append(event["log_format"].format(**event))
 
         globalLogPublisher.addObserver(observer)
@@ -167,7 +167,7 @@ class PeerRefusalTests(DatagramCase):
 
     def test_peers(self) -> None:
         """Without maxSessions a socket has a bound of its own."""
-        self.patch(__import__("getty_tx.connections.peers").connections.peers, "MOST_PEERS", 3)
+        self.patch(__import__("getty_tx.transports.udp.peers").connections.peers, "MOST_PEERS", 3)
         self.open(sessions="peer")
         for port in range(1, 6):
             self.receive(b"x\n", (ONE, port))

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from getty_tx import outbound, waiting
 from getty_tx.errors import SessionBlockedError, WriteTimeoutError
+from getty_tx.session import blocked as waiting
+from getty_tx.session import outbound
 from getty_tx.testing import DirectTransport, MemoryTransport, RecordingListener, connectedSessions
 from tests.memory import SessionCase, configure, frame
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
     from getty_tx.testing import Pair
 
 #: Smaller than the defaults, so that a few packages are too many.

@@ -20,7 +20,7 @@ from getty_tx.testing import RecordingListener
 from tests.memory import SessionCase, frame
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 reactor: Any = installed
 

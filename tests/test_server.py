@@ -15,11 +15,11 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx.codecs import LengthCodec
-from getty_tx.connections import factories
 from getty_tx.endpoints import BACKLOG, clientEndpoint, serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.server import Server
 from getty_tx.testing import RecordingListener
+from getty_tx.transports import factories
 from tests.certificates import selfSigned
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import settings
 from getty_tx.errors import GettyError, SettingError
-from getty_tx.session import Session
+from getty_tx.session.session import Session
 from getty_tx.settings import Setting
 from tests.memory import SessionCase
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from getty_tx.inbound import SHARED_READ, WHOLE_READ
+from getty_tx.session.inbound import SHARED_READ, WHOLE_READ
 from getty_tx.testing import MemoryTransport
 from tests.memory import SessionCase, frame
 

@@ -7,10 +7,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from getty_tx import outbound
 from getty_tx.client import Client
 from getty_tx.errors import CodecError, SessionClosedError
 from getty_tx.server import Server
+from getty_tx.session import outbound
 from getty_tx.testing import DirectTransport, RecordingListener
 from getty_tx.tls import clientPolicy, serverPolicy
 from tests.certificates import Authority

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import EventListener
 from getty_tx.status import slices
-from getty_tx.status.errors import MOST, LastErrors
 from getty_tx.status.histogram import BOUNDS, Histogram
+from getty_tx.status.lasterrors import MOST, LastErrors
 from getty_tx.status.sampler import MOST as SAMPLED
 from getty_tx.status.sampler import PERIOD, WINDOW, Sampler
 from getty_tx.status.slices import PAUSE, Slices

@@ -13,10 +13,10 @@ from twisted.internet.task import Clock, SchedulerStopped
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import GettyError
-from getty_tx.reactors.asking import PART
-from getty_tx.status.orders import KEPT, MOST_ORDERS, MOST_TEXT, Orders
+from getty_tx.processes.queries import PART
+from getty_tx.status.paging import FEW, LOOKS, Part, pageFrom
 from getty_tx.status.slices import PAUSE, Slices
-from getty_tx.status.spread import FEW, LOOKS, Part, pageFrom
+from getty_tx.status.sorting import KEPT, MOST_ORDERS, MOST_TEXT, Orders
 from getty_tx.status.table import COLUMNS, MOST_ROWS
 from tests.memory import frame
 from tests.test_status_parts import StatusParts

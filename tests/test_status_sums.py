@@ -11,18 +11,18 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import SettingError
+from getty_tx.processes.queries import TIMEOUT
+from getty_tx.processes.supervisor import DRAINING, STARTING, Member
 from getty_tx.reactors import Processes
-from getty_tx.reactors.asking import TIMEOUT
-from getty_tx.reactors.supervise import DRAINING, STARTING, Member
+from getty_tx.session.totals import Totals
 from getty_tx.status import StatusService
+from getty_tx.status.aggregate import ProcessesSource, Told
 from getty_tx.status.histogram import Histogram
+from getty_tx.status.merging import read, write
 from getty_tx.status.metrics import encode
-from getty_tx.status.processes import ProcessesSource, Told
 from getty_tx.status.slices import PAUSE
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
-from getty_tx.status.sums import read, write
 from getty_tx.status.table import Query
-from getty_tx.totals import Totals
 from tests.test_processes_asking import memberOf
 
 

@@ -13,14 +13,15 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx.listener import EventListener
 from getty_tx.server import Server
-from getty_tx.tap import common, dial, echo
-from getty_tx.tap.common import CannotStart
+from getty_tx.tap import dial, echo
+from getty_tx.tap import options as common
+from getty_tx.tap.options import CannotStart
 from getty_tx.tap.ping import Ping, shapeFor
 from tests.certificates import Authority
 from tests.test_tap_listen import keepLog
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 
 class FakeSession:

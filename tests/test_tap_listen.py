@@ -26,9 +26,10 @@ from getty_tx import codecs
 from getty_tx.codecs import LineCodec
 from getty_tx.errors import SettingError
 from getty_tx.listener import EventListener
-from getty_tx.tap import common, echo, serve
-from getty_tx.tap.common import CannotStart
+from getty_tx.tap import echo, serve
+from getty_tx.tap import options as common
 from getty_tx.tap.listen import ListenService
+from getty_tx.tap.options import CannotStart
 from getty_tx.tls import clientPolicy
 from tests.certificates import Authority
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IStreamClientEndpoint
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 
 def hasIPv6() -> bool:

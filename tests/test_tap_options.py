@@ -13,7 +13,7 @@ from getty_tx import codecs
 from getty_tx.codecs import LengthCodec, LineCodec
 from getty_tx.errors import SettingError
 from getty_tx.listener import EventListener
-from getty_tx.session import Session
+from getty_tx.session.session import Session
 from getty_tx.tap import dial, echo, serve
 from getty_tx.tap.listen import DEFAULT_LISTEN, ListenService
 from getty_tx.tap.lookup import lookUpListener
@@ -22,7 +22,7 @@ from getty_tx.tap.ping import Shape, shapeFor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from getty_tx.tap.common import SessionOptions
+    from getty_tx.tap.options import SessionOptions
 
 HERE = __name__
 

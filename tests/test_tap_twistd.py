@@ -21,7 +21,7 @@ from tests.certificates import Authority
 from tests.test_tap_listen import hasIPv6
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
 

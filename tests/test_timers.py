@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import IdleTimeoutError, ReadTimeoutError, SettingError
-from getty_tx.keeper import Keeper
+from getty_tx.session.context import Keeper
 from getty_tx.wheel import TICK
 from tests.memory import SessionCase, frame
 

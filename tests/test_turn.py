@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from getty_tx import turn
+from getty_tx.session import cork as turn
+from getty_tx.session.cork import MANY, MOST, PROBE, Turn
 from getty_tx.testing import MemoryTransport
-from getty_tx.turn import MANY, MOST, PROBE, Turn
 from tests.memory import SessionCase, frame
 
 

@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.protocols.basic import FileSender
 from zope.interface import implementer
 
-from getty_tx import waiting
 from getty_tx.errors import SettingError, WriteTimeoutError
+from getty_tx.session import blocked as waiting
 from getty_tx.testing import DirectTransport, MemoryTransport
 from tests.memory import SessionCase, frame
 

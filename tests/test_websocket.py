@@ -6,7 +6,6 @@ import zlib
 from typing import Any
 
 from getty_tx.codecs import LengthCodec, RawCodec
-from getty_tx.connections.upgrade import UpgradeOptions
 from getty_tx.errors import (
     CodecError,
     HandshakeTimeoutError,
@@ -15,8 +14,9 @@ from getty_tx.errors import (
     UpgradeError,
     WriteTimeoutError,
 )
-from getty_tx.lifecycle import GONE
+from getty_tx.session.lifecycle import GONE
 from getty_tx.testing import RecordingListener
+from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.memory import configure
 from tests.websocket import WebSocketCase, closeFrame, frame, parse, request
 
@@ -391,7 +391,7 @@ class BothTests(WebSocketCase):
             self.connect()
             heard = RecordingListener(ECHO)
             from getty_tx.codecs import RawCodec
-            from getty_tx.connections.websocket import WebSocketSessionClientFactory
+            from getty_tx.transports.websocket import WebSocketSessionClientFactory
             from tests.memory import configure
 
             client = WebSocketSessionClientFactory(configure(heard, RawCodec()), reactor=self.network.clock)

@@ -13,13 +13,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.codecs import RawCodec
-from getty_tx.connections import frames
-from getty_tx.connections.upgrade import UpgradeOptions
-from getty_tx.connections.webendpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
-from getty_tx.connections.websocket.engine import makeSettings
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
-from getty_tx.keeper import Keeper
+from getty_tx.session.context import Keeper
+from getty_tx.transports.websocket import frames
+from getty_tx.transports.websocket.endpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
+from getty_tx.transports.websocket.engine import makeSettings
+from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.websocket import parse
 
 

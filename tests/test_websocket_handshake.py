@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.connections.upgrade import UpgradeOptions
-from getty_tx.connections.websocket.handshake import checkHead
-from getty_tx.connections.websocket.protocol import LONGEST_HANDSHAKE
 from getty_tx.errors import UpgradeError
+from getty_tx.transports.websocket.handshake import checkHead
+from getty_tx.transports.websocket.protocol import LONGEST_HANDSHAKE
+from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.websocket import KEY, WebSocketCase, frame, request, response
 
 ECHO = {"message": lambda session, pkg: session.writePkg(pkg)}

@@ -16,10 +16,10 @@ from websockets.exceptions import NegotiationError
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from getty_tx.codecs import RawCodec
-from getty_tx.connections.upgrade import UpgradeOptions
-from getty_tx.connections.websocket import WebSocketSessionClientFactory
 from getty_tx.errors import CodecError, UpgradeError
 from getty_tx.testing import RecordingListener
+from getty_tx.transports.websocket import WebSocketSessionClientFactory
+from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.memory import configure
 from tests.websocket import WebSocketCase, frame, response
 

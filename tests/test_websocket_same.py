@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
-from getty_tx.connections.upgrade import UpgradeOptions
-from getty_tx.connections.websocket.engine import makeSettings
-from getty_tx.keeper import Keeper
+from getty_tx.session.context import Keeper
+from getty_tx.transports.websocket.engine import makeSettings
+from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.websocket import WebSocketCase, closeFrame, frame, parse, request, response
 
 LIMIT = 70_000

@@ -16,8 +16,8 @@ from twisted.trial.unittest import TestCase
 
 from getty_tx import Client, Server
 from getty_tx.codecs import RawCodec
-from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.testing import RecordingListener
+from getty_tx.transports.factories import SessionServerFactory
 from tests.certificates import Authority
 from tests.memory import configure
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx import outbound
 from getty_tx.codecs import RawCodec
-from getty_tx.connections.frames import xor
-from getty_tx.connections.websocket import WebSocketSessionClientFactory, WebSocketSessionServerFactory
+from getty_tx.session import outbound
 from getty_tx.testing import DirectTransport, Network, Pair, Peer, RecordingListener
+from getty_tx.transports.websocket import WebSocketSessionClientFactory, WebSocketSessionServerFactory
+from getty_tx.transports.websocket.frames import xor
 from tests.memory import configure
 
 if TYPE_CHECKING:
-    from getty_tx.connections.upgrade import UpgradeOptions
     from getty_tx.testing import MemoryTransport
+    from getty_tx.transports.websocket.request import UpgradeOptions
 
 KEY = base64.b64encode(b"sixteen bytes!!!").decode()
 MASK = b"\x11\x22\x33\x44"

@@ -6,7 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.testing import DirectTransport, Network, Peer, RecordingListener
-from getty_tx.workers import WorkerPool, plans, pool, run
+from getty_tx.workers import WorkerPool, pool
+from getty_tx.workers import schedule as plans
+from getty_tx.workers import thread as run
 from tests.memory import SessionCase, configure, frame
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from getty_tx.codecs import LengthCodec
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 reactor: Any = installed
 

@@ -21,14 +21,14 @@ from twisted.internet.task import Clock
 
 from benchmarks.acceptance.harness import Figure, Target, main, noCollections
 from getty_tx.codecs import LengthCodec
-from getty_tx.connections.factories import SessionServerFactory
 from getty_tx.listener import EventListener
+from getty_tx.transports.factories import SessionServerFactory
 from getty_tx.wheel import TICK, TimingWheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 SESSIONS = 100_000
 TIMERS = 100_000

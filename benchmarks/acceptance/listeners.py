@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from getty_tx.listener import EventListener
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 #: Bytes of the answer of :class:`Amplify`.
 AMPLIFIED = 65536

@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogBeginne
 from zope.interface import implementer
 
 from getty_tx.errors import GettyError
-from getty_tx.session import Session
+from getty_tx.session.session import Session
 
 if TYPE_CHECKING:
     from twisted.logger import LogEvent

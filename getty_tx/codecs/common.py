@@ -9,7 +9,7 @@ from getty_tx.errors import CodecError, SettingError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["BATCH", "LARGE", "asBytes", "checkChoice"]
 

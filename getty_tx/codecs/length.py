@@ -14,7 +14,7 @@ from getty_tx.interfaces import IBatchReader, IReadWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["LengthCodec"]
 

@@ -11,7 +11,7 @@ from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IBatchReader, IReadWriter
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["LineCodec"]
 

@@ -11,7 +11,7 @@ from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
 
 if TYPE_CHECKING:
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["NetstringCodec"]
 

@@ -12,7 +12,7 @@ __all__ = ["Processes", "install"]
 
 def __getattr__(name: str) -> Any:
     if name == "Processes":
-        from getty_tx.reactors.main import Processes
+        from getty_tx.processes.service import Processes
 
         return Processes
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

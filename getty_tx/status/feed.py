@@ -9,26 +9,26 @@ from twisted.internet.task import LoopingCall, SchedulerStopped
 from twisted.logger import Logger
 
 from getty_tx.codecs import RawCodec
-from getty_tx.connections.factories import SessionServerFactory
-from getty_tx.connections.upgrade import UpgradeOptions
-from getty_tx.connections.websocket import WebSocketSessionServerFactory
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.listener import EventListener
-from getty_tx.status.door import FEED
-from getty_tx.status.errors import MOST as MOST_ERRORS
+from getty_tx.status.lasterrors import MOST as MOST_ERRORS
+from getty_tx.status.port import FEED
 from getty_tx.status.snapshot import STATES
 from getty_tx.status.table import Query
+from getty_tx.transports.factories import SessionServerFactory
+from getty_tx.transports.websocket import WebSocketSessionServerFactory
+from getty_tx.transports.websocket.request import UpgradeOptions
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from getty_tx.session import Session
-    from getty_tx.status.errors import LastErrors
+    from getty_tx.session.session import Session
     from getty_tx.status.histogram import Histogram
+    from getty_tx.status.lasterrors import LastErrors
+    from getty_tx.status.resources import Access
     from getty_tx.status.snapshot import MemberSnapshot, Snapshot
     from getty_tx.status.source import ISource
-    from getty_tx.status.web import Access
 
 __all__ = ["Feed"]
 

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from getty_tx.totals import CLOSE_REASONS
+from getty_tx.session.totals import CLOSE_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

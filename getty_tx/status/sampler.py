@@ -9,14 +9,14 @@ from random import sample
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from getty_tx.lifecycle import OPEN
-from getty_tx.sampling import TimedListener
+from getty_tx.session.lifecycle import OPEN
+from getty_tx.status.handlertimes import TimedListener
 from getty_tx.status.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
     from getty_tx.status.snapshot import Service
 
 __all__ = ["Sampler"]

@@ -14,16 +14,16 @@ from twisted.logger import Logger
 from getty_tx.client import Client
 from getty_tx.endpoints import carriesStream, isLocal, serverEndpoint
 from getty_tx.errors import SettingError
-from getty_tx.keeper import theReactor
-from getty_tx.reactors.main import Processes
+from getty_tx.processes.service import Processes
 from getty_tx.server import Server
-from getty_tx.session import formatAddress
-from getty_tx.status.door import Door
-from getty_tx.status.errors import LastErrors
+from getty_tx.session.context import theReactor
+from getty_tx.session.session import formatAddress
+from getty_tx.status.aggregate import ProcessesSource, Told
 from getty_tx.status.feed import Feed
-from getty_tx.status.processes import ProcessesSource, Told
+from getty_tx.status.lasterrors import LastErrors
+from getty_tx.status.port import Door
+from getty_tx.status.resources import Access, statusSite
 from getty_tx.status.source import ProcessSource, namesOf
-from getty_tx.status.web import Access, statusSite
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IListeningPort

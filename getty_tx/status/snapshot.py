@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from getty_tx.lifecycle import CLOSING, CONNECTING, OPEN
-from getty_tx.pauses import CALLBACK, CLOSED, ORDER, PRESSURE, SHARE, TLS, USER, WORKERS
-from getty_tx.totals import Totals
+from getty_tx.session.lifecycle import CLOSING, CONNECTING, OPEN
+from getty_tx.session.pausing import CALLBACK, CLOSED, ORDER, PRESSURE, SHARE, TLS, USER, WORKERS
+from getty_tx.session.totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from getty_tx.client import Client
-    from getty_tx.keeper import Keeper
     from getty_tx.server import Server
-    from getty_tx.session import Session
+    from getty_tx.session.context import Keeper
+    from getty_tx.session.session import Session
     from getty_tx.status.histogram import Histogram
 
     Service = Server | Client
@@ -39,7 +39,7 @@ STEP = 250
 #: What a connection can be. A ``handshaking`` one has no session yet, a ``lost`` one has packages or callbacks left.
 STATES = ("handshaking", "connecting", "open", "closing", "lost")
 
-#: Why a session does not deliver what it reads; see :py:mod:`getty_tx.pauses`.
+#: Why a session does not deliver what it reads; see :py:mod:`getty_tx.session.pausing`.
 PAUSES = {
     USER: "user",
     PRESSURE: "pressure",

@@ -8,10 +8,10 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import Attribute, Interface, implementer
 
 from getty_tx.server import Server
-from getty_tx.status.orders import Orders
 from getty_tx.status.sampler import Sampler
 from getty_tx.status.slices import Slices
 from getty_tx.status.snapshot import Snapshot, walk
+from getty_tx.status.sorting import Orders
 from getty_tx.status.table import COLUMNS, tableOf
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
-from getty_tx.pauses import CLOSED
-from getty_tx.session import formatAddress
+from getty_tx.session.pausing import CLOSED
+from getty_tx.session.session import formatAddress
 from getty_tx.status.snapshot import PAUSES, stateOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
     from getty_tx.status.snapshot import Service
 
 __all__ = ["COLUMNS", "MOST_ROWS", "STEP", "WRITTEN", "Key", "Query", "Sessions", "pageOf", "tableOf"]

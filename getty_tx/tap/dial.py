@@ -12,9 +12,9 @@ from twisted.python import usage
 from getty_tx.client import Client
 from getty_tx.endpoints import isWebSocket
 from getty_tx.errors import SettingError
-from getty_tx.keeper import theReactor
-from getty_tx.tap import common
-from getty_tx.tap.common import SessionOptions, cannotStart, count, optionalCount, seconds
+from getty_tx.session.context import theReactor
+from getty_tx.tap import options as common
+from getty_tx.tap.options import SessionOptions, cannotStart, count, optionalCount, seconds
 from getty_tx.tap.ping import Ping, Shape, shapeFor
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from getty_tx.interfaces import IEventListener
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["DialService", "Options", "makeService"]
 
@@ -79,7 +79,7 @@ class Options(SessionOptions):
     shape: Shape | None = None
 
     def postOptions(self) -> None:
-        """See :py:meth:`getty_tx.tap.common.SessionOptions.postOptions`."""
+        """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
         SessionOptions.postOptions(self)
         description: str = self["connect"]
         try:

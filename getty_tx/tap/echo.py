@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twisted.application.service import IService
     from twisted.internet.interfaces import IStreamServerEndpoint
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["EchoListener", "Options", "makeService"]
 

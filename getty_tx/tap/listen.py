@@ -16,14 +16,14 @@ from twisted.python import usage
 
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import GettyError, SettingError
-from getty_tx.keeper import theReactor
-from getty_tx.reactors.balance import BALANCES
-from getty_tx.reactors.main import DRAIN_TIMEOUT, HEARTBEAT_TIMEOUT, Processes
-from getty_tx.reactors.supervise import KILL
+from getty_tx.processes.balance import BALANCES
+from getty_tx.processes.service import DRAIN_TIMEOUT, HEARTBEAT_TIMEOUT, Processes
+from getty_tx.processes.supervisor import KILL
 from getty_tx.server import Server
-from getty_tx.session import formatAddress
-from getty_tx.tap import common
-from getty_tx.tap.common import OrderlyEnd, SessionOptions, cannotStart, optionalCount, seconds
+from getty_tx.session.context import theReactor
+from getty_tx.session.session import formatAddress
+from getty_tx.tap import options as common
+from getty_tx.tap.options import OrderlyEnd, SessionOptions, cannotStart, optionalCount, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from getty_tx.interfaces import IEventListener
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
     from getty_tx.status import StatusService
 
 __all__ = ["DEFAULT_LISTEN", "ListenOptions", "ListenService", "ProcessesService", "listenService"]

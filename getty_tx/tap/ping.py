@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from getty_tx.interfaces import IReadWriter
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["Ping", "RoundTrips", "Shape", "shapeFor"]
 

@@ -44,7 +44,7 @@ class Options(ListenOptions):
     listener: IEventListener
 
     def postOptions(self) -> None:
-        """See :py:meth:`getty_tx.tap.common.SessionOptions.postOptions`."""
+        """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
         ListenOptions.postOptions(self)
         if self["listener"] is None:
             raise usage.UsageError("--listener is required: module:attr, such as mypkg.service:Listener")

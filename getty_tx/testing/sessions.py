@@ -11,10 +11,10 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
-from getty_tx.connections.factories import SessionFactory, SessionServerFactory
-from getty_tx.connections.stream import SessionProtocol
 from getty_tx.listener import EventListener
 from getty_tx.testing.memory import MemoryReactor, MemorySocket, MemoryTransport
+from getty_tx.transports.factories import SessionFactory, SessionServerFactory
+from getty_tx.transports.stream import SessionProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["Network", "Pair", "Peer", "RecordingListener", "connectedPeer", "connectedSessions"]
 

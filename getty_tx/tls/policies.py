@@ -13,8 +13,8 @@ from zope.interface import implementer
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
+from getty_tx.tls.certificates import Identity, alpnNames, loadTrustRoot, platformTrustRoot
 from getty_tx.tls.host import Host
-from getty_tx.tls.materials import Identity, alpnNames, loadTrustRoot, platformTrustRoot
 from getty_tx.tls.reasons import HandshakeError, describe, describeRefusal, isEndOfFile, printable, reasonsIn, whose
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from OpenSSL.crypto import X509
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-    from getty_tx.tls.materials import Path
+    from getty_tx.tls.certificates import Path
 
     #: The paths of a server's certificate and of its private key (``None``: in the same file).
     CertificateAndKey: TypeAlias = tuple[Path, Path | None]

@@ -5,7 +5,7 @@ Workers: onMessage in threads, for calls that block.
 ``run`` is what a thread does.
 """
 
-from getty_tx.workers.lines import Work
 from getty_tx.workers.pool import WorkerPool
+from getty_tx.workers.queues import Work
 
 __all__ = ["Work", "WorkerPool"]

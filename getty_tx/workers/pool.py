@@ -15,17 +15,17 @@ from twisted.python.threadpool import ThreadPool
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
-from getty_tx.threads import current
-from getty_tx.workers.lines import Line, SharedLine, Task, Work
-from getty_tx.workers.plans import KeyedPlan, OpenPlan, Plan
-from getty_tx.workers.run import SLICE, Run
+from getty_tx.session.threads import current
+from getty_tx.workers.queues import Line, SharedLine, Task, Work
+from getty_tx.workers.schedule import KeyedPlan, OpenPlan, Plan
+from getty_tx.workers.thread import SLICE, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from twisted.internet.interfaces import IDelayedCall
 
-    from getty_tx.session import Session
+    from getty_tx.session.session import Session
 
 __all__ = ["WorkerPool"]
 

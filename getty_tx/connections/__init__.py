@@ -1,1 +1,0 @@
-"""Connections: what lies between a Twisted transport and a session."""

@@ -1,0 +1,26 @@
+"""
+The life of one session, and what the sessions of one service share.
+
+=============  ==========================================================================================
+``session``    ``Session``: what applications hold of a connection; its settings
+``lifecycle``  the order of its events
+``states``     the states of its life
+``inbound``    the way in: bytes to packages to the listener
+``pausing``    the reasons for which a session does not read
+``outbound``   the way out: encoded packages to the transport
+``blocked``    what exists only while bytes wait to be sent: time-outs, producers, relief
+``cork``       sending at the end of the reactor's iteration
+``facade``     ``session.transport``, and what lies below it
+``compressed`` the ways in and out of a session whose stream is compressed
+``limits``     when silence or a close has lasted too long
+``lifetime``   ``idleTimeout`` and ``maxLifetime``
+``cron``       ``onCron`` of many sessions with one timer
+``context``    what the sessions of one service share
+``threads``    calls from other threads
+``observers``  hooks that see every session of a service
+``stats``      ``session.stats``
+``totals``     totals of ended sessions, by endpoint and close reason
+``refusals``   refused connections, counted by reason
+``faults``     which faults are worth a line in the log
+=============  ==========================================================================================
+"""

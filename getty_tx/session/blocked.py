@@ -1,0 +1,280 @@
+"""
+What a session remembers only while bytes wait to be sent, or while a producer of the application is registered: who
+waits for them, by when they must be out, and whether the peer takes any.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from getty_tx.errors import SessionClosedError, WriteTimeoutError
+from getty_tx.session.facade import bytesInKernel
+from getty_tx.session.pausing import PRESSURE
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall, IProducer
+
+    from getty_tx.session.outbound import Outbound
+    from getty_tx.wheel import WheelTimer
+
+__all__ = ["Waiting"]
+
+log = Logger()
+
+#: Seconds between two looks at the kernel's buffer while a session is blocked.
+SAMPLE = 1.0
+
+#: Seconds without progress after which a session that is paused for its pending bytes reads on for a while.
+STALL = 0.2
+
+#: Bytes that the transport is given at a time (``outbound.CHUNK``): none of them counts as sent before all are.
+SLICE = 64 * 1024
+
+#: Seconds of back-pressure that are worth a line in the log.
+LONG = 2.0
+
+
+class Waiting:
+    """
+    Beside an outbound, while it is of use.
+
+    :ivar drainers: fire when nothing is pending.
+    :ivar producer: the application's, registered through ``session.transport``.
+    :ivar progressAt: when bytes were last seen to leave.
+    :ivar allowed: bytes that may be pending, beyond ``highWater``, while the session reads; 0 before the first relief.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_kernel",
+        "_lastRelief",
+        "_limits",
+        "_outbound",
+        "_paused",
+        "_pressedAt",
+        "_pressureTold",
+        "_streaming",
+        "_timer",
+        "allowed",
+        "drainers",
+        "producer",
+        "progressAt",
+    )
+
+    def __init__(self, outbound: Outbound) -> None:
+        self._outbound = outbound
+        self.drainers: list[Deferred[None]] = []
+        self.producer: Any = None
+        self.progressAt = 0.0
+        self._streaming = False
+        self._paused = False
+        # A pull producer is asked for more in the next turn of the reactor, as Twisted's transports do it.
+        self._asked: IDelayedCall | None = None
+        # Bytes written when a limit was set, and when they must be out.
+        self._limits: list[tuple[int, float]] = []
+        self._kernel: int | None = None
+        self._timer: WheelTimer | None = None
+        # Since when too many bytes wait, as far as was seen, and whether the log says so.
+        self._pressedAt: float | None = None
+        self._pressureTold = False
+        self.allowed = 0
+        # The last relief: the credit that it left, what was sent so far, and what was read.
+        self._lastRelief: tuple[int, int, int] | None = None
+
+    def emptied(self) -> None:
+        """
+        Nothing waits any more: tell those who waited for it.
+
+        A timer that runs is left to look again later. Cancelling it here would leave one behind for each burst.
+        """
+        outbound = self._outbound
+        self._limits.clear()
+        drainers, self.drainers = self.drainers, []
+        for drainer in drainers:
+            drainer.callback(None)
+        if self.producer is not None:
+            if not self._streaming:
+                self._ask()
+        elif self._timer is None and outbound._waiting is self and not self.drainers and outbound.isFree:
+            outbound._waiting = None
+
+    def lost(self, dropped: int) -> None:
+        """The transport is gone, with ``dropped`` bytes pending."""
+        session = self._outbound.session
+        if self._timer is not None:
+            self._timer.stop()
+        if self._asked is not None:
+            self._asked.cancel()
+        if self.producer is not None:
+            try:
+                self.producer.stopProducing()
+            except Exception:
+                log.failure("{session}: a producer's stopProducing failed", session=session)
+        for drainer in self.drainers:
+            drainer.errback(SessionClosedError(f"{session} closed with {dropped} bytes pending", session))
+
+    # The application's producer
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """
+        From now on ``producer`` writes.
+
+        :raise RuntimeError: there is one already.
+        """
+        if self.producer is not None:
+            raise RuntimeError(f"cannot register producer {producer!r}: {self.producer!r} is registered")
+        self.producer = producer
+        self._streaming = streaming
+        self._paused = False
+        if not streaming and self._outbound.isFree:
+            self.producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """It is done."""
+        self.producer = None
+        self._streaming = self._paused = False
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None
+
+    def pauseProducer(self) -> None:
+        """Too many bytes wait."""
+        if self._streaming and not self._paused:
+            self._paused = True
+            self.producer.pauseProducing()
+
+    def resumeProducer(self) -> None:
+        """Few bytes wait."""
+        if self._paused:
+            self._paused = False
+            self.producer.resumeProducing()
+
+    def _ask(self) -> None:
+        if self._asked is None:
+            self._asked = self._outbound.session.keeper.reactor.callLater(0, self._pull)
+
+    def _pull(self) -> None:
+        self._asked = None
+        if self._outbound.isFree:
+            try:
+                self.producer.resumeProducing()
+            except Exception as error:
+                self._outbound.session._callbackFailed(error)
+
+    # Time
+
+    def watch(self) -> None:
+        """The outbound is blocked: look from time to time whether bytes leave."""
+        session = self._outbound.session
+        if self._timer is None:
+            self._kernel = bytesInKernel(self._outbound.transport)
+            self._schedule(min(session._writeTimeout or SAMPLE, SAMPLE))
+
+    def lookSoon(self) -> None:
+        """The session has stopped reading: look soon whether the peer has, too."""
+        self._checkWithin(STALL)
+
+    def limit(self, timeout: float) -> None:
+        """All that was written so far must be out in ``timeout`` seconds."""
+        session = self._outbound.session
+        self._limits.append((session._writeBytes, session.keeper.seconds() + timeout))
+        self._checkWithin(timeout)
+
+    def _checkWithin(self, delay: float) -> None:
+        if self._timer is None:
+            self._schedule(delay)
+        elif self._timer.left > delay:
+            self._timer.reset(delay)
+
+    def _schedule(self, delay: float) -> None:
+        self._timer = self._outbound.session.keeper.wheel.schedule(delay, _check, self)
+
+    def check(self) -> None:
+        """A deadline may have passed: fail the session, or look again later."""
+        self._timer = None
+        outbound = self._outbound
+        session = outbound.session
+        now = session.keeper.seconds()
+        # It lies ahead when the clock was set back.
+        self.progressAt = min(self.progressAt, now)
+        self._checkPressure(now)
+        out = outbound.left
+        self._limits = [(position, deadline) for position, deadline in self._limits if position > out]
+        deadlines = [deadline for _, deadline in self._limits]
+        if deadlines and min(deadlines) <= now:
+            text = f"{outbound.pending} bytes were not out within the timeout of writePkg"
+            session._fail(WriteTimeoutError(text, session), abort=True)
+            return
+        timeout = session._writeTimeout
+        isPressed = session._inbound.paused & PRESSURE
+        if outbound.blocked:
+            # The transport tells of progress when its slice is out. A peer that reads slowly empties the kernel's
+            # buffer first, which can take longer than the timeout: that is progress too.
+            before, self._kernel = self._kernel, bytesInKernel(outbound.transport)
+            if before is not None and self._kernel is not None and self._kernel < before:
+                self.progressAt = now
+            elif timeout is not None and now >= self.progressAt + timeout:
+                text = f"no progress for writeTimeout={timeout:g} s, {outbound.pending} bytes pending"
+                session._fail(WriteTimeoutError(text, session), abort=True)
+                return
+            deadlines.append(now + (STALL if isPressed else SAMPLE))
+            if timeout is not None:
+                deadlines.append(self.progressAt + timeout)
+        if deadlines:
+            self._schedule(max(min(deadlines) - now, session.keeper.wheel.tick))
+        elif outbound.isFree:
+            self.emptied()
+        if isPressed and outbound.blocked and now >= self.progressAt + STALL:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """
+        Read on, although too many bytes wait: the peer may have stopped reading for the same reason, and then each of
+        the two waits for the other.
+
+        What is read may be answered, so each relief lets ``highWater`` bytes more wait than do now. It takes that from
+        a credit, which every byte sent restores: a peer that reads nothing gets one relief, and with a slow one no more
+        bytes gather than leave.
+        """
+        outbound = self._outbound
+        session = outbound.session
+        more = max(session._highWater, SLICE)
+        # Packages as well as bytes, as what is delivered may have come long before.
+        sent, read = outbound.left, session._readBytes + session._readPkgs
+        credit = full = more + SLICE
+        if self._lastRelief is not None:
+            before, sentBefore, readBefore = self._lastRelief
+            # If nothing was read, as the application has written too much at once, that relief costs nothing.
+            if read != readBefore:
+                credit = min(before + sent - sentBefore, full)
+        if credit < more:
+            return
+        self._lastRelief = credit - more, sent, read
+        self.allowed = outbound.pending + more
+        session._pendingIsLow()
+
+    def _checkPressure(self, now: float) -> None:
+        """Say when back-pressure has lasted, and when it is over."""
+        outbound = self._outbound
+        session = outbound.session
+        # After a relief the session reads, and is under pressure all the same.
+        if session._inbound.paused & PRESSURE or (self.allowed and outbound.pending > session._highWater):
+            if self._pressedAt is None:
+                self._pressedAt = now
+            elif not self._pressureTold and now >= self._pressedAt + LONG:
+                self._pressureTold = True
+                text = "{session}: back-pressure for {seconds:.1f} s: the peer is too slow, {pending} bytes pending"
+                log.warn(text, session=session, seconds=now - self._pressedAt, pending=outbound.pending)
+        elif self._pressedAt is not None:
+            since, self._pressedAt = self._pressedAt, None
+            if self._pressureTold:
+                self._pressureTold = False
+                text = "{session}: back-pressure is over, after {seconds:.1f} s"
+                log.info(text, session=session, seconds=now - since)
+
+
+def _check(waiting: Waiting) -> None:
+    waiting.check()

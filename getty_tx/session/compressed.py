@@ -1,0 +1,316 @@
+"""
+The ways out and in of a session whose stream is compressed, and the setting that puts them in their place.
+
+Nothing of it is there in other sessions: a session gets another inbound and another outbound when ``compression`` is
+set, which is before a byte goes either way.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, overload
+
+from getty_tx.compression.formats import checkCompression, findFormat
+from getty_tx.errors import SettingError
+from getty_tx.session import outbound as outbounds
+from getty_tx.session.inbound import LIMIT, WHOLE_READ, Inbound
+from getty_tx.session.outbound import CHUNK, TURN, Outbound
+from getty_tx.session.pausing import CLOSED, SHARE
+from getty_tx.settings import Setting
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from getty_tx.compression.formats import Compressor, Decompressor
+    from getty_tx.session.session import Session
+
+__all__ = ["CompressedInbound", "CompressedOutbound", "CompressionSetting"]
+
+#: What a piece counts for at least in a turn's share, as an empty one takes its time too.
+LEAST = 512
+
+
+class CompressedOutbound(Outbound):
+    """
+    As Outbound, for a compressed stream.
+
+    What is written while corked or blocked gathers uncompressed, in ``_raw``, to less than a chunk, and is compressed
+    in one piece when it can leave. It belongs behind what is in ``queue``, which is not None then, and ``size`` counts
+    both; ``writeBytes`` counts what was compressed.
+    """
+
+    __slots__ = ("_compressor", "_ended", "_raw", "_rawSize", "description")
+
+    def __init__(self, session: Session, transport: Any, description: str, compressor: Compressor) -> None:
+        super().__init__(session, transport)
+        #: The setting's value.
+        self.description = description
+        self._compressor = compressor
+        # The end of the compressed stream was written.
+        self._ended = False
+        self._raw: list[bytes] = []
+        self._rawSize = 0
+
+    @property
+    def left(self) -> int:
+        """See :py:attr:`Outbound.left`."""
+        return super().left + self._rawSize
+
+    def write(self, data: bytes, length: int) -> None:
+        """Send ``data``, which has ``length`` bytes, compressed, after all that was written before."""
+        if not length:
+            return
+        # The session has counted it as it is.
+        self.session._writeBytes -= length
+        if not (self.corked or self.blocked):
+            data = self._compressor.compress(data)
+            self.session._writeBytes += len(data)
+            super().write(data, len(data))
+            return
+        if self.queue is None:
+            self.queue = []
+        self._raw.append(data)
+        self._rawSize += length
+        self.size += length
+        if self._rawSize >= CHUNK:
+            self._pack()
+            if not self.blocked and self.size >= CHUNK:
+                super().flush()
+                return
+        if self.blocked:
+            self._pressure()
+
+    def _pack(self) -> None:
+        """Compress what has gathered."""
+        raw = self._raw
+        if raw:
+            data = self._compressor.compress(b"".join(raw))
+            self.session._writeBytes += len(data)
+            self.size += len(data) - self._rawSize
+            raw.clear()
+            self._rawSize = 0
+            assert self.queue is not None
+            self.queue.append(data)
+
+    def writeMany(self, chunks: Any, length: int) -> None:
+        """Send the chunks, ``length`` bytes in all, one after the other."""
+        self.write(b"".join(chunks), length)
+
+    def release(self) -> None:
+        """What has gathered leaves now; see :py:meth:`Outbound.release`."""
+        if not self.blocked:
+            self._pack()
+        super().release()
+
+    def flush(self) -> None:
+        """Send as much as the transport takes."""
+        if not self.blocked:
+            self._pack()
+        super().flush()
+
+    def _emptied(self) -> None:
+        if self.finishing and not self._ended and self.isFree and not self.hasProducer:
+            self._ended = True
+            end = self._compressor.end()
+            if self.session._inbound.ended:
+                self._tryToSend(end)
+            elif end:
+                self.session._writeBytes += len(end)
+                super().write(end, len(end))
+                if not (self.isFree and self.finishing):
+                    # This is called again when that is out, or was.
+                    return
+        super()._emptied()
+
+    def _tryToSend(self, end: bytes) -> None:
+        """The peer has ended its side. It may still read; but if it is gone altogether, that is no failure."""
+        transport = self.transport
+        if type(transport) in outbounds.DIRECT and not transport.TLS:
+            with suppress(OSError):
+                self.session._writeBytes += transport.socket.send(end)
+
+    def limit(self, timeout: float) -> None:
+        """All that was written so far must be out in ``timeout`` seconds."""
+        # Its place in the stream is known only then.
+        self._pack()
+        super().limit(timeout)
+
+    def lost(self) -> int:
+        """The transport is gone; see :py:meth:`Outbound.lost`."""
+        self._raw.clear()
+        self._rawSize = 0
+        return super().lost()
+
+
+class CompressedInbound(Inbound):
+    """
+    As Inbound, for a compressed stream.
+
+    What came is kept compressed, and decompressed a piece at a time, each when the one before is delivered. So a pause
+    leaves all that is behind compressed, and a package above ``maxMsgLen`` is refused when a piece more than that is
+    there. In a turn of the reactor a bounded number of bytes is decompressed, however many have come in it.
+    """
+
+    __slots__ = ("_again", "_draining", "_stream")
+
+    def __init__(self, session: Session, outbound: Outbound, stream: Decompressor) -> None:
+        super().__init__(session, outbound)
+        self._stream = stream
+        # A loop in _drain is on the stack.
+        self._draining = False
+        # The next turn's share.
+        self._again: IDelayedCall | None = None
+
+    def receive(self, data: bytes, at: int = -1) -> None:
+        """Take what the connection read, and deliver what is complete; nobody gives ``at``."""
+        session = self.session
+        keeper = session.keeper
+        length = len(data)
+        session._readBytes += length
+        session._lastActive = keeper.seconds()
+        if length < WHOLE_READ == self._readSize:
+            keeper.briefReads += 1
+        else:
+            self._share(length)
+        if self.paused & CLOSED:
+            return
+        stream = self._stream
+        stream.feed(data)
+        if not (self.paused or session._busy):
+            self._drain()
+        elif stream.held > LIMIT:
+            self._stop()
+
+    def _drain(self) -> None:
+        """Decompress and deliver until something pauses, nothing is left, or the turn's share is used up."""
+        session = self.session
+        stream = self._stream
+        share = TURN
+        self._draining = True
+        try:
+            while not self.paused:
+                if self._isDue:
+                    self._deliver(*self._joined())
+                elif not stream.more:
+                    break
+                elif share <= 0:
+                    self.paused |= SHARE
+                    self._again = session.keeper.reactor.callLater(0, self._goOn)
+                else:
+                    data = stream.read()
+                    share -= max(len(data), LEAST)
+                    if not data:
+                        continue
+                    if self._chunks is None:
+                        self._deliver(data, 0)
+                    else:
+                        self._keep(data)
+        except BaseException as error:
+            session._readFailed(error)
+        self._draining = False
+        session._continue()
+
+    def _goOn(self) -> None:
+        self._again = None
+        self.resume(SHARE)
+
+    @property
+    def _isDue(self) -> bool:
+        """The codec is to be asked about what is decompressed already."""
+        return self._chunks is not None and self.unread >= self._need
+
+    def proceed(self) -> bool:
+        """See :py:meth:`Inbound.proceed`."""
+        if self._draining:
+            # Called by what was delivered there: the rest follows when that has returned.
+            return True
+        if self._isDue or self._stream.more:
+            self._drain()
+            return True
+        return super().proceed()
+
+    @property
+    def undelivered(self) -> bool:
+        """False: what can be delivered was, in :py:meth:`proceed`, or follows without being asked for."""
+        return False
+
+    @property
+    def hasRest(self) -> bool:
+        """See :py:attr:`getty_tx.session.inbound.Inbound.hasRest`."""
+        return (self._isDue or self._stream.more) and not self.paused & CLOSED
+
+    def startTLS(self) -> None:
+        """:raise SettingError: the compressed stream goes on to its end, and TLS cannot begin in the middle of it."""
+        raise SettingError(
+            f"compression={self.session.compression!r} leaves no place for startTLS:"
+            " dial tls:, serve ssl:, or leave compression None"
+        )
+
+    def close(self) -> None:
+        """Drop what is kept, and discard all that comes from now on."""
+        super().close()
+        self._stream.clear()
+        again, self._again = self._again, None
+        if again is not None:
+            again.cancel()
+            self.paused &= ~SHARE
+
+
+class CompressionSetting(Setting[str | None]):
+    """
+    ``session.compression``.
+
+    :param refusal: why there is no compression in this kind of session, and what there is instead.
+    """
+
+    def __init__(self, refusal: str = "") -> None:
+        doc = "How both directions of the stream are compressed, such as 'deflate:level=6'; None: not at all."
+        super().__init__(checkCompression, None, doc)
+        self._refusal = refusal
+
+    # Few sessions have one, and what compresses it knows.
+    hasSlot = False
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Setting[str | None]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> str | None: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Setting[str | None] | str | None:
+        if instance is None:
+            return self
+        outbound = instance._outbound
+        return outbound.description if type(outbound) is CompressedOutbound else None
+
+    def __set__(self, instance: Session, value: Any) -> None:
+        """:raise SettingError: the value cannot be, or this session cannot have it, or comes too late."""
+        checked = self._check(self.name, value)
+        if self._refusal:
+            if checked is not None:
+                raise SettingError(f"{self.name}={value!r}: {self._refusal}")
+            return
+        outbound = instance._outbound
+        isOpen = instance.isClosed or instance in instance.keeper.sessions
+        if isOpen or instance._writeBytes or outbound._waiting is not None:
+            raise SettingError(
+                f"{self.name}={value!r} comes too late: both sides must have it from the first byte on, so set it in"
+                " newSession, before anything is written"
+            )
+        _replace(instance, checked)
+
+
+def _replace(session: Session, description: str | None) -> None:
+    """Give a session the ways in and out that it needs. Nothing has gone through those that it has."""
+    transport = session._outbound.transport
+    before = session._inbound
+    if description is None:
+        outbound = session.outboundType(session, transport)
+        inbound = session.inboundType(session, outbound)
+    else:
+        form = findFormat(description)
+        outbound = CompressedOutbound(session, transport, description, form.compressor())
+        inbound = CompressedInbound(session, outbound, form.decompressor())
+    inbound.paused, inbound._stopped = before.paused, before._stopped
+    session._outbound, session._inbound = outbound, inbound
+    session.transport._outbound = outbound

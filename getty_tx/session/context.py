@@ -1,0 +1,228 @@
+"""
+What the sessions of one service share: the reactor, the timing wheel, the limits, the counters, and the one wake-up
+for all that other threads want to send.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from getty_tx.session.cork import Turn
+from getty_tx.session.cron import Crons
+from getty_tx.session.faults import Faults
+from getty_tx.session.observers import Observers
+from getty_tx.session.refusals import Refusals
+from getty_tx.session.threads import ThreadCalls
+from getty_tx.session.totals import Endpoints, Totals, closeReason
+from getty_tx.wheel import TimingWheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
+    from getty_tx.session.refusals import Reason
+    from getty_tx.session.session import Session
+    from getty_tx.workers import WorkerPool
+
+__all__ = ["Keeper", "theReactor"]
+
+#: Seconds that a peer may take for the TLS or WebSocket handshake.
+HANDSHAKE_TIMEOUT = 3.0
+
+
+def theReactor(reactor: Any = None) -> Any:
+    """The reactor given, or the installed one. Called when a service starts, so that importing installs none."""
+    if reactor is None:
+        from twisted.internet import reactor as installed
+
+        reactor = installed
+    return reactor
+
+
+class Keeper:
+    """
+    Keeps the sessions of one service.
+
+    :param service: what ``session.service`` is.
+    :param newSession: configures each new session; raises to refuse the connection.
+    :param reactor: the reactor or a test's clock.
+    :param maxSessions: connections over this number are refused; ``None`` for no limit.
+    :param maxSessionsPerHost: the same for connections with one host, as far as it is known; ``None`` for no limit.
+    :param handshakeTimeout: seconds.
+    :param workers: a running pool for onMessage; ``None``: it is called on the reactor's thread.
+    :param observers: who hears of sessions beside their listeners.
+    :param endpoints: tells the endpoint of a session.
+
+    :ivar sessions: the open ones.
+    :ivar threads: what other threads ask of them.
+    :ivar handshaking: the connections that have no session yet.
+    :ivar connections: how many connections there are, those in a handshake included.
+    :ivar sockets: how many of them are the socket of a UDP server, which is no peer's and always has room.
+    :ivar hosts: how many of them each host has; None where ``maxSessionsPerHost`` was never set.
+    :ivar refusals: how many connections were refused, and why.
+    :ivar faults: which faults of sessions are worth a line in the log.
+    :ivar totals: the sums of sessions that have ended, by endpoint.
+    :ivar reconnects: attempts to replace a lost session, or one that did not come about.
+    """
+
+    def __init__(
+        self,
+        service: Any,
+        newSession: Callable[[Session], object],
+        *,
+        reactor: Any,
+        maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        workers: WorkerPool | None = None,
+        observers: Observers | None = None,
+        endpoints: Endpoints | None = None,
+    ) -> None:
+        self.service = service
+        self.newSession = newSession
+        self.reactor = reactor
+        self.seconds: Callable[[], float] = reactor.seconds
+        self.wheel = TimingWheel(reactor)
+        self.crons = Crons(self.wheel)
+        self.maxSessions = maxSessions
+        self.handshakeTimeout = handshakeTimeout
+        self.workers = workers
+        self.sessions: set[Session] = set()
+        self.handshaking: set[Any] = set()
+        self.connections = 0
+        self.sockets = 0
+        self.hosts: dict[str, int] | None = None
+        self.refusals = Refusals(self.seconds)
+        self.faults = Faults(self.seconds)
+        self.observers = Observers() if observers is None else observers
+        self.endpoints = Endpoints("") if endpoints is None else endpoints
+        self.totals: dict[str, Totals] = {}
+        self.reconnects = 0
+        self._idle: list[Deferred[None]] = []
+        # Reads that did not fill their buffer since the last one that did; see Inbound._share.
+        self.briefReads = 0
+        self.turn = Turn(reactor)
+        self.closing = False
+        self.threads = ThreadCalls(reactor)
+        self._addresses: dict[IAddress, IAddress] = {}
+        self._maxSessionsPerHost: int | None = None
+        self.maxSessionsPerHost = maxSessionsPerHost
+
+    @property
+    def peers(self) -> int:
+        """How many connections are with a peer: all but the sockets of UDP servers."""
+        return self.connections - self.sockets
+
+    def hasRoom(self) -> bool:
+        """False when ``maxSessions`` connections are there already; the refusal is counted."""
+        if self.maxSessions is not None and self.peers >= self.maxSessions:
+            self.countRefusal("maxSessions", f"maxSessions={self.maxSessions} reached")
+            return False
+        return True
+
+    @property
+    def maxSessionsPerHost(self) -> int | None:
+        """Connections with one host over this number are refused."""
+        return self._maxSessionsPerHost
+
+    @maxSessionsPerHost.setter
+    def maxSessionsPerHost(self, limit: int | None) -> None:
+        self._maxSessionsPerHost = limit
+        if limit is not None and self.hosts is None:
+            # Nothing was counted as long as there was no limit.
+            self.hosts = {}
+            for connection in [*self.handshaking, *(session.connection for session in self.sessions)]:
+                self._addHost(connection, connection.peerHost())
+
+    def enter(self, connection: Any) -> bool:
+        """A connection has come: count it, unless its host has ``maxSessionsPerHost`` already, which is counted."""
+        if self.hosts is not None:
+            host = connection.peerHost()
+            limit = self._maxSessionsPerHost
+            if host is not None and limit is not None and self.hosts.get(host, 0) >= limit:
+                self.countRefusal("maxSessionsPerHost", f"{host} has maxSessionsPerHost={limit} connections already")
+                return False
+            self._addHost(connection, host)
+        self.connections += 1
+        return True
+
+    def _addHost(self, connection: Any, host: str | None) -> None:
+        if host is not None and self.hosts is not None:
+            self.hosts[host] = self.hosts.get(host, 0) + 1
+            connection.countedHost = host
+
+    def leave(self, connection: Any) -> None:
+        """A connection that has entered is over."""
+        self.connections -= 1
+        host = connection.countedHost
+        if host is not None and self.hosts is not None:
+            if self.hosts[host] > 1:
+                self.hosts[host] -= 1
+            else:
+                del self.hosts[host]
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused, for whatever reason."""
+        return self.refusals.total
+
+    def countRefusal(self, reason: Reason, why: str) -> None:
+        """
+        Count a refused connection, and log it unless another was just logged.
+
+        :param why: for the log.
+        """
+        self.refusals.count(reason, why)
+        if self.observers.all:
+            self.observers.tell("refused", self.service, reason, why)
+
+    def sessionEnded(self, session: Session) -> None:
+        """A session has had its onClose: put what it has counted into the books."""
+        self.sessions.discard(session)
+        reason = closeReason(session)
+        endpoint = self.endpoints.of(session)
+        totals = self.totals.get(endpoint)
+        if totals is None:
+            totals = self.totals[endpoint] = Totals()
+        totals.add(session, reason)
+        if self.observers.all:
+            self.observers.tell("closed", session, reason)
+
+    def whenIdle(self) -> Deferred[None]:
+        """Fires when there is no connection any more, and every onClose has returned."""
+        waiting: Deferred[None] = Deferred()
+        self._idle.append(waiting)
+        self.checkIdle()
+        return waiting
+
+    def checkIdle(self) -> None:
+        """A connection has ended: tell those who wait for the last one."""
+        if not self.connections:
+            waiting, self._idle = self._idle, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def closeAll(self) -> Deferred[None]:
+        """
+        Close every session, and drop the connections that are in a handshake. None opens afterwards.
+
+        :return: fires as :py:meth:`whenIdle`.
+        """
+        self.closing = True
+        for connection in list(self.handshaking):
+            connection.abort()
+        for session in list(self.sessions):
+            session._hurry()
+        return self.whenIdle()
+
+    def sharedAddress(self, address: IAddress) -> IAddress:
+        """One object for equal addresses: the sessions of a listening port all have the same local address."""
+        known = self._addresses.get(address)
+        if known is None:
+            if len(self._addresses) >= 64:
+                self._addresses.clear()
+            known = self._addresses[address] = address
+        return known

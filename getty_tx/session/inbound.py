@@ -1,0 +1,362 @@
+"""
+The way in: bytes to packages to the listener.
+
+``receive`` takes what the connection read and delivers every complete package in it before it returns, with the
+outbound corked meanwhile. It stops in between when something pauses the session, keeps the rest, and goes on from
+there in ``resume``.
+
+Unread bytes are kept as the chunks they came in until the codec can use them, and joined once, when the last byte of
+the package is there. From a megabyte on they are gathered in one growing bytearray, whose memory the system moves
+instead of copying it and gets back at once, so that the cost of a package is linear and its memory twice its size for a
+moment.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from getty_tx.errors import CodecError, MessageTooLongError
+from getty_tx.session.pausing import CLOSED, HOLD, PRESSURE, TLS, USER, WORKERS
+
+if TYPE_CHECKING:
+    from getty_tx.session.outbound import Outbound
+    from getty_tx.session.session import Session
+
+__all__ = ["Inbound"]
+
+#: The reasons for which the connection stops reading at once. For the others it does when LIMIT bytes wait here, so
+#: that an async callback which returns soon costs no system call.
+_AT_ONCE = USER | PRESSURE | WORKERS
+
+#: Unread bytes, gathered for a reason that does not stop the connection, above which it is stopped all the same.
+LIMIT = 64 * 1024
+
+#: Chunks shorter than this are joined to the one before, as an object for each would cost more than its bytes.
+SMALL = 4096
+
+#: Bytes of one read when nobody else waits. 64 KiB, Twisted's own default, would make two reads of a package of 64 KiB
+#: with its header, a second turn, and a copy to join them: with 256 such connections, 1.7 times the time for a package.
+#: From 128 KiB on glibc may map a buffer anew for each read, and unmap it (mallopt(3), M_MMAP_THRESHOLD).
+WHOLE_READ = 120 * 1024
+
+#: Bytes of one read when one other session waits. At 4 KiB that one's p99 is 3.4 times what it is alone, at 1.5 KiB 2.8
+#: times (benchmarks.acceptance fairness).
+SHARED_READ = 1536
+
+#: Unread bytes above which they are gathered in one bytearray.
+LARGE = 1024 * 1024
+
+
+class Inbound:
+    """
+    What came in for one session and is not delivered yet.
+
+    :ivar paused: the reasons for which parsing is paused; 0 when it is not.
+    :ivar unread: bytes kept.
+    :ivar ended: the peer has ended its side of the stream.
+    :ivar shaking: TLS was started, and its handshake is not over.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_need",
+        "_offset",
+        "_readSize",
+        "_stopped",
+        "ended",
+        "outbound",
+        "paused",
+        "session",
+        "shaking",
+        "unread",
+    )
+
+    def __init__(self, session: Session, outbound: Outbound) -> None:
+        self.session = session
+        self.outbound = outbound
+        self.paused = 0
+        self.ended = False
+        self.unread = 0
+        self._chunks: list[bytes | bytearray] | None = None
+        # Bytes at the front of the first chunk that are delivered already.
+        self._offset = 0
+        # Bytes that the codec said it needs before it is asked again; 0 when it was not asked or could not say.
+        self._need = 0
+        self._readSize = WHOLE_READ
+        self.shaking = False
+        # True while the connection was told to stop reading.
+        self._stopped = False
+
+    def _share(self, length: int) -> None:
+        """
+        The read filled its buffer: size the next one by how many others wait.
+
+        Delivering a whole buffer of small packages takes a tenth of a millisecond, which is several round trips of a
+        session that has only one package to wait for. With a few such sessions about, the full pipe reads less at a
+        time; with many, its share of a turn is small anyway, and with none there is nobody to be fair to.
+        """
+        keeper = self.session.keeper
+        brief, keeper.briefReads = keeper.briefReads, 0
+        # Without others it grows step by step: one that waits for its answer is silent for a turn or two.
+        size = min(SHARED_READ * brief if brief else self._readSize * 2, WHOLE_READ)
+        if size != self._readSize and self.outbound.setReadSize(size):
+            self._readSize = size
+
+    def _keep(self, data: bytes) -> None:
+        self.unread += len(data)
+        chunks = self._chunks
+        if chunks is None:
+            self._chunks = [data]
+            return
+        last = chunks[-1]
+        if self.unread > LARGE:
+            if len(chunks) > 1 or type(last) is not bytearray:
+                last = bytearray().join(chunks)
+                self._chunks = [last]
+            last += data
+        elif len(data) >= SMALL:
+            chunks.append(data)
+        elif type(last) is bytearray and len(last) < LIMIT:
+            last += data
+        else:
+            chunks.append(bytearray(data))
+
+    def _joined(self) -> tuple[bytes, int]:
+        """All that is kept, as one object, and how much at its front was delivered; nothing is kept after."""
+        chunks, offset = self._chunks, self._offset
+        assert chunks is not None
+        self._chunks = None
+        self.unread = self._offset = self._need = 0
+        first = chunks[0]
+        if len(chunks) == 1 and type(first) is bytes:
+            return first, offset
+        if offset:
+            chunks[0] = first[offset:]
+        return b"".join(chunks), 0
+
+    def _deliver(self, data: bytes, at: int = -1) -> None:
+        """
+        Deliver the packages in ``data`` from ``at`` on; keep what is left when there are no more, or when paused.
+
+        Without ``at`` the data is what has just come: it is counted, and may have to wait, or be joined to what waits.
+        """
+        session = self.session
+        outbound = self.outbound
+        end = len(data)
+        if at < 0:
+            keeper = session.keeper
+            session._readBytes += end
+            # In two steps: Python is slower in calling an attribute than in getting it, where it is no method.
+            seconds = keeper.seconds
+            session._lastActive = seconds()
+            if end < WHOLE_READ == self._readSize:
+                keeper.briefReads += 1
+            else:
+                self._share(end)
+            if self.paused or session._busy:
+                self._receiveLater(data)
+                return
+            at = 0
+            if self._chunks is not None:
+                self._keep(data)
+                if self.unread < self._need:
+                    return
+                data, at = self._joined()
+                end = len(data)
+        need = 0
+        outbound.corked = True
+        session._busy = True
+        try:
+            while at < end and not self.paused:
+                if session._readsMany:
+                    reader = session._reader
+                    before = at
+                    for pkg, stop in reader.readMany(session, data, at, session._maxMsgLen):
+                        if stop <= at or stop > end:
+                            raise CodecError(f"the codec ends a package at byte {stop} of {end}", session)
+                        at = stop
+                        session._readPkgs += 1
+                        try:
+                            result = session._listener.onMessage(session, pkg)
+                        except BaseException as error:
+                            session._callbackFailed(error)
+                        else:
+                            if result is not None:
+                                session._await(result)
+                        if self.paused or session._reader is not reader:
+                            break
+                    if at == end or self.paused:
+                        break
+                    if at != before:
+                        continue
+                # What is left is incomplete, or wrong, or the codec reads one package at a time.
+                answer = session._reader.read(session, memoryview(data)[at:])
+                if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
+                    raise CodecError(f"the codec answered {type(answer).__name__}, not (package, length)", session)
+                pkg, length = answer
+                left = end - at
+                if pkg is None:
+                    self._checkNeed(length, left)
+                    # With (None, 0) the codec is asked again when there is one byte more.
+                    need = length or left + 1
+                    break
+                if not 0 < length <= left:
+                    raise CodecError(f"the codec answered a package of {length} bytes where {left} are there", session)
+                if length > session._maxMsgLen:
+                    raise _tooLong(length, session)
+                at += length
+                session._readPkgs += 1
+                try:
+                    result = session._listener.onMessage(session, pkg)
+                except BaseException as error:
+                    session._callbackFailed(error)
+                else:
+                    if result is not None:
+                        session._await(result)
+        except BaseException as error:
+            session._readFailed(error)
+        if self.paused and self.paused & TLS:
+            self.paused &= ~TLS
+            if at < end:
+                session._readFailed(_beforeTLS(session))
+        if at < end and not self.paused & CLOSED:
+            self._keepRest(data, at, need)
+        del data
+        if outbound.queue is not None:
+            outbound.uncork()
+        else:
+            outbound.corked = False
+        session._busy = False
+        if self._stopped or self.ended or session._eventsDue or self._chunks is not None:
+            session._continue()
+
+    # What the connection calls with what it has read: the same, so that it is one call for each read.
+    receive = _deliver
+
+    def _receiveLater(self, data: bytes) -> None:
+        """Something pauses, or a delivery is on the stack: keep what came."""
+        session = self.session
+        if not self.paused & CLOSED:
+            self._keep(data)
+            session._eventsDue |= session._busy
+            if self.unread > LIMIT:
+                self._stop()
+
+    def _keepRest(self, data: bytes, at: int, need: int) -> None:
+        end = len(data)
+        if at > end - at:
+            # Less is left than was delivered: a copy costs little and lets go of the large buffer.
+            data = data[at:]
+            at = 0
+        # The connection may have delivered more meanwhile, from within a callback; it belongs behind.
+        later, self._chunks = self._chunks, [data]
+        self.unread += len(data) - at
+        self._offset = at
+        self._need = need
+        if later is not None:
+            self._chunks += later
+
+    def _checkNeed(self, length: int, left: int) -> None:
+        """The codec wants more bytes than the ``left`` that are there: see that its answer can be."""
+        session = self.session
+        if length == 0:
+            if left > session._maxMsgLen:
+                raise _tooLong(left, session)
+        elif length <= left:
+            raise CodecError(f"the codec asks for {length} bytes in all where {left} are there already", session)
+        elif length > session._maxMsgLen:
+            raise _tooLong(length, session)
+
+    # Pausing
+
+    def pause(self, reason: int) -> None:
+        """Stop parsing, and reading as far as the reason asks for it."""
+        self.paused |= reason
+        if reason & _AT_ONCE:
+            self._stop()
+
+    def resume(self, reason: int) -> None:
+        """Take a reason away; when it was the last, deliver what is kept, then read on."""
+        if self.paused & reason:
+            self.paused &= ~reason
+            session = self.session
+            if session._work is not None and not self.paused & HOLD:
+                session._work.release()
+            if session._busy:
+                session._eventsDue = True
+            else:
+                session._continue()
+
+    def proceed(self) -> bool:
+        """
+        Nothing pauses and no callback runs: deliver what is kept.
+
+        :return: False when there was nothing that could be delivered; the connection reads again then.
+        """
+        if self.undelivered:
+            self._deliver(*self._joined())
+            return True
+        if self._stopped:
+            self._stopped = False
+            if not self.ended:
+                self.session.connection.resumeReading()
+        return False
+
+    @property
+    def undelivered(self) -> bool:
+        """True when the codec is to be asked about what is kept."""
+        return self._chunks is not None and self.unread >= self._need
+
+    @property
+    def hasRest(self) -> bool:
+        """True when packages of a lost connection are still to be delivered, or may be."""
+        return self.undelivered and not self.paused & CLOSED
+
+    def _stop(self) -> None:
+        if not (self._stopped or self.ended or self.paused & CLOSED):
+            self._stopped = True
+            if not self.shaking:
+                self.session.connection.pauseReading()
+
+    def startTLS(self) -> None:
+        """
+        Nothing that came in clear may be taken for something encrypted.
+
+        :raise CodecError: unread bytes are here. Those behind the package that is being delivered fail it later.
+        """
+        if self.unread:
+            raise _beforeTLS(self.session)
+        if self.session._busy:
+            self.paused |= TLS
+
+    def beginHandshake(self) -> None:
+        """TLS was started: its handshake has to be read, whatever the session is paused for."""
+        self.shaking = True
+        if self._stopped:
+            self.session.connection.resumeReading()
+
+    def endHandshake(self) -> None:
+        """The handshake is over: a paused session reads no more again."""
+        self.shaking = False
+        if self._stopped:
+            self.session.connection.pauseReading()
+
+    def close(self) -> None:
+        """Drop what is kept, and discard all that comes from now on: unread input would turn the close into a reset."""
+        self.paused |= CLOSED
+        if self.session._work is not None:
+            self.session._work.drop()
+        self._chunks = None
+        self.unread = self._offset = self._need = 0
+        if self._stopped:
+            self._stopped = False
+            if not self.ended:
+                self.session.connection.resumeReading()
+
+
+def _beforeTLS(session: Session) -> CodecError:
+    return CodecError("bytes in clear came behind the package that started TLS", session)
+
+
+def _tooLong(length: int, session: Session) -> MessageTooLongError:
+    return MessageTooLongError(f"a package of {length} bytes is longer than maxMsgLen={session._maxMsgLen}", session)

@@ -1,0 +1,74 @@
+"""Hooks: an observer of one's own hears of every session of a service, whoever its listener is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from getty_tx.session.refusals import Reason
+    from getty_tx.session.session import Session
+    from getty_tx.session.totals import CloseReason
+
+__all__ = ["Observer", "Observers"]
+
+log = Logger()
+
+
+class Observer:
+    """
+    Subclass it, override what you want to hear of, and give it to ``server.addObserver`` or ``client.addObserver``.
+
+    The calls come on the reactor's thread, between two callbacks of the session or from within one, so they must not
+    block. What they raise is logged, and hurts nobody else. There is none for each message, as that would cost each of
+    them: ``session.stats`` has their numbers.
+    """
+
+    def opened(self, session: Session) -> None:
+        """``onOpen`` has returned."""
+
+    def closed(self, session: Session, reason: CloseReason) -> None:
+        """
+        ``onClose`` has returned; attributes and counters are there for the last time.
+
+        :param reason: one of :py:data:`~getty_tx.session.totals.CloseReason`.
+        """
+
+    def refused(self, service: Any, reason: Reason, why: str) -> None:
+        """
+        A connection was refused.
+
+        :param service: the Server or Client.
+        :param reason: one of :py:data:`~getty_tx.session.refusals.Reason`.
+        :param why: in words, with the peer where it is known.
+        """
+
+    def error(self, session: Session, error: BaseException) -> None:
+        """A session failed, and will close; ``onError`` hears of it next. Of a UDP server's, for each callback."""
+
+
+class Observers:
+    """Those of one service."""
+
+    __slots__ = ("all",)
+
+    def __init__(self) -> None:
+        self.all: tuple[Observer, ...] = ()
+
+    def add(self, observer: Observer) -> None:
+        """Tell it, too, from now on; twice is once."""
+        if observer not in self.all:
+            self.all += (observer,)
+
+    def remove(self, observer: Observer) -> None:
+        """Tell it no more."""
+        self.all = tuple(each for each in self.all if each is not observer)
+
+    def tell(self, event: str, *args: Any) -> None:
+        """Call this method of each."""
+        for observer in self.all:
+            try:
+                getattr(observer, event)(*args)
+            except Exception:
+                log.failure("{observer}: {event} failed", observer=observer, event=event)

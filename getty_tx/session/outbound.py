@@ -1,0 +1,517 @@
+"""
+The way out: encoded packages to the transport, in order, at once where that is possible.
+
+Twisted's ``transport.write`` keeps the bytes and asks the reactor for another turn: six system calls an echo. Here the
+socket is sent to directly while nothing is pending, which takes three. What the kernel does not take stays in the
+session's queue; the transport gets one slice of it at a time, and says through the producer interface when that is out.
+
+Three states:
+
+* *free*: ``queue`` is None and ``blocked`` False. A write is sent at once.
+* *corked*: the session's messages are being delivered; writes gather in ``queue`` and leave together when the delivery
+  is over, or whenever 64 KiB are there. With many sessions ready it lasts to the end of the reactor's turn (``turn``).
+* *blocked*: the transport holds a slice, ``held`` bytes, and will call ``resumeProducing``. Writes gather in ``queue``.
+
+With TLS, and below wrappers, slices go through ``transport.write`` from the beginning, and the socket's transport below
+tells when they are out. A transport that is none of Twisted's own is asked to pause and resume, as any other consumer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from getty_tx.session.blocked import Waiting
+from getty_tx.session.cork import MOST
+from getty_tx.session.facade import bottomOf, isCutOff, readRest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IProducer
+
+    from getty_tx.session.session import Session
+
+__all__ = ["CHUNK", "DIRECT", "Outbound"]
+
+#: Bytes that leave a cork early, and the most that the transport is given at a time.
+CHUNK = 64 * 1024
+
+#: Bytes sent in one turn of the reactor, so that one full pipe does not hold up the other sessions.
+TURN = 128 * 1024
+
+#: Buffers of one sendmsg; IOV_MAX is 1024 on Linux.
+IOV = 512
+
+#: While blocked, writes shorter than this are joined, as an object of its own for each would cost more than its bytes.
+SMALL = 4096
+
+#: The transports whose handle is a plain socket. Wrappers and TLS have handles too, and subclasses may write otherwise.
+DIRECT: frozenset[type] = frozenset({tcp.Server, tcp.Client, unix.Server, unix.Client})
+
+
+@implementer(IPushProducer)
+class Outbound:
+    """
+    What is on its way out of one session.
+
+    :ivar direct: the transport is one of DIRECT; as long as it has no TLS, its socket is sent to.
+    :ivar queue: what waits here, or None.
+    :ivar size: bytes in ``queue``.
+    :ivar held: bytes of the slice that the transport was given.
+    :ivar finishing: the session is told when nothing waits any more.
+    :ivar listed: it is corked to the end of the reactor's turn.
+    """
+
+    __slots__ = (
+        "_pulled",
+        "_registered",
+        "_waiting",
+        "blocked",
+        "corked",
+        "direct",
+        "finishing",
+        "held",
+        "listed",
+        "queue",
+        "session",
+        "size",
+        "transport",
+    )
+
+    def __init__(self, session: Session, transport: Any) -> None:
+        self.session = session
+        self.transport = transport
+        self.direct = type(transport) in DIRECT
+        if self.direct:
+            # As startTLS sets it: what an object has itself is found at once, what its class has is looked for.
+            transport.TLS = transport.TLS
+        self.queue: list[bytes | bytearray | memoryview] | None = None
+        self.size = self.held = 0
+        self.corked = self.blocked = False
+        self.finishing = False
+        self.listed = False
+        # Where this object is registered as the producer.
+        self._registered: Any = None
+        # It asks for each slice there.
+        self._pulled = False
+        self._waiting: Waiting | None = None
+
+    @property
+    def pending(self) -> int:
+        """Bytes written that the kernel has not taken yet."""
+        return self.size + self.held
+
+    @property
+    def left(self) -> int:
+        """Bytes that have left so far: what time-outs compare to see progress."""
+        return self.session._writeBytes - self.size - self.held
+
+    def refuses(self, more: int = 0) -> bool:
+        """
+        Whether a write is to be refused, as more than ``maxPending`` bytes wait.
+
+        :param more: bytes that wait elsewhere.
+        """
+        session = self.session
+        pending = self.size + self.held + more
+        if pending <= session._maxPending:
+            return False
+        # Replies to what was read in a relief are taken all the same.
+        replies = session._busy or session._awaiting is not None or session._work is not None
+        return not (replies and self._waiting is not None and pending <= self._waiting.allowed)
+
+    @property
+    def isFree(self) -> bool:
+        """True when nothing waits, here or in the transport."""
+        return self.queue is None and not self.blocked
+
+    @property
+    def hasProducer(self) -> bool:
+        """True while a producer of the application is registered."""
+        return self._waiting is not None and self._waiting.producer is not None
+
+    # Writing
+
+    def write(self, data: bytes, length: int) -> None:
+        """Send ``data``, which has ``length`` bytes, after all that was written before."""
+        if not length:
+            # A transport that is given nothing never says that it is out.
+            return
+        queue = self.queue
+        if self.blocked:
+            self._keep(data, length)
+            return
+        if queue is not None:
+            queue.append(data)
+            self.size += length
+        elif self.corked:
+            self.queue = [data]
+            self.size = length
+        else:
+            self._sendAtOnce(data, length)
+            return
+        if self.size >= CHUNK:
+            self.flush()
+
+    def _keep(self, data: bytes, length: int) -> None:
+        """The transport has a slice: ``data`` waits behind it."""
+        queue = self.queue
+        if queue is None:
+            self.queue = [data]
+        elif length < SMALL:
+            last = queue[-1]
+            if type(last) is bytearray and len(last) < CHUNK:
+                last += data
+            else:
+                queue.append(bytearray(data))
+        else:
+            queue.append(data)
+        self.size += length
+        self._pressure()
+
+    def writeMany(self, chunks: Sequence[bytes], length: int) -> None:
+        """Send the chunks, ``length`` bytes in all, one after the other."""
+        if self.blocked or self.corked or self.queue is not None or len(chunks) < 2:
+            for chunk in chunks:
+                self.write(chunk, len(chunk))
+            return
+        if length:
+            self.queue = [chunk for chunk in chunks if chunk]
+            self.size = length
+            self.flush()
+
+    def _sendAtOnce(self, data: bytes, length: int) -> None:
+        transport = self.transport
+        if self.direct and not transport.TLS and length <= TURN:
+            try:
+                sent = transport.socket.send(data)
+            except OSError:
+                # Full, or broken: Twisted's own write finds out which, and reports a broken one as it always does.
+                sent = 0
+            if sent == length:
+                if self._waiting is not None:
+                    self._emptied()
+                return
+            self.queue = [memoryview(data)[sent:]]
+            self.size = length - sent
+            self._giveSlice(transport, transport)
+            self._pressure()
+        else:
+            self.queue = [data]
+            self.size = length
+            self.flush()
+
+    def uncork(self) -> None:
+        """
+        The delivery of messages is over: what they wrote leaves now or, where many sessions have answers, with theirs
+        at the end of the reactor's turn. There is something in the queue.
+        """
+        if self.direct:
+            turn = self.session.keeper.turn
+            left = turn.left = turn.left - 1
+            if left < 0:
+                if not self.listed:
+                    self.listed = True
+                    waiting = turn.waiting
+                    if not waiting:
+                        turn.begin()
+                    waiting.append(self)
+                    if left <= -MOST:
+                        turn.release()
+                return
+        self.release()
+
+    def release(self) -> None:
+        """What is in the queue leaves now."""
+        self.corked = False
+        if self.blocked:
+            return
+        size = self.size
+        transport = self.transport
+        # As flush() does it, for the most frequent case: it runs once for every read.
+        if self.direct and size <= CHUNK and self._waiting is None and not transport.TLS:
+            queue = self.queue
+            assert queue is not None
+            data = queue[0] if len(queue) == 1 else b"".join(queue)
+            try:
+                sent = transport.socket.send(data)
+            except OSError:
+                sent = 0
+            if sent == size and not self.finishing:
+                self.queue = None
+                self.size = 0
+                return
+            self.queue = [data]
+            self._consume(sent)
+            if self.queue is not None:
+                self._giveSlice(transport, transport)
+                self._pressure()
+                return
+        self.flush()
+
+    def flush(self) -> None:
+        """Send as much of the queue as the transport takes."""
+        if self.blocked:
+            return
+        transport = self.transport
+        if self.queue is None:
+            pass
+        elif self.direct and not transport.TLS:
+            self._flushToSocket(transport)
+        else:
+            self._flushToTransport(transport)
+        if self.blocked:
+            self._pressure()
+        elif self._waiting is not None or self.finishing:
+            self._emptied()
+
+    def _flushToSocket(self, transport: Any) -> None:
+        """Send without joining, one system call for many buffers, and a bounded amount for one turn of the reactor."""
+        handle = transport.socket
+        budget = TURN
+        while self.queue is not None and budget > 0:
+            buffers = self.queue
+            wanted = self.size
+            if wanted > budget or len(buffers) > IOV:
+                buffers, wanted = _front(buffers, budget)
+            try:
+                sent = handle.sendmsg(buffers) if len(buffers) > 1 else handle.send(buffers[0])
+            except OSError:
+                sent = 0
+            # A view of a bytearray would keep it from growing.
+            del buffers
+            self._consume(sent)
+            budget -= sent
+            if sent < wanted:
+                break
+        if self.queue is not None:
+            self._giveSlice(transport, transport)
+
+    def _giveSlice(self, transport: Any, bottom: Any) -> None:
+        """Hand the transport the next slice: the reactor sends it when there is room, then calls resumeProducing."""
+        if self._registered is None:
+            self._registered = bottom
+            # As a pull producer one is called when the transport is empty, which a push producer is only after a pause.
+            # Twisted calls resumeProducing once right here; not being blocked yet, it just takes note.
+            bottom.registerProducer(self, False)
+        data = self._take()
+        self.held = len(data)
+        self.blocked = True
+        self._wait().progressAt = self.session.keeper.seconds()
+        transport.write(data)
+
+    def _flushToTransport(self, transport: Any) -> None:
+        """Write to TLS, to a wrapper or to a transport that is not Twisted's."""
+        bottom = bottomOf(transport, DIRECT)
+        if bottom is None:
+            if self._registered is None:
+                self._registerWith(transport)
+            if not self._pulled:
+                while self.queue is not None and not self.blocked:
+                    transport.write(self._take())
+                return
+            bottom = transport
+        self._giveSlice(transport, bottom)
+
+    def _registerWith(self, transport: Any) -> None:
+        """
+        Register as a pull producer where the transport honours those, which it shows by asking at once.
+
+        Others (test doubles that just collect what is written) get all there is, until they ask for a pause.
+        """
+        self._registered = transport
+        self._pulled = False
+        transport.registerProducer(self, False)
+        if not self._pulled:
+            transport.unregisterProducer()
+            transport.registerProducer(self, True)
+
+    def _take(self) -> bytes:
+        """Take the next slice off the queue, at most a chunk."""
+        assert self.queue is not None
+        if len(self.queue) > 1 and self.size <= CHUNK:
+            data = b"".join(self.queue)
+        else:
+            head = self.queue[0]
+            data = head if type(head) is bytes and len(head) <= CHUNK else bytes(memoryview(head)[:CHUNK])
+        self._consume(len(data))
+        return data
+
+    def _consume(self, count: int) -> None:
+        queue = self.queue
+        assert queue is not None
+        self.size -= count
+        whole = 0
+        for chunk in queue:
+            if count < len(chunk):
+                break
+            count -= len(chunk)
+            whole += 1
+        if whole == len(queue):
+            self.queue = None
+            return
+        del queue[:whole]
+        if count:
+            queue[0] = memoryview(queue[0])[count:]
+
+    # What the transport says: IPushProducer
+
+    def pauseProducing(self) -> None:
+        """The transport has enough."""
+        self.blocked = True
+        self._wait().progressAt = self.session.keeper.seconds()
+        self._pressure()
+
+    def resumeProducing(self) -> None:
+        """The transport is empty again."""
+        if not self.blocked:
+            # Asked while registering.
+            self._pulled = True
+            return
+        registered = self._registered
+        if registered is not None and registered is not self.transport and isCutOff(self.transport, registered):
+            # The socket's transport closes as soon as it has no producer; the loss of the connection is next.
+            self._registered = None
+            registered.unregisterProducer()
+            return
+        self.blocked = False
+        self.held = 0
+        if self.queue is None:
+            self._emptied()
+        elif not self.corked:
+            self.flush()
+        self._relief()
+
+    def stopProducing(self) -> None:
+        """The transport is lost. Its protocol hears of it next, and before that of what the peer had sent."""
+        if self._registered is not None:
+            readRest(self._registered)
+
+    # Water marks and time
+
+    def _wait(self) -> Waiting:
+        waiting = self._waiting
+        if waiting is None:
+            waiting = self._waiting = Waiting(self)
+        return waiting
+
+    def _pressure(self) -> None:
+        """Blocked: watch the time, and tell the session and the producer when too many bytes wait."""
+        waiting = self._wait()
+        waiting.watch()
+        pending = self.size + self.held
+        if pending > self.session._highWater:
+            if pending > waiting.allowed:
+                self.session._pendingIsHigh()
+                waiting.lookSoon()
+            waiting.pauseProducer()
+
+    def _relief(self) -> None:
+        """Some bytes are out: whoever was paused for too many goes on."""
+        if self.size + self.held <= self.session._lowWater:
+            self.session._pendingIsLow()
+            if self._waiting is not None:
+                self._waiting.resumeProducer()
+
+    def _emptied(self) -> None:
+        """Nothing waits any more."""
+        registered = self._registered
+        if registered is not None and (self._pulled or self.finishing):
+            # A push producer stays until the end, as it would miss a pause otherwise. TLS sends its closing alert
+            # only when no producer is left.
+            self._registered = None
+            registered.unregisterProducer()
+        if self._waiting is not None:
+            self._waiting.emptied()
+        if self.finishing and self.isFree and not self.hasProducer:
+            self.finishing = False
+            self.session._flushed()
+
+    def limit(self, timeout: float) -> None:
+        """All that was written so far must be out in ``timeout`` seconds."""
+        self._wait().limit(timeout)
+
+    # The rest of the facade and of the session
+
+    def setReadSize(self, size: int) -> bool:
+        """Have the transport read at most ``size`` bytes at a time; False where it has its own way."""
+        transport = self.transport
+        if self.direct and not transport.TLS:
+            transport.bufferSize = size
+            return True
+        return False
+
+    def drained(self, deferred: Deferred[None]) -> None:
+        """Fire ``deferred`` when nothing is pending."""
+        if self.isFree:
+            deferred.callback(None)
+        else:
+            self._wait().drainers.append(deferred)
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """A producer of the application writes to this session."""
+        self._wait().registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """The application's producer is done."""
+        if self._waiting is not None:
+            self._waiting.unregisterProducer()
+            if self.isFree:
+                self._emptied()
+
+    def finish(self) -> None:
+        """Call ``session._flushed()`` once, as soon as nothing is pending and no producer is registered."""
+        self.finishing = True
+        if self.isFree and not self.hasProducer:
+            self._emptied()
+
+    def startTLS(self, contextFactory: Any, normal: bool) -> None:
+        """What was written so far leaves in clear, all later bytes encrypted."""
+        transport = self.transport
+        registered, self._registered = self._registered, None
+        if registered is not None:
+            registered.unregisterProducer()
+        queue, self.queue = self.queue, None
+        self.size = self.held = 0
+        self.blocked = False
+        if queue is not None:
+            transport.writeSequence([bytes(chunk) for chunk in queue])
+        # What is read from now on is TLS's.
+        vars(transport).pop("doRead", None)
+        transport.startTLS(contextFactory, normal)
+        self._emptied()
+        self._relief()
+
+    def lost(self) -> int:
+        """The transport is gone: drop what is pending, let go of everybody who waits. Returns the bytes dropped."""
+        dropped = self.size + self.held
+        self.queue = None
+        self.size = self.held = 0
+        self.blocked = self.finishing = False
+        self._registered = None
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.lost(dropped)
+        return dropped
+
+
+def _front(queue: list[bytes | bytearray | memoryview], most: int) -> tuple[list[bytes | bytearray | memoryview], int]:
+    """What one sendmsg is given of ``queue``, at most IOV buffers and ``most`` bytes, and how many bytes that is."""
+    buffers: list[bytes | bytearray | memoryview] = []
+    total = 0
+    for chunk in queue:
+        room = most - total
+        if len(chunk) > room:
+            buffers.append(memoryview(chunk)[:room])
+            total = most
+        else:
+            buffers.append(chunk)
+            total += len(chunk)
+        if total == most or len(buffers) == IOV:
+            break
+    return buffers, total

@@ -1,0 +1,492 @@
+"""
+Session: what applications hold of a connection. The order of its events is in :py:mod:`getty_tx.session.lifecycle`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import count
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from getty_tx import settings
+from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
+from getty_tx.listener import EventListener, ListenerProxy
+from getty_tx.session.compressed import CompressionSetting
+from getty_tx.session.facade import SessionTransport
+from getty_tx.session.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
+from getty_tx.session.outbound import CHUNK
+from getty_tx.session.pausing import CLOSED, USER
+from getty_tx.session.stats import Stats
+from getty_tx.session.threads import current
+from getty_tx.settings import Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from twisted.internet.interfaces import IAddress
+
+    from getty_tx.interfaces import IConnection, IEventListener, IReader, IReadWriter, IWriter
+    from getty_tx.session.context import Keeper
+
+__all__ = ["Session"]
+
+log = Logger()
+
+_ids = count(1)
+_silent = EventListener()
+
+
+class Session(Lifecycle):
+    """
+    One connection, its settings and its state. Made by the connection, configured by ``newSession``.
+
+    A setting that cannot be is a :py:exc:`~getty_tx.errors.SettingError`, and one that comes after the end, when no
+    package goes either way any more, a :py:exc:`~getty_tx.errors.SessionClosedError`; nothing has changed then.
+
+    :ivar id: a number of its own in this process.
+    :ivar transport: the connection as a Twisted transport whose bytes keep their order with those of packages.
+    """
+
+    __slots__ = (
+        "_cronPeriod",
+        "_highWater",
+        "_idleTimeout",
+        "_localAddr",
+        "_lowWater",
+        "_maxLifetime",
+        "_maxMsgLen",
+        "_maxPending",
+        "_name",
+        "_readTimeout",
+        "_receiveBufferSize",
+        "_sendBufferSize",
+        "_tcpKeepAlive",
+        "_tcpNoDelay",
+        "_thread",
+        "_waitTime",
+        "_writeTimeout",
+        "id",
+        "transport",
+    )
+
+    #: Whether the message that ``read`` is given is text; None where there are no messages.
+    isText: bool | None = None
+
+    #: Datagrams that were dropped; sessions over datagrams count them.
+    _dropped = 0
+
+    _maxPending: int
+    _name: str
+
+    name = Setting(settings.text, "session", "What ``str(session)`` begins with.")
+    maxMsgLen = Setting(settings.size, 128 * 1024, "Bytes of the longest package, header included.")
+    cronPeriod = Setting(settings.seconds, 60.0, "Seconds between two calls of onCron.")
+    waitTime = Setting(settings.seconds, 3.0, "Seconds without progress after which a close drops the connection.")
+    readTimeout: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds of silence after which the session fails; None: never."
+    )
+    writeTimeout: Setting[float | None] = Setting(
+        settings.optionalSeconds, 5.0, "Seconds that pending bytes may make no progress; None: for ever."
+    )
+    idleTimeout: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds without a byte either way after which the session fails; None: never."
+    )
+    maxLifetime: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds after its beginning at which the session is closed; None: never."
+    )
+    tcpNoDelay = Setting(settings.flag, True, "TCP_NODELAY: send small packages at once.")
+    tcpKeepAlive = Setting(settings.flag, True, "SO_KEEPALIVE: have the system probe a silent peer.")
+    sendBufferSize: Setting[int | None] = Setting(settings.bufferSize, None, "SO_SNDBUF in bytes; None: the system's.")
+    receiveBufferSize: Setting[int | None] = Setting(settings.bufferSize, None, "SO_RCVBUF in bytes; None: system.")
+    highWater = Setting(settings.size, 256 * 1024, "Pending bytes above which the session stops reading.")
+    lowWater = Setting(settings.size, 64 * 1024, "Pending bytes at which it reads again.")
+    maxPending = Setting(settings.size, 16 * 1024 * 1024, "Pending bytes above which a write is refused.")
+    compression = CompressionSetting()
+
+    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
+        for slot, value in _DEFAULTS:
+            setattr(self, slot, value)
+        Lifecycle.__init__(self, connection, keeper, transport, _silent)
+        self.id = next(_ids)
+        self.transport = SessionTransport(self, self._outbound)
+        self._name = connection.kind.partition("_")[0].lower() + "-session"
+        # Asked now, as a socket that is gone cannot tell it any more.
+        self._localAddr: IAddress = keeper.sharedAddress(connection.getLocalAddr())
+        self._thread = keeper.threads.reactorThread
+
+    # What an application asks and sets
+
+    def _checkSetting(self, name: str, value: Any) -> None:
+        """See that a setting may have this value at this time."""
+        if self._state > OPEN and (self._inbound.paused & CLOSED or self._state >= ENDED):
+            # Where the connection is gone, and packages that it left are delivered, it still has a meaning.
+            text = f"{self} is closed: {name}={value!r} comes too late; set it in newSession, or before the end"
+            raise SessionClosedError(text, self)
+        if self._cron is None:
+            # In newSession they may come in any order; _checkSettings sees whether they fit together.
+            return
+        if name == "highWater" and value < self._lowWater:
+            raise SettingError(f"highWater={value} is less than lowWater={self._lowWater}: set lowWater first")
+        if name == "lowWater" and value > self._highWater:
+            raise SettingError(f"lowWater={value} is more than highWater={self._highWater}: set highWater first")
+        if value is None and name in ("sendBufferSize", "receiveBufferSize"):
+            before = getattr(self, name)
+            if before is not None:
+                text = f"{name}=None comes too late: the socket has {before} bytes already; give another number"
+                raise SettingError(text)
+
+    def _checkSettings(self) -> None:
+        """See that the settings fit together, when newSession has returned."""
+        if self._lowWater > self._highWater:
+            raise SettingError(f"lowWater={self._lowWater} is more than highWater={self._highWater}: set both")
+
+    @property
+    def codec(self) -> IReadWriter:
+        """The ReadWriter of both directions; where two were set, the reader."""
+        codec: IReadWriter = self._reader
+        return codec
+
+    @codec.setter
+    def codec(self, codec: IReadWriter) -> None:
+        _checkMethods("codec", codec, ("read", "write"))
+        self._checkSetting("codec", codec)
+        self._reader = self._writer = codec
+        self._readsMany = _readsMany(type(codec))
+
+    @property
+    def reader(self) -> IReader | None:
+        """What reads packages from bytes."""
+        reader: IReader | None = self._reader
+        return reader
+
+    @reader.setter
+    def reader(self, reader: IReader) -> None:
+        _checkMethods("reader", reader, ("read",))
+        self._checkSetting("reader", reader)
+        self._reader = reader
+        self._readsMany = _readsMany(type(reader))
+
+    @property
+    def writer(self) -> IWriter | None:
+        """What writes packages to bytes."""
+        writer: IWriter | None = self._writer
+        return writer
+
+    @writer.setter
+    def writer(self, writer: IWriter) -> None:
+        _checkMethods("writer", writer, ("write",))
+        self._checkSetting("writer", writer)
+        self._writer = writer
+
+    @property
+    def listener(self) -> IEventListener:
+        """Who hears of the events."""
+        listener: Any = self._listener
+        while isinstance(listener, ListenerProxy):
+            listener = listener.listener
+        return listener  # type: ignore[no-any-return]  # the setter has checked it
+
+    @listener.setter
+    def listener(self, listener: IEventListener) -> None:
+        _checkMethods("listener", listener, ("onOpen", "onMessage", "onError", "onClose", "onCron"))
+        self._checkSetting("listener", listener)
+        if self._work is None:
+            self._listener = listener
+        else:
+            self._work.listener = listener
+
+    @property
+    def attributes(self) -> dict[Any, Any]:
+        """For the application; emptied after onClose."""
+        if self._attributes is None:
+            self._attributes = {}
+        return self._attributes
+
+    @property
+    def service(self) -> Any:
+        """The Server or Client that the session belongs to, or the factory where there is neither."""
+        return self.keeper.service
+
+    @property
+    def isClosed(self) -> bool:
+        """True once it is closing or closed: it takes no more packages."""
+        return self._state > OPEN
+
+    @property
+    def localAddr(self) -> IAddress:
+        """This end's address."""
+        return self._localAddr
+
+    @property
+    def remoteAddr(self) -> IAddress:
+        """The peer's address; behind ``haproxy:`` the one that the proxy told."""
+        return self.connection.getRemoteAddr()
+
+    @property
+    def stats(self) -> Stats:
+        """The counters."""
+        return Stats(self)
+
+    @property
+    def lastActive(self) -> float:
+        """When bytes last came, or ``touch()`` was called, in seconds on the reactor's clock."""
+        return self._lastActive
+
+    def touch(self) -> None:
+        """Count this moment as active, so that ``readTimeout`` and ``idleTimeout`` start anew."""
+        self._lastActive = self.keeper.seconds()
+        if self._lifetime is not None:
+            self._lifetime.touch()
+
+    @property
+    def pendingBytes(self) -> int:
+        """Bytes written and not yet taken by the system."""
+        return self._outbound.pending
+
+    def __str__(self) -> str:
+        local, remote = formatAddress(self.localAddr), formatAddress(self.remoteAddr)
+        return f"{{{self._name}:{self.connection.kind}:{self.id}:{local}<->{remote}}}"
+
+    __repr__ = __str__
+
+    # Writing
+
+    def writePkg(self, pkg: Any, timeout: float | None = None) -> int:
+        """
+        Encode a package and send it, or keep what the system does not take. Never blocks; any thread may call.
+
+        :param timeout: seconds by which the bytes must be out, or the session fails with WriteTimeoutError.
+        :return: bytes encoded.
+        :raise SessionClosedError: the session is closed.
+        :raise SessionBlockedError: more than ``maxPending`` bytes are pending already; nothing was taken.
+        :raise Exception: whatever the codec raises for a package that it cannot encode; the session lives.
+        """
+        if timeout is not None:
+            settings.seconds("timeout", timeout)
+        if get_ident() != self._thread:
+            data = self._writer.write(self, pkg)
+            run = current.run
+            if type(data) is not bytes or run is None or timeout is not None or self._state > OPEN:
+                return self._writeFromThread(self._asChunks(data), timeout, 1)
+            if self._outbound.refuses(run.boxed):
+                raise self._blocked()
+            length = len(data)
+            run.write(self, data, 1, length)
+            return length
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        outbound = self._outbound
+        if outbound.blocked and outbound.refuses():
+            raise self._blocked()
+        data = self._writer.write(self, pkg)
+        if type(data) is not bytes:
+            return self._writeChunks(self._asChunks(data), timeout, 1)
+        length = len(data)
+        self._writeBytes += length
+        self._writePkgs += 1
+        outbound.write(data, length)
+        if timeout is not None:
+            self._limit(timeout)
+        return length
+
+    def writeBytes(self, data: bytes) -> int:
+        """Send bytes past the codec; otherwise as :py:meth:`writePkg`."""
+        return self.writeBytesArray(data)
+
+    def writeBytesArray(self, *chunks: bytes) -> int:
+        """Send pieces of bytes past the codec, one after the other and nothing between; each counts as one package."""
+        pieces = self._asChunks(list(chunks))
+        if get_ident() != self._thread:
+            return self._writeFromThread(pieces, None, len(pieces))
+        return self._writeChunks(pieces, None, len(pieces))
+
+    def _asChunks(self, data: Any) -> list[bytes]:
+        if type(data) is not list:
+            return [self._asBytes(data)]
+        return [chunk if type(chunk) is bytes else self._asBytes(chunk) for chunk in data]
+
+    def _asBytes(self, chunk: Any) -> bytes:
+        if type(chunk) is bytes:
+            return chunk
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            raise CodecError(f"a stream takes bytes, not {type(chunk).__name__}", self)
+        # The caller may change a bytearray before it is sent.
+        return bytes(chunk)
+
+    def _writeChunks(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        outbound = self._outbound
+        if outbound.refuses():
+            raise self._blocked()
+        length = sum(map(len, chunks))
+        self._writeBytes += length
+        self._writePkgs += packages
+        outbound.writeMany(chunks, length)
+        if timeout is not None:
+            self._limit(timeout)
+        return length
+
+    def _blocked(self) -> SessionBlockedError:
+        return SessionBlockedError(
+            f"{self} is blocked: {self.pendingBytes} bytes are pending, more than maxPending={self._maxPending}", self
+        )
+
+    def _limit(self, timeout: float) -> None:
+        if self._outbound.pending:
+            self._outbound.limit(timeout)
+
+    def _writeFromThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        length = sum(map(len, chunks))
+        run = current.run
+        if run is not None and timeout is None:
+            if self._outbound.refuses(run.boxed):
+                raise self._blocked()
+            run.write(self, chunks, packages, length)
+            return length
+        if self._outbound.refuses(self.keeper.threads.bytesFor(self)):
+            raise self._blocked()
+        self.keeper.threads.call(self._writeForThread, chunks, timeout, packages, session=self, length=length)
+        return length
+
+    def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
+        if self._state > OPEN:
+            log.info("{session}: closed before what another thread wrote could be sent", session=self)
+            return
+        length = sum(map(len, chunks))
+        self._writeBytes += length
+        self._writePkgs += packages
+        if length <= CHUNK:
+            self._outbound.write(b"".join(chunks), length)
+        else:
+            self._outbound.writeMany(chunks, length)
+        if timeout is not None:
+            self._limit(timeout)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when nothing is pending; fails with SessionClosedError when the connection goes first."""
+        waiting: Deferred[None] = Deferred()
+        if self._state >= LOST:
+            waiting.errback(SessionClosedError(f"{self} is closed", self))
+        else:
+            self._outbound.drained(waiting)
+        return waiting
+
+    # Reading
+
+    def pauseReading(self) -> None:
+        """
+        Stop reading and delivering, from the next package on, until :py:meth:`resumeReading`.
+
+        It has no effect when the connection is gone: packages that it left are delivered, as nothing waits for them.
+        Any thread may call.
+        """
+        if get_ident() != self._thread:
+            self.keeper.threads.call(self.pauseReading)
+        elif self._state < LOST:
+            self._inbound.pause(USER)
+
+    def resumeReading(self) -> None:
+        """Deliver what is buffered, then read on. Any thread may call."""
+        if get_ident() != self._thread:
+            self.keeper.threads.call(self.resumeReading)
+        else:
+            self._inbound.resume(USER)
+
+    # Closing
+
+    def close(self, reason: BaseException | str | None = None) -> None:
+        """
+        Flush what is pending, end this side, read on to the peer's end, and close. Any thread may call.
+
+        When ``waitTime`` passes in which the peer takes nothing, or does not end, the connection is dropped. A session
+        that is closed already stays as it is; of what a lost connection has left no more is delivered.
+
+        :param reason: an exception is given to onError, as the session failed then; a text is logged.
+        """
+        if get_ident() != self._thread:
+            self.keeper.threads.call(self.close, reason)
+            return
+        if isinstance(reason, BaseException):
+            self._fail(reason)
+        elif self._state <= OPEN:
+            if reason is not None:
+                log.info("{session}: closing: {reason}", session=self, reason=reason)
+            self._local = True
+            self._beginClosing()
+        elif self._state == LOST:
+            self._dropRest()
+
+    def abort(self) -> None:
+        """Drop the connection and what is pending, now; any thread may call. No error: onClose is what follows."""
+        if get_ident() != self._thread:
+            self.keeper.threads.call(self.abort)
+            return
+        if self._state < LOST:
+            self._local = True
+            if self._state <= OPEN:
+                self._beginClosing()
+            self.connection.abort()
+        elif self._state == LOST:
+            self._dropRest()
+
+    def _startTLS(self, contextFactory: Any, normal: bool) -> None:
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        self._inbound.startTLS()
+        self._outbound.startTLS(contextFactory, normal)
+        self._inbound.beginHandshake()
+
+    def addCloseCallback(self, call: Callable[[], object], key: Hashable) -> None:
+        """
+        Call ``call()`` after onClose. The same key replaces in place; the order is that of the keys' first use.
+
+        :raise SessionClosedError: onClose has returned, so that it would never be called.
+        """
+        if self._state == GONE:
+            raise SessionClosedError(f"{self} is closed: its close callbacks were called already", self)
+        if self._closeCallbacks is None:
+            self._closeCallbacks = {}
+        self._closeCallbacks[key] = call
+
+    def removeCloseCallback(self, key: Hashable) -> None:
+        """Take a close callback back; a key that is not there is ignored."""
+        if self._closeCallbacks is not None:
+            self._closeCallbacks.pop(key, None)
+
+
+def formatAddress(address: Any) -> str:
+    """An address as it stands in logs: ``127.0.0.1:8090``, ``[::1]:8090``, or a unix socket's path."""
+    host = getattr(address, "host", None)
+    if host is not None:
+        return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+    name = getattr(address, "name", address)
+    if name is None:
+        return "unnamed"
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def _checkMethods(setting: str, value: Any, methods: tuple[str, ...]) -> None:
+    if isinstance(value, type):
+        raise SettingError(f"{setting}={value!r} is a class: give an instance of it")
+    missing = [name for name in methods if not callable(getattr(value, name, None))]
+    if missing:
+        raise SettingError(f"{setting}={value!r} has no method {', '.join(missing)}")
+
+
+@cache
+def _readsMany(reader: type) -> bool:
+    """True when the class reads in batches, and no subclass of the one that does so has another ``read``."""
+    for base in reader.__mro__:
+        if "read" in vars(base) or "readMany" in vars(base):
+            return "read" in vars(base) and "readMany" in vars(base)
+    return False
+
+
+_DEFAULTS = settings.defaults(Session)

@@ -1,0 +1,69 @@
+"""How long onMessage takes, measured on some sessions for a moment: all others, and all other moments, pay nothing."""
+
+from __future__ import annotations
+
+from inspect import iscoroutine
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from getty_tx.listener import ListenerProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from getty_tx.session.session import Session
+
+__all__ = ["TimedListener"]
+
+
+class TimedListener(ListenerProxy):
+    """
+    Stands in for a session's listener while the session is looked at.
+
+    :param record: called with the seconds of each onMessage, in the thread in which that ran.
+    """
+
+    __slots__ = ("_record",)
+
+    def __init__(self, listener: Any, record: Callable[[float], object]) -> None:
+        self.listener = listener
+        self._record = record
+
+    @classmethod
+    def put(cls, session: Session, record: Callable[[float], object]) -> TimedListener:
+        """Measure this session from its next message on."""
+        holder: Any = session if session._work is None else session._work
+        name = "_listener" if session._work is None else "listener"
+        listener = getattr(holder, name)
+        timed = cls(listener.listener if type(listener) is cls else listener, record)
+        setattr(holder, name, timed)
+        return timed
+
+    def take(self, session: Session) -> None:
+        """Measure it no more, unless it has got another listener meanwhile."""
+        holder: Any = session if session._work is None else session._work
+        name = "_listener" if session._work is None else "listener"
+        if getattr(holder, name) is self:
+            setattr(holder, name, self.listener)
+
+    def __getattr__(self, name: str) -> Any:
+        # All events but onMessage.
+        return getattr(self.listener, name)
+
+    def __repr__(self) -> str:
+        return repr(self.listener)
+
+    def onMessage(self, session: Session, pkg: Any) -> Any:
+        """A package came."""
+        before = perf_counter()
+        result = self.listener.onMessage(session, pkg)
+        if iscoroutine(result):
+            return self._wait(result, before)
+        self._record(perf_counter() - before)
+        return result
+
+    async def _wait(self, result: Coroutine[Any, Any, Any], before: float) -> Any:
+        try:
+            return await result
+        finally:
+            self._record(perf_counter() - before)

@@ -1,0 +1,400 @@
+"""What the ``twistd`` commands have in common: the options of sessions, their checks, and how a command ends."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
+from twisted.python import usage
+
+from getty_tx import __version__, codecs, settings
+from getty_tx.compression import findFormat
+from getty_tx.endpoints import carriesStream
+from getty_tx.errors import SettingError
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
+from getty_tx.session.session import Session
+from getty_tx.tap.lookup import lookUpListener
+from getty_tx.workers import WorkerPool
+from twisted import copyright as twistedCopyright
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from getty_tx.client import Client
+    from getty_tx.interfaces import IEventListener, IReadWriter
+    from getty_tx.processes.service import Processes
+    from getty_tx.server import Server
+    from getty_tx.status.service import StatusService
+
+__all__ = [
+    "CannotStart",
+    "OrderlyEnd",
+    "SessionOptions",
+    "cannotStart",
+    "compression",
+    "count",
+    "endProcess",
+    "optionalCount",
+    "optionalSeconds",
+    "seconds",
+    "size",
+]
+
+
+log = Logger()
+
+
+class CannotStart(SystemExit, Exception):
+    """
+    A service cannot start: one line on stderr and exit status 1, instead of a traceback.
+
+    Python ends so for a SystemExit. That it is an Exception as well lets a ``twistd`` that has gone into the background
+    hand the line to the one in the foreground, and remove its pid file.
+    """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line)
+        # With the text as its code, Python would print it to sys.stderr, which twistd has made a part of its log.
+        self.code = 1
+
+
+def cannotStart(line: str) -> CannotStart:
+    """
+    What to raise when a service cannot start; the line is on stderr then.
+
+    :param line: what cannot be, and what to do about it.
+    """
+    if sys.__stderr__ is not None:
+        print(line, file=sys.__stderr__, flush=True)
+    return CannotStart(line)
+
+
+def endProcess(reactor: Any, status: int) -> None:
+    """
+    Stop the reactor, and end the process with an exit status of 0 or above.
+
+    ``twistd`` has no way to set its exit status: whatever ends its reactor, it returns to a ``sys.exit`` with success.
+    """
+    if status:
+        atexit.register(_exit, status)
+    # It may be stopping already.
+    with suppress(ReactorNotRunning):
+        reactor.stop()
+
+
+class OrderlyEnd(Service):
+    """
+    Ends the process with status 0 after SIGTERM; ``twistd`` alone ends by the signal when all services have stopped.
+
+    :param reactor: by default the installed one, looked up when the service starts.
+    """
+
+    def __init__(self, reactor: Any = None) -> None:
+        self._reactor = reactor
+        self._before: Any = None
+        self._isEnding = False
+
+    def startService(self) -> None:
+        """Take the signal over, as soon as the reactor has taken it."""
+        Service.startService(self)
+        theReactor(self._reactor).callWhenRunning(self._install)
+
+    def _install(self) -> None:
+        if self.running and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._onSignal)
+
+    def _onSignal(self, number: int, frame: object) -> None:
+        self._isEnding = True
+        theReactor(self._reactor).callFromThread(self._end)
+
+    def _end(self) -> None:
+        log.info("Received SIGTERM, shutting down.")
+        endProcess(theReactor(self._reactor), 0)
+
+    def stopService(self) -> None:
+        """Give the signal back, unless it was that which has ended the service: another one is to change nothing."""
+        Service.stopService(self)
+        if self._before is not None and not self._isEnding:
+            signal.signal(signal.SIGTERM, self._before)
+            self._before = None
+
+
+def _exit(status: int) -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
+    os._exit(status)
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:
+        # A pipe that nobody reads any more, or a closed file.
+        with suppress(OSError, ValueError):
+            stream.flush()
+
+
+def _wrong(option: str, value: str, allowed: str) -> usage.UsageError:
+    return usage.UsageError(f"--{option} {value}: {allowed}")
+
+
+def _number(
+    option: str, value: str, convert: Callable[[str], Any], check: Callable[[str, Any], Any], wanted: str
+) -> Any:
+    try:
+        return check(option, convert(value))
+    except ValueError:
+        raise _wrong(option, value, f"takes {wanted}") from None
+
+
+def _integer(value: str) -> int:
+    # int() also takes 1_000, blanks, and the digits of every script.
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError(value)
+    return int(value)
+
+
+def seconds(option: str) -> Callable[[str], float]:
+    """The coercion of an option that takes a time: more than 0 seconds."""
+    wanted = "a number of seconds, more than 0, such as 2.5"
+    return lambda value: _number(option, value, float, settings.seconds, wanted)
+
+
+def optionalSeconds(option: str) -> Callable[[str], float | None]:
+    """The coercion of an option that takes a time, or ``none`` (as well as 0) for no limit."""
+    wanted = "a number of seconds, such as 2.5, or none (or 0) for no limit"
+
+    def coerce(value: str) -> float | None:
+        if value.lower() == "none":
+            return None
+        limit: float = _number(option, value, float, lambda name, it: it and settings.seconds(name, it), wanted)
+        return limit or None
+
+    return coerce
+
+
+def count(option: str, of: str) -> Callable[[str], int]:
+    """The coercion of an option that takes a number of something: 1 or more."""
+    return lambda value: _number(option, value, _integer, settings.count, f"a whole number of {of}, 1 or more")
+
+
+def size(option: str) -> Callable[[str], int]:
+    """The coercion of an option that takes bytes: 1 or more."""
+    return count(option, "bytes")
+
+
+def optionalCount(option: str, of: str) -> Callable[[str], int | None]:
+    """The coercion of an option that takes a number of something, or ``none`` for no limit."""
+    wanted = f"a whole number of {of}, 1 or more, or none for no limit"
+
+    def coerce(value: str) -> int | None:
+        if value.lower() == "none":
+            return None
+        limit: int = _number(option, value, _integer, settings.count, wanted)
+        return limit
+
+    return coerce
+
+
+def workers(value: str) -> WorkerPool | None:
+    """The coercion of ``--workers``."""
+    if value.lower() == "none":
+        return None
+    try:
+        return WorkerPool.parse(value)
+    except SettingError as error:
+        raise _wrong("workers", value, str(error)) from None
+
+
+def compression(value: str) -> str | None:
+    """The coercion of ``--compression``: what the setting takes, or ``none``."""
+    if value.lower() == "none":
+        return None
+    try:
+        findFormat(value)
+    except SettingError as error:
+        raise _wrong("compression", value, str(error)) from error
+    return value
+
+
+class SessionOptions(usage.Options):
+    """
+    The options that every command has: those that become settings of its sessions.
+
+    :cvar command: the name it has in ``twistd``.
+    :cvar about: the lines of its help before the options.
+    :cvar examples: the last lines of its help; indented as they are here.
+
+    :ivar codec: what ``--codec`` means, once the options are parsed.
+    :ivar isSub: they are a sub-reactor's, whose main process shows the status; set before they are parsed.
+    """
+
+    command = ""
+    about = ""
+    examples = ""
+
+    optParameters = [
+        ["codec", "c", "line", "What a package is: NAME[:option=value...], or module:attr for your own; see below."],
+        ["max-msg-len", None, Session.maxMsgLen.default, "Bytes of the longest package, header included.",
+         size("max-msg-len")],
+        ["cron", None, f"{Session.cronPeriod.default:g}", "Seconds between two onCron events of a session.",
+         seconds("cron")],
+        ["read-timeout", None, "none", "Seconds of silence after which a session fails; 0 or none: never.",
+         optionalSeconds("read-timeout")],
+        ["write-timeout", None, f"{Session.writeTimeout.default:g}",
+         "Seconds that unsent bytes may make no progress before a session fails; 0 or none: for ever.",
+         optionalSeconds("write-timeout")],
+        ["idle-timeout", None, "none",
+         "Seconds in which neither side sends anything, after which a session fails; 0 or none: never.",
+         optionalSeconds("idle-timeout")],
+        ["max-lifetime", None, "none", "Seconds after which a session is closed in any case; 0 or none: never.",
+         optionalSeconds("max-lifetime")],
+        ["handshake-timeout", None, f"{HANDSHAKE_TIMEOUT:g}", "Seconds that a TLS or WebSocket handshake may take.",
+         seconds("handshake-timeout")],
+        ["workers", None, "none",
+         "Threads for an onMessage that blocks: N or keyed:N keep each session's order; shared:N, sharded:N:QUEUES"  # noqa: ISC004
+         " and unbounded do not. Not for one that computes: it would hold up the reactor.", workers],
+        ["status", None, "none",
+         "Where to show metrics, health, sessions and a live page over HTTP, such as tcp:8092:interface=127.0.0.1."],
+        ["status-token", None, None,
+         "What closing a session there takes, and on another address than a loopback one all but the health."],
+        ["compression", None, "none", "Of streams, on both sides: deflate[:level=0-9], snappy, zstd[:level=1-19].",
+         compression],
+    ]  # fmt: skip
+
+    codec: IReadWriter
+    isSub = False
+
+    def __init__(self) -> None:
+        usage.Options.__init__(self)
+        self.longdesc = self.about
+        # Twisted coerces what is given, and not the defaults, which stand here as help shows them.
+        for name, coerce in [(entry[0], entry[4]) for entry in self._parameters() if len(entry) > 4]:
+            if isinstance(self[name], str):
+                self[name] = coerce(self[name])
+
+    @classmethod
+    def _parameters(cls) -> list[list[Any]]:
+        return [entry for base in cls.__mro__ for entry in vars(base).get("optParameters", ())]
+
+    def opt_version(self) -> None:
+        """Show the versions of getty_tx and Twisted, and exit."""
+        print(f"getty_tx {__version__}, Twisted {twistedCopyright.version}")
+        sys.exit(0)
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The help: Twisted's part of it, the table of codecs, and the examples."""
+        options = usage.Options.getUsage(self, width)
+        table = "".join(f"  {line}\n" for line in codecs.describeAll().splitlines())
+        return f"{options}\nCodecs, with defaults in brackets:\n{table}\nExamples:\n{self.examples}"
+
+    def parseArgs(self, *rest: str) -> None:
+        """:raise usage.UsageError: there is anything that is no option."""
+        if rest:
+            raise usage.UsageError(f"{rest[0]!r} is not an option: {self.command} takes options only; see --help")
+
+    def postOptions(self) -> None:
+        """
+        Find the codec.
+
+        :raise usage.UsageError: it names the option, its value, and what is allowed.
+        """
+        description: str = self["codec"]
+        self._findModules(description)
+        try:
+            self.codec = codecs.fromDescription(description)
+        except SettingError as error:
+            raise _wrong("codec", description, str(error)) from error
+        self._checkStatus()
+
+    def _checkStatus(self) -> None:
+        where, token = self["status"], self["status-token"]
+        if where.lower() == "none":
+            if token is not None:
+                raise usage.UsageError("--status-token: has no meaning without --status, which says where")
+            self["status"] = None
+            return
+        if self.isSub:
+            # It may not be allowed to read what the main process could, and has no use for a web server.
+            return
+        # Imported here, as a command without a status needs nothing of it.
+        from getty_tx.status.service import DEFAULT_STATUS, checkStatus
+
+        try:
+            checkStatus(where, token)
+        except SettingError as error:
+            # Other errors say themselves what to do.
+            more = f"; an example is {DEFAULT_STATUS}" if "cannot listen" in str(error) else ""
+            raise _wrong("status", where, f"{error}{more}") from error
+
+    def statusOf(self, service: Server | Client | Processes, reactor: Any) -> StatusService | None:
+        """What ``--status`` asks for, if it does."""
+        if self["status"] is None:
+            return None
+        from getty_tx.status.service import StatusService
+
+        return StatusService(service, endpoint=self["status"], token=self["status-token"], reactor=reactor)
+
+    def checkStreams(self, option: str, descriptions: list[str]) -> None:
+        """
+        See that ``--compression`` has a meaning with what another option describes.
+
+        :raise usage.UsageError: it has none.
+        """
+        for description in descriptions:
+            if self["compression"] is not None and not carriesStream(description):
+                raise _wrong(
+                    "compression",
+                    self["compression"],
+                    f"is for streams, and --{option} {description} is none; leave one of them out"
+                    " (a WebSocket has deflate= in its description)",
+                )
+
+    def findListener(self, description: str) -> IEventListener:
+        """
+        The listener that ``--listener`` means.
+
+        :raise usage.UsageError: as :py:meth:`postOptions`.
+        """
+        self._findModules(description)
+        try:
+            return lookUpListener(description)
+        except SettingError as error:
+            raise _wrong("listener", description, str(error)) from error
+
+    def _findModules(self, description: str) -> None:
+        """Let modules in the working directory be found, as ``python -m`` does; last, so that they hide no others."""
+        here = os.getcwd()
+        if description.partition(":")[0] not in codecs.names() and here not in sys.path and "" not in sys.path:
+            sys.path.append(here)
+
+    def newSession(self, listener: IEventListener) -> Callable[[Session], None]:
+        """What configures each session as the options say, with this listener."""
+        codec = self.codec
+        asked = [
+            ("maxMsgLen", self["max-msg-len"], Session.maxMsgLen.default),
+            ("cronPeriod", self["cron"], Session.cronPeriod.default),
+            ("readTimeout", self["read-timeout"], Session.readTimeout.default),
+            ("writeTimeout", self["write-timeout"], Session.writeTimeout.default),
+            ("idleTimeout", self["idle-timeout"], Session.idleTimeout.default),
+            ("maxLifetime", self["max-lifetime"], Session.maxLifetime.default),
+            ("compression", self["compression"], Session.compression.default),
+        ]
+        changed = [(name, value) for name, value, default in asked if value != default]
+
+        def newSession(session: Session) -> None:
+            session.codec = codec
+            session.listener = listener
+            for name, value in changed:
+                setattr(session, name, value)
+
+        return newSession

@@ -1,0 +1,205 @@
+"""Factories for Twisted applications that keep their own listening and connecting calls."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import Factory, Protocol
+
+from getty_tx import settings
+from getty_tx.errors import SettingError
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, Keeper, theReactor
+from getty_tx.session.facade import socketOf
+from getty_tx.session.observers import Observers
+from getty_tx.session.totals import Endpoints
+from getty_tx.settings import Setting
+from getty_tx.transports.base import dropAtOnce
+from getty_tx.transports.stream import SessionProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
+    from getty_tx.session.observers import Observer
+    from getty_tx.session.session import Session
+    from getty_tx.transports.base import Connection
+    from getty_tx.workers import WorkerPool
+
+__all__ = ["Refusal", "SessionFactory", "SessionServerFactory"]
+
+#: Descriptors that accepting leaves to the rest of the program, so that running out of them is not felt elsewhere.
+SPARE_DESCRIPTORS = 16
+
+
+class SessionFactory:
+    """
+    What server and client factories share: a keeper, made when the first connection needs it.
+
+    :param newSession: configures each new session; raises to refuse the connection.
+    :param service: what ``session.service`` is; by default the factory.
+    :param reactor: by default the installed one.
+    :param workers: a WorkerPool for onMessage, which whoever made it starts and stops; None: none.
+    """
+
+    isClient = False
+
+    handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
+    maxSessions: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Connections above which new ones are refused; None: no limit."
+    )
+    maxSessionsPerHost: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Connections with one host above which new ones are refused; None: no limit."
+    )
+
+    def __init__(
+        self,
+        newSession: Callable[[Session], object],
+        *,
+        maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        service: Any = None,
+        reactor: Any = None,
+        keeper: Keeper | None = None,
+        workers: WorkerPool | None = None,
+    ) -> None:
+        if not callable(newSession):
+            raise SettingError(f"newSession={newSession!r} cannot be called")
+        # A keeper that was given has the settings of whoever made it.
+        self._keeper = keeper
+        self._sharesKeeper = keeper is not None
+        self.newSession = newSession
+        self.service = self if service is None else service
+        self.reactor = reactor
+        self.workers = workers
+        self.observers = Observers()
+        self.endpoints = Endpoints("")
+        self.maxSessions = maxSessions
+        self.maxSessionsPerHost = maxSessionsPerHost
+        self.handshakeTimeout = handshakeTimeout
+
+    def _settingChanged(self, name: str) -> None:
+        if self._keeper is not None and not self._sharesKeeper:
+            self._keeper.maxSessions = self.maxSessions
+            self._keeper.maxSessionsPerHost = self.maxSessionsPerHost
+            self._keeper.handshakeTimeout = self.handshakeTimeout
+
+    @property
+    def keeper(self) -> Keeper:
+        """What the sessions of this factory share."""
+        if self._keeper is None:
+            self._keeper = Keeper(
+                self.service,
+                self.newSession,
+                reactor=theReactor(self.reactor),
+                maxSessions=self.maxSessions,
+                maxSessionsPerHost=self.maxSessionsPerHost,
+                handshakeTimeout=self.handshakeTimeout,
+                workers=self.workers,
+                observers=self.observers,
+                endpoints=self.endpoints,
+            )
+        return self._keeper
+
+    def renew(self, reactor: Any) -> None:
+        """Begin anew, with a fresh keeper, on this reactor; the service of the factory calls it when it starts."""
+        self.reactor = reactor
+        self._keeper = None
+        self.endpoints = Endpoints("")
+
+    @property
+    def sessions(self) -> set[Session]:
+        """The open sessions."""
+        return self.keeper.sessions
+
+    def addObserver(self, observer: Observer) -> None:
+        """Have an observer hear of every session from now on."""
+        self.observers.add(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """Take that back."""
+        self.observers.remove(observer)
+
+    # What a connection tells.
+
+    def connectionMade(self, connection: Connection) -> None:
+        """The connection's transport is up."""
+
+    def sessionOpened(self, connection: Connection) -> None:
+        """The connection's session is open."""
+
+    def sessionEnded(self, connection: Connection, error: BaseException | None) -> None:
+        """The connection's session has had its onClose."""
+
+    def connectionFailed(self, connection: Connection, error: BaseException) -> None:
+        """The connection ended before it had a session."""
+
+
+class SessionServerFactory(SessionFactory, Factory):
+    """
+    Sessions for ``listenTCP``, ``listenSSL``, ``listenUNIX``, ``endpoint.listen`` and ``adoptStreamConnection``.
+
+    ::
+
+        def newSession(session):
+            session.codec = LengthCodec()
+            session.listener = Echo()
+
+        reactor.listenTCP(8090, SessionServerFactory(newSession))
+    """
+
+    protocol: Any = SessionProtocol
+    #: Whether a connection above ``maxSessions`` is told so before it is closed.
+    answersRefused = False
+    noisy = False
+    _full = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """
+        A protocol for a new connection, or one that drops it, over ``maxSessions`` or without descriptors.
+
+        Whether its host has ``maxSessionsPerHost`` the protocol finds out, as only its transport tells who that is.
+        """
+        if self._full and not self._hasDescriptors():
+            why = "descriptors are used up: raise the limit (ulimit -n) or set maxSessions"
+            self.keeper.countRefusal("descriptors", why)
+            return Refusal()
+        if not self._hasRoom():
+            return Refusal()
+        protocol: Protocol = self.protocol()
+        protocol.factory = self
+        return protocol
+
+    def _hasRoom(self) -> bool:
+        return self.keeper.hasRoom()
+
+    def connectionMade(self, connection: Connection) -> None:
+        """A connection has come: see whether the next one may."""
+        handle = socketOf(connection.transport)
+        if handle is not None and handle.fileno() >= _descriptorLimit():
+            self._full = True
+
+    def _hasDescriptors(self) -> bool:
+        """Descriptors are given out from the lowest free number: the next one tells how many are left."""
+        try:
+            probe = os.open(os.devnull, os.O_RDONLY)
+        except OSError:
+            return False
+        os.close(probe)
+        self._full = probe >= _descriptorLimit()
+        return not self._full
+
+
+class Refusal(Protocol):
+    """Drops the connection. (A factory may return None instead, but Twisted's TLS does not expect that.)"""
+
+    def connectionMade(self) -> None:
+        dropAtOnce(self.transport)
+
+
+def _descriptorLimit() -> int:
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft - SPARE_DESCRIPTORS if soft != resource.RLIM_INFINITY else 1 << 62

@@ -1,0 +1,309 @@
+"""
+UDP endpoints: what listens with a datagram socket, and what dials with a connected one.
+
+They are endpoints for a Server and a Client, whose factories make sessions, and not for any Twisted factory: datagrams
+are no stream.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, getConnectError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import DatagramProtocol
+from zope.interface import implementer
+
+from getty_tx.errors import SelfConnectError
+from getty_tx.session.session import formatAddress
+from getty_tx.transports.udp import PROBE
+from getty_tx.transports.udp.peers import addressOf
+from getty_tx.transports.udp.port import listenUDP
+from getty_tx.transports.udp.protocol import SessionDatagramProtocol, lossOf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress, IHostResolution
+
+__all__ = ["MAX_PACKET_SIZE", "PROBE_TIMEOUT", "UDPClientEndpoint", "UDPServerEndpoint"]
+
+#: Bytes of the longest datagram that is taken; IP can carry none that is longer.
+MAX_PACKET_SIZE = 65535
+
+#: Seconds that a peer has to say that it is not there, or anything else; Getty's.
+PROBE_TIMEOUT = 1.0
+
+
+@implementer(IStreamServerEndpoint)
+class UDPServerEndpoint:
+    """
+    Listens for datagrams.
+
+    :param reactor: the reactor.
+    :param port: 0 for any.
+    :param interface: the IP address to bind; by default all IPv4 addresses.
+    :param sessions: ``"one"`` for the socket, or ``"peer"`` for one of each peer's address.
+    :param group: a multicast group to join. With an interface it is joined there, and only the group's datagrams come:
+        the socket is bound to the group's address.
+    :param maxPacketSize: bytes; longer datagrams are dropped.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        port: int,
+        interface: str = "",
+        *,
+        sessions: str = "one",
+        group: str | None = None,
+        maxPacketSize: int = MAX_PACKET_SIZE,
+    ) -> None:
+        self._reactor = reactor
+        self._port = port
+        self._interface = interface
+        self._sessions = sessions
+        self._group = group
+        self._maxPacketSize = maxPacketSize
+
+    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
+        """
+        Bind the socket.
+
+        :param protocolFactory: a SessionServerFactory, or another with a keeper.
+        :return: fails when the port cannot be bound, the group not joined, or newSession or onOpen refuses the
+            socket's session.
+        """
+        return Deferred.fromCoroutine(self._listen(protocolFactory))
+
+    async def _listen(self, factory: Any) -> IListeningPort:
+        protocol = SessionDatagramProtocol(factory=factory, sessions=self._sessions)
+        # A datagram that fills the buffer may have been cut; so one byte more than any may have.
+        size = self._maxPacketSize + 1
+        if self._group is None:
+            raw = listenUDP(self._reactor, self._port, protocol, self._interface, size)
+        else:
+            bound = self._group if self._interface or ":" in self._group else ""
+            raw = self._reactor.listenMulticast(self._port, protocol, bound, size)
+        try:
+            protocol.checkOpen()
+            if self._group is not None:
+                await raw.joinGroup(self._group, self._interface)
+        except BaseException:
+            await protocol.close()
+            raise
+        return _ListeningDatagrams(protocol, raw)
+
+
+@implementer(IListeningPort)
+class _ListeningDatagrams:
+    """A port whose end is that of its sessions."""
+
+    def __init__(self, protocol: SessionDatagramProtocol, raw: Any) -> None:
+        self._protocol = protocol
+        self._raw = raw
+        self._address: IAddress = raw.getHost()
+
+    def startListening(self) -> None:
+        """It does so already."""
+
+    def stopListening(self) -> Deferred[None]:
+        """Close the sessions, then the socket; fires when it is gone."""
+        return self._protocol.close()
+
+    def getHost(self) -> IAddress:
+        """The address that is, or was, bound."""
+        return self._address
+
+
+@implementer(IStreamClientEndpoint)
+class UDPClientEndpoint:
+    """
+    Dials with a connected socket, and proves that the peer may be there: the system itself takes any address.
+
+    The socket is connected, not to itself; a probe is sent; then a refusal in ``probeTimeout`` means that nobody is
+    there, and a datagram, or silence, that somebody is or may be. Of a host name's addresses the first that does not
+    refuse is taken.
+
+    :param reactor: the reactor.
+    :param host: a name or an IP address.
+    :param port: the peer's.
+    :param probeTimeout: seconds of silence after which the session is opened.
+    :param localPort: the port to send from, 0 for any.
+    """
+
+    #: What a factory has to make for this endpoint.
+    sessionProtocol = SessionDatagramProtocol
+
+    def __init__(
+        self, reactor: Any, host: str, port: int, *, probeTimeout: float = PROBE_TIMEOUT, localPort: int = 0
+    ) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._probeTimeout = probeTimeout
+        self._localPort = localPort
+
+    def __repr__(self) -> str:
+        return f"<UDPClientEndpoint {self._host}:{self._port}>"
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """
+        Connect.
+
+        :param protocolFactory: makes a SessionDatagramProtocol.
+        :return: fires with what the factory has made.
+        """
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> Any:
+        error: Exception = DNSLookupError(f"{self._host} has no address")
+        for host in await self._resolve():
+            probe = _Probe(self._reactor, self._localPort)
+            try:
+                first = await probe.prove(host, self._port, self._probeTimeout)
+            except (ConnectError, SelfConnectError) as reason:
+                error = reason
+            else:
+                return probe.handOver(factory, addressOf((host, self._port)), first)
+        raise error
+
+    async def _resolve(self) -> list[str]:
+        if isIPAddress(self._host) or isIPv6Address(self._host):
+            return [self._host]
+        resolution = _Resolution()
+        self._reactor.nameResolver.resolveHostName(resolution, self._host, self._port, transportSemantics="UDP")
+        return await resolution.done
+
+
+@implementer(IResolutionReceiver)
+class _Resolution:
+    """Collects the addresses of a host name."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[list[str]] = Deferred()
+        self._found: dict[str, None] = {}
+
+    def resolutionBegan(self, resolution: IHostResolution) -> None:
+        """Nothing is found yet."""
+
+    def addressResolved(self, address: IAddress) -> None:
+        """One is found."""
+        host = getattr(address, "host", None)
+        if host is not None:
+            self._found[host] = None
+
+    def resolutionComplete(self) -> None:
+        """There are no more."""
+        if not self.done.called:
+            self.done.callback(list(self._found))
+
+
+class _Probe(DatagramProtocol):
+    """
+    What a socket has for a protocol while the peer is being proved, and between the socket and the session after.
+
+    The session's protocol is called by way of what the factory has made, which may watch its beginning and end.
+    """
+
+    noisy = False
+
+    def __init__(self, reactor: Any, localPort: int) -> None:
+        self._reactor = reactor
+        self._localPort = localPort
+        self._raw: Any = None
+        self._session: Any = None
+        self._receive: Callable[[bytes, Any], object] | None = None
+        self._stopping = False
+        self._isGone = False
+        self._timer: Any = None
+        self._proving: Deferred[bytes | None] = Deferred(lambda _: self._fail(CancelledError()))
+
+    def prove(self, host: str, port: int, timeout: float) -> Deferred[bytes | None]:
+        """
+        Connect, and ask the peer whether it is there.
+
+        :return: fires with a datagram that came, or with None after silence; fails with a ConnectError or a
+            SelfConnectError.
+        """
+        raw = listenUDP(self._reactor, self._localPort, self, "::" if ":" in host else "", MAX_PACKET_SIZE + 1)
+        self._raw = raw
+        try:
+            raw.connect(host, port)
+            local = raw.getHost()
+            if (local.host, local.port) == tuple(raw.getHandle().getpeername()[:2]):
+                self._fail(SelfConnectError(f"connected to itself at {formatAddress(local)}"))
+            else:
+                self._timer = self._reactor.callLater(timeout, self._proved, None)
+                raw.getHandle().send(PROBE)
+        except OSError as error:
+            self._fail(getConnectError(error))
+        return self._proving
+
+    def _proved(self, first: bytes | None) -> None:
+        self._cancelTimer()
+        if not self._proving.called:
+            self._proving.callback(first)
+
+    def _fail(self, error: Exception) -> None:
+        self._cancelTimer()
+        self._stop()
+        if not self._proving.called:
+            self._proving.errback(error)
+
+    def _cancelTimer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _stop(self) -> None:
+        if self._raw is not None and not (self._stopping or self._isGone):
+            self._stopping = True
+            self._raw.stopListening()
+
+    def handOver(self, factory: Any, address: IAddress, first: bytes | None) -> Any:
+        """Give the socket to the factory's protocol."""
+        try:
+            protocol: Any = factory.buildProtocol(address)
+        except BaseException:
+            self._stop()
+            raise
+        self._session = protocol
+        protocol.makeConnection(self._raw)
+        receive = getattr(protocol, "datagramReceived", None)
+        # Without it, it is one that only drops what is not wanted any more.
+        if receive is not None:
+            self._receive = receive
+            self.datagramReceived = receive  # type: ignore[method-assign]
+            self.connectionRefused = protocol.connectionRefused  # type: ignore[method-assign]
+            if first is not None:
+                receive(first, None)
+        return protocol
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """Somebody is there. What comes in the same round belongs to the session already."""
+        if self._receive is None:
+            self._proved(datagram)
+        else:
+            self._receive(datagram, addr)
+
+    def connectionRefused(self) -> None:
+        """Nobody is there."""
+        self._fail(ConnectionRefusedError())
+
+    def stopProtocol(self) -> None:
+        """The socket is gone."""
+        self._isGone = True
+        session = self._session
+        if session is None:
+            error = lossOf(self._raw, False).value
+            self._fail(error if isinstance(error, ConnectError) else ConnectError())
+        else:
+            session.connectionLost(lossOf(self._raw, getattr(session, "isStopping", True)))

@@ -1,0 +1,318 @@
+"""Sessions over UDP: one for a server's socket, one for each of its peers, or one for a connected socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, getConnectError
+from twisted.internet.protocol import DatagramProtocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from getty_tx.errors import SelfConnectError, SessionClosedError, SettingError
+from getty_tx.interfaces import IConnection
+from getty_tx.session.facade import socketOf
+from getty_tx.session.session import formatAddress
+from getty_tx.transports.base import Connection
+from getty_tx.transports.factories import SessionFactory
+from getty_tx.transports.udp import ConnectedSession, DatagramSession
+from getty_tx.transports.udp.peers import Peers, addressOf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
+    from getty_tx.session.session import Session
+
+__all__ = ["SESSIONS", "SessionDatagramProtocol", "lossOf"]
+
+#: What ``sessions`` may be.
+SESSIONS = ("one", "peer")
+
+
+@implementer(IConnection)
+class SessionDatagramProtocol(Connection, DatagramProtocol):
+    """
+    Sessions for ``listenUDP``, ``listenMulticast`` and ``adoptDatagramPort``.
+
+    ::
+
+        reactor.listenUDP(8090, SessionDatagramProtocol(newSession), maxPacketSize=65536)
+
+    The socket is a client's, with bare packages, if it is connected when the protocol starts; a subclass may see to
+    that in its ``startProtocol``, before it calls the base's.
+
+    A datagram that fills the transport's ``maxPacketSize`` may have been cut and is dropped. Twisted's default is 8192.
+
+    :param newSession: configures each new session; raises to refuse it. None where a factory is set instead.
+    :param sessions: ``"one"`` for the socket, or ``"peer"`` for one of each peer's address.
+    :param maxSessions: peers over this number are refused; by default
+        :py:data:`getty_tx.transports.udp.peers.MOST_PEERS`.
+    :param maxSessionsPerHost: peers with the same IP address over this number are refused; by default only
+        ``maxSessions`` counts.
+    :param service: what ``session.service`` is; by default the factory.
+    :param reactor: by default the installed one.
+    :param factory: with a keeper, for protocols that share one; a server's or a client's.
+    :raise SettingError: ``sessions`` or one of the limits cannot be.
+
+    :ivar peerAddr: whom the socket is connected to, if it is.
+    :ivar limit: bytes above which a datagram is dropped.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        newSession: Callable[[Session], object] | None = None,
+        *,
+        sessions: str = "one",
+        maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
+        service: Any = None,
+        reactor: Any = None,
+        factory: Any = None,
+    ) -> None:
+        if sessions not in SESSIONS:
+            raise SettingError(f"sessions={sessions!r} is none of {', '.join(SESSIONS)}")
+        if newSession is not None and factory is not None:
+            raise SettingError("SessionDatagramProtocol takes newSession or a factory with a keeper, not both")
+        if newSession is not None:
+            factory = SessionFactory(
+                newSession,
+                maxSessions=maxSessions,
+                maxSessionsPerHost=maxSessionsPerHost,
+                service=service,
+                reactor=reactor,
+            )
+        self.factory = factory
+        self._sessions = sessions
+        self._peers: Peers | None = None
+        self.peerAddr: tuple[str, int] | None = None
+        self.limit = 0
+        # The socket counts as one that is no peer's.
+        self._counted = False
+        self._stopping = False
+        self._isGone = False
+        self._isFree = False
+        self._waiting: list[Deferred[None]] = []
+
+    # The beginning
+
+    def startProtocol(self) -> None:
+        """The socket is there: the session begins, or those of the peers may."""
+        raw: Any = self.transport
+        self._raw = raw
+        host = raw.getHost()
+        self.peerAddr = _peerOf(raw.getHandle())
+        self._remote = addressOf(self.peerAddr or ("::" if isinstance(host, IPv6Address) else "0.0.0.0", 0))
+        self.limit = raw.maxPacketSize - 1
+        if self.peerAddr is None and self._sessions == "peer":
+            self.kind = "UDP_SERVER"
+            self._peers = Peers(self, raw)
+            # As an attribute it spares each datagram a call.
+            if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
+                self.datagramReceived = self._peers.receive  # type: ignore[method-assign,assignment]
+            return
+        keeper = self.keeper
+        keeper.enter(self)
+        self.factory.connectionMade(self)
+        if self.peerAddr is None:
+            self.kind = "UDP_SERVER"
+            self.sessionType = DatagramSession
+            self._counted = True
+            keeper.sockets += 1
+        else:
+            self.kind = "UDP_CLIENT"
+            self.sessionType = ConnectedSession
+            if (host.host, host.port) == self.peerAddr:
+                self._refuse(SelfConnectError(f"connected to itself at {formatAddress(host)}"))
+                return
+        self._begin()
+        session: Any = self.session
+        if session is not None:
+            if self.peerAddr is not None:
+                self.transport = session.transport
+            if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
+                self.datagramReceived = session._inbound.receiveFrom  # type: ignore[method-assign]
+
+    def _refuse(self, error: BaseException) -> None:
+        self._failure = error
+        self._countRefusal(error)
+        self.stop()
+
+    def checkOpen(self) -> None:
+        """
+        See that there is a session, or may be some.
+
+        :raise BaseException: why there is none.
+        """
+        if self._failure is not None:
+            raise self._failure
+        session = self.session
+        if session is not None and session.isClosed:
+            raise session._error or SessionClosedError(f"{session} closed itself", session)
+
+    # What comes
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """A datagram came. May be extended, calling the base."""
+        session: Any = self.session
+        if self._peers is not None:
+            self._peers.receive(datagram, addr)
+        elif session is not None:
+            session._inbound.receiveFrom(datagram, addr)
+
+    def dataReceived(self, data: bytes) -> None:
+        """A datagram of a connected socket's peer."""
+        self.datagramReceived(data, self.peerAddr)
+
+    def connectionRefused(self) -> None:
+        """A connected socket learns that nobody is there (any more)."""
+        session: Any = self.session
+        if session is not None and not self._isGone:
+            session._fail(ConnectionRefusedError())
+
+    def refused(self) -> None:
+        """Sending has shown it; who sends is not to be called back from there."""
+        self.keeper.reactor.callLater(0, self.connectionRefused)
+
+    # The end
+
+    @property
+    def isStopping(self) -> bool:
+        """True when it was this side that let the socket go."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Let the socket go, now."""
+        if not (self._stopping or self._isGone):
+            self._stopping = True
+            # The protocol is told shortly before the socket is free.
+            maybeDeferred(self._raw.stopListening).addBoth(self._free)
+
+    def close(self) -> Deferred[None]:
+        """
+        Close the sessions, and with them the socket.
+
+        :return: fires when the socket is free; an onClose may still run then.
+        """
+        if self.session is not None:
+            self.session._hurry()
+        else:
+            if self._peers is not None:
+                self._peers.close()
+            self.stop()
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        self._checkFree()
+        return waiting
+
+    def _free(self, _: object = None) -> None:
+        self._isFree = True
+        self._checkFree()
+
+    def _checkFree(self) -> None:
+        if self._isFree:
+            waiting, self._waiting = self._waiting, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def stopProtocol(self) -> None:
+        """The socket is gone."""
+        self.connectionLost(lossOf(self._raw, self._stopping or self.peerAddr is None))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The socket is gone."""
+        self._isGone = True
+        keeper = self.keeper
+        session = self.session
+        if self._peers is not None:
+            self._peers.lost(reason)
+        elif session is not None:
+            session.connectionLost(reason)
+        else:
+            keeper.leave(self)
+            self._uncount()
+            error = reason.value if self._failure is None else self._failure
+            self.factory.connectionFailed(self, error)
+            keeper.checkIdle()
+        if not self._stopping:
+            self._free()
+
+    def _uncount(self) -> None:
+        if self._counted:
+            self._counted = False
+            self.keeper.sockets -= 1
+
+    def peerHost(self) -> None:
+        """None: a server's socket has no peer, and a client's no limit."""
+
+    # IConnection
+
+    def getRemoteAddr(self) -> IAddress:
+        """The peer's address; of a server's socket, which has no peer, the wildcard address and port 0."""
+        return self._remote
+
+    def applySocketOptions(self, session: Session) -> None:
+        """Set the sizes of the socket's buffers; a datagram socket has none of the other options."""
+        handle = socketOf(self._raw)
+        if handle is None:
+            return
+        if session.sendBufferSize is not None:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, session.sendBufferSize)
+        if session.receiveBufferSize is not None:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, session.receiveBufferSize)
+
+    def shutdownWriting(self) -> None:
+        """There is no end to tell a peer of."""
+        self.stop()
+
+    def disconnect(self) -> None:
+        """The session is closed."""
+        self.stop()
+
+    def leave(self) -> None:
+        """The session is closed."""
+        self.stop()
+
+    def abort(self) -> None:
+        """The session is to end."""
+        self.stop()
+
+    def sessionEnded(self, error: BaseException | None) -> None:
+        """onClose has returned."""
+        self._uncount()
+        super().sessionEnded(error)
+
+
+def lossOf(raw: Any, clean: bool) -> Failure:
+    """
+    Why a socket is gone.
+
+    With epoll an ICMP error is no event of its own: the reactor takes the socket for one that has ended.
+
+    :param raw: the transport.
+    :param clean: it was asked to stop, or had no peer to hear of.
+    """
+    if clean:
+        return Failure(ConnectionDone())
+    handle = socketOf(raw)
+    try:
+        number = 0 if handle is None else handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except OSError:
+        number = 0
+    return Failure(getConnectError((number, os.strerror(number))) if number else ConnectionLost())
+
+
+def _peerOf(handle: Any) -> tuple[str, int] | None:
+    """Whom a socket is connected to."""
+    try:
+        host, port = handle.getpeername()[:2]
+    except OSError:
+        return None
+    return host, port

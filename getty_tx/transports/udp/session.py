@@ -1,0 +1,298 @@
+"""The sessions over datagrams."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.logger import Logger
+
+from getty_tx import settings
+from getty_tx.errors import CodecError, NoPeerAddressError, SessionClosedError, SessionError
+from getty_tx.session.compressed import CompressionSetting
+from getty_tx.session.lifecycle import OPEN
+from getty_tx.session.session import Session
+from getty_tx.transports.udp.ways import DatagramInbound, DatagramOutbound, UDPContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.python.failure import Failure
+
+    from getty_tx.interfaces import IConnection
+    from getty_tx.session.context import Keeper
+
+__all__ = ["PEER_TIMEOUT", "ConnectedSession", "DatagramSession", "PeerSession"]
+
+log = Logger()
+
+#: Seconds of silence after which a peer's session is closed, unless newSession sets ``readTimeout``.
+PEER_TIMEOUT = 60.0
+
+
+class DatagramSession(Session):
+    """
+    The one session of a UDP server's socket, which is not connected. Its packages are :py:class:`UDPContext` s.
+
+    No datagram closes it: a callback that fails is logged and given to onError, and the session lives. It has no single
+    peer that could fall silent, so readTimeout does not concern it, nor do idleTimeout and maxLifetime.
+
+    The connection below has, beside what IConnection says, ``peerAddr`` and ``limit``, and a client's ``refused()``.
+
+    :cvar isShared: the session has any number of peers.
+    :cvar isLasting: a callback that fails does not close it.
+    """
+
+    __slots__ = ("_dropped", "_from", "_inOnError", "_peer", "_to")
+
+    inboundType = DatagramInbound
+    outboundType = DatagramOutbound
+
+    compression = CompressionSetting("datagrams are not compressed, so leave it None")
+    isShared: ClassVar[bool] = True
+    isLasting: ClassVar[bool] = True
+
+    _inbound: DatagramInbound
+    _outbound: DatagramOutbound
+
+    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
+        # Whom the session is with, if it is with one, and whom to send to, which a connected socket knows by itself.
+        self._peer: tuple[str, int] | None = None
+        self._to: tuple[str, int] | None = None
+        # Whom the last datagram came from.
+        self._dropped = 0
+        self._from: tuple[str, int] | None = None
+        self._inOnError = False
+        Session.__init__(self, connection, keeper, transport)
+        below: Any = connection
+        self._peer = below.peerAddr
+        self._inbound.limit = below.limit
+
+    # Writing
+
+    def writePkg(self, pkg: Any, timeout: float | None = None) -> int:
+        """
+        Encode a package and send it at once. What the system does not take is dropped and counted. Any thread may call.
+
+        :param pkg: a UDPContext; where the session has one peer, also the package alone, or a UDPContext without
+            address.
+        :param timeout: of no importance, as nothing is ever pending.
+        :return: bytes encoded.
+        :raise NoPeerAddressError: there is no address, or not the peer's, or it is no IP address.
+        :raise SessionClosedError: the session is closed.
+        :raise MessageTooLongError: no datagram holds so much.
+        :raise Exception: whatever the codec raises for a package that it cannot encode; the session lives.
+        """
+        if timeout is not None:
+            settings.seconds("timeout", timeout)
+        if type(pkg) is UDPContext:
+            addr: Any = pkg.peerAddr
+            pkg = pkg.pkg
+            if addr is None or addr is not self._from:
+                addr = self._addressee(addr)
+        else:
+            addr = self._addressee(None)
+        data = self._writer.write(self, pkg)
+        if type(data) is not bytes:
+            data = b"".join(self._asChunks(data))
+        if get_ident() != self._thread:
+            return self._sendFromThread([data], addr)
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        length = len(data)
+        outbound = self._outbound
+        try:
+            if addr is None:
+                outbound.sendAway(data)
+            else:
+                outbound.sendTo(data, addr)
+        except OSError as error:
+            outbound.unsent(error, length)
+        if outbound._waiting is not None:
+            outbound._emptied()
+        self._writeBytes += length
+        self._writePkgs += 1
+        return length
+
+    def writeBytes(self, data: Any) -> int:
+        """Send a datagram past the codec: bytes, or a UDPContext of bytes; otherwise as :py:meth:`writePkg`."""
+        return self.writeBytesArray(data)
+
+    def writeBytesArray(self, *chunks: Any) -> int:
+        """Send pieces of bytes past the codec, each of them a datagram."""
+        total = 0
+        for chunk in chunks:
+            to = None
+            if isinstance(chunk, UDPContext):
+                chunk, to = chunk.pkg, chunk.peerAddr
+            data = self._asBytes(chunk)
+            addr = self._addressee(to)
+            if get_ident() != self._thread:
+                total += self._sendFromThread([data], addr)
+            else:
+                total += self._sendAll([data], addr)
+        return total
+
+    def _addressee(self, addr: Any) -> tuple[str, int] | None:
+        """Whom to send to, None for the socket's own peer."""
+        if addr is None:
+            raise NoPeerAddressError(f"{self} has no peer of its own: write a UDPContext with an address", self)
+        return self._outbound.checked(addr)
+
+    def _asBytes(self, chunk: Any) -> bytes:
+        if type(chunk) is bytes:
+            return chunk
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            raise CodecError(f"a datagram takes bytes, not {type(chunk).__name__}", self)
+        return bytes(chunk)
+
+    def _sendAll(self, chunks: Sequence[bytes], addr: Any, counted: bool = True) -> int:
+        """Send datagrams; ``counted`` tells whether they are to be."""
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        outbound = self._outbound
+        for chunk in chunks:
+            try:
+                if addr is None:
+                    outbound.sendAway(chunk)
+                else:
+                    outbound.sendTo(chunk, addr)
+            except OSError as error:
+                outbound.unsent(error, len(chunk))
+            if counted:
+                self._writeBytes += len(chunk)
+                self._writePkgs += 1
+        if outbound._waiting is not None:
+            outbound._emptied()
+        return sum(map(len, chunks))
+
+    def _sendFromThread(self, chunks: list[bytes], addr: Any) -> int:
+        if self._state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        if self.keeper.threads.bytesFor(self) > self._maxPending:
+            raise self._blocked()
+        length = sum(map(len, chunks))
+        self.keeper.threads.call(self._sendForThread, chunks, addr, session=self, length=length)
+        return length
+
+    def _sendForThread(self, chunks: list[bytes], addr: Any) -> None:
+        try:
+            self._sendAll(chunks, addr)
+        except (OSError, SessionError) as error:
+            log.info("{session}: not sent for another thread: {error}", session=self, error=error)
+
+    # What goes wrong
+
+    def _drop(self, why: object) -> None:
+        """Count a datagram that is lost; one in a thousand is logged after the first, as they come in floods."""
+        self._dropped += 1
+        if self._dropped % 1000 == 1:
+            log.info(
+                "{session}: dropped a datagram: {why} ({dropped} dropped so far)",
+                session=self,
+                why=why,
+                dropped=self._dropped,
+            )
+
+    def _refused(self) -> None:
+        """The system says that nobody is there. On a socket with many peers that may be about any of them."""
+
+    def _run(self, callback: Callable[..., Any], *args: Any) -> None:
+        self._inOnError = callback == self._listener.onError
+        super()._run(callback, *args)
+        if self._awaiting is None:
+            self._inOnError = False
+
+    def _awaited(self, _: object) -> None:
+        self._inOnError = False
+        super()._awaited(_)
+
+    def _callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
+        about = error.session if isinstance(error, SessionError) else None
+        if self.isLasting and self._state == OPEN and (about is None or about is self):
+            more = self.keeper.faults.line("callback", error)
+            if more is not None:
+                log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
+            self._tell(error)
+        else:
+            super()._callbackFailed(error, failure)
+
+    def _fail(self, error: BaseException, abort: bool = False) -> None:
+        if self.isLasting and self._state == OPEN and isinstance(error, SessionError):
+            # Another session's callback failed about this one.
+            self._tell(error)
+        else:
+            super()._fail(error, abort)
+
+    def _tell(self, error: BaseException) -> None:
+        """Give an error to onError, and live. What onError itself raises is logged only."""
+        if self._inOnError or self._errorDue is not None:
+            return
+        self._errorDue = error
+        self._eventsDue = True
+        if self.keeper.observers.all:
+            self.keeper.observers.tell("error", self, error)
+        if not self._busy and self._awaiting is None:
+            self._continue()
+
+    def close(self, reason: BaseException | str | None = None) -> None:
+        """
+        Close at once, as nothing is ever pending. Any thread may call.
+
+        :param reason: an exception is given to onError, as the session failed then; a text is logged.
+        """
+        if isinstance(reason, BaseException) and get_ident() == self._thread:
+            super()._fail(reason)
+        else:
+            super().close(reason)
+
+    def _watch(self) -> None:
+        """Of many peers nobody in particular is silent, and the socket is to stay."""
+        if not self.isShared:
+            super()._watch()
+
+
+class ConnectedSession(DatagramSession):
+    """The session of a connected socket, which is a client's. Its packages are bare."""
+
+    __slots__ = ()
+
+    isShared = False
+    isLasting = False
+
+    def _addressee(self, addr: Any) -> tuple[str, int] | None:
+        if addr is not None and self._outbound.checked(addr) != self._peer:
+            raise NoPeerAddressError(f"{self} sends to its own peer only, not to {addr!r}", self)
+        return self._to
+
+    def _refused(self) -> None:
+        self.connection.refused()  # type: ignore[attr-defined]  # of datagrams' connections
+
+
+class PeerSession(ConnectedSession):
+    """
+    The session of one peer of a server's socket. Its packages are bare.
+
+    It is closed after ``readTimeout`` of silence, which is no error; there is no other end of a peer.
+    """
+
+    __slots__ = ()
+
+    isLasting = True
+
+    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
+        super().__init__(connection, keeper, transport)
+        self._to = self._peer
+        self._readTimeout = PEER_TIMEOUT
+
+    def _settingChanged(self, name: str) -> None:
+        if self._readTimeout is None:
+            self._readTimeout = PEER_TIMEOUT
+        super()._settingChanged(name)
+
+    def _refused(self) -> None:
+        """Of which peer this is, the system does not say."""
+
+    def _silent(self, timeout: float) -> None:
+        """As good as an end, which peers do not tell."""
+        self.close()
