@@ -105,7 +105,7 @@ def tryCommands(wheel: Path, folder: Path) -> None:
         raise WheelError(f"twistd --help does not list {', '.join(missing)}:\n{listing}")
     for command in COMMANDS:
         run([twistd, command, "--help"], cwd=folder)
-    run([Path(sys.executable), "-m", "tests.tutorial", environment / "bin"], cwd=ROOT)
+    run([Path(sys.executable), "-m", "tests.support.tutorial", environment / "bin"], cwd=ROOT)
 
 
 def main() -> int:

@@ -149,7 +149,7 @@ class SubReactor:
         descriptor = self._lent[number]
         if binding.isDatagrams:
             # Private, as the reactor's adoptDatagramPort would make Twisted's own port and not a SessionPort.
-            # tests.test_processes has a UDP server, which fails without.
+            # tests.processes.test_twistd has a UDP server, which fails without.
             port: Any = SessionPort._fromListeningDescriptor(  # type: ignore[no-untyped-call]  # Twisted's
                 self.reactor, descriptor, binding.family, factory, binding.maxPacketSize
             )

@@ -83,7 +83,7 @@ class EPollReactor(epollreactor.EPollReactor):
     Of Twisted's reactor it uses private attributes: those that say whether anything is due (``_newTimedCalls``,
     ``_pendingTimedCalls``, ``_cancellations``, ``_justStopped``, ``_started``), which a turn would have to call three
     methods for otherwise; and ``_poller``, ``_selectables``, ``_doReadOrWrite`` and ``_disconnectSelectable``, between
-    which ``doPoll`` stands in one piece. tests.test_reactor has a test that fails when one of them goes.
+    which ``doPoll`` stands in one piece. tests.reactors.test_epoll has a test that fails when one of them goes.
     """
 
     def __init__(self) -> None:

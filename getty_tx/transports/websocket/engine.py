@@ -110,8 +110,8 @@ def makeSettings(keeper: Keeper, options: UpgradeOptions, isClient: bool) -> Any
             allowNullOrigin=True,
             perMessageCompressionAccept=_acceptOffer if options.deflate else None,
         )
-    # The one private attribute of Autobahn's factories that is replaced; tests.test_websocket_frames sees that it is
-    # there and is what all of its timers come from.
+    # The one private attribute of Autobahn's factories that is replaced. tests.transports.websocket.test_frames sees
+    # that it is there and is what all of its timers come from.
     settings._batched_timer = _Timers(keeper)
     options.made["settings"] = keeper, settings
     return settings

@@ -67,7 +67,7 @@ def _makeXor(nvx: Any) -> Callable[[bytes, bytes], bytes]:
 xor: Callable[[bytes, bytes], bytes]
 try:
     # What Autobahn's own maskers call, where it was installed with its C part. Private to it; called as they do, but
-    # without their three objects for each frame. tests.test_websocket_frames fails when it goes away.
+    # without their three objects for each frame. tests.transports.websocket.test_frames fails when it goes away.
     import _nvx_xormasker as _nvx
 except ImportError:
     xor = _xorInt

@@ -8,7 +8,7 @@ check lets through has one meaning for both.
 
 A Host or Sec-WebSocket-* field that stands twice is refused as well: a proxy may have looked at the other one. RFC 6455
 allows two of Sec-WebSocket-Extensions and -Protocol in a request (sections 11.3.2 and 11.3.4), and no client of
-tests/test_websocket_offers.py sends them so.
+tests/transports/websocket/test_deflate_offers.py sends them so.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class MessageInbound(Inbound):
         self._delivering = False
         if self._engine.autoPingTimeoutCall is not None:
             # Whoever sends anything is there. The engine does this itself for the messages that it sees, and calls it
-            # by this name, which tests.test_websocket's PingTests need.
+            # by this name, which tests.transports.websocket.test_session's PingTests need.
             self._engine._cancelAutoPingTimeoutCall()
         if self.paused & CLOSED:
             self._beginDiscarding(data[at:])

@@ -1,0 +1,403 @@
+"""The examples, run as their own first lines say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.support.certificates import Authority
+from tests.support.tutorial import overSocket, overWebSocket
+from tests.tap.test_twistd import PATIENCE, ROOT, TWISTD, Process, ProcessTestCase
+
+if TYPE_CHECKING:
+    from websockets.sync.connection import Connection
+
+EXAMPLES = ROOT / "examples"
+
+
+#: Each of them is run below; the pages are by tests/docs/test_echo_page.py and tests/docs/test_pages_in_browser.py.
+NAMES = {
+    "audit.py",
+    "chat.py",
+    "echo.html",
+    "echo_client.py",
+    "echo_server.py",
+    "everywhere.py",
+    "feed.html",
+    "feed.py",
+    "gateway.py",
+    "keyvalue.py",
+    "proxy.py",
+    "relay.tac",
+    "request_reply.py",
+    "starttls.py",
+}
+
+
+class ExampleTestCase(ProcessTestCase):
+    """Each in a process of its own, on unix sockets and free ports."""
+
+    def example(self, name: str, *arguments: str) -> Process:
+        """Run an example."""
+        return self.run_(sys.executable, str(EXAMPLES / name), *arguments)
+
+    def connect(self, name: str) -> socket.socket:
+        """A connection to a unix socket in the folder of the processes."""
+        return self.connectUnix(os.path.join(self.folder, name))
+
+    def stop(self, process: Process) -> None:
+        """What ``kill`` does ends an example without a traceback."""
+        process.send(signal.SIGTERM)
+        process.end()
+        self.assertNotIn("Traceback", process.output)
+
+    def serving(self, name: str, *arguments: str) -> tuple[Process, list[int]]:
+        """Run an example that serves; its ports, once it does."""
+        server = self.example(name, *arguments)
+        return server, [int(port) for port in re.findall(r"port=(\d+)", server.expect("^listening on .*")[0])]
+
+    def listen(self, name: str) -> socket.socket:
+        """A unix socket in the folder of the processes, for an example to dial."""
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.settimeout(PATIENCE)
+        here = os.open(self.folder, os.O_RDONLY)
+        try:
+            listening.bind(f"/proc/self/fd/{here}/{name}")
+        finally:
+            os.close(here)
+        listening.listen()
+        return listening
+
+    def accept(self, listening: socket.socket) -> socket.socket:
+        """Whoever dials it."""
+        connection, _ = listening.accept()
+        self.addCleanup(connection.close)
+        connection.settimeout(PATIENCE)
+        return connection
+
+    def browse(self, url: str) -> Connection:
+        """A WebSocket of another library, not compressed, so that sizes are what they are."""
+        stack = ExitStack()
+        self.addCleanup(stack.close)
+        return stack.enter_context(connect(url, compression=None))
+
+
+class ExampleTests(ExampleTestCase):
+    """Echoes, a relay, a store, and STARTTLS."""
+
+    def test_all(self) -> None:
+        """There is a test for every example."""
+        self.assertEqual(NAMES, {path.name for path in EXAMPLES.iterdir() if path.is_file()})
+
+    def test_echoAndRelay(self) -> None:
+        """The server echoes, the client hears it, and the application relays to the one for the other."""
+        server = self.example("echo_server.py", "unix:echo.sock")
+        server.expect("listening on .*echo.sock")
+        self.environment |= {"RELAY_LISTEN": "unix:relay.sock", "RELAY_CONNECT": "unix:echo.sock"}
+        relay = self.run_(*TWISTD, "-n", "--pidfile=", "-y", str(EXAMPLES / "relay.tac"))
+        client = self.example("echo_client.py", "unix:echo.sock")
+        self.assertEqual(0, client.end(), client.output)
+        self.assertEqual("hello", client.output)
+        relay.expect("listening on .*relay.sock")
+        with self.connect("relay.sock") as other:
+            other.settimeout(30)
+            other.sendall(b"from another\n")
+            self.assertIn(other.recv(100), (b"from another\n", b"nobody is there, try again\n"))
+            self.converse(self.connect("relay.sock"), b"one\ntwo words\n")
+        self.stop(relay)
+        self.stop(server)
+
+    def test_clientAlone(self) -> None:
+        """Nobody listens: the client fails within its time, and says why."""
+        client = self.example("echo_client.py", "unix:nobody.sock")
+        self.assertEqual(1, client.end())
+        self.assertIn("NotReadyError", client.output)
+
+    def test_taken(self) -> None:
+        """A server that cannot listen ends with an exit status."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            server = self.example("echo_server.py", f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1")
+            self.assertEqual(1, server.end())
+        self.assertIn("Address already in use", server.output)
+
+    def test_keyvalue(self) -> None:
+        """The codec and the listener for getty-serve."""
+        self.environment["PYTHONPATH"] += os.pathsep + str(EXAMPLES)
+        words = "getty-serve --codec=keyvalue:Codec --listener=keyvalue:Listener --listen=unix:x.sock"
+        server = self.run_(*TWISTD, "-n", "--pidfile=", *words.split())
+        server.expect("getty-serve serves")
+        asked = b"set colour deep blue\nget colour\r\nget size\ndelete colour\ndelete colour\n"
+        told = b"ok\ndeep blue\n(nothing)\nok\n(nothing)\n"
+        self.converse(self.connect("x.sock"), asked, told)
+        server.expect(": 5 requests")
+        self.converse(self.connect("x.sock"), b"get\n", b"")
+        server.expect("is no request")
+        self.stop(server)
+
+    def test_keyvalueOption(self) -> None:
+        """The codec's option is checked before anything listens."""
+        self.environment["PYTHONPATH"] += os.pathsep + str(EXAMPLES)
+        words = "getty-serve --codec=keyvalue:Codec:encoding=morse --listener=keyvalue:Listener"
+        server = self.run_(*TWISTD, "-n", "--pidfile=", *words.split())
+        self.assertEqual(1, server.end())
+        self.assertIn("unknown encoding: morse", server.lines[-1])
+
+    def test_proxy(self) -> None:
+        """What is said to the proxy is said to the server, whichever process serves it; without a server it says so."""
+        self.environment["PYTHONPATH"] += os.pathsep + str(EXAMPLES)
+        self.environment["PROXY_CONNECT"] = "unix:echo.sock"
+        words = "getty-serve --codec=raw --listener=proxy:Listener --listen=unix:proxy.sock --processes=2"
+        proxy = self.run_(*TWISTD, "-n", "--pidfile=", *words.split())
+        proxy.expect("with 2 processes")
+        self.converse(self.connect("proxy.sock"), b"hello\n", b"")
+        proxy.expect("sub-reactor 1,.*: unix:echo.sock: 1 sessions cannot be reached")
+        server = self.example("echo_server.py", "unix:echo.sock")
+        server.expect("listening on")
+        lines = b"".join(b"%d\n" % number for number in range(1000))
+        for _ in range(4):
+            self.converse(self.connect("proxy.sock"), lines)
+        self.converse(self.connect("proxy.sock"), b"x" * 100_000 + b"\n")
+        self.stop(proxy)
+        self.stop(server)
+
+    def test_starttls(self) -> None:
+        """From clear to encrypted; a client that does not trust the certificate says so and fails."""
+        authority, other = Authority(self.mktemp()), Authority(self.mktemp())
+        certificate, key = map(os.path.abspath, authority.issue(["localhost"]))
+        server = self.example("starttls.py", "serve", certificate, key, "unix:x.sock")
+        server.expect("listening on")
+        client = self.example("starttls.py", "dial", os.path.abspath(authority.path), "unix:x.sock")
+        self.assertEqual(0, client.end(), client.output)
+        self.assertEqual("you said in private: hello", client.output)
+        self.converse(self.connect("x.sock"), b"hello\n", b"say STARTTLS first\n")
+        client = self.example("starttls.py", "dial", os.path.abspath(other.path), "unix:x.sock")
+        self.assertEqual(1, client.end())
+        self.assertIn("certificate", client.output)
+        self.stop(server)
+
+    def test_starttlsUsage(self) -> None:
+        """Wrong arguments show how it is used."""
+        process = self.example("starttls.py", "serve")
+        self.assertEqual(1, process.end())
+        self.assertIn("examples/starttls.py dial ca.pem", process.output)
+
+
+class TransportTests(ExampleTestCase):
+    """The same over everything."""
+
+    def test_everywhere(self) -> None:
+        """Every transport has its echo."""
+        authority = Authority(self.mktemp())
+        files = [os.path.abspath(path) for path in (*authority.issue(["localhost"]), authority.path)]
+        process = self.example("everywhere.py", *files)
+        self.assertEqual(0, process.end(), process.output)
+        names = [f"{name}-session" for name in ("tcp", "unix", "udp", "ws", "tls", "wss")]
+        replies = [line for line in process.lines if " heard " not in line]
+        self.assertEqual([f"hello over {name}" for name in names], replies)
+
+    def test_chat(self) -> None:
+        """Names, who is there, and leaving."""
+        server, [tcp, web, udp] = self.serving(
+            "chat.py",
+            "tcp:0:interface=127.0.0.1",
+            "ws:0:interface=127.0.0.1:path=/chat",
+            "udp:0:interface=127.0.0.1:sessions=peer",
+        )
+        ann = overSocket(socket.SOCK_STREAM, tcp)
+        ann.expect("you are guest1; /nick NAME, /who, /quit")
+        bob = overWebSocket(f"ws://127.0.0.1:{web}/chat")
+        bob.expect("you are guest2; /nick NAME, /who, /quit")
+        cyd = overSocket(socket.SOCK_DGRAM, udp)
+        for each in (ann, bob, cyd):
+            self.addCleanup(each.leave)
+        ann.expect("guest2 is here")
+        ann.say("/nick ann")
+        for each in (ann, bob):
+            each.expect("guest1 is ann from here on")
+        bob.say("/nick ann")
+        bob.expect("there is a ann already")
+        cyd.say("hello")
+        cyd.expect("you are guest3; /nick NAME, /who, /quit", "guest3: hello")
+        for each in (ann, bob):
+            each.expect("guest3 is here", "guest3: hello")
+        cyd.say("/who")
+        cyd.expect("ann, guest2, guest3")
+        ann.say("/quit")
+        ann.expect("")
+        ann.leave()
+        for each in (bob, cyd):
+            each.expect("ann has gone")
+        self.stop(server)
+
+    def test_audit(self) -> None:
+        """An echo in an application with a page, which knows of it."""
+        server, [port, pagePort] = self.serving("audit.py", "0", "0")
+        page = f"http://127.0.0.1:{pagePort}/"
+        ann = overSocket(socket.SOCK_STREAM, port)
+        self.addCleanup(ann.leave)
+        ann.say("hello")
+        ann.expect("hello")
+        with urlopen(page, timeout=PATIENCE) as answer:
+            self.assertEqual(b"1 open\n", answer.read())
+        # The end of its stream comes before that of the process, which waits for ours.
+        server.send(signal.SIGTERM)
+        ann.expect("")
+        ann.leave()
+        server.end()
+        self.assertNotIn("Traceback", server.output)
+
+    def test_auditAccount(self) -> None:
+        """What the protocol has seen is in the account, when the connection is gone."""
+        _, [port, pagePort] = self.serving("audit.py", "0", "0")
+        self.converse(socket.create_connection(("127.0.0.1", port)), b"hello\n")
+        seen = b"1 open\n"
+        while seen == b"1 open\n":
+            with urlopen(f"http://127.0.0.1:{pagePort}/", timeout=PATIENCE) as answer:
+                seen = answer.read()
+        self.assertRegex(seen, rb"^0 open\n1 reads in \d+\.\d s\n$")
+
+
+class RequestTests(ExampleTestCase):
+    """Requests with time-outs."""
+
+    def test_alone(self) -> None:
+        """Replies come in the order in which they are ready, and one does not."""
+        process = self.example("request_reply.py")
+        self.assertEqual(0, process.end(), process.output)
+        self.assertEqual({"GO", "SLOW", "SLOWER"}, set(process.lines[:-1]))
+        self.assertIn("RequestTimeoutError no reply to request 3", process.lines[-1])
+
+    def test_other(self) -> None:
+        """A server that ends the connection: what was asked fails with that."""
+        listening = self.listen("x.sock")
+        process = self.example("request_reply.py", "unix:x.sock")
+        connection = self.accept(listening)
+        asked = [json.loads(line) for line in self.read(connection, 4)]
+        self.assertEqual([1, 2, 3, 4], [each["number"] for each in asked])
+        connection.sendall(b'{"number":4,"answer":"the last first"}\n{"number":9,"answer":"nobody asked"}\n')
+        process.expect("the last first")
+        connection.close()
+        self.assertEqual(0, process.end(), process.output)
+        for number in (1, 2, 3):
+            self.assertIn(f"ended before its reply to request {number}", process.output)
+
+    def read(self, connection: socket.socket, count: int) -> list[bytes]:
+        """So many lines."""
+        with connection.makefile("rb") as reader:
+            return [reader.readline() for _ in range(count)]
+
+
+class GatewayTests(ExampleTestCase):
+    """Between WebSocket and lines."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.listening = self.listen("lines.sock")
+        _, [port] = self.serving("gateway.py", "ws:0:interface=127.0.0.1:path=/lines", "unix:lines.sock")
+        self.url = f"ws://127.0.0.1:{port}/lines"
+
+    def assertClosed(self, browser: Connection, code: int, reason: str) -> None:
+        """The WebSocket is closed so."""
+        with self.assertRaises(ConnectionClosed) as caught:
+            browser.recv(timeout=PATIENCE)
+        assert caught.exception.rcvd is not None
+        self.assertEqual((code, reason), (caught.exception.rcvd.code, caught.exception.rcvd.reason))
+
+    def test_bothWays(self) -> None:
+        """Messages become lines, and lines messages; the server's end is the browser's, and the other way round."""
+        browser = self.browse(self.url)
+        browser.send("one\ntwo")
+        server = self.accept(self.listening)
+        with server.makefile("rb") as reader:
+            self.assertEqual([b"one\n", b"two\n"], [reader.readline(), reader.readline()])
+        server.sendall("grüß dich\n".encode())
+        self.assertEqual("grüß dich", browser.recv(timeout=PATIENCE))
+        server.close()
+        self.assertClosed(browser, 1000, "the server has gone")
+        other = self.browse(self.url)
+        server = self.accept(self.listening)
+        other.close()
+        self.assertEqual(b"", server.recv(1))
+
+    def test_slowBrowser(self) -> None:
+        """More than any buffer takes comes whole and in order, when the browser begins to read."""
+        browser = self.browse(self.url)
+        server = self.accept(self.listening)
+        lines = [b"%d " % number + bytes(100_000).replace(b"\0", b"x") for number in range(200)]
+        sending = threading.Thread(target=server.sendall, args=(b"\n".join([*lines, b""]),))
+        sending.start()
+        for line in lines:
+            self.assertEqual(line.decode(), browser.recv(timeout=PATIENCE))
+        sending.join()
+
+    def test_nobody(self) -> None:
+        """Without a server the browser is told so."""
+        self.listening.close()
+        self.assertClosed(self.browse(self.url), 1011, "")
+
+
+class FeedTests(ExampleTestCase):
+    """One feed, many browsers."""
+
+    def quote(self, **quote: object) -> bytes:
+        """A line of the feed."""
+        return json.dumps(quote).encode() + b"\n"
+
+    def test_browsers(self) -> None:
+        """Each has what there is, then what changes; who reads slowly has the last price, not all of them."""
+        listening = self.listen("feed.sock")
+        server, [port] = self.serving("feed.py", "unix:feed.sock", "ws:0:interface=127.0.0.1:path=/feed")
+        feed = self.accept(listening)
+        first = self.browse(f"ws://127.0.0.1:{port}/feed")
+        self.assertEqual([], self.hear(first))
+        feed.sendall(self.quote(symbol="ACME", price=1))
+        self.assertEqual([{"symbol": "ACME", "price": 1}], self.hear(first))
+        second = self.browse(f"ws://127.0.0.1:{port}/feed")
+        self.assertEqual([{"symbol": "ACME", "price": 1}], self.hear(second))
+        feed.sendall(self.quote(symbol="INITECH", price=2))
+        for browser in (first, second):
+            self.assertEqual([{"symbol": "INITECH", "price": 2}], self.hear(browser))
+        first.close()
+        # The library stops reading after some messages that nobody has taken from it.
+        feed.sendall(b"".join(self.quote(symbol="ACME", price=price, note="x" * 60_000) for price in range(400)))
+        feed.sendall(self.quote(symbol="INITECH", price=3))
+        prices: list[object] = []
+        last = None
+        while last != ("INITECH", 3):
+            for quote in self.hear(second):
+                last = (quote["symbol"], quote["price"])
+                if last[0] == "ACME":
+                    prices.append(last[1])
+        self.assertEqual(399, prices[-1])
+        self.assertEqual(sorted(set(prices), key=prices.index), prices)
+        self.assertLess(len(prices), 400)
+        feed.close()
+        second.close()
+        self.stop(server)
+
+    def test_madeUp(self) -> None:
+        """Without a feed there is one."""
+        _, [port] = self.serving("feed.py", "", "ws:0:interface=127.0.0.1:path=/feed")
+        browser = self.browse(f"ws://127.0.0.1:{port}/feed")
+        while not (quotes := self.hear(browser)):
+            pass
+        self.assertGreater(quotes[0]["price"], 0)
+
+    def hear(self, browser: Connection) -> list[dict[str, object]]:
+        """The next message."""
+        quotes: list[dict[str, object]] = json.loads(browser.recv(timeout=PATIENCE))
+        return quotes

@@ -1,0 +1,384 @@
+"""Starting, watching, replacing, reloading and draining sub-reactors, without any process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from getty_tx.errors import GettyError
+from getty_tx.processes.supervisor import (
+    DRAINING,
+    GONE,
+    READY,
+    RETRY,
+    RETRY_MOST,
+    START_TIMEOUT,
+    STARTING,
+    STEADY,
+    Member,
+    Supervisor,
+    beatPeriod,
+)
+from tests.tap.test_listen import keepLog
+
+
+class FakeProcess:
+    """A sub-reactor's process."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.drained: float | None = None
+        self.killed = 0
+
+    def drain(self, timeout: float) -> None:
+        """See IProcess."""
+        assert self.drained is None
+        self.drained = timeout
+
+    def kill(self) -> None:
+        """See IProcess."""
+        self.killed += 1
+
+
+class SupervisorTests(SynchronousTestCase):
+    """Two places."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.log = keepLog(self)
+        self.made: list[Member] = []
+        self.changes = 0
+        self.supervisor = Supervisor(
+            2, self.startMember, self.changed, reactor=self.clock, heartbeatTimeout=10, drainTimeout=20
+        )
+
+    def startMember(self, member: Member) -> None:
+        """A process is asked for."""
+        member.process = FakeProcess(1000 + len(self.made))
+        self.made.append(member)
+
+    def changed(self) -> None:
+        """Others are ready."""
+        self.changes += 1
+
+    def process(self, member: Member) -> Any:
+        """The process of a member."""
+        return member.process
+
+    def start(self) -> tuple[Member, Member]:
+        """Both are ready."""
+        started = self.supervisor.start()
+        for member in list(self.made):
+            self.supervisor.isReady(member)
+        self.assertIsNone(self.successResultOf(started))
+        first, second = self.made
+        return first, second
+
+    def beat(self, seconds: float, *silent: Member) -> None:
+        """Time passes in which all but some are heard of."""
+        for _ in range(round(seconds)):
+            self.clock.advance(1)
+            for member in self.supervisor.members:
+                if member not in silent:
+                    self.supervisor.isAlive(member)
+
+    def places(self) -> list[int]:
+        """Which members are ready, by the order in which they were made."""
+        return [self.made.index(member) for member in self.supervisor.ready]
+
+    def test_start(self) -> None:
+        """Each takes connections when it is ready; the start is over when all are."""
+        started = self.supervisor.start()
+        self.assertEqual([0, 1], [member.place for member in self.made])
+        self.assertEqual([], self.places())
+        self.supervisor.isReady(self.made[1])
+        self.assertEqual([1], self.places())
+        self.assertNoResult(started)
+        self.supervisor.isReady(self.made[0])
+        self.successResultOf(started)
+        self.assertEqual(([0, 1], 2), (self.places(), self.changes))
+
+    def test_startFails(self) -> None:
+        """One cannot start: that is how the start went, and none is started again."""
+        started = self.supervisor.start()
+        self.supervisor.isReady(self.made[0])
+        self.supervisor.hasFailed(self.made[1], "there is no module 'x'")
+        self.assertIn("there is no module 'x'", str(self.failureResultOf(started, GettyError).value))
+        stopped = self.supervisor.stop()
+        self.supervisor.isGone(self.made[1], "has ended with status 0")
+        self.assertEqual(20, self.process(self.made[0]).drained)
+        self.supervisor.isGone(self.made[0], "has ended with status 0")
+        self.successResultOf(stopped)
+        self.assertEqual((2, []), (len(self.made), self.clock.getDelayedCalls()))
+
+    def test_startDies(self) -> None:
+        """One ends before it was ready, without a word."""
+        started = self.supervisor.start()
+        self.supervisor.isGone(self.made[0], "was ended by SIGSEGV")
+        error = self.failureResultOf(started, GettyError).value
+        self.assertIn("sub-reactor 1 (process 1000) was ended by SIGSEGV before it was ready", str(error))
+
+    def test_startNever(self) -> None:
+        """One is never ready: it is killed after a time."""
+        self.supervisor.start()
+        self.clock.advance(START_TIMEOUT)
+        self.assertEqual([1, 1], [self.process(member).killed for member in self.made])
+
+    def test_cannotSpawn(self) -> None:
+        """The system starts no process: that is tried again later."""
+        first, _ = self.start()
+        self.beat(STEADY)
+        self.supervisor._start = self._fail
+        self.supervisor.isGone(first, "was ended by SIGKILL")
+        self.assertTrue(any("could not be started: no more processes, with 0" in line for line in self.log))
+        self.supervisor._start = self.startMember
+        self.clock.advance(RETRY)
+        self.supervisor.isReady(self.made[-1])
+        self.assertEqual([2, 1], self.places())
+
+    def _fail(self, member: Member) -> None:
+        raise OSError("no more processes")
+
+    def test_unforeseen(self) -> None:
+        """What nobody has foreseen is logged in full."""
+        self.supervisor._start = lambda member: 1 / 0  # type: ignore[assignment, return-value]  # mypy: a method
+        self.supervisor.start().addErrback(lambda _: None)
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_replaced(self) -> None:
+        """One that dies after it has served for a while is replaced at once; the other stays as it is."""
+        first, second = self.start()
+        self.beat(STEADY)
+        self.supervisor.isGone(first, "was ended by SIGKILL")
+        self.assertEqual(([1], GONE, READY), (self.places(), first.state, second.state))
+        self.assertEqual((3, 0), (len(self.made), self.made[2].place))
+        self.supervisor.isReady(self.made[2])
+        self.assertEqual(([2, 1], [1, 0]), (self.places(), self.supervisor.restarts))
+        self.assertTrue(any("sub-reactor 1 (process 1000) was ended by SIGKILL, with 0" in line for line in self.log))
+
+    def test_backOff(self) -> None:
+        """One that keeps dying is replaced at once the first time, then later and later; at once after it served."""
+        self.start()
+        delays = []
+        for _ in range(10):
+            member = self.made[-1] if self.made[-1].place == 0 else self.made[0]
+            begin, count = self.clock.seconds(), len(self.made)
+            self.supervisor.isGone(member, "was ended by SIGSEGV")
+            while len(self.made) == count:
+                self.clock.advance(RETRY / 2)
+                self.supervisor.isAlive(self.made[1])
+            delays.append(self.clock.seconds() - begin)
+            self.supervisor.isReady(self.made[-1])
+        self.assertEqual([0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30], delays)
+        self.assertEqual(RETRY_MOST, delays[-1])
+        self.beat(STEADY)
+        self.supervisor.isGone(self.made[-1], "was ended by SIGSEGV")
+        self.assertEqual((12, STARTING), (len(self.made) - 1, self.made[-1].state))
+
+    def test_failingReplacement(self) -> None:
+        """One whose replacement cannot start is not started again at once."""
+        first, _ = self.start()
+        self.beat(STEADY)
+        self.supervisor.isGone(first, "was ended by SIGKILL")
+        self.supervisor.hasFailed(self.made[2], "why ever")
+        self.supervisor.isGone(self.made[2], "has ended with status 0")
+        self.assertEqual(3, len(self.made))
+        self.clock.advance(RETRY)
+        self.assertEqual(4, len(self.made))
+
+    def test_late(self) -> None:
+        """One that is silent is reported, gets nothing more, and is killed; if it speaks in time, all is well again."""
+        first, second = self.start()
+        self.beat(5, second)
+        self.assertEqual([0, 1], self.places())
+        self.beat(1, second)
+        self.assertEqual([0], self.places())
+        self.assertTrue(any("(process 1001) has not been heard of for 6 s: it gets no more" in x for x in self.log))
+        self.supervisor.isAlive(second)
+        self.assertEqual([0, 1], self.places())
+        self.beat(10, second)
+        self.assertEqual(0, self.process(second).killed)
+        self.beat(3, second)
+        self.assertEqual((1, 0), (self.process(second).killed, self.process(first).killed))
+        self.supervisor.isGone(second, "was ended by SIGKILL")
+        self.assertEqual((3, 1), (len(self.made), self.made[2].place))
+
+    def test_ownSleep(self) -> None:
+        """A main process that has slept does not take others for silent."""
+        first, second = self.start()
+        self.clock.advance(1000)
+        self.assertEqual([0, 1], self.places())
+        self.assertEqual([0, 0], [self.process(member).killed for member in (first, second)])
+
+    def test_unreachable(self) -> None:
+        """One whose channel is gone gets nothing more."""
+        first, _ = self.start()
+        self.supervisor.isUnreachable(first)
+        self.assertEqual([1], self.places())
+
+    def test_reload(self) -> None:
+        """All are started anew, and take over together when the last of them is ready."""
+        first, second = self.start()
+        done = self.supervisor.reload()
+        self.assertEqual([0, 1, 0, 1], [member.place for member in self.made])
+        self.supervisor.isReady(self.made[3])
+        self.assertEqual([0, 1], self.places())
+        self.supervisor.isReady(self.made[2])
+        self.assertEqual([2, 3], self.places())
+        self.assertTrue(self.successResultOf(done))
+        self.assertEqual([20, 20], [self.process(member).drained for member in (first, second)])
+        self.supervisor.isGone(first, "has ended with status 0")
+        self.clock.advance(18)
+        self.assertEqual(0, self.process(second).killed)
+        self.clock.advance(1)
+        self.assertEqual(1, self.process(second).killed)
+        self.supervisor.isGone(second, "was ended by SIGKILL")
+        self.assertEqual((4, 2), (len(self.made), len(self.supervisor.members)))
+
+    def test_reloadFails(self) -> None:
+        """One of the new ones cannot start: all stays as it is, and no new one is left."""
+        self.start()
+        done = self.supervisor.reload()
+        self.supervisor.isReady(self.made[2])
+        self.supervisor.hasFailed(self.made[3], "SyntaxError: invalid syntax")
+        self.supervisor.isGone(self.made[3], "has ended with status 0")
+        self.assertFalse(self.successResultOf(done))
+        self.assertEqual(1, self.process(self.made[2]).killed)
+        self.supervisor.isGone(self.made[2], "was ended by SIGKILL")
+        self.assertEqual(([0, 1], 4), (self.places(), len(self.made)))
+        self.assertTrue(any("reload given up" in line for line in self.log))
+        again = self.supervisor.reload()
+        for member in self.made[4:]:
+            self.supervisor.isReady(member)
+        self.assertTrue(self.successResultOf(again))
+
+    def test_reloadAgain(self) -> None:
+        """What is asked for during a reload comes after it."""
+        self.start()
+        first = self.supervisor.reload()
+        second = self.supervisor.reload()
+        third = self.supervisor.reload()
+        for member in self.made[2:]:
+            self.supervisor.isReady(member)
+        self.assertTrue(self.successResultOf(first))
+        self.assertNoResult(second)
+        for member in self.made[4:]:
+            self.supervisor.isReady(member)
+        self.assertEqual([True, True], [self.successResultOf(done) for done in (second, third)])
+        self.assertEqual(([4, 5], 6), (self.places(), len(self.made)))
+
+    def test_reloadAtStart(self) -> None:
+        """One that is asked for during the start comes after it."""
+        started = self.supervisor.start()
+        done = self.supervisor.reload()
+        for member in list(self.made):
+            self.supervisor.isReady(member)
+        self.successResultOf(started)
+        for member in self.made[2:]:
+            self.supervisor.isReady(member)
+        self.assertTrue(self.successResultOf(done))
+        self.assertEqual([2, 3], self.places())
+
+    def test_reloadAndDeath(self) -> None:
+        """One dies during a reload: its successor takes over as soon as it is ready."""
+        first, second = self.start()
+        self.beat(STEADY)
+        done = self.supervisor.reload()
+        self.supervisor.isReady(self.made[2])
+        self.supervisor.isGone(first, "was ended by SIGKILL")
+        self.assertEqual([2, 1], self.places())
+        self.supervisor.isReady(self.made[3])
+        self.assertTrue(self.successResultOf(done))
+        self.assertEqual(([2, 3], 4), (self.places(), len(self.made)))
+        self.assertEqual(20, self.process(second).drained)
+
+    def test_reloadDuringBackOff(self) -> None:
+        """A reload does not wait for the next attempt."""
+        first, _ = self.start()
+        self.supervisor.isGone(first, "was ended by SIGSEGV")
+        self.supervisor.isGone(self.made[2], "was ended by SIGSEGV")
+        self.assertEqual(3, len(self.made))
+        done = self.supervisor.reload()
+        for member in self.made[3:]:
+            self.supervisor.isReady(member)
+        self.assertTrue(self.successResultOf(done))
+        self.assertEqual([3, 4], self.places())
+        self.beat(5)
+        self.assertEqual(5, len(self.made))
+
+    def test_reloadReplacesStarting(self) -> None:
+        """One that is on its way when a reload is asked for may have loaded the old code: it is started anew."""
+        first, _ = self.start()
+        self.beat(STEADY)
+        self.supervisor.isGone(first, "was ended by SIGKILL")
+        done = self.supervisor.reload()
+        self.assertEqual(1, self.process(self.made[2]).killed)
+        self.supervisor.isReady(self.made[2])
+        self.supervisor.isGone(self.made[2], "was ended by SIGKILL")
+        for member in self.made[3:]:
+            self.supervisor.isReady(member)
+        self.assertTrue(self.successResultOf(done))
+        self.assertEqual(([3, 4], 5), (self.places(), len(self.made)))
+
+    def test_leaving(self) -> None:
+        """One that a signal tells to end drains, and is replaced meanwhile."""
+        first, _ = self.start()
+        self.beat(STEADY)
+        self.supervisor.isLeaving(first)
+        self.assertEqual((DRAINING, None), (first.state, self.process(first).drained))
+        self.supervisor.isReady(self.made[2])
+        self.assertEqual([2, 1], self.places())
+        self.supervisor.isLeaving(first)
+        self.supervisor.isGone(first, "has ended with status 0")
+        self.assertEqual(3, len(self.made))
+
+    def test_stop(self) -> None:
+        """All drain; the stop is over when the last one is gone."""
+        first, second = self.start()
+        stopped = self.supervisor.stop()
+        self.assertIs(stopped, self.supervisor.stop())
+        self.assertEqual([], self.places())
+        self.supervisor.isGone(first, "has ended with status 0")
+        self.assertNoResult(stopped)
+        self.clock.advance(19)
+        self.assertEqual(1, self.process(second).killed)
+        self.supervisor.isGone(second, "was ended by SIGKILL")
+        self.successResultOf(stopped)
+        self.assertEqual((2, []), (len(self.made), self.clock.getDelayedCalls()))
+
+    def test_stopDuringReload(self) -> None:
+        """Those that are not ready are killed, those that drain have their time."""
+        first, second = self.start()
+        self.supervisor.isLeaving(first)
+        reloaded = self.supervisor.reload()
+        again = self.supervisor.reload()
+        stopped = self.supervisor.stop()
+        self.assertEqual([False, False], [self.successResultOf(done) for done in (reloaded, again)])
+        self.assertFalse(self.successResultOf(self.supervisor.reload()))
+        self.assertEqual(20, self.process(second).drained)
+        for member in list(self.supervisor.members):
+            if member.state != DRAINING:
+                self.assertEqual(1, self.process(member).killed)
+            self.supervisor.isGone(member, "has ended")
+        self.successResultOf(stopped)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_stopBeforeStart(self) -> None:
+        """Nothing was started."""
+        self.successResultOf(self.supervisor.stop())
+
+    def test_stopDuringBackOff(self) -> None:
+        """No further attempt is made."""
+        first, second = self.start()
+        self.supervisor.isGone(first, "was ended by SIGSEGV")
+        self.supervisor.isGone(self.made[2], "was ended by SIGSEGV")
+        stopped = self.supervisor.stop()
+        self.supervisor.isGone(second, "has ended with status 0")
+        self.successResultOf(stopped)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_period(self) -> None:
+        """There are several signs of life in the time that one may be silent."""
+        self.assertEqual([1.0, 1.0, 0.2], [beatPeriod(timeout) for timeout in (60, 10, 1)])

@@ -1,0 +1,295 @@
+"""The pool on real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import weakref
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, serverFromString
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from getty_tx.client import Client
+from getty_tx.codecs import LineCodec
+from getty_tx.errors import HandshakeTimeoutError, NotReadyError
+from getty_tx.listener import EventListener
+from getty_tx.tls import serverPolicy
+from getty_tx.transports.factories import SessionServerFactory
+from getty_tx.transports.reconnecting import SessionClientFactory
+from tests.support.certificates import Authority
+
+
+class Echo(EventListener):
+    """Sends back what comes."""
+
+    def onMessage(self, session: Any, pkg: Any) -> None:
+        session.writePkg(pkg)
+
+
+class Events(EventListener):
+    """Notes the sessions; whoever waits for the next event gets it."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Any] = []
+        self.waiting: Deferred[Any] = Deferred()
+
+    def _tell(self, event: Any) -> None:
+        waiting, self.waiting = self.waiting, Deferred()
+        waiting.callback(event)
+
+    def onOpen(self, session: Any) -> None:
+        self.sessions.append(session)
+        self._tell("open")
+
+    def onMessage(self, session: Any, pkg: Any) -> None:
+        self._tell(pkg)
+
+    def onClose(self, session: Any) -> None:
+        self._tell("close")
+
+    def newSession(self, session: Any) -> None:
+        """For factories."""
+        session.codec = LineCodec()
+        session.listener = self
+        session.waitTime = 0.5
+
+
+def newEchoSession(session: Any) -> None:
+    """For servers."""
+    session.codec = LineCodec()
+    session.listener = Echo()
+
+
+def sockets() -> int:
+    """How many sockets this process has open. (The reactor opens descriptors of its own when it needs them first.)"""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        # The one that lists the directory is there no more.
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    return found
+
+
+class SocketCase(TestCase):
+    """A server on loopback that can be killed and restarted on its port."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.factory = SessionServerFactory(newEchoSession)
+        self.port = 0
+        self.listening: Any = None
+        self.listen()
+        self.addCleanup(self.kill)
+
+    def listen(self) -> None:
+        self.listening = reactor.listenTCP(self.port, self.factory, interface="127.0.0.1")
+        self.port = self.listening.getHost().port
+
+    async def kill(self) -> None:
+        """Stop listening and drop every connection, as when the process ends."""
+        listening, self.listening = self.listening, None
+        if listening is not None:
+            await listening.stopListening()
+        for session in list(self.factory.sessions):
+            session.abort()
+        await self.factory.keeper.whenIdle()
+
+    def pool(self, newSession: Any, endpoint: Any = None, **options: Any) -> Client:
+        endpoint = endpoint or f"tcp:127.0.0.1:{self.port}"
+        client = Client(newSession, endpoint, **{"reconnectInterval": 0.005, **options})
+        self.addCleanup(client.close)
+        client.startService()
+        return client
+
+
+class PoolTests(SocketCase):
+    """Killed servers, and what is left of it all."""
+
+    async def test_wholeAgain(self) -> None:
+        """A pool of 8 whose server is killed and restarted is whole again, without polling."""
+        events = Events()
+        client = self.pool(events.newSession, number=8)
+        await client.whenReady(8)
+        for _ in range(3):
+            await self.kill()
+            await deferLater(reactor, 0.03)
+            self.assertEqual(client.sessions, [])
+            self.listen()
+            sessions = await client.whenReady(8, timeout=5)
+            self.assertEqual(len({session.localAddr.port for session in sessions}), 8)
+            client.pick().writePkg(b"again")
+            while await events.waiting != b"again":
+                pass
+        # Nothing is scheduled for a pool that is whole but the sessions' one timing wheel.
+        self.assertEqual(len([c for c in IReactorTime(reactor).getDelayedCalls() if "LoopingCall" not in str(c)]), 1)
+
+    async def test_manyRestarts(self) -> None:
+        """200 losses leave no timer, no socket and no reference behind."""
+        events = Events()
+        gone: list[weakref.ref[Any]] = []
+        outside = sockets()
+        client = Client(events.newSession, f"tcp:127.0.0.1:{self.port}", 2, 0.005)
+        client.startService()
+        await client.whenReady(2)
+        before = sockets()
+        for _ in range(100):
+            sessions = await client.whenReady(2, timeout=5)
+            for session in sessions:
+                session.writePkg(b"here")
+                while await events.waiting != b"here":
+                    pass
+            for session in list(self.factory.sessions):
+                session.abort()
+            for session in sessions:
+                gone += [weakref.ref(each) for each in (session, session.connection)]
+                while not session.isClosed:
+                    await events.waiting
+        await client.whenReady(2, timeout=5)
+        self.assertEqual(sockets(), before)
+        gone += [weakref.ref(each) for each in (client, client._keeper, *client.sessions, *client._places)]
+        await client.close()
+        await self.factory.keeper.whenIdle()
+        # Out of the stack on which the last connection ended.
+        await deferLater(reactor, 0)
+        events.sessions.clear()
+        del sessions, session, client
+        gc.collect()
+        self.assertEqual([ref() for ref in gone if ref() is not None], [])
+        self.assertEqual((len(gone), sockets()), (406, outside))
+
+    async def test_manyStarts(self) -> None:
+        """Starting and stopping the service time and again leaves nothing either, dials under way included."""
+        client = self.pool(Events().newSession, number=2)
+        before = sockets()
+        await client.close()
+        for i in range(50):
+            client.startService()
+            if i % 2:
+                await client.whenReady(1 + i % 4 // 2, timeout=5)
+            await client.stopService()
+            self.assertEqual(client.sessions, [])
+        await self.factory.keeper.whenIdle()
+        self.assertLessEqual(sockets(), before)
+
+    async def test_unix(self) -> None:
+        """Any description will do."""
+        path = self.mktemp()
+        listening = await serverFromString(reactor, f"unix:{path}").listen(self.factory)
+        self.addCleanup(listening.stopListening)
+        client = self.pool(Events().newSession, f"unix:{path}")
+        (session,) = await client.whenReady(timeout=5)
+        self.assertEqual(session.connection.kind, "UNIX_CLIENT")
+        await client.close()
+
+
+class HandshakeTests(SocketCase):
+    """What goes wrong between the connection and the session can be read."""
+
+    async def listenTLS(self, **options: Any) -> tuple[int, Authority]:
+        """A TLS server."""
+        authority = Authority(self.mktemp())
+        certificate, key = authority.issue(["localhost"])
+        policy = serverPolicy(certificate, key, **options)
+        listening = reactor.listenSSL(0, self.factory, policy, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        return listening.getHost().port, authority
+
+    async def reason(self, client: Client) -> str:
+        """Why there is no session."""
+        error = await self.assertFailure(client.whenReady(timeout=0.5), NotReadyError)
+        return str(error.__cause__)
+
+    async def test_certificates(self) -> None:
+        """An authority that is not trusted is named as the reason, and so is a certificate that is asked for."""
+        port, authority = await self.listenTLS()
+        stranger = Authority(self.mktemp(), "Stranger")
+        client = self.pool(Events().newSession, f"tls:localhost:{port}:trustRoots={stranger.path}", reconnectAttempts=1)
+        self.assertIn("certificate", await self.reason(client))
+        client = self.pool(Events().newSession, f"tls:localhost:{port}:trustRoots={authority.path}")
+        (session,) = await client.whenReady(timeout=5)
+        self.assertEqual(session.connection.kind, "TLS_CLIENT")
+        await client.close()
+        port, authority = await self.listenTLS(trustRoot=stranger.path)
+        client = self.pool(Events().newSession, f"tls:localhost:{port}:trustRoots={authority.path}")
+        await client.whenReady(timeout=5)
+        # With TLS 1.3 the server says no when the session of the client is already open.
+        await deferLater(reactor, 0.2)
+        self.assertIn("certificate", str(client.lastError))
+        await client.close()
+
+    async def silent(self) -> int:
+        """A server that says nothing."""
+        listening = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        return listening.getHost().port
+
+    async def test_stalled(self) -> None:
+        """A handshake that stalls is a failed attempt after handshakeTimeout."""
+        description = f"tls:localhost:{await self.silent()}"
+        client = self.pool(Events().newSession, description, handshakeTimeout=0.1, reconnectAttempts=2)
+        error = await self.assertFailure(client.whenReady(timeout=5), NotReadyError)
+        self.assertIsInstance(error.__cause__, HandshakeTimeoutError)
+
+    async def test_closedMeanwhile(self) -> None:
+        """close() drops a handshake that is under way."""
+        description = f"tls:localhost:{await self.silent()}"
+        client = self.pool(Events().newSession, description, handshakeTimeout=20)
+        while not client._keeper.handshaking:
+            await deferLater(reactor, 0.01)
+        await client.close()
+
+
+class FactoryTests(SocketCase):
+    """SessionClientFactory with Twisted's own calls."""
+
+    async def test_connectTCP(self) -> None:
+        """It replaces what is lost, once each, until stopTrying."""
+        events = Events()
+        factory = SessionClientFactory(events.newSession, reconnectInterval=0.005)
+        connector = reactor.connectTCP("127.0.0.1", self.port, factory)
+        for i in range(3):
+            self.assertEqual(await events.waiting, "open")
+            self.assertEqual(len(events.sessions), i + 1)
+            await deferLater(reactor, 0.02)
+            for session in list(self.factory.sessions):
+                session.abort()
+            self.assertEqual(await events.waiting, "close")
+        self.assertEqual(await events.waiting, "open")
+        factory.stopTrying()
+        self.assertIs(events.sessions[-1].service, factory)
+        events.sessions[-1].close()
+        self.assertEqual(await events.waiting, "close")
+        await deferLater(reactor, 0)
+        self.assertEqual((connector.state, len(events.sessions)), ("disconnected", 4))
+        await factory.keeper.whenIdle()
+
+    async def test_connectTCPClosed(self) -> None:
+        """A session that closes itself is the last one."""
+        events = Events()
+        connector = reactor.connectTCP("127.0.0.1", self.port, SessionClientFactory(events.newSession))
+        await events.waiting
+        events.sessions[0].close()
+        await events.waiting
+        await deferLater(reactor, 0)
+        self.assertEqual(connector.state, "disconnected")
+
+    async def test_endpoint(self) -> None:
+        """With endpoint.connect there is one session and no other."""
+        events = Events()
+        factory = SessionClientFactory(events.newSession, reconnectInterval=0.005)
+        protocol = await TCP4ClientEndpoint(reactor, "127.0.0.1", self.port).connect(factory)
+        self.assertIs(protocol.session, events.sessions[0])
+        await deferLater(reactor, 0.02)
+        for session in list(self.factory.sessions):
+            session.abort()
+        self.assertEqual(await events.waiting, "close")
+        await deferLater(reactor, 0.02)
+        self.assertEqual(len(events.sessions), 1)

@@ -1,0 +1,162 @@
+"""Chromium, on the live page."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from twisted.internet import reactor
+from twisted.internet.task import LoopingCall
+
+from getty_tx.status import StatusService
+from tests.docs.test_echo_page import CHROMIUM, PATIENCE
+from tests.status.test_aggregate import ManyStatusCase
+from tests.status.test_service import LOCAL, StatusCase
+from tests.support.devtools import Tab
+from tests.support.memory import frame
+
+ROWS = "document.querySelectorAll('#sessions tbody tr')"
+
+SUBS = "document.querySelectorAll('#subreactors tbody tr')"
+
+#: The value in the box of the numbers that has this title.
+NUMBER = "[...document.querySelectorAll('#numbers div')].find(box => box.firstChild.textContent === '%s').innerText"
+
+
+class BrowserCase(StatusCase):
+    """A browser that looks at a page."""
+
+    timeout = 4 * PATIENCE
+
+    if CHROMIUM is None:
+        skip = "there is no Chromium (Debian: apt-get install chromium)"
+
+    async def browse(self) -> Tab:
+        """Open the page."""
+        return await Tab.open(self, f"http://127.0.0.1:{self.statusPort}/")
+
+    async def press(self, tab: Tab, element: str) -> None:
+        """Give an element the focus, and press Enter."""
+        await tab.ask(f"{element}.focus()")
+        await tab.enter()
+
+
+class PageTests(BrowserCase):
+    """A server and its page."""
+
+    async def test_sessions(self) -> None:
+        """It shows a session that comes, its rate rises under load, and closing it in the table closes it."""
+        await self.serve(token="geheim")
+        tab = await self.browse()
+        await tab.until("document.getElementById('health').textContent === 'ready'")
+        self.assertEqual(0, await tab.ask(f"{ROWS}.length"))
+        self.assertTrue(await tab.ask("document.getElementById('subreactors').hidden"))
+        client = await self.echo()
+        peer = f"127.0.0.1:{client.transport.getHost().port}"
+        await tab.until(f"{ROWS}.length === 1 && {ROWS}[0].textContent.includes('{peer}')")
+        load = LoopingCall(lambda: client.transport.write(100 * frame(b"ping")))
+        load.start(0.05)
+        self.addCleanup(lambda: load.running and load.stop())
+        # "2.00k" is how it writes 2000.
+        await tab.until((NUMBER % "packages in/s") + ".endsWith('k')")
+        self.assertEqual(5, await tab.ask("document.querySelectorAll('.plot canvas').length"))
+        # By the keyboard alone: the button has a name, and takes the focus. Without the token nothing happens.
+        close = f"{ROWS}[0].querySelector('button')"
+        self.assertIn("Close session", await tab.ask(f"{close}.getAttribute('aria-label')"))
+        await self.press(tab, close)
+        await tab.until("document.activeElement.id === 'token'")
+        await tab.tell("Input.insertText", text="geheim")
+        await self.press(tab, close)
+        await client.lost.addTimeout(PATIENCE, reactor)
+        await tab.until(f"{ROWS}.length === 0")
+        self.assertIn("closed", await tab.ask("document.getElementById('said').textContent"))
+
+    async def test_sorting(self) -> None:
+        """A press on a column's head sorts by it, another the other way; the whole table, not what is shown."""
+        await self.serve()
+        clients = [await self.echo() for _ in range(60)]
+        await self.exchange(clients[55])
+        tab = await self.browse()
+        await tab.until(f"{ROWS}.length === 50")
+        head = "document.querySelector('th[data-column=readPkgs] button')"
+        await self.press(tab, head)
+        await tab.until(f"{ROWS}[0].textContent.includes(':{clients[55].transport.getHost().port}')")
+        self.assertEqual("descending", await tab.ask(f"{head}.parentNode.ariaSort"))
+        await self.press(tab, head)
+        await tab.until(f"{head}.parentNode.ariaSort === 'ascending' && {ROWS}[0].cells[10].textContent === '1'")
+        await self.press(tab, "document.getElementById('after')")
+        await tab.until(f"{ROWS}.length === 10 && {ROWS}[9].cells[10].textContent === '2'")
+
+    async def test_restart(self) -> None:
+        """The page survives a restart of server and status, and goes on."""
+        await self.serve()
+        tab = await self.browse()
+        await tab.until("document.getElementById('health').textContent === 'ready'")
+        await self.status.stopService()
+        await self.server.stopService()
+        await tab.until("document.getElementById('health').textContent.startsWith('no connection')")
+        self.server.startService()
+        [address] = await self.server.whenListening()
+        self.port = address.port
+        again = StatusService(self.server, endpoint=LOCAL.replace("0", str(self.statusPort), 1))
+        again.startService()
+        self.addCleanup(again.stopService)
+        await again.whenListening()
+        await self.echo()
+        await tab.until(f"{ROWS}.length === 1")
+
+    async def test_colours(self) -> None:
+        """Dark or light as the system is, also when that changes; and no error, of the policy on contents neither."""
+        await self.serve()
+        tab = await self.browse()
+        await tab.until("document.getElementById('health').textContent === 'ready'")
+        grounds = []
+        for scheme in ("dark", "light"):
+            await tab.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            grounds.append(await tab.ask("getComputedStyle(document.body).backgroundColor"))
+        self.assertEqual(["rgb(18, 22, 28)", "rgb(246, 247, 249)"], grounds)
+        self.assertEqual(5, await tab.ask("document.querySelectorAll('.plot canvas').length"))
+
+
+class SubReactorsTests(BrowserCase, ManyStatusCase):
+    """A main process, and the page of its sub-reactors."""
+
+    async def test_subReactors(self) -> None:
+        """Each has a row with its rates; a session of any is closed; one that dies is replaced, and so is each."""
+        await self.serveMany(token="geheim")
+        tab = await self.browse()
+        ready = f"[...{SUBS}].map(row => row.cells[2].textContent).join() === 'ready,ready'"
+        await tab.until(ready)
+        pids = self.pids()
+        self.assertEqual(
+            [["1", str(pids[0])], ["2", str(pids[1])]],
+            await tab.ask(f"[...{SUBS}].map(row => [row.cells[0].textContent, row.cells[1].textContent])"),
+        )
+        clients = [await self.echo() for _ in range(2)]
+        # Its messages, in and out, are those of the second alone.
+        load = LoopingCall(lambda: clients[1].transport.write(100 * frame(b"ping")))
+        load.start(0.05)
+        self.addCleanup(lambda: load.running and load.stop())
+        await tab.until(f"{SUBS}[1].cells[4].textContent.endsWith('k')")
+        self.assertEqual("1", await tab.ask(f"{SUBS}[0].cells[3].textContent"))
+        self.assertNotIn("k", await tab.ask(f"{SUBS}[0].cells[4].textContent"))
+        await tab.until((NUMBER % "packages in/s") + ".endsWith('k')")
+        load.stop()
+        # Both have one number, so that only the process tells them apart.
+        await self.press(tab, "document.querySelector('th[data-column=subreactor] button')")
+        await tab.until(f"{ROWS}.length === 2 && {ROWS}[1].cells[1].textContent === '{pids[1]}'")
+        close = f"{ROWS}[1].querySelector('button')"
+        self.assertIn("of sub-reactor 2", await tab.ask(f"{close}.getAttribute('aria-label')"))
+        await tab.ask("document.getElementById('token').focus()")
+        await tab.tell("Input.insertText", text="geheim")
+        await self.press(tab, close)
+        await clients[1].lost.addTimeout(PATIENCE, reactor)
+        await tab.until(f"{ROWS}.length === 1 && {ROWS}[0].cells[1].textContent === '{pids[0]}'")
+        os.kill(pids[0] or 0, signal.SIGKILL)
+        await tab.until(f"{SUBS}[0].cells[1].textContent !== '{pids[0]}' && {ready}")
+        before = self.pids()
+        self.assertTrue(await self.processes.reload())
+        await tab.until(f"{SUBS}.length === 2 && {ready} && ![{before[0]}, {before[1]}].includes("
+                        f"Number({SUBS}[0].cells[1].textContent))")  # fmt: skip
+        self.assertEqual("ready", await tab.ask("document.getElementById('health').textContent"))
+        self.flushLoggedErrors()

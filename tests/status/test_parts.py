@@ -1,0 +1,321 @@
+"""The parts of the status in memory: the walk, the table, the slices, the samples."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, SchedulerStopped
+from twisted.trial.unittest import SynchronousTestCase
+
+from getty_tx import EventListener
+from getty_tx.status import slices
+from getty_tx.status.histogram import BOUNDS, Histogram
+from getty_tx.status.lasterrors import MOST, LastErrors
+from getty_tx.status.sampler import MOST as SAMPLED
+from getty_tx.status.sampler import PERIOD, WINDOW, Sampler
+from getty_tx.status.slices import PAUSE, Slices
+from getty_tx.status.snapshot import STEP, walk
+from getty_tx.status.table import COLUMNS, Query, tableOf
+from getty_tx.testing import Peer
+from tests.support.memory import SessionCase, configure, frame
+
+
+class Service:
+    """What the status asks a service."""
+
+    name = "memory"
+    endpoints = ("",)
+    isReady = True
+    isStopping = False
+    workers: Any = None
+
+    def __init__(self, *keepers: Any) -> None:
+        self.keepers = list(keepers)
+
+
+class StatusParts(SessionCase):
+    """A service with sessions in memory."""
+
+    def fill(self, number: int, **more: Any) -> list[Any]:
+        """Open so many sessions; ``self.service`` has them."""
+        self.open(autoClose=True, **more)
+        pairs = [self.pair]
+        for _ in range(number - 1):
+            pairs.append(self.network.join(self.factory.buildProtocol(None), Peer(True)))
+        self.service: Any = Service(self.factory.keeper)
+        return pairs
+
+
+class WalkTests(StatusParts):
+    """Counters."""
+
+    def finish(self, work: Any) -> Any:
+        """The end of a walk."""
+        *_, last = work
+        return last
+
+    def test_neverBack(self) -> None:
+        """Sessions that end or come while it goes on are neither lost nor counted twice."""
+        pairs = self.fill(3 * STEP)
+        for pair in pairs:
+            pair.peer.write(frame(b"x"))
+            pair.flush()
+        work = walk("memory", self.service)
+        self.assertIsNone(next(work))
+        for pair in pairs:
+            pair.server.close()
+            pair.flush()
+        self.network.join(self.factory.buildProtocol(None), Peer(True))
+        first = self.finish(work).endpoints[""]
+        self.assertEqual((3 * STEP, 3 * STEP, {}), (first.opened, first.totals.readPkgs, first.totals.closed))
+        second = self.finish(walk("memory", self.service)).endpoints[""]
+        expected = (3 * STEP + 1, 3 * STEP, {"local": 3 * STEP}, 1)
+        self.assertEqual(expected, (second.opened, second.totals.readPkgs, second.totals.closed, second.states["open"]))
+
+    def test_gauges(self) -> None:
+        """What waits, and why a session does not read."""
+        pair, other = self.fill(2, network={"capacity": 1000}, highWater=2000, lowWater=1000)
+        pair.peer.transport.pauseProducing()
+        pair.server.writePkg(bytes(100_000))
+        other.server.pauseReading()
+        found = self.finish(walk("memory", self.service)).endpoints[""]
+        self.assertEqual(pair.server.pendingBytes, found.pendingBytes)
+        self.assertGreater(found.pendingBytes, 2000)
+        self.assertEqual({"pressure": 1, "user": 1}, {k: v for k, v in found.paused.items() if v})
+        other.server.close()
+        self.assertEqual(1, self.finish(walk("memory", self.service)).endpoints[""].states["closing"])
+
+
+class TableTests(StatusParts):
+    """Pages of sessions."""
+
+    def page(self, **query: Any) -> list[int]:
+        """The ids in a page."""
+        *_, last = tableOf({"memory": self.service}, Query(**query))
+        assert last is not None
+        return [row["id"] for row in last["sessions"]]
+
+    def test_everyColumn(self) -> None:
+        """Any of them sorts, either way, and the pages together are all sessions, each once."""
+        pairs = self.fill(2 * STEP + 50)
+        for number, pair in enumerate(pairs):
+            pair.peer.write(frame(b"x") * (number % 3))
+            pair.flush()
+        ids = {pair.server.id for pair in pairs}
+        for name in COLUMNS:
+            for descending in (False, True):
+                pages = [self.page(sort=name, descending=descending, offset=at, limit=300) for at in (0, 300, 600)]
+                self.assertEqual([300, 250, 0], [len(page) for page in pages], name)
+                self.assertEqual(ids, set(pages[0] + pages[1]), name)
+        most = self.page(sort="readPkgs", descending=True, limit=1)[0]
+        self.assertEqual(2, next(pair.server.stats.readPkgs for pair in pairs if pair.server.id == most))
+
+
+class SlicesTests(SynchronousTestCase):
+    """Work over several turns."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        # Each step takes as long as a slice may.
+        self.patch(slices, "SLICE", 0.0)
+        self.slices = Slices(self.clock)
+        self.steps = 0
+
+    def work(self) -> Any:
+        """Ten steps and a result."""
+        for _ in range(10):
+            self.steps += 1
+            yield None
+        yield "done"
+
+    def test_turns(self) -> None:
+        """One step in a turn, with time for others between."""
+        results: list[Any] = []
+        self.slices.run("a", self.work).addCallback(results.append)
+        for turn in range(1, 10):
+            self.clock.advance(PAUSE)
+            self.assertEqual(turn, self.steps)
+        self.clock.pump([PAUSE] * 5)
+        self.assertEqual(["done"], results)
+
+    def test_shared(self) -> None:
+        """Who asks for the same gets the same, and what one does with it is not the others' matter."""
+        results: list[Any] = []
+        asked: list[Deferred[Any]] = [self.slices.run("a", self.work) for _ in range(200)]
+        asked[0].addCallback(lambda _: 1 / 0)
+        for each in asked[1:]:
+            each.addCallback(results.append)
+        self.clock.pump([PAUSE] * 20)
+        self.assertEqual((10, 199), (self.steps, len(results)))
+        self.failureResultOf(asked[0], ZeroDivisionError)
+        self.slices.run("a", self.work)
+        self.clock.pump([PAUSE] * 20)
+        self.assertEqual(20, self.steps)
+
+    def test_failure(self) -> None:
+        """What the work raises comes out, and stop() ends what waits."""
+
+        def broken() -> Any:
+            yield None
+            raise ValueError("broken")
+
+        asked = self.slices.run("b", broken)
+        self.clock.pump([PAUSE] * 3)
+        self.failureResultOf(asked, ValueError)
+        waiting = [self.slices.run(key, self.work) for key in "aabc"]
+        self.slices.stop()
+        for each in waiting:
+            self.failureResultOf(each, SchedulerStopped)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+
+class Pool:
+    """Workers that take a task and are in no hurry."""
+
+    isRunning = True
+
+    def __init__(self) -> None:
+        self.tasks: list[Any] = []
+
+    def submit(self, call: Any, *args: Any) -> bool:
+        """Take a task."""
+        self.tasks.append((call, args))
+        return True
+
+
+class SamplerTests(StatusParts):
+    """What is measured once a second."""
+
+    def sampler(self) -> tuple[Sampler, Clock]:
+        """One that runs on a clock of its own."""
+        clock = Clock()
+        sampler = Sampler({"memory": self.service}, clock, clock.seconds)
+        sampler.start()
+        self.addCleanup(sampler.stop)
+        return sampler, clock
+
+    def test_reactor(self) -> None:
+        """How late a call comes, and how long a turn takes."""
+        self.fill(1)
+        clock = Clock()
+        # The start, the call that is late, the end of the turn, and when the window begins.
+        moments = iter([0.0, PERIOD + 0.3, PERIOD + 0.5, PERIOD + 0.5])
+        sampler = Sampler({"memory": self.service}, clock, lambda: next(moments))
+        sampler.start()
+        self.addCleanup(sampler.stop)
+        clock.advance(PERIOD)
+        self.assertEqual((1, 1), (sampler.lag.count, sampler.turn.count))
+        self.assertAlmostEqual(0.3, sampler.lag.sum)
+        self.assertAlmostEqual(0.2, sampler.turn.sum)
+
+    def test_handlers(self) -> None:
+        """Messages in the window are measured, others are not; the listener stays the application's all the time."""
+        times: list[Any] = []
+
+        def work(session: Any, pkg: Any) -> None:
+            times.append(type(session._listener).__name__)
+
+        [pair] = self.fill(1, on={"message": work})
+        listener = pair.server.listener
+        sampler, clock = self.sampler()
+        for advance in (0, PERIOD):
+            clock.advance(advance)
+            pair.peer.write(frame(b"x"))
+            pair.flush()
+            self.assertIs(listener, pair.server.listener)
+        clock.advance(WINDOW)
+        pair.peer.write(frame(b"x"))
+        pair.flush()
+        self.assertEqual(["RecordingListener", "TimedListener", "RecordingListener"], times)
+        self.assertEqual(1, sampler.handler.count)
+
+    def test_otherListener(self) -> None:
+        """One that is set in the window stays."""
+        [pair] = self.fill(1)
+        _, clock = self.sampler()
+        clock.advance(PERIOD)
+        other = pair.server.listener = EventListener()
+        clock.advance(WINDOW)
+        self.assertIs(other, pair.server._listener)
+
+    def test_stop(self) -> None:
+        """It leaves no listener of its own behind, and no call."""
+        pairs = self.fill(SAMPLED + 10)
+        sampler, clock = self.sampler()
+        clock.advance(PERIOD)
+        timed = [pair for pair in pairs if pair.server._listener is not pair.server.listener]
+        self.assertEqual(SAMPLED, len(timed))
+        sampler.stop()
+        self.assertEqual([], [pair for pair in pairs if pair.server._listener is not pair.server.listener])
+        self.assertEqual([], clock.getDelayedCalls())
+
+    def test_async(self) -> None:
+        """The time of an async def is that to its end."""
+        waiting: list[Deferred[None]] = []
+
+        class Patient(EventListener):
+            async def onMessage(self, session: Any, pkg: Any) -> None:
+                waiting.append(Deferred())
+                await waiting[-1]
+
+        [pair] = self.fill(1, newSession=configure(Patient()))
+        sampler, clock = self.sampler()
+        clock.advance(PERIOD)
+        pair.peer.write(frame(b"x"))
+        pair.flush()
+        clock.advance(WINDOW)
+        self.assertEqual(0, sampler.handler.count)
+        waiting[0].callback(None)
+        for _ in range(2):
+            clock.advance(PERIOD)
+        self.assertEqual(1, sampler.handler.count)
+
+    def test_workers(self) -> None:
+        """A task tells how long it waited; there is never more than one of them."""
+        self.fill(1)
+        pool = self.service.workers = Pool()
+        sampler, clock = self.sampler()
+        clock.advance(WINDOW)
+        for _ in range(3):
+            clock.advance(PERIOD - WINDOW)
+            clock.advance(WINDOW)
+        self.assertEqual(1, len(pool.tasks))
+        call, args = pool.tasks.pop()
+        thread = threading.Thread(target=call, args=args)
+        thread.start()
+        thread.join()
+        for _ in range(2):
+            clock.advance(PERIOD - WINDOW)
+            clock.advance(WINDOW)
+        self.assertEqual(1, sampler.workerWait["memory"].count)
+        self.assertGreater(sampler.workerWait["memory"].sum, PERIOD)
+        self.assertEqual(1, len(pool.tasks))
+
+
+class HistogramTests(SynchronousTestCase):
+    """Buckets."""
+
+    def test_buckets(self) -> None:
+        """A bound belongs to its bucket; what is above all is in the last; they add up."""
+        histogram = Histogram()
+        for seconds in (0.0, BOUNDS[0], BOUNDS[0] * 1.01, 1e9):
+            histogram.add(seconds)
+        buckets = histogram.buckets()
+        self.assertEqual([2, 3, 4], [buckets[0][1], buckets[1][1], buckets[-1][1]])
+        self.assertEqual("+Inf", buckets[-1][0])
+        self.assertEqual(4, histogram.count)
+
+
+class LastErrorsTests(SynchronousTestCase):
+    """The list of errors."""
+
+    def test_list(self) -> None:
+        """The same one is counted and comes first again; the list is bounded."""
+        errors = LastErrors(lambda service: "echo", Clock().seconds)
+        for number in range(MOST + 20):
+            errors.refused(None, "handshake", f"port {number} from {'x' * number}")
+        errors.refused(None, "handshake", "port 4711 from " + 30 * "x")
+        found = errors.list()
+        self.assertEqual((MOST, 2, "port 4711 from"), (len(found), found[0]["count"], found[0]["text"][:14]))

@@ -1,0 +1,1 @@
+"""What several tests share: test cases, certificates, peers."""

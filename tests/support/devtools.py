@@ -1,0 +1,133 @@
+"""Chromium, told what to do over its DevTools protocol, which is JSON over a WebSocket."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.internet.task import deferLater
+
+from getty_tx import Client, EventListener
+from getty_tx.codecs import RawCodec
+from tests.docs.test_echo_page import ARGUMENTS, CHROMIUM, PATIENCE, Browser
+from tests.support.memory import configure
+
+if TYPE_CHECKING:
+    from twisted.trial.unittest import TestCase
+
+__all__ = ["Tab"]
+
+
+class _Announced(Browser):
+    """
+    Chromium.
+
+    :ivar url: fires with where its DevTools listen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(DeferredQueue())
+        self.url: Deferred[str] = Deferred()
+
+    def errReceived(self, data: bytes) -> None:
+        """It said something."""
+        self.output += data
+        found = re.search(rb"DevTools listening on (ws://\S+)\s", self.output)
+        if found and not self.url.called:
+            self.url.callback(found[1].decode())
+
+
+class Tab(EventListener):
+    """A page in a browser that knows nothing; :py:meth:`open` makes it."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._answers: dict[int, Deferred[Any]] = {}
+        self._session: Any = None
+        self._target: dict[str, str] = {}
+
+    @classmethod
+    async def open(cls, case: TestCase, url: str, *more: str) -> Tab:
+        """Start a browser with this page; the test ends it."""
+        folder = os.path.abspath(case.mktemp())
+        os.makedirs(folder)
+        browser = _Announced()
+        arguments = [*ARGUMENTS, "--remote-debugging-port=0", f"--user-data-dir={folder}", *more, "about:blank"]
+        command = [CHROMIUM, *arguments]
+        reactor.spawnProcess(browser, CHROMIUM, command, env={**os.environ, "HOME": folder}, path=folder)
+        case.addCleanup(browser.end)
+        tab = cls()
+        devTools = await browser.url.addTimeout(PATIENCE, reactor)
+        client = Client(configure(tab, RawCodec(), maxMsgLen=2**26), devTools, reconnectAttempts=1)
+        client.startService()
+        case.addCleanup(client.stopService)
+        [tab._session] = await client.whenReady()
+        pages = [each for each in (await tab.tell("Target.getTargets"))["targetInfos"] if each["type"] == "page"]
+        await tab._attach(pages[0]["targetId"])
+        await tab.tell("Page.navigate", url=url)
+        return tab
+
+    async def another(self, url: str) -> Tab:
+        """Another page in the same browser."""
+        tab = Tab()
+        # Answers find their questions by numbers, which belong to the browser.
+        tab._numbers, tab._answers, tab._session = self._numbers, self._answers, self._session
+        await tab._attach((await tab.tell("Target.createTarget", url=url))["targetId"])
+        return tab
+
+    async def _attach(self, target: str) -> None:
+        attached = await self.tell("Target.attachToTarget", targetId=target, flatten=True)
+        self._target = {"sessionId": attached["sessionId"]}
+
+    def onMessage(self, session: Any, pkg: Any) -> None:
+        """Chromium answers, or tells of an event."""
+        message = json.loads(pkg)
+        waiting = self._answers.pop(message.get("id", 0), None)
+        if waiting is not None:
+            waiting.callback(message)
+
+    async def tell(self, method: str, **params: Any) -> dict[str, Any]:
+        """Have it do something; the result."""
+        number = next(self._numbers)
+        answer: Deferred[Any] = Deferred()
+        self._answers[number] = answer
+        self._session.writePkg(json.dumps({"id": number, "method": method, "params": params, **self._target}))
+        message = await answer.addTimeout(PATIENCE, reactor)
+        if "error" in message:
+            raise AssertionError(f"{method}: {message['error']}")
+        result: dict[str, Any] = message["result"]
+        return result
+
+    async def enter(self) -> None:
+        """Press Enter."""
+        key: dict[str, Any] = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        await self.tell("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
+        await self.tell("Input.dispatchKeyEvent", type="keyUp", **key)
+
+    async def type(self, text: str) -> None:
+        """Type a line into the field that has the focus, or gets it as the page comes to the front."""
+        await self.tell("Page.bringToFront")
+        await self.until("document.hasFocus() && document.activeElement.matches('input')")
+        await self.tell("Input.insertText", text=text)
+        await self.enter()
+
+    async def ask(self, expression: str) -> Any:
+        """The value of an expression of JavaScript in the page."""
+        answer = await self.tell("Runtime.evaluate", expression=expression, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise AssertionError(f"{expression}: {answer['exceptionDetails']}")
+        return answer["result"].get("value")
+
+    async def until(self, expression: str) -> Any:
+        """Wait until an expression is true; its value. It is asked again and again, as a person would look."""
+        for _ in range(PATIENCE * 10):
+            value = await self.ask(f"(() => {{ try {{ return {expression}; }} catch (e) {{ return null; }} }})()")
+            if value:
+                return value
+            await deferLater(reactor, 0.1, lambda: None)
+        raise AssertionError(f"never true: {expression}; the page says {await self.ask('document.body.innerText')}")

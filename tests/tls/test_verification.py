@@ -1,0 +1,138 @@
+"""The words for what OpenSSL's verification refuses: there are some for every code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from OpenSSL import SSL, _util
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.python.filepath import FilePath
+from zope.interface import implementer
+
+from getty_tx.tls.host import Host
+from getty_tx.tls.reasons import describeRefusal
+from getty_tx.tls.verification import WORDS
+from tests.tls.test_handshakes import HOST, Pair, TLSTestCase
+
+if TYPE_CHECKING:
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+#: Far above the codes that any OpenSSL has, which number them from 1 on.
+BEYOND = 1000
+
+
+def wordsOfOpenSSL(code: int) -> str:
+    """What the OpenSSL that runs says of a code. pyOpenSSL has this for itself alone."""
+    text: str = _util.ffi.string(_util.lib.X509_verify_cert_error_string(code)).decode("ascii")
+    return text
+
+
+def codesOfOpenSSL() -> set[int]:
+    """The codes that the OpenSSL that runs has words for."""
+    return {code for code in range(1, BEYOND) if wordsOfOpenSSL(code) != wordsOfOpenSSL(BEYOND)}
+
+
+def codesOfPyOpenSSL() -> dict[str, int]:
+    return {name: code for name, code in vars(SSL.X509VerificationCodes).items() if name.startswith("ERR_")}
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class WeakServer:
+    """A server with a certificate that our own policies would not load."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        self._context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+        self._context.use_certificate_chain_file(certificate)
+        self._context.use_privatekey_file(key)
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+
+class RefusalTests(TLSTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.certificate = x509.load_pem_x509_certificate(FilePath(self.serverFiles[0]).getContent())
+
+    def describe(self, code: int) -> str:
+        return describeRefusal(Host.parse(HOST), self.certificate, code, 0)
+
+    def test_everyCode(self) -> None:
+        """No code of the OpenSSL that runs, of pyOpenSSL, or up to the last one known, is left a number."""
+        codes = codesOfOpenSSL()
+        self.assertGreaterEqual(len(codes), 94, "OpenSSL 3.0 has as many")
+        for code in sorted(codes.union(codesOfPyOpenSSL().values(), range(1, max(WORDS) + 1))):
+            for depth in 0, 1:
+                for host in Host.parse(HOST), None:
+                    text = describeRefusal(host, self.certificate, code, depth)
+                    self.assertNotIn("OpenSSL code", text, wordsOfOpenSSL(code))
+                    self.assertTrue(text.isprintable(), text)
+                    self.assertIn("(subject CN=a.example", text)
+
+    def test_form(self) -> None:
+        """The words stand before the subject, in one line that goes on: they have no stop at their end."""
+        for code in range(1, max(WORDS) + 1):
+            words, subject, _ = self.describe(code).rpartition(" (subject ")
+            self.assertTrue(subject)
+            self.assertTrue(words[-1].isalnum(), words)
+            self.assertNotIn("  ", words)
+            self.assertLess(len(words), 180, words)
+
+    def test_different(self) -> None:
+        """Different codes have different words, except where it makes no difference: an issuer is missing."""
+        codes: dict[str, list[int]] = {}
+        for code in range(1, max(WORDS) + 1):
+            codes.setdefault(self.describe(code), []).append(code)
+        names = SSL.X509VerificationCodes
+        missing = [
+            names.ERR_UNABLE_TO_GET_ISSUER_CERT,
+            names.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+            names.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
+        ]
+        self.assertEqual([same for same in codes.values() if len(same) > 1], [missing])
+
+    def test_numbers(self) -> None:
+        """The words are those of their number: some samples, by pyOpenSSL's names and by OpenSSL's words."""
+        names = SSL.X509VerificationCodes
+        for code, word in (
+            (names.ERR_CERT_SIGNATURE_FAILURE, "signature is wrong"),
+            (names.ERR_CERT_REVOKED, "revoked"),
+            (names.ERR_PATH_LENGTH_EXCEEDED, "basicConstraints"),
+            (names.ERR_AKID_SKID_MISMATCH, "authorityKeyIdentifier"),
+            (names.ERR_PROXY_CERTIFICATES_NOT_ALLOWED, "proxy certificate"),
+            (names.ERR_EXCLUDED_VIOLATION, "exclude"),
+            (names.ERR_APPLICATION_VERIFICATION, "application"),
+            (names.ERR_IP_ADDRESS_MISMATCH, "IP address"),
+            (names.ERR_INVALID_CA, "basicConstraints"),
+        ):
+            self.assertIn(word, WORDS[code])
+        words = {wordsOfOpenSSL(code).lower(): WORDS.get(code, "") for code in codesOfOpenSSL()}
+        for openSSL, word in (
+            ("path loop", "leads back to itself"),
+            ("ee certificate key too weak", "its key is too weak"),
+            ("ca certificate key too weak", "key of this authority is too weak"),
+            ("ca signature digest algorithm too weak", "SHA-1"),
+            ("ocsp verification failed", "with OCSP"),
+            ("issuer name empty", "name of its issuer is empty"),
+            ("missing subject key identifier", "no subjectKeyIdentifier"),
+            ("certificate public key has explicit ecc parameters", "described and not named"),
+        ):
+            self.assertIn(word, words[openSSL])
+
+    def test_unknownCode(self) -> None:
+        """A code that only a later OpenSSL has is still told by its number."""
+        self.assertEqual(
+            self.describe(BEYOND),
+            f"the certificate of 'a.example' is not acceptable: OpenSSL code {BEYOND} (subject CN=a.example)",
+        )
+
+    def test_weakKey(self) -> None:
+        """A whole handshake: the server's key has 1024 bits."""
+        files = self.authority.issue([HOST], rsaBits=1024)
+        self.assertText(
+            Pair(self.client(), WeakServer(*files)).client,
+            "the certificate of 'a.example' is not acceptable: its key is too weak, such as RSA with less than 2048",
+            "(subject CN=a.example)",
+        )

@@ -1,0 +1,171 @@
+"""Frames, the options of handshakes and their descriptions, and what is used of Autobahn's inside."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from getty_tx.codecs import RawCodec
+from getty_tx.endpoints import clientEndpoint, serverEndpoint
+from getty_tx.errors import SettingError
+from getty_tx.session.context import Keeper
+from getty_tx.transports.websocket import frames
+from getty_tx.transports.websocket.endpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
+from getty_tx.transports.websocket.engine import makeSettings
+from getty_tx.transports.websocket.request import UpgradeOptions
+from tests.support.websocket import parse
+
+
+class FrameTests(SynchronousTestCase):
+    """Headers and masks."""
+
+    @given(st.integers(0, 300_000), st.binary(min_size=4, max_size=4))
+    def test_xor(self, size: int, mask: bytes) -> None:
+        """In C and with integers alike, and what is masked twice is what it was."""
+        payload = random.randbytes(size)
+        masked = frames.xor(payload, mask)
+        self.assertEqual(masked, frames._xorInt(payload, mask))
+        self.assertEqual(masked[:4], bytes(a ^ b for a, b in zip(payload, mask, strict=False)))
+        self.assertEqual(frames.xor(masked, mask), payload)
+
+    def test_nvx(self) -> None:
+        """Autobahn's C part is there, and is what ``xor`` calls."""
+        self.assertIsNot(frames.xor, frames._xorInt)
+
+    @given(st.sampled_from([0, 1, 125, 126, 65535, 65536]), st.booleans())
+    def test_wholeFrame(self, size: int, masked: bool) -> None:
+        """What is made is read back; ``sizeOf`` tells its length from its beginning, byte by byte."""
+        payload = random.randbytes(size)
+        frame = frames.wholeFrame(frames.BINARY, payload, masked)
+        self.assertEqual(parse(frame), [(0x82, payload)])
+        head, length = frames.sizeOf(frame[: frames.LONGEST_HEADER])
+        self.assertEqual((head + length, length), (len(frame), size))
+        for have in range(head):
+            least, unknown = frames.sizeOf(frame[:have])
+            self.assertEqual(unknown, -1)
+            self.assertTrue(have < least <= head)
+
+
+class OptionTests(SynchronousTestCase):
+    """What descriptions mean, and which cannot be."""
+
+    def test_server(self) -> None:
+        """All options of a server."""
+        description = (
+            "ws:0:path=/a,/b:origins=https\\://*.a.example,http\\://b:subprotocols=x,y:deflate=no:interface=::1"
+        )
+        endpoint: Any = serverEndpoint(description.replace("::1", "\\:\\:1"), None)
+        self.assertIsInstance(endpoint, WebSocketServerEndpoint)
+        options = endpoint.options
+        self.assertEqual((options.paths, options.subprotocols, options.deflate), (("/a", "/b"), ("x", "y"), False))
+        for origin, allowed in [
+            ("https://www.a.example", True),
+            ("HTTP://B", True),
+            ("", True),
+            ("https://a.example.evil.test", False),
+            ("null", False),
+            ("http://b.evil.test", False),
+        ]:
+            self.assertEqual(options.allows(origin), allowed, origin)
+
+    def test_client(self) -> None:
+        """Both ways to write a client's."""
+        from twisted.internet.testing import MemoryReactorClock
+
+        reactor = MemoryReactorClock()
+        for description, host, port, path in [
+            ("ws:a.example:8091:path=/echo", "a.example", 8091, "/echo"),
+            ("ws://a.example:8091/echo?q=1", "a.example", 8091, "/echo?q=1"),
+            ("ws://a.example", "a.example", 80, "/"),
+            ("ws://[::1]:81/", "[::1]", 81, "/"),
+            ("wss://a.example/x", "a.example", 443, "/x"),
+        ]:
+            endpoint: Any = clientEndpoint(description, reactor)
+            self.assertIsInstance(endpoint, WebSocketClientEndpoint)
+            options = endpoint.options
+            self.assertEqual((options.host, options.port, options.paths), (host, port, (path,)))
+
+    def test_wrong(self) -> None:
+        """Each is an error that says what."""
+        for description in [
+            "ws:path=/",
+            "ws:0:path=echo",
+            "ws:0:path=/a b",
+            "ws:0:deflate=perhaps",
+            "ws:0:certKey=x.pem",
+            "ws:70000:path=/",
+            "ws:0:endpoint=tcp\\:0",
+            "ws:endpoint=nothing\\:0",
+            "ws:0:subprotocols=a b",
+            "wss:0:certKey=/nowhere.pem",
+        ]:
+            error = self.assertRaises(SettingError, serverEndpoint, description, None)
+            self.assertIn(repr(description), str(error))
+        for description in ["ws:host", "ws://", "ws://u@host/", "ws://host/#f", "ws:host:x:path=/", "ws:host:1:paht=/"]:
+            error = self.assertRaises(SettingError, clientEndpoint, description, Clock())
+            self.assertIn(description, str(error))
+
+
+class PrivateTests(SynchronousTestCase):
+    """What getty_tx uses of Autobahn beside its documented names; these fail when it goes away."""
+
+    def test_timers(self) -> None:
+        """``_batched_timer`` is what the factories have, and its ``call_later`` is on the service's wheel."""
+        clock = Clock()
+        keeper = Keeper(None, lambda session: None, reactor=clock)
+        for isClient, base in [(False, WebSocketServerFactory), (True, WebSocketClientFactory)]:
+            self.assertTrue(hasattr(base(reactor=clock)._batched_timer, "call_later"))
+            settings = makeSettings(keeper, UpgradeOptions(), isClient)
+            called: list[int] = []
+            settings._batched_timer.call_later(1.0, lambda called=called: called.append(1))
+            settings._batched_timer.call_later(1.0, lambda called=called: called.append(2)).cancel()
+            clock.pump([0.1] * 12)
+            self.assertEqual(called, [1])
+
+    def test_names(self) -> None:
+        """The methods that are overridden or called."""
+        for name in (
+            "_cancelAutoPingTimeoutCall",
+            "_closeConnection",
+            "_connectionLost",
+            "_connectionMade",
+            "_dataReceived",
+            "_fail_connection",
+            "_onOpen",
+            "_sendAutoPing",
+            "consumeData",
+            "dropConnection",
+            "failHandshake",
+            "onCloseFrame",
+            "onMessageEnd",
+            "onPing",
+            "onPong",
+            "sendCloseFrame",
+        ):
+            self.assertTrue(callable(getattr(WebSocketServerProtocol, name)), name)
+        self.assertTrue(WebSocketServerProtocol.CONFIG_ATTRS)
+        self.assertEqual((WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSED), (3, 0))
+
+
+class RawTests(SynchronousTestCase):
+    """RawCodec without and with messages."""
+
+    def test_empty(self) -> None:
+        """Nothing on a stream is no package; an empty message is one."""
+
+        class Session:
+            isText: bool | None = None
+
+        session: Any = Session()
+        self.assertEqual(RawCodec().read(session, memoryview(b"")), (None, 0))
+        session.isText = True
+        self.assertEqual(RawCodec().read(session, memoryview(b"")), ("", 0))
+        session.isText = False
+        self.assertEqual(RawCodec().read(session, memoryview(b"")), (b"", 0))

@@ -1,0 +1,1 @@
+"""Tests of getty_tx/wheel.py."""

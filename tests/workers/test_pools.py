@@ -1,0 +1,359 @@
+"""Worker pools: their models, own tasks, back-pressure, what a handler may do, starting and stopping."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from getty_tx import EventListener, Server, WorkerPool
+from getty_tx.errors import SessionRefusedError, SettingError
+from getty_tx.testing import DirectTransport, MemoryReactor, Network, Peer, RecordingListener
+from tests.support.memory import configure, frame
+from tests.support.workers import SteppedCase, echo, gate, steppedPool
+
+
+class MakingTests(SynchronousTestCase):
+    """How a pool is asked for."""
+
+    def test_parse(self) -> None:
+        """Each model has its text; a bare number is a keyed pool."""
+        for text, shown, size in [
+            ("8", "keyed:8", 8),
+            ("keyed:3", "keyed:3", 3),
+            ("shared:2", "shared:2", 2),
+            ("sharded:16:4", "sharded:16:4", 16),
+        ]:
+            pool = WorkerPool.parse(text)
+            self.assertEqual((repr(pool), pool.size), (f"<WorkerPool {shown}>", size))
+        self.assertGreaterEqual(WorkerPool.parse("unbounded").size, 100)
+
+    def test_wrongTexts(self) -> None:
+        """Errors name the value and what can be."""
+        for text in ("", "0", "keyed", "keyed:", "keyed:x", "keyed:1:2", "sharded:4", "shared:-1", "m", "unbounded:3"):
+            error = self.assertRaises(SettingError, WorkerPool.parse, text)
+            self.assertTrue("workers" in str(error) or "size=0" in str(error), str(error))
+        self.assertIn("sharded:16:4", str(self.assertRaises(SettingError, WorkerPool.parse, "many")))
+
+    def test_wrongSettings(self) -> None:
+        """Numbers below 1, more queues than workers, a key that is none."""
+        for make in (
+            lambda: WorkerPool.keyed(0),
+            lambda: WorkerPool.shared(True),
+            lambda: WorkerPool.keyed(1, queueLength=0),
+            lambda: WorkerPool.sharded(2, 3),
+            lambda: WorkerPool.sharded(2, 0),
+            lambda: WorkerPool.keyed(2, "peer"),  # type: ignore[arg-type]
+            lambda: Server(lambda session: None, "tcp:0", workers=0),
+            lambda: Server(lambda session: None, "tcp:0", workers=2.5),  # type: ignore[arg-type]
+        ):
+            self.assertRaises(SettingError, make)
+
+    def test_notRunning(self) -> None:
+        """Of a factory whose pool nobody has started, the connection is refused; nothing waits for ever."""
+        net = Network(transport=DirectTransport)
+        refused: list[BaseException] = []
+        factory = net.serverFactory(configure(RecordingListener()), workers=WorkerPool.keyed(1))
+        factory.connectionFailed = lambda connection, error: refused.append(error)  # type: ignore[method-assign]
+        net.join(factory.buildProtocol(None), Peer(False)).flush()
+        self.assertEqual([type(error) for error in refused], [SessionRefusedError])
+        self.assertIn("pool.start(reactor)", str(refused[0]))
+
+    def test_otherReactor(self) -> None:
+        """A pool works for one reactor."""
+        pool = WorkerPool.keyed(1)
+        one, other = MemoryReactor(), MemoryReactor()
+        steppedPool(self, pool, one)
+        self.assertRaises(SettingError, pool.start, other)
+        pool.stop()
+
+
+class MessageTests(SteppedCase):
+    """Messages through a keyed pool."""
+
+    def test_oneThreadForABatch(self) -> None:
+        """All that came in a turn is one deferToThreadPool, and all answers one wake-up and one send."""
+        self.join(WorkerPool.keyed(4), {"message": echo})
+        self.send(b"1", b"2", b"3")
+        self.assertEqual(self.threads.started, 1)
+        before = self.net.clock.wakeUps
+        self.finish()
+        self.assertEqual(self.net.clock.wakeUps - before, 1)
+        self.assertEqual(self.answers(), frame(b"1") + frame(b"2") + frame(b"3"))
+        self.assertEqual(self.session.stats.writePkgs, 3)
+
+    def test_another(self) -> None:
+        """A handler that blocks has its thread for itself; the reactor looks and starts another."""
+
+        def handle(session: Any, pkg: bytes) -> None:
+            if pkg == b"block":
+                gate()
+            session.writePkg(pkg)
+
+        self.join(WorkerPool.keyed(2), {"message": handle})
+        other = self.another()
+        self.send(b"block", b"after")
+        self.threads.step()
+        other.peer.write(frame(b"quick"))
+        self.net.clock.advance(0.01)
+        other.flush()
+        self.assertEqual(len(self.threads.threads), 2)
+        self.threads.step(1)
+        other.flush()
+        self.assertEqual(bytes(other.peer.data), frame(b"quick"))
+        self.assertEqual(self.answers(), b"")
+        self.finish()
+        self.assertEqual(self.answers(), frame(b"block") + frame(b"after"))
+
+    def test_writesBeforeBlocking(self) -> None:
+        """What a handler writes before it blocks is sent when the reactor looks."""
+
+        def handle(session: Any, pkg: bytes) -> None:
+            session.writePkg(b"first")
+            gate()
+            session.writePkg(b"second")
+            gate()
+
+        self.join(WorkerPool.keyed(1), {"message": handle})
+        self.send(b"")
+        self.threads.step()
+        self.net.clock.advance(0.01)
+        self.assertEqual(self.answers(), frame(b"first"))
+        self.threads.step()
+        self.assertEqual(self.answers(), frame(b"first") + frame(b"second"))
+        self.finish()
+
+    def test_backPressure(self) -> None:
+        """A full line stops reading, and nothing is lost or kept twice."""
+        self.join(WorkerPool.keyed(1, queueLength=4), {"message": echo})
+        packages = [b"%d" % i for i in range(50)]
+        self.send(*packages)
+        self.assertLessEqual(len(self.session._work.items), 4)
+        self.assertTrue(self.session._inbound.paused)
+        self.finish()
+        self.assertEqual(self.answers(), b"".join(map(frame, packages)))
+        self.assertFalse(self.session._inbound.paused)
+
+    def test_pressureHolds(self) -> None:
+        """While too many bytes wait for the peer, or it is paused, messages that are queued wait as well."""
+        reply = {"message": lambda session, pkg: session.writePkg(bytes(1000))}
+        self.join(WorkerPool.keyed(1), reply, highWater=3000, lowWater=1000)
+        self.session.pauseReading()
+        self.send(b"1")
+        self.assertEqual(self.threads.started, 0)
+        self.session.resumeReading()
+        self.send(b"2")
+        self.session.pauseReading()
+        self.threads.step()
+        self.pair.flush()
+        got = len(self.heard.packages)
+        self.assertLess(got, 2)
+        self.session.resumeReading()
+        self.pair.flush()
+        self.finish()
+        self.assertEqual(self.heard.packages, [b"1", b"2"])
+
+    def test_errorWaits(self) -> None:
+        """An error of another origin is told after the running message, and so is the loss of the connection."""
+        self.join(WorkerPool.keyed(1), {"message": lambda session, pkg: gate()})
+        self.send(b"1", b"2")
+        self.threads.step()
+        self.session.close(RuntimeError("enough"))
+        self.pair.reset()
+        self.pair.flush()
+        self.assertEqual(self.heard.names, ["open", "message"])
+        self.finish()
+        self.assertEqual(self.heard.names, ["open", "message", "error", "close"])
+        self.assertEnded()
+
+    def test_exception(self) -> None:
+        """A handler that raises: onError and onClose on the reactor's thread, and what waited is dropped."""
+
+        def fail(session: Any, pkg: bytes) -> None:
+            raise RuntimeError(pkg)
+
+        self.join(WorkerPool.keyed(2), {"message": fail})
+        self.send(b"1", b"2")
+        self.finish()
+        self.pair.peer.end()
+        self.pair.flush()
+        self.assertEqual(self.heard.packages, [b"1"])
+        self.assertEqual(self.heard.names, ["open", "message", "error", "close"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEnded()
+
+    def test_closeInHandler(self) -> None:
+        """close() in a worker: what was written is sent, what waits is not delivered."""
+
+        def handle(session: Any, pkg: bytes) -> None:
+            session.writePkg(pkg)
+            session.close()
+            gate()
+
+        self.join(WorkerPool.keyed(1), {"message": handle})
+        self.send(b"1", b"2")
+        self.threads.step()
+        self.net.clock.advance(0.01)
+        self.assertTrue(self.session.isClosed)
+        self.finish()
+        self.assertEqual(self.heard.packages, [b"1"])
+        self.assertEqual(self.answers(), frame(b"1"))
+
+    def test_nothingAfterClose(self) -> None:
+        """No message comes after close(), close(error) or abort() in a worker."""
+        for end in ("close", "abort", "pauseReading"):
+
+            def handle(session: Any, pkg: bytes, end: str = end) -> None:
+                getattr(session, end)()
+
+            self.join(WorkerPool.keyed(1), {"message": handle})
+            self.send(b"1", b"2", b"3")
+            self.finish()
+            self.assertEqual(self.heard.packages, [b"1"])
+
+    def test_closeWaits(self) -> None:
+        """onClose waits for a running message, waitTime at the most, and what waits after that is dropped."""
+        for limit in (False, True):
+            self.join(WorkerPool.keyed(1), {"message": lambda session, pkg: gate()}, waitTime=2.0)
+            self.send(b"1", b"2")
+            self.threads.step()
+            self.pair.peer.end()
+            self.pair.reset()
+            self.pair.flush()
+            self.assertNotIn("close", self.heard.names)
+            if limit:
+                self.pair.advance(2.5)
+                self.assertIn("close", self.heard.names)
+                self.finish()
+                self.assertEqual(self.heard.packages, [b"1"])
+            else:
+                self.finish()
+                self.assertIn("close", self.heard.names)
+            self.pair.flush()
+
+    def test_peersEnd(self) -> None:
+        """The peer's end of stream delivers what it sent before, and the answers go out."""
+        self.join(WorkerPool.keyed(1), {"message": echo})
+        self.send(b"1", b"2")
+        self.pair.peer.end()
+        self.pair.flush()
+        self.assertEqual(self.heard.packages, [])
+        self.finish()
+        self.assertEqual(self.answers(), frame(b"1") + frame(b"2"))
+        self.pair.flush()
+        self.assertEqual(self.heard.names[-1], "close")
+        self.assertEnded()
+
+    def test_cronInItsPlace(self) -> None:
+        """onCron comes after the messages before it, and none runs beside it."""
+        self.join(WorkerPool.keyed(1), {"message": lambda session, pkg: gate()}, cronPeriod=1.0)
+        self.send(b"1")
+        self.threads.step()
+        self.pair.advance(1.5)
+        self.send(b"2")
+        self.assertNotIn("cron", self.heard.names)
+        self.threads.step()
+        self.pair.flush()
+        self.finish()
+        self.assertEqual(self.heard.names[:4], ["open", "message", "cron", "message"])
+
+    def test_async(self) -> None:
+        """An async onMessage runs on the reactor's thread, workers or not."""
+        threads: list[int] = []
+
+        class Listener(EventListener):
+            async def onMessage(self, session: Any, pkg: bytes) -> None:
+                threads.append(threading.get_ident())
+
+        net = Network(transport=DirectTransport)
+        workers = WorkerPool.keyed(1)
+        stepped = steppedPool(self, workers, net.clock)
+        factory = net.serverFactory(configure(Listener()), workers=workers)
+        pair = net.join(factory.buildProtocol(None), Peer(False))
+        pair.peer.write(frame(b"1"))
+        pair.flush()
+        self.assertEqual((threads, stepped.started), ([threading.get_ident()], 0))
+
+    def test_coroutineInWorker(self) -> None:
+        """A handler that is no async def and returns a coroutine is told what to do."""
+
+        async def later() -> None: ...
+
+        self.join(WorkerPool.keyed(1), {"message": lambda session, pkg: later()})
+        self.send(b"1")
+        self.finish()
+        self.pair.flush()
+        (error,) = self.heard.errors
+        self.assertIn("make it async def", str(error))
+        self.flushLoggedErrors(TypeError)
+
+    def test_listenerIsTheOwn(self) -> None:
+        """session.listener is the application's, and may be changed."""
+        self.join(WorkerPool.keyed(1), {})
+        self.assertIs(self.session.listener, self.heard)
+        other = RecordingListener()
+        self.session.listener = other
+        self.assertIs(self.session.listener, other)
+        self.send(b"1")
+        self.finish()
+        self.assertEqual(other.packages, [b"1"])
+
+
+class ModelTests(SteppedCase):
+    """What tells the models apart."""
+
+    def busyThreads(self, workers: WorkerPool, packages: int) -> int:
+        """How many threads one session's packages have, whose handlers block."""
+        self.join(workers, {"message": lambda session, pkg: gate()})
+        self.send(*[b"%d" % i for i in range(packages)])
+        started: list[Any] = []
+        for _ in range(30):
+            for thread in list(self.threads.threads):
+                if thread not in started:
+                    started.append(thread)
+                    self.threads.step(self.threads.threads.index(thread))
+            self.net.clock.advance(0.01)
+            self.pair.flush()
+        busy = len(self.threads.threads)
+        self.finish()
+        self.assertEqual(sorted(self.heard.packages), sorted(b"%d" % i for i in range(packages)))
+        return busy
+
+    def test_keyed(self) -> None:
+        """One at a time of each key."""
+        self.assertEqual(self.busyThreads(WorkerPool.keyed(4), 6), 1)
+
+    def test_ownKey(self) -> None:
+        """The key may be one's own; lines of keys that wait for nothing are let go."""
+        workers = WorkerPool.keyed(4, lambda session, pkg: int(pkg) % 2)
+        self.assertEqual(self.busyThreads(workers, 6), 2)
+        self.pair.flush()
+        self.assertEqual(workers._plan._lines, {})  # type: ignore[attr-defined]
+
+    def test_shared(self) -> None:
+        """All workers on one line."""
+        self.assertEqual(self.busyThreads(WorkerPool.shared(4), 6), 4)
+
+    def test_sharded(self) -> None:
+        """Each line has its share of the workers."""
+        self.assertEqual(self.busyThreads(WorkerPool.sharded(5, 2), 12), 5)
+
+    def test_unbounded(self) -> None:
+        """A thread for each."""
+        self.assertEqual(self.busyThreads(WorkerPool.unbounded(), 20), 20)
+
+    def test_sharedBackPressure(self) -> None:
+        """A full shared line pauses whoever fills it, until there is room."""
+        self.join(WorkerPool.shared(2, queueLength=3), {"message": echo})
+        other = self.another()
+        self.send(*[b"%d" % i for i in range(20)])
+        other.peer.write(frame(b"x") * 20)
+        other.flush()
+        self.assertTrue(self.session._inbound.paused and other.server._inbound.paused)
+        self.finish()
+        other.flush()
+        self.finish()
+        self.assertEqual(len(self.answers()), 20 * 4 + 30)
+        other.flush()
+        self.assertEqual(len(other.peer.data), 100)
