@@ -98,7 +98,7 @@ def makeSessions(frames: int, count: int) -> tuple[list[Any], Callable[[], None]
 def wholeWay(frames: int, reads: int, count: int) -> None:
     """From the transport's doRead to the socket's send."""
     sessions, endTurn = makeSessions(frames, count)
-    transports = [session._outbound.transport for session in sessions]
+    transports = [session.outbound.transport for session in sessions]
     for _ in range(reads // count):
         for transport in transports:
             transport.doRead()
@@ -109,7 +109,7 @@ def wholeWay(frames: int, reads: int, count: int) -> None:
 def reading(frames: int, reads: int, count: int) -> None:
     """The codec: bytes to packages."""
     sessions, _ = makeSessions(frames, count)
-    data = sessions[0]._outbound.transport.socket.recv(120 * 1024)
+    data = sessions[0].outbound.transport.socket.recv(120 * 1024)
     readMany = sessions[0].codec.readMany
     for _ in range(reads):
         readMany(sessions[0], data, 0, 100_000)
@@ -131,7 +131,7 @@ def sending(frames: int, reads: int, count: int) -> None:
     length = len(data)
     for _ in range(reads // count):
         for session in sessions:
-            outbound = session._outbound
+            outbound = session.outbound
             outbound.corked = True
             write = outbound.write
             for _ in range(frames):

@@ -424,9 +424,9 @@ class Control(LineOnlyReceiver):
 
 def _describe(session: Session) -> str:
     """A session that is left, and what it may be waiting for, which its private parts know."""
-    inbound, outbound = session._inbound, session._outbound
+    inbound, outbound = session.inbound, session.outbound
     return (
-        f"{session}: state {session._state}, paused for {inbound.paused}, {inbound.unread} bytes unread, "
+        f"{session}: state {session.state}, paused for {inbound.paused}, {inbound.unread} bytes unread, "
         f"{outbound.size} and {outbound.held} bytes to be sent, corked {outbound.corked}, blocked {outbound.blocked}"
     )
 

@@ -34,15 +34,15 @@ def isAtRest(session: Session) -> bool:
 
     Only sessions over streams come to rest: there is always one more datagram.
     """
-    inbound: Any = session._inbound
-    if session._state != OPEN or session._busy or session._awaiting is not None or not isinstance(inbound, Inbound):
+    inbound: Any = session.inbound
+    if session.state != OPEN or session.inCallback or session.awaiting is not None or not isinstance(inbound, Inbound):
         return False
     # Incomplete packages, and WebSocket messages of which a fragment is there.
     if inbound.unread or getattr(inbound, "_slow", False) or session.pendingBytes:
         return False
-    if session._work is not None and session._work.busy:
+    if session.work is not None and session.work.busy:
         return False
-    handle = socketOf(session._outbound.transport)
+    handle = socketOf(session.outbound.transport)
     if handle is None:
         return True
     try:
@@ -87,10 +87,10 @@ class Drain:
         for keeper in self._keepers:
             left += len(keeper.handshaking)
             for session in list(keeper.sessions):
-                if session._lastActive <= latest and isAtRest(session):
+                if session.activeAt <= latest and isAtRest(session):
                     # As when the service stops: a WebSocket's peer is told that the server goes away (1001).
-                    session._hurry()
-                elif session._state == OPEN and isinstance(session._inbound, Inbound):
+                    session.stop()
+                elif session.state == OPEN and isinstance(session.inbound, Inbound):
                     left += 1
         now = self._reactor.seconds()
         if left and now < self._end:

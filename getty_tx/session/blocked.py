@@ -162,7 +162,7 @@ class Waiting:
             try:
                 self.producer.resumeProducing()
             except Exception as error:
-                self._outbound.session._callbackFailed(error)
+                self._outbound.session.callbackFailed(error)
 
     # Time
 
@@ -180,7 +180,7 @@ class Waiting:
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
         session = self._outbound.session
-        self._limits.append((session._writeBytes, session.keeper.seconds() + timeout))
+        self._limits.append((session.bytesWritten, session.keeper.seconds() + timeout))
         self._checkWithin(timeout)
 
     def _checkWithin(self, delay: float) -> None:
@@ -206,10 +206,10 @@ class Waiting:
         deadlines = [deadline for _, deadline in self._limits]
         if deadlines and min(deadlines) <= now:
             text = f"{outbound.pending} bytes were not out within the timeout of writePkg"
-            session._fail(WriteTimeoutError(text, session), abort=True)
+            session.fail(WriteTimeoutError(text, session), abort=True)
             return
         timeout = session._writeTimeout
-        isPressed = session._inbound.paused & PRESSURE
+        isPressed = session.inbound.paused & PRESSURE
         if outbound.blocked:
             # The transport tells of progress when its slice is out. A peer that reads slowly empties the kernel's
             # buffer first, which can take longer than the timeout: that is progress too.
@@ -218,7 +218,7 @@ class Waiting:
                 self.progressAt = now
             elif timeout is not None and now >= self.progressAt + timeout:
                 text = f"no progress for writeTimeout={timeout:g} s, {outbound.pending} bytes pending"
-                session._fail(WriteTimeoutError(text, session), abort=True)
+                session.fail(WriteTimeoutError(text, session), abort=True)
                 return
             deadlines.append(now + (STALL if isPressed else SAMPLE))
             if timeout is not None:
@@ -243,7 +243,7 @@ class Waiting:
         session = outbound.session
         more = max(session._highWater, SLICE)
         # Packages as well as bytes, as what is delivered may have come long before.
-        sent, read = outbound.left, session._readBytes + session._readPkgs
+        sent, read = outbound.left, session.bytesRead + session.pkgsRead
         credit = full = more + SLICE
         if self._lastRelief is not None:
             before, sentBefore, readBefore = self._lastRelief
@@ -254,14 +254,14 @@ class Waiting:
             return
         self._lastRelief = credit - more, sent, read
         self.allowed = outbound.pending + more
-        session._pendingIsLow()
+        session.pendingIsLow()
 
     def _checkPressure(self, now: float) -> None:
         """Say when back-pressure has lasted, and when it is over."""
         outbound = self._outbound
         session = outbound.session
         # After a relief the session reads, and is under pressure all the same.
-        if session._inbound.paused & PRESSURE or (self.allowed and outbound.pending > session._highWater):
+        if session.inbound.paused & PRESSURE or (self.allowed and outbound.pending > session._highWater):
             if self._pressedAt is None:
                 self._pressedAt = now
             elif not self._pressureTold and now >= self._pressedAt + LONG:

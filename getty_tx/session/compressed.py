@@ -61,10 +61,10 @@ class CompressedOutbound(Outbound):
         if not length:
             return
         # The session has counted it as it is.
-        self.session._writeBytes -= length
+        self.session.bytesWritten -= length
         if not (self.corked or self.blocked):
             data = self._compressor.compress(data)
-            self.session._writeBytes += len(data)
+            self.session.bytesWritten += len(data)
             super().write(data, len(data))
             return
         if self.queue is None:
@@ -85,7 +85,7 @@ class CompressedOutbound(Outbound):
         raw = self._raw
         if raw:
             data = self._compressor.compress(b"".join(raw))
-            self.session._writeBytes += len(data)
+            self.session.bytesWritten += len(data)
             self.size += len(data) - self._rawSize
             raw.clear()
             self._rawSize = 0
@@ -112,10 +112,10 @@ class CompressedOutbound(Outbound):
         if self.finishing and not self._ended and self.isFree and not self.hasProducer:
             self._ended = True
             end = self._compressor.end()
-            if self.session._inbound.ended:
+            if self.session.inbound.ended:
                 self._tryToSend(end)
             elif end:
-                self.session._writeBytes += len(end)
+                self.session.bytesWritten += len(end)
                 super().write(end, len(end))
                 if not (self.isFree and self.finishing):
                     # This is called again when that is out, or was.
@@ -127,7 +127,7 @@ class CompressedOutbound(Outbound):
         transport = self.transport
         if type(transport) in outbounds.DIRECT and not transport.TLS:
             with suppress(OSError):
-                self.session._writeBytes += transport.socket.send(end)
+                self.session.bytesWritten += transport.socket.send(end)
 
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
@@ -166,8 +166,8 @@ class CompressedInbound(Inbound):
         session = self.session
         keeper = session.keeper
         length = len(data)
-        session._readBytes += length
-        session._lastActive = keeper.seconds()
+        session.bytesRead += length
+        session.activeAt = keeper.seconds()
         if length < WHOLE_READ == self._readSize:
             keeper.briefReads += 1
         else:
@@ -176,7 +176,7 @@ class CompressedInbound(Inbound):
             return
         stream = self._stream
         stream.feed(data)
-        if not (self.paused or session._busy):
+        if not (self.paused or session.inCallback):
             self._drain()
         elif stream.held > LIMIT:
             self._stop()
@@ -206,9 +206,9 @@ class CompressedInbound(Inbound):
                     else:
                         self._keep(data)
         except BaseException as error:
-            session._readFailed(error)
+            session.readFailed(error)
         self._draining = False
-        session._continue()
+        session.dispatchEvents()
 
     def _goOn(self) -> None:
         self._again = None
@@ -280,7 +280,7 @@ class CompressionSetting(Setting[str | None]):
     def __get__(self, instance: Any, owner: type | None = None) -> Setting[str | None] | str | None:
         if instance is None:
             return self
-        outbound = instance._outbound
+        outbound = instance.outbound
         return outbound.description if type(outbound) is CompressedOutbound else None
 
     def __set__(self, instance: Session, value: Any) -> None:
@@ -290,9 +290,9 @@ class CompressionSetting(Setting[str | None]):
             if checked is not None:
                 raise SettingError(f"{self.name}={value!r}: {self._refusal}")
             return
-        outbound = instance._outbound
+        outbound = instance.outbound
         isOpen = instance.isClosed or instance in instance.keeper.sessions
-        if isOpen or instance._writeBytes or outbound._waiting is not None:
+        if isOpen or instance.bytesWritten or outbound._waiting is not None:
             raise SettingError(
                 f"{self.name}={value!r} comes too late: both sides must have it from the first byte on, so set it in"
                 " newSession, before anything is written"
@@ -302,8 +302,8 @@ class CompressionSetting(Setting[str | None]):
 
 def _replace(session: Session, description: str | None) -> None:
     """Give a session the ways in and out that it needs. Nothing has gone through those that it has."""
-    transport = session._outbound.transport
-    before = session._inbound
+    transport = session.outbound.transport
+    before = session.inbound
     if description is None:
         outbound = session.outboundType(session, transport)
         inbound = session.inboundType(session, outbound)
@@ -312,5 +312,5 @@ def _replace(session: Session, description: str | None) -> None:
         outbound = CompressedOutbound(session, transport, description, form.compressor())
         inbound = CompressedInbound(session, outbound, form.decompressor())
     inbound.paused, inbound._stopped = before.paused, before._stopped
-    session._outbound, session._inbound = outbound, inbound
+    session.outbound, session.inbound = outbound, inbound
     session.transport._outbound = outbound

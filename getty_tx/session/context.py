@@ -215,7 +215,7 @@ class Keeper:
         for connection in list(self.handshaking):
             connection.abort()
         for session in list(self.sessions):
-            session._hurry()
+            session.stop()
         return self.whenIdle()
 
     def sharedAddress(self, address: IAddress) -> IAddress:

@@ -82,7 +82,7 @@ class Turn:
                 outbound.release()
             except Exception as error:
                 # Somebody who waited for this one raised: the others' answers leave all the same.
-                outbound.session._callbackFailed(error)
+                outbound.session.callbackFailed(error)
 
     def _end(self) -> None:
         self._scheduled = False

@@ -24,21 +24,21 @@ class CronMember:
     bytes that the collector adds, is a multiple of 64 (benchmarks.acceptance cron shows it where it is not).
     """
 
-    __slots__ = ("_awaiting", "_busy", "_cron", "_eventsDue", "_listener")
+    __slots__ = ("awaiting", "cronGroup", "inCallback", "needsDispatch", "receiver")
 
-    _awaiting: Any
-    _busy: bool
-    _cron: CronGroup | None
-    _eventsDue: bool
-    _listener: IEventListener
+    awaiting: Any
+    inCallback: bool
+    cronGroup: CronGroup | None
+    needsDispatch: bool
+    receiver: IEventListener
 
-    def _await(self, result: Any) -> None:
+    def awaitCallback(self, result: Any) -> None:
         raise NotImplementedError
 
-    def _callbackFailed(self, error: BaseException) -> None:
+    def callbackFailed(self, error: BaseException) -> None:
         raise NotImplementedError
 
-    def _continue(self) -> None:
+    def dispatchEvents(self) -> None:
         raise NotImplementedError
 
 
@@ -62,20 +62,20 @@ class CronGroup:
 
     def __repr__(self) -> str:
         # What the wheel's warning says of a turn that took long.
-        listeners = sorted({type(member._listener).__qualname__ for member in self.members})
+        listeners = sorted({type(member.receiver).__qualname__ for member in self.members})
         return f"onCron of {len(self.members)} sessions: {', '.join(listeners)}"
 
     def add(self, member: CronMember) -> None:
         """Call the member, too."""
         self._copy()
         self.members[member] = None
-        member._cron = self
+        member.cronGroup = self
 
     def remove(self, member: CronMember) -> None:
         """Call the member no more."""
         self._copy()
         del self.members[member]
-        member._cron = None
+        member.cronGroup = None
         if not self.members:
             self._timer.stop()
             self._crons.groups.pop(self.key, None)
@@ -90,19 +90,19 @@ class CronGroup:
         for member in self._called:
             # Some may have ended, or have got another period, in what the others did. One that waits for an async
             # callback is left out in this turn.
-            if member._cron is not self or member._busy or member._awaiting is not None:
+            if member.cronGroup is not self or member.inCallback or member.awaiting is not None:
                 continue
-            member._busy = True
+            member.inCallback = True
             try:
-                result = member._listener.onCron(member)  # type: ignore[arg-type]  # it is a session
+                result = member.receiver.onCron(member)  # type: ignore[arg-type]  # it is a session
                 if result is not None:
-                    member._await(result)
-                    member._eventsDue = True
+                    member.awaitCallback(result)
+                    member.needsDispatch = True
             except BaseException as error:
-                member._callbackFailed(error)
-            member._busy = False
-            if member._eventsDue:
-                member._continue()
+                member.callbackFailed(error)
+            member.inCallback = False
+            if member.needsDispatch:
+                member.dispatchEvents()
         self._called = None
 
 

@@ -127,7 +127,7 @@ class SessionTransport:
         session = self._session
         # A registered producer goes on after close(), which waits for it.
         if data and (not session.isClosed or self._outbound.hasProducer):
-            session._writeBytes += len(data)
+            session.bytesWritten += len(data)
             self._outbound.write(data, len(data))
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
@@ -181,7 +181,7 @@ class SessionTransport:
         :raise getty_tx.errors.CodecError: bytes that came in clear are buffered behind the package that asked for TLS;
             they would be taken for encrypted ones, so the session must fail.
         """
-        self._session._startTLS(contextFactory, normal)
+        self._session.startTLS(contextFactory, normal)
 
     @property
     def disconnecting(self) -> bool:

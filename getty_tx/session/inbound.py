@@ -145,15 +145,15 @@ class Inbound:
         end = len(data)
         if at < 0:
             keeper = session.keeper
-            session._readBytes += end
+            session.bytesRead += end
             # In two steps: Python is slower in calling an attribute than in getting it, where it is no method.
             seconds = keeper.seconds
-            session._lastActive = seconds()
+            session.activeAt = seconds()
             if end < WHOLE_READ == self._readSize:
                 keeper.briefReads += 1
             else:
                 self._share(end)
-            if self.paused or session._busy:
+            if self.paused or session.inCallback:
                 self._receiveLater(data)
                 return
             at = 0
@@ -165,32 +165,32 @@ class Inbound:
                 end = len(data)
         need = 0
         outbound.corked = True
-        session._busy = True
+        session.inCallback = True
         try:
             while at < end and not self.paused:
-                if session._readsMany:
-                    reader = session._reader
+                if session.readsBatches:
+                    reader = session.decoder
                     before = at
                     for pkg, stop in reader.readMany(session, data, at, session._maxMsgLen):
                         if stop <= at or stop > end:
                             raise CodecError(f"the codec ends a package at byte {stop} of {end}", session)
                         at = stop
-                        session._readPkgs += 1
+                        session.pkgsRead += 1
                         try:
-                            result = session._listener.onMessage(session, pkg)
+                            result = session.receiver.onMessage(session, pkg)
                         except BaseException as error:
-                            session._callbackFailed(error)
+                            session.callbackFailed(error)
                         else:
                             if result is not None:
-                                session._await(result)
-                        if self.paused or session._reader is not reader:
+                                session.awaitCallback(result)
+                        if self.paused or session.decoder is not reader:
                             break
                     if at == end or self.paused:
                         break
                     if at != before:
                         continue
                 # What is left is incomplete, or wrong, or the codec reads one package at a time.
-                answer = session._reader.read(session, memoryview(data)[at:])
+                answer = session.decoder.read(session, memoryview(data)[at:])
                 if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
                     raise CodecError(f"the codec answered {type(answer).__name__}, not (package, length)", session)
                 pkg, length = answer
@@ -205,20 +205,20 @@ class Inbound:
                 if length > session._maxMsgLen:
                     raise _tooLong(length, session)
                 at += length
-                session._readPkgs += 1
+                session.pkgsRead += 1
                 try:
-                    result = session._listener.onMessage(session, pkg)
+                    result = session.receiver.onMessage(session, pkg)
                 except BaseException as error:
-                    session._callbackFailed(error)
+                    session.callbackFailed(error)
                 else:
                     if result is not None:
-                        session._await(result)
+                        session.awaitCallback(result)
         except BaseException as error:
-            session._readFailed(error)
+            session.readFailed(error)
         if self.paused and self.paused & TLS:
             self.paused &= ~TLS
             if at < end:
-                session._readFailed(_beforeTLS(session))
+                session.readFailed(_beforeTLS(session))
         if at < end and not self.paused & CLOSED:
             self._keepRest(data, at, need)
         del data
@@ -226,9 +226,9 @@ class Inbound:
             outbound.uncork()
         else:
             outbound.corked = False
-        session._busy = False
-        if self._stopped or self.ended or session._eventsDue or self._chunks is not None:
-            session._continue()
+        session.inCallback = False
+        if self._stopped or self.ended or session.needsDispatch or self._chunks is not None:
+            session.dispatchEvents()
 
     # What the connection calls with what it has read: the same, so that it is one call for each read.
     receive = _deliver
@@ -238,7 +238,7 @@ class Inbound:
         session = self.session
         if not self.paused & CLOSED:
             self._keep(data)
-            session._eventsDue |= session._busy
+            session.needsDispatch |= session.inCallback
             if self.unread > LIMIT:
                 self._stop()
 
@@ -280,12 +280,12 @@ class Inbound:
         if self.paused & reason:
             self.paused &= ~reason
             session = self.session
-            if session._work is not None and not self.paused & HOLD:
-                session._work.release()
-            if session._busy:
-                session._eventsDue = True
+            if session.work is not None and not self.paused & HOLD:
+                session.work.release()
+            if session.inCallback:
+                session.needsDispatch = True
             else:
-                session._continue()
+                session.dispatchEvents()
 
     def proceed(self) -> bool:
         """
@@ -326,7 +326,7 @@ class Inbound:
         """
         if self.unread:
             raise _beforeTLS(self.session)
-        if self.session._busy:
+        if self.session.inCallback:
             self.paused |= TLS
 
     def beginHandshake(self) -> None:
@@ -344,8 +344,8 @@ class Inbound:
     def close(self) -> None:
         """Drop what is kept, and discard all that comes from now on: unread input would turn the close into a reset."""
         self.paused |= CLOSED
-        if self.session._work is not None:
-            self.session._work.drop()
+        if self.session.work is not None:
+            self.session.work.drop()
         self._chunks = None
         self.unread = self._offset = self._need = 0
         if self._stopped:

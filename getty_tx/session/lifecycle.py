@@ -51,32 +51,32 @@ class Lifecycle(CronMember):
     __slots__ = (
         "__weakref__",
         "_attributes",
-        "_cancelling",
         "_closeCallbacks",
-        "_closeDue",
-        "_closeTimer",
-        "_error",
-        "_errorDue",
-        "_inbound",
-        "_lastActive",
-        "_lifetime",
-        "_local",
-        "_openedAt",
-        "_outbound",
-        "_patient",
-        "_progress",
-        "_readBytes",
-        "_readPkgs",
-        "_readTimer",
-        "_reader",
-        "_readsMany",
-        "_state",
-        "_work",
-        "_writeBytes",
-        "_writePkgs",
-        "_writer",
+        "activeAt",
+        "bytesRead",
+        "bytesWritten",
+        "cancelling",
+        "closePending",
+        "closeTimer",
+        "closedLocally",
         "connection",
+        "decoder",
+        "encoder",
+        "error",
+        "extendsClose",
+        "inbound",
         "keeper",
+        "lastProgress",
+        "lifetime",
+        "openedAt",
+        "outbound",
+        "pendingError",
+        "pkgsRead",
+        "pkgsWritten",
+        "readTimer",
+        "readsBatches",
+        "state",
+        "work",
     )
 
     #: The ways out and in; a session over something else than a byte stream has its own.
@@ -98,42 +98,42 @@ class Lifecycle(CronMember):
         self.connection = connection
         self.keeper = keeper
         this = cast("Session", self)
-        self._outbound = self.outboundType(this, transport)
-        self._inbound = self.inboundType(this, self._outbound)
+        self.outbound = self.outboundType(this, transport)
+        self.inbound = self.inboundType(this, self.outbound)
         # Until onOpen has returned.
-        self._inbound.paused = CALLBACK
-        self._state = CONNECTING
-        self._listener: Any = listener
+        self.inbound.paused = CALLBACK
+        self.state = CONNECTING
+        self.receiver: Any = listener
         # What stands between the listener and the workers; it is the ``_listener`` then.
-        self._work: Work | None = None
+        self.work: Work | None = None
         # newSession sets them; start() refuses a session without.
-        self._reader: Any = None
-        self._writer: Any = None
-        self._readsMany = False
+        self.decoder: Any = None
+        self.encoder: Any = None
+        self.readsBatches = False
         self._attributes: dict[Any, Any] | None = None
         self._closeCallbacks: dict[Hashable, Callable[[], object]] | None = None
-        self._lastActive = self._openedAt = keeper.seconds()
-        self._readBytes = self._writeBytes = self._readPkgs = self._writePkgs = 0
+        self.activeAt = self.openedAt = keeper.seconds()
+        self.bytesRead = self.bytesWritten = self.pkgsRead = self.pkgsWritten = 0
         # A callback, or a delivery of packages, is on the stack.
-        self._busy = False
+        self.inCallback = False
         # An async callback that has not returned.
-        self._awaiting: Deferred[None] | None = None
-        self._cancelling = False
+        self.awaiting: Deferred[None] | None = None
+        self.cancelling = False
         # close() was called here: what the network says afterwards is no error.
-        self._local = False
+        self.closedLocally = False
         # A close goes on while the peer takes what is pending; where it stood when that was last looked at.
-        self._patient = True
-        self._progress: tuple[int, int | None] = (0, None)
+        self.extendsClose = True
+        self.lastProgress: tuple[int, int | None] = (0, None)
         # What failed, and what of it the listener has not been told.
-        self._error: BaseException | None = None
-        self._errorDue: BaseException | None = None
-        self._closeDue = False
+        self.error: BaseException | None = None
+        self.pendingError: BaseException | None = None
+        self.closePending = False
         # Something happened, while a callback ran, that _continue must see to.
-        self._eventsDue = False
-        self._cron = None
-        self._readTimer: WheelTimer | None = None
-        self._closeTimer: WheelTimer | None = None
-        self._lifetime: Lifetime | None = None
+        self.needsDispatch = False
+        self.cronGroup = None
+        self.readTimer: WheelTimer | None = None
+        self.closeTimer: WheelTimer | None = None
+        self.lifetime: Lifetime | None = None
 
     # The beginning
 
@@ -145,75 +145,75 @@ class Lifecycle(CronMember):
         """
         this = cast("Session", self)
         # No callback, whatever newSession does to the session.
-        self._busy = True
+        self.inCallback = True
         try:
             self.keeper.newSession(this)
-            if self._state != CONNECTING or self.keeper.closing:
+            if self.state != CONNECTING or self.keeper.closing:
                 raise SessionRefusedError(f"{self} was closed before it was open", this)
-            if self._reader is None or self._writer is None:
-                missing = "reader" if self._reader is None else "writer"
+            if self.decoder is None or self.encoder is None:
+                missing = "reader" if self.decoder is None else "writer"
                 raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", this)
             this._checkSettings()
             workers = self.keeper.workers
-            if workers is not None and not iscoroutinefunction(self._listener.onMessage):
-                self._listener = self._work = workers.attach(this)
+            if workers is not None and not iscoroutinefunction(self.receiver.onMessage):
+                self.receiver = self.work = workers.attach(this)
         except BaseException as error:
-            self._state = GONE
-            self._inbound.close()
-            self._outbound.lost()
+            self.state = GONE
+            self.inbound.close()
+            self.outbound.lost()
             self._cancelTimers()
             if isinstance(error, SessionRefusedError):
                 raise
             raise SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", this) from error
-        self._busy = False
+        self.inCallback = False
         self.connection.applySocketOptions(this)
         self.keeper.sessions.add(this)
         self.keeper.crons.add(self, self._cronPeriod)
-        self._watch()
-        self._run(self._listener.onOpen)
-        self._continue()
+        self._restartTimers()
+        self._callListener(self.receiver.onOpen)
+        self.dispatchEvents()
 
-    def _watch(self) -> None:
+    def _restartTimers(self) -> None:
         """Start what watches the limits of time anew, with those that are set now."""
-        if self._readTimer is not None:
-            self._readTimer.stop()
-            self._readTimer = None
+        if self.readTimer is not None:
+            self.readTimer.stop()
+            self.readTimer = None
         if self._readTimeout is not None:
-            self._readTimer = self.keeper.wheel.schedule(self._readTimeout, checkSilence, self)
-        if self._lifetime is not None:
-            self._lifetime.start()
+            self.readTimer = self.keeper.wheel.schedule(self._readTimeout, checkSilence, self)
+        if self.lifetime is not None:
+            self.lifetime.start()
         elif self._idleTimeout is not None or self._maxLifetime is not None:
-            self._lifetime = Lifetime(cast("Session", self))
-            self._lifetime.start()
+            self.lifetime = Lifetime(cast("Session", self))
+            self.lifetime.start()
 
-    def _silent(self, timeout: float) -> None:
+    def readTimedOut(self, timeout: float) -> None:
         """Nothing has come for ``readTimeout``."""
-        self._fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", cast("Session", self)))
+        self.fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", cast("Session", self)))
 
-    def _activity(self) -> int:
+    def activity(self) -> int:
         """A number that is another one when bytes came or were written."""
-        return self._readBytes + self._writeBytes
+        return self.bytesRead + self.bytesWritten
 
-    def _expire(self) -> None:
+    def lifetimeOver(self) -> None:
         """``maxLifetime`` is over. Not a close of the application's own, so that a pool replaces the session."""
-        if self._state <= OPEN:
-            self._beginClosing()
+        if self.state <= OPEN:
+            self.beginClosing()
 
     # Callbacks
 
-    def _run(self, callback: Callable[..., Any], *args: Any) -> None:
+    def _callListener(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call the listener; on the stack alone of this session's callbacks."""
-        self._busy = True
+        self.inCallback = True
         try:
             result = callback(self, *args)
             if result is not None:
-                self._await(result)
+                self.awaitCallback(result)
         except BaseException as error:
             # SystemExit and its like too: the reactor would take them for this connection's failure all the same.
-            self._callbackFailed(error)
-        self._busy = False
+            self.callbackFailed(error)
+        self.inCallback = False
 
-    def _await(self, result: Any) -> None:
+    def awaitCallback(self, result: Any) -> None:
         """A callback returned something: if it is to be waited for, nothing else is called before it is done."""
         waiting: Deferred[None]
         if iscoroutine(result):
@@ -222,234 +222,234 @@ class Lifecycle(CronMember):
             waiting = result
         else:
             return
-        self._awaiting = waiting
-        self._inbound.pause(CALLBACK)
-        if self._state >= LOST and self._closeTimer is None:
-            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
-        waiting.addErrback(self._awaitedFailed)
-        waiting.addBoth(self._awaited)
+        self.awaiting = waiting
+        self.inbound.pause(CALLBACK)
+        if self.state >= LOST and self.closeTimer is None:
+            self.closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
+        waiting.addErrback(self._callbackErrored)
+        waiting.addBoth(self._callbackDone)
 
-    def _awaitedFailed(self, failure: Failure) -> None:
+    def _callbackErrored(self, failure: Failure) -> None:
         error = failure.value
         assert error is not None
-        self._callbackFailed(error, failure)
+        self.callbackFailed(error, failure)
 
-    def _awaited(self, _: object) -> None:
-        self._awaiting = None
-        if self._state >= LOST and self._closeTimer is not None:
+    def _callbackDone(self, _: object) -> None:
+        self.awaiting = None
+        if self.state >= LOST and self.closeTimer is not None:
             # The next one has its own time.
-            self._closeTimer.stop()
-            self._closeTimer = None
-        if self._state != CONNECTING:
-            self._inbound.paused &= ~CALLBACK
-        if not self._busy:
-            self._continue()
+            self.closeTimer.stop()
+            self.closeTimer = None
+        if self.state != CONNECTING:
+            self.inbound.paused &= ~CALLBACK
+        if not self.inCallback:
+            self.dispatchEvents()
 
-    def _continue(self) -> None:
+    def dispatchEvents(self) -> None:
         """Nothing of this session is on the stack: do what is due, in the order of the contract."""
-        inbound = self._inbound
-        work = self._work
-        while not self._busy and self._awaiting is None:
-            if self._state == CONNECTING:
-                self._state = OPEN
+        inbound = self.inbound
+        work = self.work
+        while not self.inCallback and self.awaiting is None:
+            if self.state == CONNECTING:
+                self.state = OPEN
                 inbound.paused &= ~CALLBACK
                 if self.keeper.observers.all:
                     self.keeper.observers.tell("opened", self)
                 self.connection.sessionOpened()
-            elif self._errorDue is not None and not (self._state == LOST and inbound.hasRest):
+            elif self.pendingError is not None and not (self.state == LOST and inbound.hasRest):
                 if work is not None and work.holdsEvents and work.busy:
-                    if self._closeDue:
-                        self._limitWork()
+                    if self.closePending:
+                        self._boundWorkers()
                     break
-                error, self._errorDue = self._errorDue, None
-                self._run(self._listener.onError, error)
+                error, self.pendingError = self.pendingError, None
+                self._callListener(self.receiver.onError, error)
             elif work is not None and work.cronDue and not work.busy:
                 work.cronDue = False
                 inbound.paused &= ~ORDER
-                if self._state == OPEN:
-                    self._run(self._listener.onCron)
+                if self.state == OPEN:
+                    self._callListener(self.receiver.onCron)
             elif not inbound.paused and inbound.proceed():
                 # It has called this method when something was due, and delivered what it could.
                 if not inbound.undelivered:
                     break
-            elif self._closeDue and not inbound.paused & SHARE:
+            elif self.closePending and not inbound.paused & SHARE:
                 if work is not None and work.busy:
-                    self._limitWork()
+                    self._boundWorkers()
                     break
-                if self._errorDue is not None:
+                if self.pendingError is not None:
                     # The rest is held up by nothing that will end: the error comes in its place.
                     inbound.close()
                     continue
-                self._closeDue = False
-                self._state = ENDED
-                self._run(self._listener.onClose)
-            elif self._state == ENDED:
-                self._state = GONE
+                self.closePending = False
+                self.state = ENDED
+                self._callListener(self.receiver.onClose)
+            elif self.state == ENDED:
+                self.state = GONE
                 self._end()
                 break
             else:
                 isDone = not inbound.paused and (work is None or not work.busy)
-                if inbound.ended and self._state == OPEN and isDone:
-                    self._beginClosing()
+                if inbound.ended and self.state == OPEN and isDone:
+                    self.beginClosing()
                 break
-        self._eventsDue = self._errorDue is not None or self._closeDue
+        self.needsDispatch = self.pendingError is not None or self.closePending
 
-    def _limitWork(self) -> None:
+    def _boundWorkers(self) -> None:
         """onClose waits for the messages that are with workers, but not for ever."""
-        if self._closeTimer is None:
-            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
+        if self.closeTimer is None:
+            self.closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
 
-    def _worked(self) -> None:
+    def workersIdle(self) -> None:
         """No message of the session is with a worker any more."""
-        if self._busy:
-            self._eventsDue = True
-        elif self._awaiting is None:
-            self._continue()
+        if self.inCallback:
+            self.needsDispatch = True
+        elif self.awaiting is None:
+            self.dispatchEvents()
 
-    def _callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
+    def callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
         """A callback raised: that closes this session alone, or the one that the error is about."""
         about = error.session if isinstance(error, SessionError) else None
         if about is not None and about is not self:
             log.failure("{session}: a callback failed about {other}", failure, session=self, other=about)
             if not isinstance(error, SessionClosedError):
-                about._fail(error)
+                about.fail(error)
             return
-        if self._cancelling and isinstance(error, CancelledError):
+        if self.cancelling and isinstance(error, CancelledError):
             # By checkClose, which has said so.
             return
-        if isinstance(error, SessionClosedError) and self._state >= LOST:
+        if isinstance(error, SessionClosedError) and self.state >= LOST:
             # The peer went before its answer: what it had sent is delivered all the same.
             log.info("{session}: an answer was written after the connection was lost", session=self)
             return
         more = self.keeper.faults.line("callback", error)
         if more is not None:
             log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
-        self._fail(error)
+        self.fail(error)
 
-    def _readFailed(self, error: BaseException) -> None:
+    def readFailed(self, error: BaseException) -> None:
         """The codec refused the stream, or a limit was passed."""
         if isinstance(error, SessionError) and error.session is None:
             error.session = cast("Session", self)
         more = self.keeper.faults.line("refused", error)
         if more is not None:
             log.info("{session}: refused: {error}{more}", session=self, error=error, more=more)
-        self._fail(error)
+        self.fail(error)
 
     # The end
 
-    def _fail(self, error: BaseException, abort: bool = False) -> None:
+    def fail(self, error: BaseException, abort: bool = False) -> None:
         """
         Something failed: tell the listener once, and close.
 
         :param abort: nothing more can be sent, so do not try to flush.
         """
-        if self._state < ENDED and self._error is None:
-            self._error = self._errorDue = error
-            self._eventsDue = True
+        if self.state < ENDED and self.error is None:
+            self.error = self.pendingError = error
+            self.needsDispatch = True
             if self.keeper.observers.all:
                 self.keeper.observers.tell("error", self, error)
-        if self._state <= OPEN:
-            self._beginClosing()
-        elif self._state == LOST:
+        if self.state <= OPEN:
+            self.beginClosing()
+        elif self.state == LOST:
             # No package is delivered after the error.
-            self._inbound.close()
-        if abort and self._state < LOST:
+            self.inbound.close()
+        if abort and self.state < LOST:
             self.connection.abort()
-        if not self._busy and self._awaiting is None and self._state < ENDED:
-            self._continue()
+        if not self.inCallback and self.awaiting is None and self.state < ENDED:
+            self.dispatchEvents()
 
-    def _beginClosing(self) -> None:
+    def beginClosing(self) -> None:
         """Take no more packages either way; flush, then let the connection go."""
-        wasConnecting = self._state == CONNECTING
-        self._state = CLOSING
+        wasConnecting = self.state == CONNECTING
+        self.state = CLOSING
         self._cancelTimers()
-        self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
-        self._progress = self._closeProgress()
+        self.closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
+        self.lastProgress = self.closeProgress()
         if wasConnecting:
-            self._inbound.paused &= ~CALLBACK
-        self._inbound.close()
-        self._outbound.finish()
+            self.inbound.paused &= ~CALLBACK
+        self.inbound.close()
+        self.outbound.finish()
 
-    def _flushed(self) -> None:
+    def outputFlushed(self) -> None:
         """All that was pending is out."""
-        if self._state == CLOSING:
-            if self._inbound.ended:
+        if self.state == CLOSING:
+            if self.inbound.ended:
                 self.connection.disconnect()
             else:
                 self.connection.shutdownWriting()
 
-    def _closeProgress(self) -> tuple[int, int | None]:
-        outbound = self._outbound
+    def closeProgress(self) -> tuple[int, int | None]:
+        outbound = self.outbound
         return outbound.left, bytesInKernel(outbound.transport)
 
-    def _hurry(self) -> None:
+    def stop(self) -> None:
         """The service stops: ``waitTime`` is all that a close may take, progress or not."""
-        self._patient = False
+        self.extendsClose = False
         cast("Session", self).close()
 
     def _dropRest(self) -> None:
         """Of what a lost connection has left, no more is to be delivered."""
-        self._inbound.close()
-        if not self._busy and self._awaiting is None:
-            self._continue()
+        self.inbound.close()
+        if not self.inCallback and self.awaiting is None:
+            self.dispatchEvents()
 
     def peerEnded(self) -> None:
         """The peer sends nothing more, but may still read: deliver what is there, flush, then close."""
-        inbound = self._inbound
+        inbound = self.inbound
         inbound.ended = True
-        if self._state == CLOSING:
-            if not (self._outbound.finishing or self._outbound.pending):
+        if self.state == CLOSING:
+            if not (self.outbound.finishing or self.outbound.pending):
                 self.connection.disconnect()
-        elif self._busy:
-            self._eventsDue = True
-        elif self._awaiting is None:
-            self._continue()
+        elif self.inCallback:
+            self.needsDispatch = True
+        elif self.awaiting is None:
+            self.dispatchEvents()
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone, for the reason that Twisted gives."""
-        inbound = self._inbound
+        inbound = self.inbound
         clean = isinstance(reason.value, ConnectionDone)
-        before, self._state = self._state, LOST
-        losesOutput = self._losesOutput()
-        self._outbound.lost()
+        before, self.state = self.state, LOST
+        losesOutput = self.losesOutput()
+        self.outbound.lost()
         self._cancelTimers()
-        ownEnd = self._local or self._error is not None
+        ownEnd = self.closedLocally or self.error is not None
         if not (clean or ownEnd) and (before <= OPEN or losesOutput):
-            self._error = self._errorDue = reason.value
+            self.error = self.pendingError = reason.value
             if self.keeper.observers.all:
                 self.keeper.observers.tell("error", self, reason.value)
-        self._closeDue = True
+        self.closePending = True
         if before <= OPEN and not ownEnd:
             # What is complete is delivered, before an error is told, and even if the session was paused: nobody else
             # will ever resume it.
             inbound.ended = True
             inbound.paused &= ~(USER | PRESSURE)
-            if self._work is not None:
-                self._work.release()
+            if self.work is not None:
+                self.work.release()
         else:
             inbound.close()
-        self._eventsDue = True
-        if self._awaiting is not None:
-            self._closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
-        elif not self._busy:
-            self._continue()
+        self.needsDispatch = True
+        if self.awaiting is not None:
+            self.closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
+        elif not self.inCallback:
+            self.dispatchEvents()
 
-    def _forgetLoss(self) -> None:
+    def forgetLoss(self) -> None:
         """What a lost connection has left tells how the peer ended it: the loss itself is no error then."""
-        if self._errorDue is not None and self._errorDue is self._error:
-            self._error = self._errorDue = None
+        if self.pendingError is not None and self.pendingError is self.error:
+            self.error = self.pendingError = None
 
-    def _losesOutput(self) -> bool:
+    def losesOutput(self) -> bool:
         """Whether the loss of the connection drops anything that the application has written."""
-        return self._outbound.pending > 0
+        return self.outbound.pending > 0
 
     def _cancelTimers(self) -> None:
-        if self._cron is not None:
-            self._cron.remove(self)
-        for timer in (self._readTimer, self._closeTimer, self._lifetime):
+        if self.cronGroup is not None:
+            self.cronGroup.remove(self)
+        for timer in (self.readTimer, self.closeTimer, self.lifetime):
             if timer is not None:
                 timer.stop()
-        self._readTimer = self._closeTimer = None
+        self.readTimer = self.closeTimer = None
 
     def _end(self) -> None:
         """onClose has returned: let go of everything."""
@@ -465,27 +465,27 @@ class Lifecycle(CronMember):
             self._attributes.clear()
         self._cancelTimers()
         # Kept for the books until here.
-        self._lifetime = None
-        self.connection.sessionEnded(self._error)
+        self.lifetime = None
+        self.connection.sessionEnded(self.error)
 
     # Back-pressure
 
-    def _pendingIsHigh(self) -> None:
+    def pendingIsHigh(self) -> None:
         """More than highWater is pending: a peer that does not read its answers sends no more questions."""
-        if self._state <= OPEN and not self._inbound.paused & PRESSURE:
-            self._inbound.pause(PRESSURE)
+        if self.state <= OPEN and not self.inbound.paused & PRESSURE:
+            self.inbound.pause(PRESSURE)
 
-    def _pendingIsLow(self) -> None:
-        self._inbound.resume(PRESSURE)
+    def pendingIsLow(self) -> None:
+        self.inbound.resume(PRESSURE)
 
     def _settingChanged(self, name: str) -> None:
         """A setting was set: while the session runs it takes effect at once."""
-        if self._cron is None:
+        if self.cronGroup is None:
             return
         if name == "cronPeriod":
-            self._cron.remove(self)
+            self.cronGroup.remove(self)
             self.keeper.crons.add(self, self._cronPeriod)
         elif name in ("readTimeout", "idleTimeout", "maxLifetime"):
-            self._watch()
+            self._restartTimers()
         elif name in ("tcpNoDelay", "tcpKeepAlive", "sendBufferSize", "receiveBufferSize"):
             self.connection.applySocketOptions(cast("Session", self))

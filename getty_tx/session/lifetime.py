@@ -30,7 +30,7 @@ class Lifetime:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._activity = session._activity()
+        self._activity = session.activity()
         self._activeAt = session.keeper.seconds()
         self._idleTimer: WheelTimer | None = None
         self._endTimer: WheelTimer | None = None
@@ -44,7 +44,7 @@ class Lifetime:
         if session._idleTimeout is not None:
             self._look(False)
         if session._maxLifetime is not None:
-            left = session._openedAt + session._maxLifetime - keeper.seconds()
+            left = session.openedAt + session._maxLifetime - keeper.seconds()
             self._endTimer = keeper.wheel.schedule(max(left, keeper.wheel.tick), _end, self)
 
     def stop(self) -> None:
@@ -64,10 +64,10 @@ class Lifetime:
         assert timeout is not None
         now = session.keeper.seconds()
         wheel = session.keeper.wheel
-        activity = session._activity()
+        activity = session.activity()
         # Bytes that are still on their way are a matter of writeTimeout. While this side does not listen, or works on a
         # package, nobody knows what the peer does. And a moment that lies ahead means that the clock was set back.
-        busy = session._outbound.pending or session._inbound.paused
+        busy = session.outbound.pending or session.inbound.paused
         if activity != self._activity or busy or self._activeAt > now:
             self._activity = activity
             self._activeAt = now
@@ -90,4 +90,4 @@ def _lookAgain(lifetime: Lifetime) -> None:
 
 def _end(lifetime: Lifetime) -> None:
     lifetime.isOver = True
-    lifetime._session._expire()
+    lifetime._session.lifetimeOver()

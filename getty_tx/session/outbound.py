@@ -109,7 +109,7 @@ class Outbound:
     @property
     def left(self) -> int:
         """Bytes that have left so far: what time-outs compare to see progress."""
-        return self.session._writeBytes - self.size - self.held
+        return self.session.bytesWritten - self.size - self.held
 
     def refuses(self, more: int = 0) -> bool:
         """
@@ -122,7 +122,7 @@ class Outbound:
         if pending <= session._maxPending:
             return False
         # Replies to what was read in a relief are taken all the same.
-        replies = session._busy or session._awaiting is not None or session._work is not None
+        replies = session.inCallback or session.awaiting is not None or session.work is not None
         return not (replies and self._waiting is not None and pending <= self._waiting.allowed)
 
     @property
@@ -407,14 +407,14 @@ class Outbound:
         pending = self.size + self.held
         if pending > self.session._highWater:
             if pending > waiting.allowed:
-                self.session._pendingIsHigh()
+                self.session.pendingIsHigh()
                 waiting.lookSoon()
             waiting.pauseProducer()
 
     def _relief(self) -> None:
         """Some bytes are out: whoever was paused for too many goes on."""
         if self.size + self.held <= self.session._lowWater:
-            self.session._pendingIsLow()
+            self.session.pendingIsLow()
             if self._waiting is not None:
                 self._waiting.resumeProducer()
 
@@ -430,7 +430,7 @@ class Outbound:
             self._waiting.emptied()
         if self.finishing and self.isFree and not self.hasProducer:
             self.finishing = False
-            self.session._flushed()
+            self.session.outputFlushed()
 
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""

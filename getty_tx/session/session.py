@@ -77,7 +77,7 @@ class Session(Lifecycle):
     isText: bool | None = None
 
     #: Datagrams that were dropped; sessions over datagrams count them.
-    _dropped = 0
+    datagramsDropped = 0
 
     _maxPending: int
     _name: str
@@ -112,7 +112,7 @@ class Session(Lifecycle):
             setattr(self, slot, value)
         Lifecycle.__init__(self, connection, keeper, transport, _silent)
         self.id = next(_ids)
-        self.transport = SessionTransport(self, self._outbound)
+        self.transport = SessionTransport(self, self.outbound)
         self._name = connection.kind.partition("_")[0].lower() + "-session"
         # Asked now, as a socket that is gone cannot tell it any more.
         self._localAddr: IAddress = keeper.sharedAddress(connection.getLocalAddr())
@@ -122,11 +122,11 @@ class Session(Lifecycle):
 
     def _checkSetting(self, name: str, value: Any) -> None:
         """See that a setting may have this value at this time."""
-        if self._state > OPEN and (self._inbound.paused & CLOSED or self._state >= ENDED):
+        if self.state > OPEN and (self.inbound.paused & CLOSED or self.state >= ENDED):
             # Where the connection is gone, and packages that it left are delivered, it still has a meaning.
             text = f"{self} is closed: {name}={value!r} comes too late; set it in newSession, or before the end"
             raise SessionClosedError(text, self)
-        if self._cron is None:
+        if self.cronGroup is None:
             # In newSession they may come in any order; _checkSettings sees whether they fit together.
             return
         if name == "highWater" and value < self._lowWater:
@@ -147,45 +147,45 @@ class Session(Lifecycle):
     @property
     def codec(self) -> IReadWriter:
         """The ReadWriter of both directions; where two were set, the reader."""
-        codec: IReadWriter = self._reader
+        codec: IReadWriter = self.decoder
         return codec
 
     @codec.setter
     def codec(self, codec: IReadWriter) -> None:
         _checkMethods("codec", codec, ("read", "write"))
         self._checkSetting("codec", codec)
-        self._reader = self._writer = codec
-        self._readsMany = _readsMany(type(codec))
+        self.decoder = self.encoder = codec
+        self.readsBatches = _readsMany(type(codec))
 
     @property
     def reader(self) -> IReader | None:
         """What reads packages from bytes."""
-        reader: IReader | None = self._reader
+        reader: IReader | None = self.decoder
         return reader
 
     @reader.setter
     def reader(self, reader: IReader) -> None:
         _checkMethods("reader", reader, ("read",))
         self._checkSetting("reader", reader)
-        self._reader = reader
-        self._readsMany = _readsMany(type(reader))
+        self.decoder = reader
+        self.readsBatches = _readsMany(type(reader))
 
     @property
     def writer(self) -> IWriter | None:
         """What writes packages to bytes."""
-        writer: IWriter | None = self._writer
+        writer: IWriter | None = self.encoder
         return writer
 
     @writer.setter
     def writer(self, writer: IWriter) -> None:
         _checkMethods("writer", writer, ("write",))
         self._checkSetting("writer", writer)
-        self._writer = writer
+        self.encoder = writer
 
     @property
     def listener(self) -> IEventListener:
         """Who hears of the events."""
-        listener: Any = self._listener
+        listener: Any = self.receiver
         while isinstance(listener, ListenerProxy):
             listener = listener.listener
         return listener  # type: ignore[no-any-return]  # the setter has checked it
@@ -194,10 +194,10 @@ class Session(Lifecycle):
     def listener(self, listener: IEventListener) -> None:
         _checkMethods("listener", listener, ("onOpen", "onMessage", "onError", "onClose", "onCron"))
         self._checkSetting("listener", listener)
-        if self._work is None:
-            self._listener = listener
+        if self.work is None:
+            self.receiver = listener
         else:
-            self._work.listener = listener
+            self.work.listener = listener
 
     @property
     def attributes(self) -> dict[Any, Any]:
@@ -214,7 +214,7 @@ class Session(Lifecycle):
     @property
     def isClosed(self) -> bool:
         """True once it is closing or closed: it takes no more packages."""
-        return self._state > OPEN
+        return self.state > OPEN
 
     @property
     def localAddr(self) -> IAddress:
@@ -234,18 +234,18 @@ class Session(Lifecycle):
     @property
     def lastActive(self) -> float:
         """When bytes last came, or ``touch()`` was called, in seconds on the reactor's clock."""
-        return self._lastActive
+        return self.activeAt
 
     def touch(self) -> None:
         """Count this moment as active, so that ``readTimeout`` and ``idleTimeout`` start anew."""
-        self._lastActive = self.keeper.seconds()
-        if self._lifetime is not None:
-            self._lifetime.touch()
+        self.activeAt = self.keeper.seconds()
+        if self.lifetime is not None:
+            self.lifetime.touch()
 
     @property
     def pendingBytes(self) -> int:
         """Bytes written and not yet taken by the system."""
-        return self._outbound.pending
+        return self.outbound.pending
 
     def __str__(self) -> str:
         local, remote = formatAddress(self.localAddr), formatAddress(self.remoteAddr)
@@ -268,29 +268,29 @@ class Session(Lifecycle):
         if timeout is not None:
             settings.seconds("timeout", timeout)
         if get_ident() != self._thread:
-            data = self._writer.write(self, pkg)
+            data = self.encoder.write(self, pkg)
             run = current.run
-            if type(data) is not bytes or run is None or timeout is not None or self._state > OPEN:
+            if type(data) is not bytes or run is None or timeout is not None or self.state > OPEN:
                 return self._writeFromThread(self._asChunks(data), timeout, 1)
-            if self._outbound.refuses(run.boxed):
+            if self.outbound.refuses(run.boxed):
                 raise self._blocked()
             length = len(data)
             run.write(self, data, 1, length)
             return length
-        if self._state > OPEN:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        outbound = self._outbound
+        outbound = self.outbound
         if outbound.blocked and outbound.refuses():
             raise self._blocked()
-        data = self._writer.write(self, pkg)
+        data = self.encoder.write(self, pkg)
         if type(data) is not bytes:
             return self._writeChunks(self._asChunks(data), timeout, 1)
         length = len(data)
-        self._writeBytes += length
-        self._writePkgs += 1
+        self.bytesWritten += length
+        self.pkgsWritten += 1
         outbound.write(data, length)
         if timeout is not None:
-            self._limit(timeout)
+            self._setWriteDeadline(timeout)
         return length
 
     def writeBytes(self, data: bytes) -> int:
@@ -318,17 +318,17 @@ class Session(Lifecycle):
         return bytes(chunk)
 
     def _writeChunks(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
-        if self._state > OPEN:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        outbound = self._outbound
+        outbound = self.outbound
         if outbound.refuses():
             raise self._blocked()
         length = sum(map(len, chunks))
-        self._writeBytes += length
-        self._writePkgs += packages
+        self.bytesWritten += length
+        self.pkgsWritten += packages
         outbound.writeMany(chunks, length)
         if timeout is not None:
-            self._limit(timeout)
+            self._setWriteDeadline(timeout)
         return length
 
     def _blocked(self) -> SessionBlockedError:
@@ -336,46 +336,46 @@ class Session(Lifecycle):
             f"{self} is blocked: {self.pendingBytes} bytes are pending, more than maxPending={self._maxPending}", self
         )
 
-    def _limit(self, timeout: float) -> None:
-        if self._outbound.pending:
-            self._outbound.limit(timeout)
+    def _setWriteDeadline(self, timeout: float) -> None:
+        if self.outbound.pending:
+            self.outbound.limit(timeout)
 
     def _writeFromThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
-        if self._state > OPEN:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         length = sum(map(len, chunks))
         run = current.run
         if run is not None and timeout is None:
-            if self._outbound.refuses(run.boxed):
+            if self.outbound.refuses(run.boxed):
                 raise self._blocked()
             run.write(self, chunks, packages, length)
             return length
-        if self._outbound.refuses(self.keeper.threads.bytesFor(self)):
+        if self.outbound.refuses(self.keeper.threads.bytesFor(self)):
             raise self._blocked()
         self.keeper.threads.call(self._writeForThread, chunks, timeout, packages, session=self, length=length)
         return length
 
     def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
-        if self._state > OPEN:
+        if self.state > OPEN:
             log.info("{session}: closed before what another thread wrote could be sent", session=self)
             return
         length = sum(map(len, chunks))
-        self._writeBytes += length
-        self._writePkgs += packages
+        self.bytesWritten += length
+        self.pkgsWritten += packages
         if length <= CHUNK:
-            self._outbound.write(b"".join(chunks), length)
+            self.outbound.write(b"".join(chunks), length)
         else:
-            self._outbound.writeMany(chunks, length)
+            self.outbound.writeMany(chunks, length)
         if timeout is not None:
-            self._limit(timeout)
+            self._setWriteDeadline(timeout)
 
     def drained(self) -> Deferred[None]:
         """Fires when nothing is pending; fails with SessionClosedError when the connection goes first."""
         waiting: Deferred[None] = Deferred()
-        if self._state >= LOST:
+        if self.state >= LOST:
             waiting.errback(SessionClosedError(f"{self} is closed", self))
         else:
-            self._outbound.drained(waiting)
+            self.outbound.drained(waiting)
         return waiting
 
     # Reading
@@ -389,15 +389,15 @@ class Session(Lifecycle):
         """
         if get_ident() != self._thread:
             self.keeper.threads.call(self.pauseReading)
-        elif self._state < LOST:
-            self._inbound.pause(USER)
+        elif self.state < LOST:
+            self.inbound.pause(USER)
 
     def resumeReading(self) -> None:
         """Deliver what is buffered, then read on. Any thread may call."""
         if get_ident() != self._thread:
             self.keeper.threads.call(self.resumeReading)
         else:
-            self._inbound.resume(USER)
+            self.inbound.resume(USER)
 
     # Closing
 
@@ -414,13 +414,13 @@ class Session(Lifecycle):
             self.keeper.threads.call(self.close, reason)
             return
         if isinstance(reason, BaseException):
-            self._fail(reason)
-        elif self._state <= OPEN:
+            self.fail(reason)
+        elif self.state <= OPEN:
             if reason is not None:
                 log.info("{session}: closing: {reason}", session=self, reason=reason)
-            self._local = True
-            self._beginClosing()
-        elif self._state == LOST:
+            self.closedLocally = True
+            self.beginClosing()
+        elif self.state == LOST:
             self._dropRest()
 
     def abort(self) -> None:
@@ -428,20 +428,20 @@ class Session(Lifecycle):
         if get_ident() != self._thread:
             self.keeper.threads.call(self.abort)
             return
-        if self._state < LOST:
-            self._local = True
-            if self._state <= OPEN:
-                self._beginClosing()
+        if self.state < LOST:
+            self.closedLocally = True
+            if self.state <= OPEN:
+                self.beginClosing()
             self.connection.abort()
-        elif self._state == LOST:
+        elif self.state == LOST:
             self._dropRest()
 
-    def _startTLS(self, contextFactory: Any, normal: bool) -> None:
-        if self._state > OPEN:
+    def startTLS(self, contextFactory: Any, normal: bool) -> None:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        self._inbound.startTLS()
-        self._outbound.startTLS(contextFactory, normal)
-        self._inbound.beginHandshake()
+        self.inbound.startTLS()
+        self.outbound.startTLS(contextFactory, normal)
+        self.inbound.beginHandshake()
 
     def addCloseCallback(self, call: Callable[[], object], key: Hashable) -> None:
         """
@@ -449,7 +449,7 @@ class Session(Lifecycle):
 
         :raise SessionClosedError: onClose has returned, so that it would never be called.
         """
-        if self._state == GONE:
+        if self.state == GONE:
             raise SessionClosedError(f"{self} is closed: its close callbacks were called already", self)
         if self._closeCallbacks is None:
             self._closeCallbacks = {}

@@ -25,27 +25,27 @@ class Stats:
     @property
     def readBytes(self) -> int:
         """Bytes that came, counted as the transport gave them: below compression, above TLS."""
-        return self._session._readBytes
+        return self._session.bytesRead
 
     @property
     def writeBytes(self) -> int:
         """Bytes that were taken for sending, counted as the transport is given them."""
-        return self._session._writeBytes
+        return self._session.bytesWritten
 
     @property
     def readPkgs(self) -> int:
         """Packages that were given to onMessage."""
-        return self._session._readPkgs
+        return self._session.pkgsRead
 
     @property
     def writePkgs(self) -> int:
         """Packages that were taken for sending."""
-        return self._session._writePkgs
+        return self._session.pkgsWritten
 
     @property
     def dropped(self) -> int:
         """Datagrams that were dropped."""
-        return self._session._dropped
+        return self._session.datagramsDropped
 
     def __str__(self) -> str:
         return (

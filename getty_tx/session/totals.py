@@ -60,12 +60,12 @@ _BY_ERROR: tuple[tuple[type | tuple[type, ...], CloseReason], ...] = (
 
 def closeReason(session: Session) -> CloseReason:
     """Why a session has ended, or is about to."""
-    error = session._error
+    error = session.error
     if error is not None:
         return next((reason for kind, reason in _BY_ERROR if isinstance(error, kind)), "error")
-    if session._local:
-        return "local" if session._patient else "stopping"
-    lifetime = session._lifetime
+    if session.closedLocally:
+        return "local" if session.extendsClose else "stopping"
+    lifetime = session.lifetime
     return "peer" if lifetime is None or not lifetime.isOver else "maxLifetime"
 
 
@@ -85,11 +85,11 @@ class Totals:
     def add(self, session: Session, reason: CloseReason) -> None:
         """The session has ended."""
         self.closed[reason] = self.closed.get(reason, 0) + 1
-        self.readBytes += session._readBytes
-        self.writeBytes += session._writeBytes
-        self.readPkgs += session._readPkgs
-        self.writePkgs += session._writePkgs
-        self.dropped += session._dropped
+        self.readBytes += session.bytesRead
+        self.writeBytes += session.bytesWritten
+        self.readPkgs += session.pkgsRead
+        self.writePkgs += session.pkgsWritten
+        self.dropped += session.datagramsDropped
 
     def addAll(self, other: Totals) -> None:
         """Those of another, too."""

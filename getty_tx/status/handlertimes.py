@@ -32,8 +32,8 @@ class TimedListener(ListenerProxy):
     @classmethod
     def put(cls, session: Session, record: Callable[[float], object]) -> TimedListener:
         """Measure this session from its next message on."""
-        holder: Any = session if session._work is None else session._work
-        name = "_listener" if session._work is None else "listener"
+        holder: Any = session if session.work is None else session.work
+        name = "receiver" if session.work is None else "listener"
         listener = getattr(holder, name)
         timed = cls(listener.listener if type(listener) is cls else listener, record)
         setattr(holder, name, timed)
@@ -41,8 +41,8 @@ class TimedListener(ListenerProxy):
 
     def take(self, session: Session) -> None:
         """Measure it no more, unless it has got another listener meanwhile."""
-        holder: Any = session if session._work is None else session._work
-        name = "_listener" if session._work is None else "listener"
+        holder: Any = session if session.work is None else session.work
+        name = "receiver" if session.work is None else "listener"
         if getattr(holder, name) is self:
             setattr(holder, name, self.listener)
 

@@ -84,7 +84,7 @@ class Sampler:
             for keeper in service.keepers:
                 sessions = list(keeper.sessions)
                 for session in sample(sessions, min(MOST, len(sessions))):
-                    if session._state == OPEN:
+                    if session.state == OPEN:
                         self._timed.append((session, TimedListener.put(session, self._handlerTimes.append)))
             self._probe(name, service)
         self._later(WINDOW, self._end)

@@ -55,7 +55,7 @@ _STATES = {CONNECTING: "connecting", OPEN: "open", CLOSING: "closing"}
 
 def stateOf(session: Session) -> str:
     """One of :py:data:`STATES`."""
-    return _STATES.get(session._state, "lost")
+    return _STATES.get(session.state, "lost")
 
 
 @dataclass
@@ -203,21 +203,21 @@ def _walkSessions(found: ServiceSnapshot, keeper: Keeper, sessions: list[Session
             of = _of(found, endpointOf(session))
             of.opened += 1
             totals = of.totals
-            totals.readBytes += session._readBytes
-            totals.writeBytes += session._writeBytes
-            totals.readPkgs += session._readPkgs
-            totals.writePkgs += session._writePkgs
-            totals.dropped += session._dropped
-            state = session._state
+            totals.readBytes += session.bytesRead
+            totals.writeBytes += session.bytesWritten
+            totals.readPkgs += session.pkgsRead
+            totals.writePkgs += session.pkgsWritten
+            totals.dropped += session.datagramsDropped
+            state = session.state
             of.states[_STATES.get(state, "lost")] += 1
-            outbound = session._outbound
+            outbound = session.outbound
             of.pendingBytes += outbound.size + outbound.held
-            paused = session._inbound.paused & ~CLOSED
+            paused = session.inbound.paused & ~CLOSED
             if paused:
                 for bit, reason in PAUSES.items():
                     if paused & bit:
                         of.paused[reason] += 1
-            work: Any = session._work
+            work: Any = session.work
             if work is not None:
                 found.queued += work.waiting
         yield None

@@ -31,7 +31,7 @@ WRITTEN = 50
 
 
 def _pauses(session: Session, service: str, now: float) -> str:
-    paused = session._inbound.paused & ~CLOSED
+    paused = session.inbound.paused & ~CLOSED
     return ",".join(reason for bit, reason in PAUSES.items() if paused & bit)
 
 
@@ -45,14 +45,14 @@ COLUMNS: dict[str, Callable[[Session, str, float], Any]] = {
     "state": lambda session, service, now: stateOf(session),
     "local": lambda session, service, now: formatAddress(session._localAddr),
     "peer": lambda session, service, now: formatAddress(session.remoteAddr),
-    "age": lambda session, service, now: round(max(0.0, now - session._openedAt), 3),
-    "silence": lambda session, service, now: round(max(0.0, now - session._lastActive), 3),
-    "readPkgs": lambda session, service, now: session._readPkgs,
-    "writePkgs": lambda session, service, now: session._writePkgs,
-    "readBytes": lambda session, service, now: session._readBytes,
-    "writeBytes": lambda session, service, now: session._writeBytes,
-    "pendingBytes": lambda session, service, now: session._outbound.pending,
-    "dropped": lambda session, service, now: session._dropped,
+    "age": lambda session, service, now: round(max(0.0, now - session.openedAt), 3),
+    "silence": lambda session, service, now: round(max(0.0, now - session.activeAt), 3),
+    "readPkgs": lambda session, service, now: session.pkgsRead,
+    "writePkgs": lambda session, service, now: session.pkgsWritten,
+    "readBytes": lambda session, service, now: session.bytesRead,
+    "writeBytes": lambda session, service, now: session.bytesWritten,
+    "pendingBytes": lambda session, service, now: session.outbound.pending,
+    "dropped": lambda session, service, now: session.datagramsDropped,
     "paused": _pauses,
 }
 

@@ -184,7 +184,7 @@ class Connection:
         if self.session is None:
             self._disconnected(error)
             return
-        if not self.session._losesOutput() and type(error) is ConnectionLost and hasEndedTLS(self._raw):
+        if not self.session.losesOutput() and type(error) is ConnectionLost and hasEndedTLS(self._raw):
             # The peer has not waited for our own close_notify, and need not.
             reason = connectionDone
         self.session.connectionLost(reason)
@@ -302,7 +302,7 @@ class StreamConnection(Connection):
             return CONNECTION_LOST
         if not data:
             return CONNECTION_DONE
-        self.session._inbound.receive(data)  # type: ignore[union-attr]  # there is one as long as the transport reads
+        self.session.inbound.receive(data)  # type: ignore[union-attr]  # there is one as long as the transport reads
         return None
 
 

@@ -172,8 +172,8 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         openedAt, self._openedAt = self._openedAt, None
         session = None if connection is None else connection.session
         if session is not None:
-            failure = session._error
-            if session._local:
+            failure = session.error
+            if session.closedLocally:
                 if self.continueTrying:
                     self.notReplaced(session)
                 return
@@ -184,7 +184,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         elif self.continueTrying:
             # A session that lives a little is worth being replaced soon.
             if session is not None and (
-                session._readBytes or self.keeper.seconds() - openedAt >= self.reconnectInterval
+                session.bytesRead or self.keeper.seconds() - openedAt >= self.reconnectInterval
             ):
                 self.delay = self.initialDelay
                 self.dialLog.lost(error if failure is not None else None)

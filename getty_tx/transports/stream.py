@@ -42,7 +42,7 @@ class SessionProtocol(StreamConnection, Protocol):
     def handshakeCompleted(self) -> None:
         """The TLS handshake is done. After a ``startTLS`` of the application the session is there already."""
         if self.session is not None:
-            self.session._inbound.endHandshake()
+            self.session.inbound.endHandshake()
         elif self._failure is None:
             self._begin()
 
@@ -50,7 +50,7 @@ class SessionProtocol(StreamConnection, Protocol):
         """Bytes came."""
         session = self.session
         if session is not None:
-            session._inbound.receive(data)
+            session.inbound.receive(data)
         elif self._failure is None:
             # A wrapper between TLS and this protocol keeps handshakeCompleted to itself; but data proves it.
             self._begin()

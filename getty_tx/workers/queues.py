@@ -83,7 +83,7 @@ class Work(ListenerProxy):
     def __init__(self, plan: Plan, session: Session, holdsEvents: bool) -> None:
         self._plan = plan
         self.session = session
-        self.listener = session._listener
+        self.listener = session.receiver
         self.holdsEvents = holdsEvents
         self.cronDue = False
         self.isDropped = False
@@ -107,7 +107,7 @@ class Work(ListenerProxy):
         """It is time for onCron: call it, or after the messages that came before it, and let none in until then."""
         if self.holdsEvents and self.busy:
             self.cronDue = True
-            session._inbound.pause(ORDER)
+            session.inbound.pause(ORDER)
             return None
         return self.listener.onCron(session)
 
@@ -149,7 +149,7 @@ class Work(ListenerProxy):
         if isinstance(error, SessionClosedError) and session.isClosed and error.session is session:
             log.info("{session}: an answer came after the session was closed", session=session)
             return
-        session._callbackFailed(error, failure)
+        session.callbackFailed(error, failure)
 
 
 #: In place of a line that was never used, as an empty deque has more than half a kilobyte.
@@ -181,7 +181,7 @@ class OwnLine(Work):
         if not self.scheduled:
             self._plan.ready(self)
         if len(items) >= self._full:
-            session._inbound.pause(WORKERS)
+            session.inbound.pause(WORKERS)
 
     @property
     def busy(self) -> bool:
@@ -200,7 +200,7 @@ class OwnLine(Work):
     def resume(self) -> None:
         """On the reactor's thread: a run is through with the line for now."""
         session = self.session
-        inbound = session._inbound
+        inbound = session.inbound
         self._isHeld = False
         if self.items:
             if inbound.paused & HOLD:
@@ -212,7 +212,7 @@ class OwnLine(Work):
         if inbound.paused & WORKERS and len(self.items) <= self._full // 2:
             inbound.resume(WORKERS)
         elif not self.scheduled:
-            session._worked()
+            session.workersIdle()
 
     def release(self) -> None:
         if self._isHeld:
@@ -243,7 +243,7 @@ class SharedWork(Work):
         if len(line.items) >= plan.queueLength:
             plan.full.add(line)
             line.full.add(session)
-            session._inbound.pause(WORKERS)
+            session.inbound.pause(WORKERS)
 
     @property
     def busy(self) -> bool:
@@ -257,7 +257,7 @@ class SharedWork(Work):
         """On the reactor's thread: a run is through with ``count`` messages of the session."""
         self._underWay -= count
         if not self._underWay:
-            self.session._worked()
+            self.session.workersIdle()
 
 
 class KeyedWork(SharedWork):

@@ -81,7 +81,7 @@ class Plan:
             self.full.discard(line)
             sessions, line.full = line.full, set()
             for session in sessions:
-                session._inbound.resume(WORKERS)
+                session.inbound.resume(WORKERS)
 
 
 class KeyedPlan(Plan):

@@ -119,7 +119,7 @@ class Run:
         self.what = line
         take = line.items.popleft
         session = line.session
-        inbound = session._inbound
+        inbound = session.inbound
         before = began = self.since
         while True:
             try:

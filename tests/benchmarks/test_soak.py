@@ -14,8 +14,8 @@ from benchmarks.soak.findings import Findings, LogWatch, PlannedError, isExpecte
 from benchmarks.soak.messages import LONGEST, Arrivals, Conversation, Life, Op, contentOf, decode, encode
 from getty_tx.errors import WriteTimeoutError
 from getty_tx.testing import RecordingListener, connectedSessions
-from tests.tap import test_twistd
 from tests.support.memory import configure
+from tests.tap import test_twistd
 from tests.tap.test_twistd import ROOT, ProcessTestCase
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ class BoundTests(CompressionCase):
         tracemalloc.start()
         try:
             for piece in pieces:
-                session._inbound.receive(piece)
+                session.inbound.receive(piece)
                 session.keeper.reactor.advance(0)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
@@ -100,7 +100,7 @@ class BoundTests(CompressionCase):
         """A turn of the reactor has its share of it, and other sessions have theirs."""
         session: Any = self.open(codec=RawCodec(), compression="deflate").server
         reactor = session.keeper.reactor = Reactor()
-        session._inbound.receive(zeros(8 << 20))
+        session.inbound.receive(zeros(8 << 20))
         for turns in range(1, 64):
             self.assertEqual(sum(map(len, self.heard.packages)), turns * TURN)
             if turns == 10:
@@ -118,15 +118,15 @@ class BoundTests(CompressionCase):
         session: Any = self.open(compression="snappy").server
         reactor = session.keeper.reactor = Reactor()
         padding = b"\xfe\0\0\0" * 100_000
-        session._inbound.receive(stream(frame(b"1"), description="snappy") + padding)
+        session.inbound.receive(stream(frame(b"1"), description="snappy") + padding)
         self.assertEqual(self.heard.packages, [b"1"])
-        held = session._inbound._stream.held
+        held = session.inbound._stream.held
         self.assertTrue(200_000 < held < 400_000)
         reactor.turn()
-        self.assertTrue(0 < session._inbound._stream.held < held)
+        self.assertTrue(0 < session.inbound._stream.held < held)
         while reactor.calls:
             reactor.turn()
-        self.assertEqual(session._inbound._stream.held, 0)
+        self.assertEqual(session.inbound._stream.held, 0)
 
     def test_paused(self) -> None:
         """A session that is paused all the time makes nothing of it, nor does it read on."""
@@ -163,7 +163,7 @@ class BoundTests(CompressionCase):
         """A close drops the rest at once, and leaves no call behind."""
         pair = self.begin(zeros(32 << 20))
         pair.server.close()
-        self.assertEqual(pair.server._inbound._stream.held, 0)  # type: ignore[attr-defined]
+        self.assertEqual(pair.server.inbound._stream.held, 0)  # type: ignore[attr-defined]
         self.assertEqual([call.func for call in pair.clock.getDelayedCalls() if not call.getTime()], [])
         pair.peer.end()
         pair.flush()
@@ -291,5 +291,5 @@ class ClosingTests(CompressionCase):
         pair.reset()
         pair.flush()
         self.assertIn(f"{pending} bytes pending", str(self.failureResultOf(drained).value))
-        self.assertEqual((pair.server.pendingBytes, pair.server._outbound._raw), (0, []))  # type: ignore[attr-defined]
+        self.assertEqual((pair.server.pendingBytes, pair.server.outbound._raw), (0, []))  # type: ignore[attr-defined]
         self.assertEnded()

@@ -80,12 +80,12 @@ class WritingTests(CompressionCase):
         self.patch(turn, "PROBE", 0)
         self.patch(turn, "MANY", 0)
         pair = self.open({"message": echo}, compression="deflate")
-        inbound = pair.server._inbound
+        inbound = pair.server.inbound
         for data in split(stream(frame(b"1"), frame(b"2")), [9]):
             inbound.receive(data)
         pair.server.writePkg(b"3")
         pair.server.transport.write(b"4")
-        self.assertEqual(pair.server._outbound.left, 0)
+        self.assertEqual(pair.server.outbound.left, 0)
         drained = pair.server.drained()
         self.assertNoResult(drained)
         pair.clock.advance(0)
@@ -99,7 +99,7 @@ class WritingTests(CompressionCase):
         def answer(session: Any, pkg: bytes) -> None:
             for _ in range(100):
                 session.writeBytes(noise)
-                gathered.append(session._outbound._rawSize)
+                gathered.append(session.outbound._rawSize)
                 pending.append(session.pendingBytes)
 
         noise = Random(1).randbytes(5000)
@@ -125,7 +125,7 @@ class WritingTests(CompressionCase):
         self.assertEqual(session.pendingBytes, counted - 100)
         session.writeBytes(b"x" * 1000)
         self.assertEqual((session.stats.writeBytes, session.pendingBytes), (counted, counted + 900))
-        self.assertEqual(session._outbound.left, 100)
+        self.assertEqual(session.outbound.left, 100)
         self.assertEqual(self.heardBy(pair), noise + b"x" * 1000)
         self.assertEqual((session.stats.writeBytes, session.pendingBytes), (len(pair.peer.data), 0))
         self.assertLess(session.stats.writeBytes, counted + 100)
@@ -134,11 +134,11 @@ class WritingTests(CompressionCase):
         """A peer that does not read is not read, and a write above maxPending is refused."""
         pair = self.open(compression="deflate", network={"capacity": 10}, highWater=600, lowWater=100)
         pair.server.writeBytes(Random(1).randbytes(500))
-        self.assertFalse(pair.server._inbound.paused & PRESSURE)
+        self.assertFalse(pair.server.inbound.paused & PRESSURE)
         pair.server.writeBytes(bytes(200))
-        self.assertTrue(pair.server._inbound.paused & PRESSURE)
+        self.assertTrue(pair.server.inbound.paused & PRESSURE)
         pair.flush()
-        self.assertFalse(pair.server._inbound.paused & PRESSURE)
+        self.assertFalse(pair.server.inbound.paused & PRESSURE)
         pair = self.open(
             {"message": lambda session, pkg: session.writeBytes(pkg * 10)},
             compression="deflate",
@@ -172,7 +172,7 @@ class WritingTests(CompressionCase):
             pair.server.writePkg(noise[5000:8000], timeout=2.0)
             pair.server.writeBytes(noise)
             pair.peer.transport.resumeProducing()
-            while pair.server._outbound.left < out:
+            while pair.server.outbound.left < out:
                 pair.pump()
             pair.peer.transport.pauseProducing()
             self.assertGreater(pair.server.pendingBytes, 100_000)
@@ -210,8 +210,8 @@ class WritingTests(CompressionCase):
                 expected += b"w" * size
             elif step == "m":
                 # Answers in one delivery, as many as the numbers in it.
-                session._inbound.receive(compressor.compress(bytes([size % 256] * 3)))
-                if not session._inbound.paused:
+                session.inbound.receive(compressor.compress(bytes([size % 256] * 3)))
+                if not session.inbound.paused:
                     expected += b"<" * (size % 256 * 3)
                 else:
                     expected += b"?" * (size % 256 * 3)
@@ -282,11 +282,11 @@ class ReadingTests(CompressionCase):
         pair.flush()
         for i in range(10):
             self.assertEqual(self.heard.packages[i:], [b"%d" % i])
-            self.assertLessEqual(session._inbound.unread, PIECE)
+            self.assertLessEqual(session.inbound.unread, PIECE)
             session.resumeReading()
             pair.flush()
         self.assertEqual(len(self.heard.packages), 11)
-        self.assertLessEqual(session._inbound._stream.held, 2 * LIMIT)
+        self.assertLessEqual(session.inbound._stream.held, 2 * LIMIT)
         self.assertLess(pair.serverTransport.socket.received, 200_000)
 
     def test_async(self) -> None:
@@ -446,7 +446,7 @@ class SettingTests(CompressionCase):
     def test_off(self) -> None:
         """Without it a session has nothing of it."""
         session = self.open().server
-        self.assertEqual((type(session._outbound), type(session._inbound)), (session.outboundType, session.inboundType))
+        self.assertEqual((type(session.outbound), type(session.inbound)), (session.outboundType, session.inboundType))
 
     def test_startTLS(self) -> None:
         """There is no startTLS within a compressed stream; the session lives."""

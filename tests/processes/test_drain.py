@@ -47,7 +47,7 @@ class RestTests(SessionCase):
         """With packages that wait as it is paused it is not."""
         session = self.open().server
         session.pauseReading()
-        session._inbound.receive(frame(b"hello"))
+        session.inbound.receive(frame(b"hello"))
         self.assertFalse(isAtRest(session))
         session.resumeReading()
         self.assertTrue(isAtRest(session))

@@ -85,7 +85,7 @@ def everything(session: Any) -> None:
     transport.pauseProducing()
     transport.resumeProducing()
     late = Producer(session)
-    if not session._outbound.hasProducer:
+    if not session.outbound.hasProducer:
         transport.registerProducer(late, False)
         assert not late.left, "a producer is not told that it comes too late"
     transport.loseConnection()

@@ -96,7 +96,7 @@ class TogetherTests(SessionCase):
         self.session = self.pair.server
 
     def receive(self, data: bytes) -> None:
-        self.session._inbound.receive(data)
+        self.session.inbound.receive(data)
 
     def sent(self) -> int:
         return self.session.stats.writeBytes - self.session.pendingBytes
@@ -163,7 +163,7 @@ class TogetherTests(SessionCase):
         other = self.network.join(self.factory.buildProtocol(None), type(pair.peer)(False))
         self.receive(frame(b"1"))
         self.session.transport.registerProducer(Producer(), False)
-        other.server._inbound.receive(frame(b"2"))
+        other.server.inbound.receive(frame(b"2"))
         pair.clock.advance(0)
         pair.flush()
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
@@ -174,5 +174,5 @@ class TogetherTests(SessionCase):
     def test_notDirect(self) -> None:
         """Below a layer, which sends in the reactor's next turn anyway, nothing waits."""
         pair = self.open({"message": echo}, transport=MemoryTransport)
-        pair.server._inbound.receive(frame(b"1"))
+        pair.server.inbound.receive(frame(b"1"))
         self.assertEqual(pair.server.keeper.turn._scheduled, False)

@@ -193,7 +193,7 @@ class AnswerTests(SessionCase):
         pair = self.open(maxMsgLen=1 << 30)
         pair.peer.write((1 << 29).to_bytes(4, "big") + b"x")
         pair.flush()
-        inbound = pair.server._inbound
+        inbound = pair.server.inbound
         self.assertEqual(inbound.unread, 5)
         self.assertEqual(sum(len(chunk) for chunk in inbound._chunks or ()), 5)
         self.assertEqual(self.heard.names, ["open"])
@@ -203,7 +203,7 @@ class AnswerTests(SessionCase):
         pair = self.open(codec=Recorder(), network={"split": [10]})
         pair.peer.write(frame(bytes(50_000))[:-1])
         pair.flush()
-        self.assertLess(len(pair.server._inbound._chunks or ()), 10)
+        self.assertLess(len(pair.server.inbound._chunks or ()), 10)
 
     def test_counts(self) -> None:
         """readBytes counts what came, readPkgs what was delivered; lastActive is when bytes came last."""
@@ -397,8 +397,8 @@ class PauseTests(SessionCase):
         pair.flush()
         pair.peer.write(frame(bytes(1000)) * 1000)
         pair.flush()
-        self.assertGreater(pair.server._inbound.unread, LIMIT)
-        self.assertLess(pair.server._inbound.unread, LIMIT + 65_537)
+        self.assertGreater(pair.server.inbound.unread, LIMIT)
+        self.assertLess(pair.server.inbound.unread, LIMIT + 65_537)
         gate.callback(None)
         pair.flush()
         self.assertEqual(len(self.heard.packages), 1001)
@@ -411,5 +411,5 @@ class PauseTests(SessionCase):
         pair.server.close()
         pair.peer.write(bytes(200_000))
         pair.flush()
-        self.assertEqual(pair.server._inbound.unread, 0)
+        self.assertEqual(pair.server.inbound.unread, 0)
         self.assertEqual(pair.serverTransport.memory.received, 201_003)

@@ -90,7 +90,7 @@ class Tables:
     def slots(self, session: Any) -> dict[str, Any]:
         """All that setting a setting changes."""
         names = [slot for slot, _ in settings.defaults(Session)]
-        return {name: getattr(session, name) for name in (*names, "_reader", "_writer", "_listener", "_readsMany")}
+        return {name: getattr(session, name) for name in (*names, "decoder", "encoder", "receiver", "readsBatches")}
 
     def checkBad(self, session: Any) -> None:
         """Wrong values are refused by name and value, and change nothing."""

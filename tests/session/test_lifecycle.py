@@ -404,7 +404,7 @@ class NewSessionTests(SessionCase):
 
         def halfOf(session: Any) -> None:
             codec(session)
-            session._writer = None
+            session.encoder = None
 
         self.refused(halfOf)
 

@@ -91,7 +91,7 @@ class CronTests(SessionCase):
         pair.server.pauseReading()
         pair.advance(0.5)
         # Some of it is in the session already.
-        pair.server._inbound.receive(frame(b"0"))
+        pair.server.inbound.receive(frame(b"0"))
         self.assertEqual(self.heard.names, ["open"])
         pair.advance(0.6)
         self.assertEqual(self.heard.packages, [b"0", b"1", b"2"])
@@ -100,7 +100,7 @@ class CronTests(SessionCase):
         """So is what comes, and the peer's end, while onCron runs: transports without a network are that quick."""
 
         def arrive(session: Any) -> None:
-            session._inbound.receive(frame(b"x"))
+            session.inbound.receive(frame(b"x"))
             session.peerEnded()
             self.assertEqual(self.heard.names, ["open", "cron"])
 
@@ -407,7 +407,7 @@ class LifetimeTests(SessionCase):
         """It is not a close of the application's own: a pool is to replace the session."""
         pair = self.open(maxLifetime=3.0, autoClose=True)
         pair.advance(3.2)
-        self.assertEqual((self.heard.names, pair.server._local), (["open", "close"], False))
+        self.assertEqual((self.heard.names, pair.server.closedLocally), (["open", "close"], False))
 
     def test_changed(self) -> None:
         """It counts from the beginning of the session whenever it is set; one that is over then closes at once."""

@@ -12,10 +12,10 @@ class SharingTests(SessionCase):
 
     def full(self, size: int) -> None:
         """A read that fills its buffer of ``size`` bytes."""
-        self.pair.server._inbound.receive(frame(bytes(size - 4)))
+        self.pair.server.inbound.receive(frame(bytes(size - 4)))
 
     def readSize(self) -> int:
-        size: int = self.pair.server._outbound.transport.bufferSize
+        size: int = self.pair.server.outbound.transport.bufferSize
         return size
 
     def setUp(self) -> None:
@@ -56,8 +56,8 @@ class SharingTests(SessionCase):
 
     def test_counts(self) -> None:
         """Reads that do not fill their buffer are counted until one does."""
-        self.pair.server._inbound.receive(frame(b"1"))
-        self.pair.server._inbound.receive(frame(b"2"))
+        self.pair.server.inbound.receive(frame(b"1"))
+        self.pair.server.inbound.receive(frame(b"2"))
         self.assertEqual(self.keeper.briefReads, 2)
         self.full(WHOLE_READ)
         self.assertEqual(self.keeper.briefReads, 0)

@@ -215,7 +215,7 @@ class SamplerTests(StatusParts):
         times: list[Any] = []
 
         def work(session: Any, pkg: Any) -> None:
-            times.append(type(session._listener).__name__)
+            times.append(type(session.receiver).__name__)
 
         [pair] = self.fill(1, on={"message": work})
         listener = pair.server.listener
@@ -238,17 +238,17 @@ class SamplerTests(StatusParts):
         clock.advance(PERIOD)
         other = pair.server.listener = EventListener()
         clock.advance(WINDOW)
-        self.assertIs(other, pair.server._listener)
+        self.assertIs(other, pair.server.receiver)
 
     def test_stop(self) -> None:
         """It leaves no listener of its own behind, and no call."""
         pairs = self.fill(SAMPLED + 10)
         sampler, clock = self.sampler()
         clock.advance(PERIOD)
-        timed = [pair for pair in pairs if pair.server._listener is not pair.server.listener]
+        timed = [pair for pair in pairs if pair.server.receiver is not pair.server.listener]
         self.assertEqual(SAMPLED, len(timed))
         sampler.stop()
-        self.assertEqual([], [pair for pair in pairs if pair.server._listener is not pair.server.listener])
+        self.assertEqual([], [pair for pair in pairs if pair.server.receiver is not pair.server.listener])
         self.assertEqual([], clock.getDelayedCalls())
 
     def test_async(self) -> None:

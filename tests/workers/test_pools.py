@@ -129,11 +129,11 @@ class MessageTests(SteppedCase):
         self.join(WorkerPool.keyed(1, queueLength=4), {"message": echo})
         packages = [b"%d" % i for i in range(50)]
         self.send(*packages)
-        self.assertLessEqual(len(self.session._work.items), 4)
-        self.assertTrue(self.session._inbound.paused)
+        self.assertLessEqual(len(self.session.work.items), 4)
+        self.assertTrue(self.session.inbound.paused)
         self.finish()
         self.assertEqual(self.answers(), b"".join(map(frame, packages)))
-        self.assertFalse(self.session._inbound.paused)
+        self.assertFalse(self.session.inbound.paused)
 
     def test_pressureHolds(self) -> None:
         """While too many bytes wait for the peer, or it is paused, messages that are queued wait as well."""
@@ -350,7 +350,7 @@ class ModelTests(SteppedCase):
         self.send(*[b"%d" % i for i in range(20)])
         other.peer.write(frame(b"x") * 20)
         other.flush()
-        self.assertTrue(self.session._inbound.paused and other.server._inbound.paused)
+        self.assertTrue(self.session.inbound.paused and other.server.inbound.paused)
         self.finish()
         other.flush()
         self.finish()

@@ -58,7 +58,7 @@ class Peers:
             connection = self._open(data, addr)
             if connection is None:
                 return
-        connection.session._inbound.receiveFrom(data, addr)
+        connection.session.inbound.receiveFrom(data, addr)
 
     def _open(self, data: bytes, addr: tuple[str, int]) -> PeerConnection | None:
         if self._closing or not data or data == PROBE or len(data) > self._limit:
@@ -74,7 +74,7 @@ class Peers:
         if not keeper.enter(connection):
             return None
         session = connection.session = PeerSession(connection, keeper, self.raw)
-        session._inbound.room = self._room
+        session.inbound.room = self._room
         self._connections[addr] = connection
         protocol.factory.connectionMade(connection)
         try:
@@ -97,7 +97,7 @@ class Peers:
         """Close all sessions, and open no other."""
         self._closing = True
         for connection in list(self._connections.values()):
-            connection.session._hurry()
+            connection.session.stop()
 
     def lost(self, reason: Failure) -> None:
         """The socket is gone."""

@@ -138,7 +138,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             if self.peerAddr is not None:
                 self.transport = session.transport
             if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
-                self.datagramReceived = session._inbound.receiveFrom  # type: ignore[method-assign]
+                self.datagramReceived = session.inbound.receiveFrom  # type: ignore[method-assign]
 
     def _refuse(self, error: BaseException) -> None:
         self._failure = error
@@ -155,7 +155,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             raise self._failure
         session = self.session
         if session is not None and session.isClosed:
-            raise session._error or SessionClosedError(f"{session} closed itself", session)
+            raise session.error or SessionClosedError(f"{session} closed itself", session)
 
     # What comes
 
@@ -165,7 +165,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         if self._peers is not None:
             self._peers.receive(datagram, addr)
         elif session is not None:
-            session._inbound.receiveFrom(datagram, addr)
+            session.inbound.receiveFrom(datagram, addr)
 
     def dataReceived(self, data: bytes) -> None:
         """A datagram of a connected socket's peer."""
@@ -175,7 +175,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         """A connected socket learns that nobody is there (any more)."""
         session: Any = self.session
         if session is not None and not self._isGone:
-            session._fail(ConnectionRefusedError())
+            session.fail(ConnectionRefusedError())
 
     def refused(self) -> None:
         """Sending has shown it; who sends is not to be called back from there."""
@@ -202,7 +202,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         :return: fires when the socket is free; an onClose may still run then.
         """
         if self.session is not None:
-            self.session._hurry()
+            self.session.stop()
         else:
             if self._peers is not None:
                 self._peers.close()

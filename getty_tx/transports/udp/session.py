@@ -43,7 +43,7 @@ class DatagramSession(Session):
     :cvar isLasting: a callback that fails does not close it.
     """
 
-    __slots__ = ("_dropped", "_from", "_inOnError", "_peer", "_to")
+    __slots__ = ("_from", "_inOnError", "_peer", "_to", "datagramsDropped")
 
     inboundType = DatagramInbound
     outboundType = DatagramOutbound
@@ -52,21 +52,21 @@ class DatagramSession(Session):
     isShared: ClassVar[bool] = True
     isLasting: ClassVar[bool] = True
 
-    _inbound: DatagramInbound
-    _outbound: DatagramOutbound
+    inbound: DatagramInbound
+    outbound: DatagramOutbound
 
     def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
         # Whom the session is with, if it is with one, and whom to send to, which a connected socket knows by itself.
         self._peer: tuple[str, int] | None = None
         self._to: tuple[str, int] | None = None
         # Whom the last datagram came from.
-        self._dropped = 0
+        self.datagramsDropped = 0
         self._from: tuple[str, int] | None = None
         self._inOnError = False
         Session.__init__(self, connection, keeper, transport)
         below: Any = connection
         self._peer = below.peerAddr
-        self._inbound.limit = below.limit
+        self.inbound.limit = below.limit
 
     # Writing
 
@@ -92,15 +92,15 @@ class DatagramSession(Session):
                 addr = self._addressee(addr)
         else:
             addr = self._addressee(None)
-        data = self._writer.write(self, pkg)
+        data = self.encoder.write(self, pkg)
         if type(data) is not bytes:
             data = b"".join(self._asChunks(data))
         if get_ident() != self._thread:
             return self._sendFromThread([data], addr)
-        if self._state > OPEN:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         length = len(data)
-        outbound = self._outbound
+        outbound = self.outbound
         try:
             if addr is None:
                 outbound.sendAway(data)
@@ -110,8 +110,8 @@ class DatagramSession(Session):
             outbound.unsent(error, length)
         if outbound._waiting is not None:
             outbound._emptied()
-        self._writeBytes += length
-        self._writePkgs += 1
+        self.bytesWritten += length
+        self.pkgsWritten += 1
         return length
 
     def writeBytes(self, data: Any) -> int:
@@ -137,7 +137,7 @@ class DatagramSession(Session):
         """Whom to send to, None for the socket's own peer."""
         if addr is None:
             raise NoPeerAddressError(f"{self} has no peer of its own: write a UDPContext with an address", self)
-        return self._outbound.checked(addr)
+        return self.outbound.checked(addr)
 
     def _asBytes(self, chunk: Any) -> bytes:
         if type(chunk) is bytes:
@@ -148,9 +148,9 @@ class DatagramSession(Session):
 
     def _sendAll(self, chunks: Sequence[bytes], addr: Any, counted: bool = True) -> int:
         """Send datagrams; ``counted`` tells whether they are to be."""
-        if self._state > OPEN:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        outbound = self._outbound
+        outbound = self.outbound
         for chunk in chunks:
             try:
                 if addr is None:
@@ -160,14 +160,14 @@ class DatagramSession(Session):
             except OSError as error:
                 outbound.unsent(error, len(chunk))
             if counted:
-                self._writeBytes += len(chunk)
-                self._writePkgs += 1
+                self.bytesWritten += len(chunk)
+                self.pkgsWritten += 1
         if outbound._waiting is not None:
             outbound._emptied()
         return sum(map(len, chunks))
 
     def _sendFromThread(self, chunks: list[bytes], addr: Any) -> int:
-        if self._state > OPEN:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         if self.keeper.threads.bytesFor(self) > self._maxPending:
             raise self._blocked()
@@ -183,57 +183,57 @@ class DatagramSession(Session):
 
     # What goes wrong
 
-    def _drop(self, why: object) -> None:
+    def dropDatagram(self, why: object) -> None:
         """Count a datagram that is lost; one in a thousand is logged after the first, as they come in floods."""
-        self._dropped += 1
-        if self._dropped % 1000 == 1:
+        self.datagramsDropped += 1
+        if self.datagramsDropped % 1000 == 1:
             log.info(
                 "{session}: dropped a datagram: {why} ({dropped} dropped so far)",
                 session=self,
                 why=why,
-                dropped=self._dropped,
+                dropped=self.datagramsDropped,
             )
 
     def _refused(self) -> None:
         """The system says that nobody is there. On a socket with many peers that may be about any of them."""
 
-    def _run(self, callback: Callable[..., Any], *args: Any) -> None:
-        self._inOnError = callback == self._listener.onError
-        super()._run(callback, *args)
-        if self._awaiting is None:
+    def _callListener(self, callback: Callable[..., Any], *args: Any) -> None:
+        self._inOnError = callback == self.receiver.onError
+        super()._callListener(callback, *args)
+        if self.awaiting is None:
             self._inOnError = False
 
-    def _awaited(self, _: object) -> None:
+    def _callbackDone(self, _: object) -> None:
         self._inOnError = False
-        super()._awaited(_)
+        super()._callbackDone(_)
 
-    def _callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
+    def callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
         about = error.session if isinstance(error, SessionError) else None
-        if self.isLasting and self._state == OPEN and (about is None or about is self):
+        if self.isLasting and self.state == OPEN and (about is None or about is self):
             more = self.keeper.faults.line("callback", error)
             if more is not None:
                 log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
             self._tell(error)
         else:
-            super()._callbackFailed(error, failure)
+            super().callbackFailed(error, failure)
 
-    def _fail(self, error: BaseException, abort: bool = False) -> None:
-        if self.isLasting and self._state == OPEN and isinstance(error, SessionError):
+    def fail(self, error: BaseException, abort: bool = False) -> None:
+        if self.isLasting and self.state == OPEN and isinstance(error, SessionError):
             # Another session's callback failed about this one.
             self._tell(error)
         else:
-            super()._fail(error, abort)
+            super().fail(error, abort)
 
     def _tell(self, error: BaseException) -> None:
         """Give an error to onError, and live. What onError itself raises is logged only."""
-        if self._inOnError or self._errorDue is not None:
+        if self._inOnError or self.pendingError is not None:
             return
-        self._errorDue = error
-        self._eventsDue = True
+        self.pendingError = error
+        self.needsDispatch = True
         if self.keeper.observers.all:
             self.keeper.observers.tell("error", self, error)
-        if not self._busy and self._awaiting is None:
-            self._continue()
+        if not self.inCallback and self.awaiting is None:
+            self.dispatchEvents()
 
     def close(self, reason: BaseException | str | None = None) -> None:
         """
@@ -242,14 +242,14 @@ class DatagramSession(Session):
         :param reason: an exception is given to onError, as the session failed then; a text is logged.
         """
         if isinstance(reason, BaseException) and get_ident() == self._thread:
-            super()._fail(reason)
+            super().fail(reason)
         else:
             super().close(reason)
 
-    def _watch(self) -> None:
+    def _restartTimers(self) -> None:
         """Of many peers nobody in particular is silent, and the socket is to stay."""
         if not self.isShared:
-            super()._watch()
+            super()._restartTimers()
 
 
 class ConnectedSession(DatagramSession):
@@ -261,7 +261,7 @@ class ConnectedSession(DatagramSession):
     isLasting = False
 
     def _addressee(self, addr: Any) -> tuple[str, int] | None:
-        if addr is not None and self._outbound.checked(addr) != self._peer:
+        if addr is not None and self.outbound.checked(addr) != self._peer:
             raise NoPeerAddressError(f"{self} sends to its own peer only, not to {addr!r}", self)
         return self._to
 
@@ -293,6 +293,6 @@ class PeerSession(ConnectedSession):
     def _refused(self) -> None:
         """Of which peer this is, the system does not say."""
 
-    def _silent(self, timeout: float) -> None:
+    def readTimedOut(self, timeout: float) -> None:
         """As good as an end, which peers do not tell."""
         self.close()

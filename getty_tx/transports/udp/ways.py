@@ -112,48 +112,48 @@ class DatagramInbound(Inbound):
     def receiveFrom(self, data: bytes, addr: Any) -> None:
         """Take a datagram, and deliver its package."""
         session = self.session
-        if self.paused or session._busy:
-            session._eventsDue |= session._busy
+        if self.paused or session.inCallback:
+            session.needsDispatch |= session.inCallback
             self._keepDatagram(data, addr)
             return
         length = len(data)
         if length == 12 and data == PROBE:
             return
-        session._readBytes += length
-        session._lastActive = self._seconds()
+        session.bytesRead += length
+        session.activeAt = self._seconds()
         limit = session._maxMsgLen
         if not 0 < length <= limit or length > self.limit:
-            session._drop("it is too long" if length else "it is empty")
+            session.dropDatagram("it is too long" if length else "it is empty")
             return
-        session._busy = True
+        session.inCallback = True
         try:
-            if session._readsMany:
+            if session.readsBatches:
                 # The same as read() finds, for less.
-                found = session._reader.readMany(session, data, 0, limit)
+                found = session.decoder.readMany(session, data, 0, limit)
                 pkg, used = found[0] if len(found) == 1 else _NONE
             else:
-                pkg, used = session._reader.read(session, memoryview(data))
+                pkg, used = session.decoder.read(session, memoryview(data))
         except BaseException as error:
-            session._drop(error)
+            session.dropDatagram(error)
         else:
             if used != length or pkg is None:
-                session._drop("it is not exactly one package")
+                session.dropDatagram("it is not exactly one package")
             else:
-                session._readPkgs += 1
+                session.pkgsRead += 1
                 if self._isShared:
                     # What comes with a datagram can be sent to without being checked.
                     session._from = addr
                     pkg = UDPContext(pkg, addr)
                 try:
-                    result = session._listener.onMessage(session, pkg)
+                    result = session.receiver.onMessage(session, pkg)
                 except BaseException as error:
-                    session._callbackFailed(error)
+                    session.callbackFailed(error)
                 else:
                     if result is not None:
-                        session._await(result)
-        session._busy = False
-        if (session._eventsDue or self._stopped or self._kept is not None) and not self._draining:
-            session._continue()
+                        session.awaitCallback(result)
+        session.inCallback = False
+        if (session.needsDispatch or self._stopped or self._kept is not None) and not self._draining:
+            session.dispatchEvents()
 
     def receive(self, data: bytes, at: int = -1) -> None:
         """Take a datagram of the only peer; nobody gives ``at``."""
@@ -168,7 +168,7 @@ class DatagramInbound(Inbound):
         if kept is None:
             kept = self._kept = deque()
         if len(kept) >= MOST_KEPT or length > self.room.left:
-            self.session._drop("too many wait")
+            self.session.dropDatagram("too many wait")
         else:
             kept.append((data, addr))
             self.unread += length
@@ -247,7 +247,7 @@ class DatagramOutbound(Outbound):
             raise MessageTooLongError(f"{length} bytes are more than a datagram holds", session) from error
         if error.errno not in _UNSENT:
             raise error
-        session._drop(error)
+        session.dropDatagram(error)
         if error.errno == errno.ECONNREFUSED:
             session._refused()
 

@@ -82,7 +82,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     def inbound(self) -> Any:
         """The session's."""
         assert self.session is not None
-        return self.session._inbound
+        return self.session.inbound
 
     def connectionMade(self) -> None:
         """The transport is up; the session begins after the handshake."""
@@ -106,7 +106,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """Bytes came."""
         session = self.session
         if session is not None:
-            session._inbound.receive(data)
+            session.inbound.receive(data)
         elif self._failure is None:
             self._shakeHands(data)
 
@@ -143,14 +143,14 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """Send what the engine says: in its order among the messages, or as a part of the handshake."""
         session: Any = self.session
         if session is not None:
-            if session._state >= LOST:
+            if session.state >= LOST:
                 # What the connection left is still read, and needs no answer.
                 return
             if data[0] & 0x0F == CLOSE:
-                session._closeAt = session._writeBytes
-            session._writeBytes += len(data)
-            session._controlBytes += len(data)
-            session._outbound.write(data, len(data))
+                session.closeFrameAt = session.bytesWritten
+            session.bytesWritten += len(data)
+            session.controlBytes += len(data)
+            session.outbound.write(data, len(data))
         elif self.factory.isClient:
             self._raw.write(data)
         elif self._early is not None:
@@ -188,7 +188,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
                 self._raw.abortConnection()
             else:
                 self._raw.loseConnection()
-        elif self.session._state == CLOSING:
+        elif self.session.state == CLOSING:
             self._part()
 
     def opened(self) -> None:
@@ -200,7 +200,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             self.transport = self.session.transport
             self._readDirectly(short=type(self).dataReceived is WebSocketSessionProtocol.dataReceived)
             if rest:
-                self.session._inbound.receive(rest)
+                self.session.inbound.receive(rest)
 
     def _begin(self) -> None:
         self._endHandshake()
@@ -210,8 +210,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         if early:
             # Through the outbound, or a first message might overtake the answer to the request.
             answer = b"".join(early)
-            session._outbound.write(answer, len(answer))
-        wasFree = session._outbound.isFree
+            session.outbound.write(answer, len(answer))
+        wasFree = session.outbound.isFree
         try:
             session.start()
         except SessionRefusedError as error:
@@ -232,18 +232,18 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """The peer has broken the protocol, and was told so."""
         assert self.session is not None
         failed = MessageTooLongError if code == TOO_LONG else CodecError
-        self.session._readFailed(failed(f"WebSocket, close code {code}: {reason}", self.session))
+        self.session.readFailed(failed(f"WebSocket, close code {code}: {reason}", self.session))
 
     def closeFrame(self, code: int | None, reason: str) -> None:
         """The peer's Close frame came, and was answered."""
         session: Any = self.session
         self.inbound.over = True
-        state = session._state
+        state = session.state
         if state == LOST and not self.engine.failedByMe:
-            session._forgetLoss()
+            session.forgetLoss()
         if state in (CONNECTING, OPEN, LOST) and code not in (None, NORMAL, GOING_AWAY):
             text = f"the peer closed the WebSocket with code {code}" + (f": {reason}" if reason else "")
-            session._fail(PeerClosedError(text, session, code or 0, reason))
+            session.fail(PeerClosedError(text, session, code or 0, reason))
         elif state == CLOSING:
             self._part()
 
@@ -252,7 +252,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         session: Any = self.session
         if session is not None:
             # The header, and the mask of what comes from a client.
-            session._controlBytes += length + (2 if self.factory.isClient else 6)
+            session.controlBytes += length + (2 if self.factory.isClient else 6)
 
     def noPong(self, sure: bool) -> None:
         """
@@ -262,9 +262,9 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """
         session: Any = self.session
         engine = self.engine
-        if session is None or session._state > OPEN:
+        if session is None or session.state > OPEN:
             return
-        if session._inbound.paused:
+        if session.inbound.paused:
             # The answer may wait to be read.
             engine.autoPingPending = None
             self._startPings(session)
@@ -275,7 +275,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             engine.autoPingTimeoutCall = engine.factory._batched_timer.call_later(respite, self._stillNoPong)
             return
         text = f"a ping was not answered in cronPeriod={session.cronPeriod:g} s"
-        session._fail(ReadTimeoutError(text, session), abort=True)
+        session.fail(ReadTimeoutError(text, session), abort=True)
 
     def _stillNoPong(self) -> None:
         self.engine.autoPingTimeoutCall = None
@@ -313,7 +313,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         if engine.state == WebSocketProtocol.STATE_OPEN:
             engine.sendCloseFrame(session._closeCode, cut(session._closeReason))
             # The peer's taking of it is no reason to wait longer for the answer.
-            session._progress = session._closeProgress()
+            session.lastProgress = session.closeProgress()
         if self.inbound.over:
             self._part()
 

@@ -72,18 +72,18 @@ class MessageInbound(Inbound):
         end = len(data)
         # As there: in a method of its own it would be one more call for each read.
         if at < 0:
-            session._readBytes += end
+            session.bytesRead += end
             if self.paused & CLOSED or self.over:
                 self._discard(data)
                 return
             keeper = session.keeper
             seconds = keeper.seconds
-            session._lastActive = seconds()
+            session.activeAt = seconds()
             if end < WHOLE_READ == self._readSize:
                 keeper.briefReads += 1
             else:
                 self._share(end)
-            if self.paused or session._busy:
+            if self.paused or session.inCallback:
                 self._receiveLater(data)
                 return
             at = 0
@@ -95,7 +95,7 @@ class MessageInbound(Inbound):
                 end = len(data)
         need = 0
         outbound.corked = True
-        session._busy = self._delivering = True
+        session.inCallback = self._delivering = True
         try:
             while at < end and not (self.paused or self.over):
                 if self._slow:
@@ -138,19 +138,19 @@ class MessageInbound(Inbound):
                     continue
                 at = stop
                 session.isText = isText
-                answer = session._reader.read(session, memoryview(payload))
+                answer = session.decoder.read(session, memoryview(payload))
                 if type(answer) is not tuple or answer[0] is None or answer[1] != length:
                     raise _refused(answer, length, session)
-                session._readPkgs += 1
+                session.pkgsRead += 1
                 try:
-                    result = session._listener.onMessage(session, answer[0])
+                    result = session.receiver.onMessage(session, answer[0])
                 except BaseException as error:
-                    session._callbackFailed(error)
+                    session.callbackFailed(error)
                 else:
                     if result is not None:
-                        session._await(result)
+                        session.awaitCallback(result)
         except BaseException as error:
-            session._readFailed(error)
+            session.readFailed(error)
         self._delivering = False
         if self._engine.autoPingTimeoutCall is not None:
             # Whoever sends anything is there. The engine does this itself for the messages that it sees, and calls it
@@ -165,14 +165,14 @@ class MessageInbound(Inbound):
             outbound.uncork()
         else:
             outbound.corked = False
-        session._busy = False
-        if self.over and session._state <= OPEN:
-            if session._work is not None:
+        session.inCallback = False
+        if self.over and session.state <= OPEN:
+            if session.work is not None:
                 # The peer has closed in order: what it sent before is delivered.
-                session._work.keeps = True
-            session._beginClosing()
-        if self._stopped or self.ended or session._eventsDue or self._chunks is not None:
-            session._continue()
+                session.work.keeps = True
+            session.beginClosing()
+        if self._stopped or self.ended or session.needsDispatch or self._chunks is not None:
+            session.dispatchEvents()
 
     receive = _deliver
 
@@ -182,17 +182,17 @@ class MessageInbound(Inbound):
         if self.paused & CLOSED:
             return
         session.isText = isText
-        answer = session._reader.read(session, memoryview(payload))
+        answer = session.decoder.read(session, memoryview(payload))
         if type(answer) is not tuple or answer[0] is None or answer[1] != len(payload):
             raise _refused(answer, len(payload), session)
-        session._readPkgs += 1
+        session.pkgsRead += 1
         try:
-            result = session._listener.onMessage(session, answer[0])
+            result = session.receiver.onMessage(session, answer[0])
         except BaseException as error:
-            session._callbackFailed(error)
+            session.callbackFailed(error)
         else:
             if result is not None:
-                session._await(result)
+                session.awaitCallback(result)
 
     def _feed(self, data: bytes, at: int, end: int) -> int:
         """Give the engine what it needs for the frame that it is in, or that begins here; returns where that ends."""
@@ -218,10 +218,10 @@ class MessageInbound(Inbound):
         if Inbound.proceed(self):
             return True
         session = self.session
-        if self.over or session._state != LOST or session._local or session._error is not None:
+        if self.over or session.state != LOST or session.closedLocally or session.error is not None:
             return False
         text = "the connection ended without a WebSocket closing handshake"
-        session._fail(PeerClosedError(text, session, ABNORMAL, ""))
+        session.fail(PeerClosedError(text, session, ABNORMAL, ""))
         return True
 
     def close(self) -> None:
@@ -248,7 +248,7 @@ class MessageInbound(Inbound):
         self._discard(data)
 
     def _discard(self, data: bytes) -> None:
-        if self.over or self.session._state >= LOST:
+        if self.over or self.session.state >= LOST:
             return
         if self._tail:
             data = self._tail + data
@@ -320,7 +320,16 @@ class MessageSession(Session):
     of the Close frame.
     """
 
-    __slots__ = ("_closeAt", "_closeCode", "_closeReason", "_controlBytes", "_engine", "_isClient", "_plain", "isText")
+    __slots__ = (
+        "_closeCode",
+        "_closeReason",
+        "_engine",
+        "_isClient",
+        "_plain",
+        "closeFrameAt",
+        "controlBytes",
+        "isText",
+    )
 
     connection: WebSocketSessionProtocol
     # A slot, as it is set for each message.
@@ -332,12 +341,12 @@ class MessageSession(Session):
 
     def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
         super().__init__(connection, keeper, transport)
-        self.transport = MessageTransport(self, self._outbound)
+        self.transport = MessageTransport(self, self.outbound)
         self.isText = False
         # Of those read and written, the bytes of pings and their answers.
-        self._controlBytes = 0
+        self.controlBytes = 0
         # Bytes written before our Close frame.
-        self._closeAt: int | None = None
+        self.closeFrameAt: int | None = None
         # What the Close frame will say.
         self._closeCode: int | None = None
         self._closeReason = ""
@@ -346,7 +355,7 @@ class MessageSession(Session):
         # Frames are neither masked nor compressed.
         self._plain: bool = not (self._isClient or self._engine.compresses)
 
-    def _startTLS(self, contextFactory: Any, normal: bool) -> None:
+    def startTLS(self, contextFactory: Any, normal: bool) -> None:
         raise CodecError("there is no TLS within a WebSocket: dial or serve wss:", self)
 
     @property
@@ -370,8 +379,8 @@ class MessageSession(Session):
         else:
             data = wholeFrame(first, payload, True)
         length = len(data)
-        self._writeBytes += length
-        self._outbound.write(data, length)
+        self.bytesWritten += length
+        self.outbound.write(data, length)
 
     def writePkg(self, pkg: Any, timeout: float | None = None) -> int:
         """
@@ -381,7 +390,7 @@ class MessageSession(Session):
         """
         if timeout is not None:
             settings.seconds("timeout", timeout)
-        data = self._writer.write(self, pkg)
+        data = self.encoder.write(self, pkg)
         first = BINARY
         if type(data) is bytes:
             pass
@@ -392,88 +401,88 @@ class MessageSession(Session):
             data = b"".join(self._asChunks(data))
         if get_ident() != self._thread:
             return self._writeFromThread([_Message(first, data)], timeout, 1)
-        if self._state > OPEN:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        if self._outbound.refuses():
+        if self.outbound.refuses():
             raise self._blocked()
-        self._writePkgs += 1
+        self.pkgsWritten += 1
         self._send(first, data)
         if timeout is not None:
-            self._limit(timeout)
+            self._setWriteDeadline(timeout)
         return len(data)
 
     def _writeChunks(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
-        if self._state > OPEN:
+        if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        if self._outbound.refuses():
+        if self.outbound.refuses():
             raise self._blocked()
         self._writeForThread(chunks, timeout, packages)
         return sum(map(len, chunks))
 
     def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
         # Framed here, on the reactor's thread: compression has a state that must be in the order of the messages.
-        if self._state > OPEN:
+        if self.state > OPEN:
             super()._writeForThread(chunks, timeout, packages)
             return
-        self._writePkgs += packages
+        self.pkgsWritten += packages
         for chunk in chunks:
             self._send(chunk.first if type(chunk) is _Message else BINARY, chunk)
         if timeout is not None:
-            self._limit(timeout)
+            self._setWriteDeadline(timeout)
 
     # Closing
 
     def close(self, reason: BaseException | str | None = None) -> None:
         """As Session's. The Close frame has the code 1000, and the reason if it is a text; 1011 for an exception."""
-        if get_ident() == self._thread and self._state <= OPEN and not isinstance(reason, BaseException):
+        if get_ident() == self._thread and self.state <= OPEN and not isinstance(reason, BaseException):
             self._closeWith(NORMAL, "" if reason is None else str(reason))
         super().close(reason)
 
-    def _hurry(self) -> None:
-        if self._state <= OPEN and not self._isClient:
+    def stop(self) -> None:
+        if self.state <= OPEN and not self._isClient:
             self._closeWith(GOING_AWAY, "the server stops")
-        super()._hurry()
+        super().stop()
 
     def _settingChanged(self, name: str) -> None:
         super()._settingChanged(name)
-        if self._cron is not None and name in ("maxMsgLen", "cronPeriod"):
+        if self.cronGroup is not None and name in ("maxMsgLen", "cronPeriod"):
             self.connection.applyLimits(self)
 
     def _closeWith(self, code: int, reason: str) -> None:
         if self._closeCode is None:
             self._closeCode, self._closeReason = code, reason
 
-    def _readFailed(self, error: BaseException) -> None:
+    def readFailed(self, error: BaseException) -> None:
         if isinstance(error, MessageTooLongError):
             self._closeWith(TOO_LONG, str(error))
         else:
             self._closeWith(INVALID, str(error) if isinstance(error, CodecError) else "")
-        super()._readFailed(error)
+        super().readFailed(error)
 
-    def _fail(self, error: BaseException, abort: bool = False) -> None:
+    def fail(self, error: BaseException, abort: bool = False) -> None:
         if isinstance(error, SessionError) and not isinstance(error, CodecError):
             self._closeWith(GOING_AWAY, "")
         else:
             self._closeWith(INTERNAL, "")
-        super()._fail(error, abort)
+        super().fail(error, abort)
 
-    def _losesOutput(self) -> bool:
+    def losesOutput(self) -> bool:
         # A peer that has closed in order need not wait for the answer to its Close frame.
-        if self._closeAt is not None:
-            return self._outbound.left < self._closeAt
-        return super()._losesOutput()
+        if self.closeFrameAt is not None:
+            return self.outbound.left < self.closeFrameAt
+        return super().losesOutput()
 
-    def _activity(self) -> int:
+    def activity(self) -> int:
         # Pings come from time to time, whether or not anybody has something to say.
-        return super()._activity() - self._controlBytes
+        return super().activity() - self.controlBytes
 
-    def _expire(self) -> None:
+    def lifetimeOver(self) -> None:
         self._closeWith(GOING_AWAY, "")
-        super()._expire()
+        super().lifetimeOver()
 
-    def _beginClosing(self) -> None:
+    def beginClosing(self) -> None:
         self._closeWith(NORMAL, "")
-        super()._beginClosing()
+        super().beginClosing()
 
 
 class _Message(bytes):

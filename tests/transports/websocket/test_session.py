@@ -404,6 +404,6 @@ class BothTests(WebSocketCase):
             session = getattr(pair, closer)
             session.close()
             pair.flush()
-            self.assertEqual(session._state, GONE)
+            self.assertEqual(session.state, GONE)
             self.assertEqual((self.heard.names[-1], heard.names[-1], heard.errors), ("close", "close", []))
             self.assertEqual(parse(b""), [])

@@ -116,7 +116,7 @@ class DatagramTimeTests(DatagramCase):
             self.assertEqual(self.heard.names, ["open"])
             self.clock.pump([0.25] * 14)
             self.assertEqual(self.heard.names, names)
-            self.assertFalse(session._local)
+            self.assertFalse(session.closedLocally)
             self.finish()
 
     def test_socket(self) -> None:
