@@ -56,13 +56,13 @@ TAKEN = (
     Change(
         "sending",
         "transport.write, which sends in the next turn, in place of the socket's send",
-        "from getty_tx import outbound\noutbound.DIRECT = frozenset()\n",
+        "from getty_tx.session import outbound\noutbound.DIRECT = frozenset()\n",
         ("1x1x915", "50x1x915"),
     ),
     Change(
         "gathering",
         "each answer sent at once, not with the others at the end of the turn",
-        "from getty_tx import turn\nturn.PROBE = turn.MANY = 10**9\n",
+        "from getty_tx.session import cork\ncork.PROBE = cork.MANY = 10**9\n",
         ("50x1x915", "50x16x915", "1000x1x915"),
     ),
     Change(
@@ -74,14 +74,14 @@ TAKEN = (
     Change(
         "whole-reads",
         "reads of 64 KiB, Twisted's default, in place of 120",
-        "from getty_tx import inbound\nfrom getty_tx.transports import base\n"
+        "from getty_tx.session import inbound\nfrom getty_tx.transports import base\n"
         "inbound.WHOLE_READ = base.WHOLE_READ = 65536\n",
         ("256x1x65536",),
     ),
     Change(
         "kept-memory",
         "glibc gives a turn's memory back to the system each time",
-        "from getty_tx import turn\nturn.KEPT = 0\n",
+        "from getty_tx.session import cork\ncork.KEPT = 0\n",
         ("50x1x32000",),
     ),
     Change(
@@ -111,7 +111,7 @@ def doRead(self):
         return base.CONNECTION_LOST
     if not count:
         return base.CONNECTION_DONE
-    self.session._inbound.receive(bytes(view[:count]))
+    self.session.inbound.receive(bytes(view[:count]))
 base.StreamConnection._doRead = doRead
 """
 
@@ -162,7 +162,7 @@ LEFT = (
     Change(
         "all-together",
         "all answers of a turn together, not 64 at most",
-        "from getty_tx import outbound\noutbound.MOST = 10**9\n",
+        "from getty_tx.session import outbound\noutbound.MOST = 10**9\n",
         ("1000x1x915",),
     ),
 )

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from getty_tx import settings
 from getty_tx.endpoints import clientEndpoint
 from getty_tx.errors import NoSessionError, NotReadyError, SessionClosedError, SettingError
-from getty_tx.session.context import HANDSHAKE_TIMEOUT, Keeper, theReactor
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, ServiceContext, theReactor
 from getty_tx.session.observers import Observers
 from getty_tx.session.totals import Endpoints
 from getty_tx.settings import Setting
@@ -107,14 +107,14 @@ class Client(Service):
         self._endpoint = endpoint
         self._workers = WorkerPool.of(workers)
         self._reactor = reactor
-        self._keeper: Keeper | None = None
+        self._context: ServiceContext | None = None
         self._observers = Observers()
         self._dialLog = DialLog()
         self._places: list[_Place] = []
         self._turn = 0
         self._closed = False
-        # Keepers of earlier runs whose sessions are still closing.
-        self._closing: list[Keeper] = []
+        # Contexts of earlier runs whose sessions are still closing.
+        self._closing: list[ServiceContext] = []
         self._waiters: dict[Deferred[list[Session]], _Waiter] = {}
         self.number = number
         self.reconnectInterval = reconnectInterval
@@ -161,9 +161,9 @@ class Client(Service):
         return bool(self._closing)
 
     @property
-    def keepers(self) -> list[Keeper]:
+    def contexts(self) -> list[ServiceContext]:
         """What keeps the sessions of this run, and of earlier ones that are still closing."""
-        return [*self._closing, *([] if self._keeper is None else [self._keeper])]
+        return [*self._closing, *([] if self._context is None else [self._context])]
 
     @property
     def workers(self) -> WorkerPool | None:
@@ -234,14 +234,14 @@ class Client(Service):
             return succeed(sessions)
         waiting: Deferred[list[Session]] = Deferred(self._cancelled)
         waiter = self._waiters[waiting] = _Waiter(n, timeout)
-        if self._keeper is not None:
+        if self._context is not None:
             self._limit(waiting, waiter)
             self._check()
         return waiting
 
     def _limit(self, waiting: Deferred[list[Session]], waiter: _Waiter) -> None:
-        if waiter.timeout is not None and self._keeper is not None:
-            waiter.call = self._keeper.reactor.callLater(waiter.timeout, self._late, waiting)
+        if waiter.timeout is not None and self._context is not None:
+            waiter.call = self._context.reactor.callLater(waiter.timeout, self._late, waiting)
 
     def _late(self, waiting: Deferred[list[Session]]) -> None:
         waiter = self._dismiss(waiting)
@@ -291,7 +291,7 @@ class Client(Service):
 
         :raise SettingError: the description cannot be, or a file that it names cannot be used.
         """
-        if self._keeper is not None:
+        if self._context is not None:
             return
         reactor = theReactor(self._reactor)
         endpoint = clientEndpoint(self._endpoint, reactor) if isinstance(self._endpoint, str) else self._endpoint
@@ -301,7 +301,7 @@ class Client(Service):
         self._dialLog = DialLog()
         if self._workers is not None:
             self._workers.start(reactor)
-        self._keeper = keeper = Keeper(
+        self._context = context = ServiceContext(
             self,
             self._configure,
             reactor=reactor,
@@ -310,7 +310,7 @@ class Client(Service):
             observers=self._observers,
             endpoints=Endpoints(self.destination),
         )
-        self._places = [_Place(self, keeper, self._dialLog) for _ in range(self.number)]
+        self._places = [_Place(self, context, self._dialLog) for _ in range(self.number)]
         for place in self._places:
             # An endpoint that gives no byte stream says what its sessions need.
             place.protocol = getattr(endpoint, "sessionProtocol", place.protocol)
@@ -331,7 +331,7 @@ class Client(Service):
 
     def _configure(self, session: Session) -> None:
         self.newSession(session)
-        if session.keeper is not self._keeper:
+        if session.context is not self._context:
             # It has closed the client, which knows of open sessions only.
             raise SessionClosedError(f"{self.destination}: the client was closed meanwhile", session)
 
@@ -353,14 +353,14 @@ class Client(Service):
         for place in places:
             place.client = None
             place.stopTrying()
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            self._closing.append(keeper)
-            keeper.closeAll().addCallback(lambda _: self._closing.remove(keeper))
+        context, self._context = self._context, None
+        if context is not None:
+            self._closing.append(context)
+            context.closeAll().addCallback(lambda _: self._closing.remove(context))
         ends: list[Deferred[Any]] = [each.whenIdle() for each in self._closing]
-        if keeper is not None and self._workers is not None:
+        if context is not None and self._workers is not None:
             workers = self._workers
-            ends.append(keeper.whenIdle().addCallback(lambda _: workers.stop()))
+            ends.append(context.whenIdle().addCallback(lambda _: workers.stop()))
         ended: Deferred[None] = gatherResults(ends).addCallback(lambda _: None)
         for waiting in list(self._waiters):
             if waiting in self._waiters:
@@ -380,7 +380,7 @@ class _Place(SessionClientFactory):
 
     endpointConnector: EndpointConnector
 
-    def __init__(self, client: Client, keeper: Keeper, dialLog: DialLog) -> None:
+    def __init__(self, client: Client, context: ServiceContext, dialLog: DialLog) -> None:
         self.client: Client | None = client
         self.session: Session | None = None
         self.over = ""
@@ -390,7 +390,7 @@ class _Place(SessionClientFactory):
             reconnectAttempts=client.reconnectAttempts,
             handshakeTimeout=client.handshakeTimeout,
             service=client,
-            keeper=keeper,
+            context=context,
             dialLog=dialLog,
         )
 

@@ -83,7 +83,7 @@ def _record(event: LogEvent) -> dict[str, Any]:
     if isinstance(session, Session):
         record["session"] = session.id
         record["service"] = getattr(session.service, "name", None)
-        record["endpoint"] = session.keeper.endpoints.of(session)
+        record["endpoint"] = session.context.endpoints.of(session)
         record["peer"] = formatAddress(session.remoteAddr)
     failure: Failure | None = event.get("log_failure")
     if failure is not None:

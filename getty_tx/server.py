@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress, IListeningPort
 
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.session.observers import Observer
     from getty_tx.session.session import Session
 
@@ -127,7 +127,7 @@ class Server(Service):
         """
         if not self._listening:
             return dict.fromkeys(REASONS, 0)
-        return self._factory.keeper.refusals.counts.copy()
+        return self._factory.context.refusals.counts.copy()
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -152,9 +152,9 @@ class Server(Service):
         return self._stopping
 
     @property
-    def keepers(self) -> list[Keeper]:
+    def contexts(self) -> list[ServiceContext]:
         """What keeps the sessions, while there may be any."""
-        return [self._factory.keeper] if self._listening else []
+        return [self._factory.context] if self._listening else []
 
     @property
     def workers(self) -> WorkerPool | None:
@@ -272,7 +272,7 @@ class Server(Service):
             self._stopping = True
             self._settle(Failure(GettyError("the server was stopped")), self._run)
             self._stopListening()
-            ended = DeferredList([*self._ending, self._factory.keeper.closeAll()])
+            ended = DeferredList([*self._ending, self._factory.context.closeAll()])
             ended.addCallback(self._stopWorkers).addCallback(self._forget)
         return stopped
 

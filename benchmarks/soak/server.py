@@ -357,22 +357,22 @@ class Process:
     def report(self) -> dict[str, Any]:
         """How things stand, with what only private parts of services know: whether anything is left of a session."""
         state = self.state
-        keepers = [server._factory.keeper for server in (self.lasting, self.strict)]
+        contexts = [server._factory.context for server in (self.lasting, self.strict)]
         return {
             **reportOf(state.findings, state.watch),
             "descriptors": descriptors(),
-            "sessions": sum(len(keeper.sessions) for keeper in keepers),
-            "connections": sum(keeper.connections for keeper in keepers),
-            "handshaking": sum(len(keeper.handshaking) for keeper in keepers),
-            "timers": sum(len(keeper.wheel) for keeper in keepers),
+            "sessions": sum(len(context.sessions) for context in contexts),
+            "connections": sum(context.connections for context in contexts),
+            "handshaking": sum(len(context.handshaking) for context in contexts),
+            "timers": sum(len(context.wheel) for context in contexts),
             "calls": len([call for call in reactor.getDelayedCalls() if "LoopingCall" not in str(call.func)]),
             "alive": aliveSessions(),
-            "which": [_describe(each) for keeper in keepers for each in keeper.sessions],
+            "which": [_describe(each) for context in contexts for each in context.sessions],
             "opened": state.opened,
             "closed": state.closed,
             "messages": state.messages,
             "errors": dict(state.errors),
-            "refused": sum(keeper.refused for keeper in keepers),
+            "refused": sum(context.refused for context in contexts),
         }
 
     def stop(self) -> None:
@@ -427,7 +427,8 @@ def _describe(session: Session) -> str:
     inbound, outbound = session.inbound, session.outbound
     return (
         f"{session}: state {session.state}, paused for {inbound.paused}, {inbound.unread} bytes unread, "
-        f"{outbound.size} and {outbound.held} bytes to be sent, corked {outbound.corked}, blocked {outbound.blocked}"
+        f"{outbound.queued} and {outbound.inTransport} bytes to be sent, corked {outbound.corked}, "
+        f"blocked {outbound.blocked}"
     )
 
 

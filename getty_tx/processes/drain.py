@@ -16,7 +16,7 @@ from getty_tx.session.lifecycle import OPEN
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
 
 __all__ = ["Drain", "isAtRest"]
@@ -57,12 +57,12 @@ class Drain:
     """
     Closes sessions as they come to rest.
 
-    :param keepers: whose sessions.
+    :param contexts: whose sessions.
     :param reactor: the reactor.
     """
 
-    def __init__(self, keepers: Iterable[Keeper], reactor: Any) -> None:
-        self._keepers = list(keepers)
+    def __init__(self, contexts: Iterable[ServiceContext], reactor: Any) -> None:
+        self._keepers = list(contexts)
         self._reactor = reactor
         self._done: Deferred[None] = Deferred()
         self._end = self._half = 0.0
@@ -84,9 +84,9 @@ class Drain:
         begin = self._reactor.seconds()
         left = 0
         latest = begin - SILENCE if self._end - begin > self._half else begin
-        for keeper in self._keepers:
-            left += len(keeper.handshaking)
-            for session in list(keeper.sessions):
+        for context in self._keepers:
+            left += len(context.handshaking)
+            for session in list(context.sessions):
                 if session.activeAt <= latest and isAtRest(session):
                     # As when the service stops: a WebSocket's peer is told that the server goes away (1001).
                     session.stop()

@@ -177,8 +177,8 @@ class SubReactor:
             self._isReady = True
             share = self._config["maxSessions"]
             if share is not None:
-                for keeper in self._keepers():
-                    keeper.maxSessions = share
+                for context in self._keepers():
+                    context.maxSessions = share
             self._beating.start(self._config["period"])
             self._channel.send(passing.READY)
 
@@ -250,11 +250,11 @@ class SubReactor:
     def _refuse(self, place: Place, error: OSError) -> None:
         """Nothing can be built of it, for want of a descriptor."""
         why = f"{error.strerror}: raise the limit (ulimit -n) or set maxSessions"
-        keeper = getattr(innermost(place.factory), "keeper", None)
-        if keeper is None:
+        context = getattr(innermost(place.factory), "context", None)
+        if context is None:
             log.error("a connection is dropped: {why}", why=why)
         else:
-            keeper.countRefusal("descriptors", why)
+            context.countRefusal("descriptors", why)
 
     def _hasEnded(self, number: int) -> None:
         if not self._ended:
@@ -280,9 +280,9 @@ class SubReactor:
     def _keepers(self) -> list[Any]:
         found: dict[int, Any] = {}
         for place in self._places.values():
-            keeper = getattr(innermost(place.factory), "keeper", None)
-            if keeper is not None:
-                found[id(keeper)] = keeper
+            context = getattr(innermost(place.factory), "context", None)
+            if context is not None:
+                found[id(context)] = context
         return list(found.values())
 
     def relay(self, event: dict[str, Any]) -> None:

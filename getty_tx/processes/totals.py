@@ -10,7 +10,7 @@ from getty_tx.session.totals import Totals
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
 
 __all__ = ["addUp", "countsOf", "lasting", "refusalsIn", "statsIn"]
 
@@ -21,23 +21,23 @@ _STANDING = ("sessions", "connections")
 _TOTALS = ("served", "readBytes", "writeBytes", "readPkgs", "writePkgs", "dropped")
 
 
-def countsOf(keepers: Iterable[Keeper]) -> dict[str, int]:
+def countsOf(contexts: Iterable[ServiceContext]) -> dict[str, int]:
     """What services of this process count."""
     counts = addUp(())
-    for keeper in keepers:
-        counts = addUp([counts, _sumsOf(keeper), keeper.refusals.counts])
-        counts["sessions"] += len(keeper.sessions)
-        counts["connections"] += keeper.peers
+    for context in contexts:
+        counts = addUp([counts, _sumsOf(context), context.refusals.counts])
+        counts["sessions"] += len(context.sessions)
+        counts["connections"] += context.peers
     return counts
 
 
-def _sumsOf(keeper: Keeper) -> dict[str, int]:
+def _sumsOf(context: ServiceContext) -> dict[str, int]:
     """What all sessions have counted since the start, open ones included."""
     totals = Totals()
-    for each in keeper.totals.values():
+    for each in context.totals.values():
         totals.addAll(each)
-    served = sum(totals.closed.values()) + len(keeper.sessions)
-    for session in keeper.sessions:
+    served = sum(totals.closed.values()) + len(context.sessions)
+    for session in context.sessions:
         totals.add(session, "local")
     return {"served": served, **{name: getattr(totals, name) for name in _TOTALS[1:]}}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from getty_tx.session.outbound import Outbound
     from getty_tx.wheel import WheelTimer
 
-__all__ = ["Waiting"]
+__all__ = ["Blocked"]
 
 log = Logger()
 
@@ -37,7 +37,7 @@ SLICE = 64 * 1024
 LONG = 2.0
 
 
-class Waiting:
+class Blocked:
     """
     Beside an outbound, while it is of use.
 
@@ -98,8 +98,8 @@ class Waiting:
         if self.producer is not None:
             if not self._streaming:
                 self._ask()
-        elif self._timer is None and outbound._waiting is self and not self.drainers and outbound.isFree:
-            outbound._waiting = None
+        elif self._timer is None and outbound.blockedState is self and not self.drainers and outbound.isFree:
+            outbound.blockedState = None
 
     def lost(self, dropped: int) -> None:
         """The transport is gone, with ``dropped`` bytes pending."""
@@ -154,7 +154,7 @@ class Waiting:
 
     def _ask(self) -> None:
         if self._asked is None:
-            self._asked = self._outbound.session.keeper.reactor.callLater(0, self._pull)
+            self._asked = self._outbound.session.context.reactor.callLater(0, self._pull)
 
     def _pull(self) -> None:
         self._asked = None
@@ -180,7 +180,7 @@ class Waiting:
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
         session = self._outbound.session
-        self._limits.append((session.bytesWritten, session.keeper.seconds() + timeout))
+        self._limits.append((session.bytesWritten, session.context.seconds() + timeout))
         self._checkWithin(timeout)
 
     def _checkWithin(self, delay: float) -> None:
@@ -190,18 +190,18 @@ class Waiting:
             self._timer.reset(delay)
 
     def _schedule(self, delay: float) -> None:
-        self._timer = self._outbound.session.keeper.wheel.schedule(delay, _check, self)
+        self._timer = self._outbound.session.context.wheel.schedule(delay, _check, self)
 
     def check(self) -> None:
         """A deadline may have passed: fail the session, or look again later."""
         self._timer = None
         outbound = self._outbound
         session = outbound.session
-        now = session.keeper.seconds()
+        now = session.context.seconds()
         # It lies ahead when the clock was set back.
         self.progressAt = min(self.progressAt, now)
         self._checkPressure(now)
-        out = outbound.left
+        out = outbound.bytesOut
         self._limits = [(position, deadline) for position, deadline in self._limits if position > out]
         deadlines = [deadline for _, deadline in self._limits]
         if deadlines and min(deadlines) <= now:
@@ -224,7 +224,7 @@ class Waiting:
             if timeout is not None:
                 deadlines.append(self.progressAt + timeout)
         if deadlines:
-            self._schedule(max(min(deadlines) - now, session.keeper.wheel.tick))
+            self._schedule(max(min(deadlines) - now, session.context.wheel.tick))
         elif outbound.isFree:
             self.emptied()
         if isPressed and outbound.blocked and now >= self.progressAt + STALL:
@@ -243,7 +243,7 @@ class Waiting:
         session = outbound.session
         more = max(session._highWater, SLICE)
         # Packages as well as bytes, as what is delivered may have come long before.
-        sent, read = outbound.left, session.bytesRead + session.pkgsRead
+        sent, read = outbound.bytesOut, session.bytesRead + session.pkgsRead
         credit = full = more + SLICE
         if self._lastRelief is not None:
             before, sentBefore, readBefore = self._lastRelief
@@ -276,5 +276,5 @@ class Waiting:
                 log.info(text, session=session, seconds=now - since)
 
 
-def _check(waiting: Waiting) -> None:
+def _check(waiting: Blocked) -> None:
     waiting.check()

@@ -15,7 +15,7 @@ from getty_tx.errors import SettingError
 from getty_tx.session import outbound as outbounds
 from getty_tx.session.inbound import LIMIT, WHOLE_READ, Inbound
 from getty_tx.session.outbound import CHUNK, TURN, Outbound
-from getty_tx.session.pausing import CLOSED, SHARE
+from getty_tx.session.pausing import CLOSED, QUOTA
 from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class CompressedOutbound(Outbound):
     As Outbound, for a compressed stream.
 
     What is written while corked or blocked gathers uncompressed, in ``_raw``, to less than a chunk, and is compressed
-    in one piece when it can leave. It belongs behind what is in ``queue``, which is not None then, and ``size`` counts
-    both; ``writeBytes`` counts what was compressed.
+    in one piece when it can leave. It belongs behind what is in ``queue``, which is not None then. ``queued`` counts
+    both, ``bytesWritten`` what was compressed.
     """
 
     __slots__ = ("_compressor", "_ended", "_raw", "_rawSize", "description")
@@ -52,9 +52,9 @@ class CompressedOutbound(Outbound):
         self._rawSize = 0
 
     @property
-    def left(self) -> int:
-        """See :py:attr:`Outbound.left`."""
-        return super().left + self._rawSize
+    def bytesOut(self) -> int:
+        """See :py:attr:`Outbound.bytesOut`."""
+        return super().bytesOut + self._rawSize
 
     def write(self, data: bytes, length: int) -> None:
         """Send ``data``, which has ``length`` bytes, compressed, after all that was written before."""
@@ -71,14 +71,14 @@ class CompressedOutbound(Outbound):
             self.queue = []
         self._raw.append(data)
         self._rawSize += length
-        self.size += length
+        self.queued += length
         if self._rawSize >= CHUNK:
             self._pack()
-            if not self.blocked and self.size >= CHUNK:
+            if not self.blocked and self.queued >= CHUNK:
                 super().flush()
                 return
         if self.blocked:
-            self._pressure()
+            self._checkHighWater()
 
     def _pack(self) -> None:
         """Compress what has gathered."""
@@ -86,21 +86,21 @@ class CompressedOutbound(Outbound):
         if raw:
             data = self._compressor.compress(b"".join(raw))
             self.session.bytesWritten += len(data)
-            self.size += len(data) - self._rawSize
+            self.queued += len(data) - self._rawSize
             raw.clear()
             self._rawSize = 0
             assert self.queue is not None
             self.queue.append(data)
 
-    def writeMany(self, chunks: Any, length: int) -> None:
+    def writev(self, chunks: Any, length: int) -> None:
         """Send the chunks, ``length`` bytes in all, one after the other."""
         self.write(b"".join(chunks), length)
 
-    def release(self) -> None:
-        """What has gathered leaves now; see :py:meth:`Outbound.release`."""
+    def sendQueued(self) -> None:
+        """What has gathered leaves now; see :py:meth:`Outbound.sendQueued`."""
         if not self.blocked:
             self._pack()
-        super().release()
+        super().sendQueued()
 
     def flush(self) -> None:
         """Send as much as the transport takes."""
@@ -108,7 +108,7 @@ class CompressedOutbound(Outbound):
             self._pack()
         super().flush()
 
-    def _emptied(self) -> None:
+    def _drained(self) -> None:
         if self.finishing and not self._ended and self.isFree and not self.hasProducer:
             self._ended = True
             end = self._compressor.end()
@@ -120,7 +120,7 @@ class CompressedOutbound(Outbound):
                 if not (self.isFree and self.finishing):
                     # This is called again when that is out, or was.
                     return
-        super()._emptied()
+        super()._drained()
 
     def _tryToSend(self, end: bytes) -> None:
         """The peer has ended its side. It may still read; but if it is gone altogether, that is no failure."""
@@ -164,14 +164,14 @@ class CompressedInbound(Inbound):
     def receive(self, data: bytes, at: int = -1) -> None:
         """Take what the connection read, and deliver what is complete; nobody gives ``at``."""
         session = self.session
-        keeper = session.keeper
+        context = session.context
         length = len(data)
         session.bytesRead += length
-        session.activeAt = keeper.seconds()
+        session.activeAt = context.seconds()
         if length < WHOLE_READ == self._readSize:
-            keeper.briefReads += 1
+            context.briefReads += 1
         else:
-            self._share(length)
+            self._adaptReadSize(length)
         if self.paused & CLOSED:
             return
         stream = self._stream
@@ -179,7 +179,7 @@ class CompressedInbound(Inbound):
         if not (self.paused or session.inCallback):
             self._drain()
         elif stream.held > LIMIT:
-            self._stop()
+            self._stopReading()
 
     def _drain(self) -> None:
         """Decompress and deliver until something pauses, nothing is left, or the turn's share is used up."""
@@ -190,12 +190,12 @@ class CompressedInbound(Inbound):
         try:
             while not self.paused:
                 if self._isDue:
-                    self._deliver(*self._joined())
+                    self._deliver(*self._takeBuffered())
                 elif not stream.more:
                     break
                 elif share <= 0:
-                    self.paused |= SHARE
-                    self._again = session.keeper.reactor.callLater(0, self._goOn)
+                    self.paused |= QUOTA
+                    self._again = session.context.reactor.callLater(0, self._goOn)
                 else:
                     data = stream.read()
                     share -= max(len(data), LEAST)
@@ -204,7 +204,7 @@ class CompressedInbound(Inbound):
                     if self._chunks is None:
                         self._deliver(data, 0)
                     else:
-                        self._keep(data)
+                        self._buffer(data)
         except BaseException as error:
             session.readFailed(error)
         self._draining = False
@@ -212,26 +212,26 @@ class CompressedInbound(Inbound):
 
     def _goOn(self) -> None:
         self._again = None
-        self.resume(SHARE)
+        self.resume(QUOTA)
 
     @property
     def _isDue(self) -> bool:
         """The codec is to be asked about what is decompressed already."""
         return self._chunks is not None and self.unread >= self._need
 
-    def proceed(self) -> bool:
-        """See :py:meth:`Inbound.proceed`."""
+    def deliverBuffered(self) -> bool:
+        """See :py:meth:`Inbound.deliverBuffered`."""
         if self._draining:
             # Called by what was delivered there: the rest follows when that has returned.
             return True
         if self._isDue or self._stream.more:
             self._drain()
             return True
-        return super().proceed()
+        return super().deliverBuffered()
 
     @property
-    def undelivered(self) -> bool:
-        """False: what can be delivered was, in :py:meth:`proceed`, or follows without being asked for."""
+    def hasDeliverable(self) -> bool:
+        """False: what can be delivered was, in :py:meth:`deliverBuffered`, or follows without being asked for."""
         return False
 
     @property
@@ -253,7 +253,7 @@ class CompressedInbound(Inbound):
         again, self._again = self._again, None
         if again is not None:
             again.cancel()
-            self.paused &= ~SHARE
+            self.paused &= ~QUOTA
 
 
 class CompressionSetting(Setting[str | None]):
@@ -291,8 +291,8 @@ class CompressionSetting(Setting[str | None]):
                 raise SettingError(f"{self.name}={value!r}: {self._refusal}")
             return
         outbound = instance.outbound
-        isOpen = instance.isClosed or instance in instance.keeper.sessions
-        if isOpen or instance.bytesWritten or outbound._waiting is not None:
+        isOpen = instance.isClosed or instance in instance.context.sessions
+        if isOpen or instance.bytesWritten or outbound.blockedState is not None:
             raise SettingError(
                 f"{self.name}={value!r} comes too late: both sides must have it from the first byte on, so set it in"
                 " newSession, before anything is written"
@@ -311,6 +311,6 @@ def _replace(session: Session, description: str | None) -> None:
         form = findFormat(description)
         outbound = CompressedOutbound(session, transport, description, form.compressor())
         inbound = CompressedInbound(session, outbound, form.decompressor())
-    inbound.paused, inbound._stopped = before.paused, before._stopped
+    inbound.paused, inbound.readingStopped = before.paused, before.readingStopped
     session.outbound, session.inbound = outbound, inbound
     session.transport._outbound = outbound

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from getty_tx.session.cork import Turn
+from getty_tx.session.cork import TurnCork
 from getty_tx.session.cron import Crons
 from getty_tx.session.faults import Faults
 from getty_tx.session.observers import Observers
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
     from getty_tx.workers import WorkerPool
 
-__all__ = ["Keeper", "theReactor"]
+__all__ = ["ServiceContext", "theReactor"]
 
 #: Seconds that a peer may take for the TLS or WebSocket handshake.
 HANDSHAKE_TIMEOUT = 3.0
@@ -42,7 +42,7 @@ def theReactor(reactor: Any = None) -> Any:
     return reactor
 
 
-class Keeper:
+class ServiceContext:
     """
     Keeps the sessions of one service.
 
@@ -102,9 +102,9 @@ class Keeper:
         self.totals: dict[str, Totals] = {}
         self.reconnects = 0
         self._idle: list[Deferred[None]] = []
-        # Reads that did not fill their buffer since the last one that did; see Inbound._share.
+        # Reads that did not fill their buffer since the last one that did; see Inbound._adaptReadSize.
         self.briefReads = 0
-        self.turn = Turn(reactor)
+        self.cork = TurnCork(reactor)
         self.closing = False
         self.threads = ThreadCalls(reactor)
         self._addresses: dict[IAddress, IAddress] = {}

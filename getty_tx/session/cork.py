@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from getty_tx.session.outbound import Outbound
 
-__all__ = ["Turn"]
+__all__ = ["TurnCork"]
 
 #: Answers in a turn from which on those of the next turn wait for each other.
 MANY = 4
@@ -37,7 +37,7 @@ KEPT = 2 * 1024 * 1024
 PROBE = 64
 
 
-class Turn:
+class TurnCork:
     """
     Holds the outbounds that have something to send. They add themselves, in :py:meth:`Outbound.uncork`.
 
@@ -73,13 +73,13 @@ class Turn:
         self._released += len(outbounds)
         self.left = 0
         for outbound in outbounds:
-            outbound.listed = False
+            outbound.heldToTurnEnd = False
             if outbound.queue is None:
                 # Lost, or sent already as there was more than a chunk of it.
                 outbound.corked = False
                 continue
             try:
-                outbound.release()
+                outbound.sendQueued()
             except Exception as error:
                 # Somebody who waited for this one raised: the others' answers leave all the same.
                 outbound.session.callbackFailed(error)

@@ -85,7 +85,7 @@ class CronGroup:
             self.members = self.members.copy()
 
     def callAll(self) -> None:
-        """Call onCron of each, as ``Lifecycle._run`` and ``_continue`` would; here without the calls in between."""
+        """Call onCron of each, as ``Lifecycle._callListener`` does and with fewer calls: there may be 100,000."""
         self._called = self.members
         for member in self._called:
             # Some may have ended, or have got another period, in what the others did. One that waits for an async

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from getty_tx.errors import CodecError, MessageTooLongError
-from getty_tx.session.pausing import CLOSED, HOLD, PRESSURE, TLS, USER, WORKERS
+from getty_tx.session.pausing import CLOSED, HOLDS_QUEUED, PRESSURE, TLS, USER, WORKERS
 
 if TYPE_CHECKING:
     from getty_tx.session.outbound import Outbound
@@ -54,7 +54,7 @@ class Inbound:
     :ivar paused: the reasons for which parsing is paused; 0 when it is not.
     :ivar unread: bytes kept.
     :ivar ended: the peer has ended its side of the stream.
-    :ivar shaking: TLS was started, and its handshake is not over.
+    :ivar inHandshake: TLS was started, and its handshake is not over.
     """
 
     __slots__ = (
@@ -62,12 +62,12 @@ class Inbound:
         "_need",
         "_offset",
         "_readSize",
-        "_stopped",
         "ended",
+        "inHandshake",
         "outbound",
         "paused",
+        "readingStopped",
         "session",
-        "shaking",
         "unread",
     )
 
@@ -83,11 +83,11 @@ class Inbound:
         # Bytes that the codec said it needs before it is asked again; 0 when it was not asked or could not say.
         self._need = 0
         self._readSize = WHOLE_READ
-        self.shaking = False
+        self.inHandshake = False
         # True while the connection was told to stop reading.
-        self._stopped = False
+        self.readingStopped = False
 
-    def _share(self, length: int) -> None:
+    def _adaptReadSize(self, length: int) -> None:
         """
         The read filled its buffer: size the next one by how many others wait.
 
@@ -95,14 +95,14 @@ class Inbound:
         session that has only one package to wait for. With a few such sessions about, the full pipe reads less at a
         time; with many, its share of a turn is small anyway, and with none there is nobody to be fair to.
         """
-        keeper = self.session.keeper
-        brief, keeper.briefReads = keeper.briefReads, 0
+        context = self.session.context
+        brief, context.briefReads = context.briefReads, 0
         # Without others it grows step by step: one that waits for its answer is silent for a turn or two.
         size = min(SHARED_READ * brief if brief else self._readSize * 2, WHOLE_READ)
         if size != self._readSize and self.outbound.setReadSize(size):
             self._readSize = size
 
-    def _keep(self, data: bytes) -> None:
+    def _buffer(self, data: bytes) -> None:
         self.unread += len(data)
         chunks = self._chunks
         if chunks is None:
@@ -121,7 +121,7 @@ class Inbound:
         else:
             chunks.append(bytearray(data))
 
-    def _joined(self) -> tuple[bytes, int]:
+    def _takeBuffered(self) -> tuple[bytes, int]:
         """All that is kept, as one object, and how much at its front was delivered; nothing is kept after."""
         chunks, offset = self._chunks, self._offset
         assert chunks is not None
@@ -144,24 +144,24 @@ class Inbound:
         outbound = self.outbound
         end = len(data)
         if at < 0:
-            keeper = session.keeper
+            context = session.context
             session.bytesRead += end
             # In two steps: Python is slower in calling an attribute than in getting it, where it is no method.
-            seconds = keeper.seconds
+            seconds = context.seconds
             session.activeAt = seconds()
             if end < WHOLE_READ == self._readSize:
-                keeper.briefReads += 1
+                context.briefReads += 1
             else:
-                self._share(end)
+                self._adaptReadSize(end)
             if self.paused or session.inCallback:
-                self._receiveLater(data)
+                self._bufferForLater(data)
                 return
             at = 0
             if self._chunks is not None:
-                self._keep(data)
+                self._buffer(data)
                 if self.unread < self._need:
                     return
-                data, at = self._joined()
+                data, at = self._takeBuffered()
                 end = len(data)
         need = 0
         outbound.corked = True
@@ -220,29 +220,29 @@ class Inbound:
             if at < end:
                 session.readFailed(_beforeTLS(session))
         if at < end and not self.paused & CLOSED:
-            self._keepRest(data, at, need)
+            self._bufferRest(data, at, need)
         del data
         if outbound.queue is not None:
             outbound.uncork()
         else:
             outbound.corked = False
         session.inCallback = False
-        if self._stopped or self.ended or session.needsDispatch or self._chunks is not None:
+        if self.readingStopped or self.ended or session.needsDispatch or self._chunks is not None:
             session.dispatchEvents()
 
     # What the connection calls with what it has read: the same, so that it is one call for each read.
     receive = _deliver
 
-    def _receiveLater(self, data: bytes) -> None:
+    def _bufferForLater(self, data: bytes) -> None:
         """Something pauses, or a delivery is on the stack: keep what came."""
         session = self.session
         if not self.paused & CLOSED:
-            self._keep(data)
+            self._buffer(data)
             session.needsDispatch |= session.inCallback
             if self.unread > LIMIT:
-                self._stop()
+                self._stopReading()
 
-    def _keepRest(self, data: bytes, at: int, need: int) -> None:
+    def _bufferRest(self, data: bytes, at: int, need: int) -> None:
         end = len(data)
         if at > end - at:
             # Less is left than was delivered: a copy costs little and lets go of the large buffer.
@@ -273,49 +273,49 @@ class Inbound:
         """Stop parsing, and reading as far as the reason asks for it."""
         self.paused |= reason
         if reason & _AT_ONCE:
-            self._stop()
+            self._stopReading()
 
     def resume(self, reason: int) -> None:
         """Take a reason away; when it was the last, deliver what is kept, then read on."""
         if self.paused & reason:
             self.paused &= ~reason
             session = self.session
-            if session.work is not None and not self.paused & HOLD:
+            if session.work is not None and not self.paused & HOLDS_QUEUED:
                 session.work.release()
             if session.inCallback:
                 session.needsDispatch = True
             else:
                 session.dispatchEvents()
 
-    def proceed(self) -> bool:
+    def deliverBuffered(self) -> bool:
         """
         Nothing pauses and no callback runs: deliver what is kept.
 
         :return: False when there was nothing that could be delivered; the connection reads again then.
         """
-        if self.undelivered:
-            self._deliver(*self._joined())
+        if self.hasDeliverable:
+            self._deliver(*self._takeBuffered())
             return True
-        if self._stopped:
-            self._stopped = False
+        if self.readingStopped:
+            self.readingStopped = False
             if not self.ended:
                 self.session.connection.resumeReading()
         return False
 
     @property
-    def undelivered(self) -> bool:
+    def hasDeliverable(self) -> bool:
         """True when the codec is to be asked about what is kept."""
         return self._chunks is not None and self.unread >= self._need
 
     @property
     def hasRest(self) -> bool:
         """True when packages of a lost connection are still to be delivered, or may be."""
-        return self.undelivered and not self.paused & CLOSED
+        return self.hasDeliverable and not self.paused & CLOSED
 
-    def _stop(self) -> None:
-        if not (self._stopped or self.ended or self.paused & CLOSED):
-            self._stopped = True
-            if not self.shaking:
+    def _stopReading(self) -> None:
+        if not (self.readingStopped or self.ended or self.paused & CLOSED):
+            self.readingStopped = True
+            if not self.inHandshake:
                 self.session.connection.pauseReading()
 
     def startTLS(self) -> None:
@@ -331,14 +331,14 @@ class Inbound:
 
     def beginHandshake(self) -> None:
         """TLS was started: its handshake has to be read, whatever the session is paused for."""
-        self.shaking = True
-        if self._stopped:
+        self.inHandshake = True
+        if self.readingStopped:
             self.session.connection.resumeReading()
 
     def endHandshake(self) -> None:
         """The handshake is over: a paused session reads no more again."""
-        self.shaking = False
-        if self._stopped:
+        self.inHandshake = False
+        if self.readingStopped:
             self.session.connection.pauseReading()
 
     def close(self) -> None:
@@ -348,8 +348,8 @@ class Inbound:
             self.session.work.drop()
         self._chunks = None
         self.unread = self._offset = self._need = 0
-        if self._stopped:
-            self._stopped = False
+        if self.readingStopped:
+            self.readingStopped = False
             if not self.ended:
                 self.session.connection.resumeReading()
 

@@ -2,7 +2,7 @@
 The life of a session: which event comes when. Its states are in :py:mod:`getty_tx.session.states`.
 
 Callbacks of a session never nest and never overlap. What happens while one runs, or while an ``async def`` has not
-returned, waits: packages in the inbound, an error in ``_errorDue``, the end in ``_closeDue``.
+returned, waits: packages in the inbound, an error in ``pendingError``, the end in ``closePending``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from getty_tx.session.inbound import Inbound
 from getty_tx.session.lifetime import Lifetime
 from getty_tx.session.limits import checkClose, checkSilence
 from getty_tx.session.outbound import Outbound
-from getty_tx.session.pausing import CALLBACK, ORDER, PRESSURE, SHARE, USER
+from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, USER
 from getty_tx.session.states import CLOSING, CONNECTING, ENDED, GONE, LOST, OPEN
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from getty_tx.interfaces import IConnection, IEventListener
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
     from getty_tx.wheel import WheelTimer
     from getty_tx.workers import Work
@@ -45,7 +45,7 @@ class Lifecycle(CronMember):
     The inner side of a session: what connections, inbound, outbound and timers tell it.
 
     :ivar connection: the connection below.
-    :ivar keeper: what the sessions of a service share.
+    :ivar context: what the sessions of a service share.
     """
 
     __slots__ = (
@@ -60,12 +60,12 @@ class Lifecycle(CronMember):
         "closeTimer",
         "closedLocally",
         "connection",
+        "context",
         "decoder",
         "encoder",
         "error",
         "extendsClose",
         "inbound",
-        "keeper",
         "lastProgress",
         "lifetime",
         "openedAt",
@@ -94,9 +94,11 @@ class Lifecycle(CronMember):
     _waitTime: float
     _writeTimeout: float | None
 
-    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any, listener: IEventListener) -> None:
+    def __init__(
+        self, connection: IConnection, context: ServiceContext, transport: Any, listener: IEventListener
+    ) -> None:
         self.connection = connection
-        self.keeper = keeper
+        self.context = context
         this = cast("Session", self)
         self.outbound = self.outboundType(this, transport)
         self.inbound = self.inboundType(this, self.outbound)
@@ -112,7 +114,7 @@ class Lifecycle(CronMember):
         self.readsBatches = False
         self._attributes: dict[Any, Any] | None = None
         self._closeCallbacks: dict[Hashable, Callable[[], object]] | None = None
-        self.activeAt = self.openedAt = keeper.seconds()
+        self.activeAt = self.openedAt = context.seconds()
         self.bytesRead = self.bytesWritten = self.pkgsRead = self.pkgsWritten = 0
         # A callback, or a delivery of packages, is on the stack.
         self.inCallback = False
@@ -128,7 +130,7 @@ class Lifecycle(CronMember):
         self.error: BaseException | None = None
         self.pendingError: BaseException | None = None
         self.closePending = False
-        # Something happened, while a callback ran, that _continue must see to.
+        # An event arrived during a callback; dispatchEvents handles it when that returns.
         self.needsDispatch = False
         self.cronGroup = None
         self.readTimer: WheelTimer | None = None
@@ -147,14 +149,14 @@ class Lifecycle(CronMember):
         # No callback, whatever newSession does to the session.
         self.inCallback = True
         try:
-            self.keeper.newSession(this)
-            if self.state != CONNECTING or self.keeper.closing:
+            self.context.newSession(this)
+            if self.state != CONNECTING or self.context.closing:
                 raise SessionRefusedError(f"{self} was closed before it was open", this)
             if self.decoder is None or self.encoder is None:
                 missing = "reader" if self.decoder is None else "writer"
                 raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", this)
             this._checkSettings()
-            workers = self.keeper.workers
+            workers = self.context.workers
             if workers is not None and not iscoroutinefunction(self.receiver.onMessage):
                 self.receiver = self.work = workers.attach(this)
         except BaseException as error:
@@ -167,8 +169,8 @@ class Lifecycle(CronMember):
             raise SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", this) from error
         self.inCallback = False
         self.connection.applySocketOptions(this)
-        self.keeper.sessions.add(this)
-        self.keeper.crons.add(self, self._cronPeriod)
+        self.context.sessions.add(this)
+        self.context.crons.add(self, self._cronPeriod)
         self._restartTimers()
         self._callListener(self.receiver.onOpen)
         self.dispatchEvents()
@@ -179,7 +181,7 @@ class Lifecycle(CronMember):
             self.readTimer.stop()
             self.readTimer = None
         if self._readTimeout is not None:
-            self.readTimer = self.keeper.wheel.schedule(self._readTimeout, checkSilence, self)
+            self.readTimer = self.context.wheel.schedule(self._readTimeout, checkSilence, self)
         if self.lifetime is not None:
             self.lifetime.start()
         elif self._idleTimeout is not None or self._maxLifetime is not None:
@@ -225,7 +227,7 @@ class Lifecycle(CronMember):
         self.awaiting = waiting
         self.inbound.pause(CALLBACK)
         if self.state >= LOST and self.closeTimer is None:
-            self.closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
+            self.closeTimer = self.context.wheel.schedule(self._waitTime, checkClose, self)
         waiting.addErrback(self._callbackErrored)
         waiting.addBoth(self._callbackDone)
 
@@ -253,8 +255,8 @@ class Lifecycle(CronMember):
             if self.state == CONNECTING:
                 self.state = OPEN
                 inbound.paused &= ~CALLBACK
-                if self.keeper.observers.all:
-                    self.keeper.observers.tell("opened", self)
+                if self.context.observers.all:
+                    self.context.observers.tell("opened", self)
                 self.connection.sessionOpened()
             elif self.pendingError is not None and not (self.state == LOST and inbound.hasRest):
                 if work is not None and work.holdsEvents and work.busy:
@@ -265,14 +267,14 @@ class Lifecycle(CronMember):
                 self._callListener(self.receiver.onError, error)
             elif work is not None and work.cronDue and not work.busy:
                 work.cronDue = False
-                inbound.paused &= ~ORDER
+                inbound.paused &= ~CRON_BARRIER
                 if self.state == OPEN:
                     self._callListener(self.receiver.onCron)
-            elif not inbound.paused and inbound.proceed():
+            elif not inbound.paused and inbound.deliverBuffered():
                 # It has called this method when something was due, and delivered what it could.
-                if not inbound.undelivered:
+                if not inbound.hasDeliverable:
                     break
-            elif self.closePending and not inbound.paused & SHARE:
+            elif self.closePending and not inbound.paused & QUOTA:
                 if work is not None and work.busy:
                     self._boundWorkers()
                     break
@@ -297,7 +299,7 @@ class Lifecycle(CronMember):
     def _boundWorkers(self) -> None:
         """onClose waits for the messages that are with workers, but not for ever."""
         if self.closeTimer is None:
-            self.closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
+            self.closeTimer = self.context.wheel.schedule(self._waitTime, checkClose, self)
 
     def workersIdle(self) -> None:
         """No message of the session is with a worker any more."""
@@ -321,7 +323,7 @@ class Lifecycle(CronMember):
             # The peer went before its answer: what it had sent is delivered all the same.
             log.info("{session}: an answer was written after the connection was lost", session=self)
             return
-        more = self.keeper.faults.line("callback", error)
+        more = self.context.faults.line("callback", error)
         if more is not None:
             log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
         self.fail(error)
@@ -330,7 +332,7 @@ class Lifecycle(CronMember):
         """The codec refused the stream, or a limit was passed."""
         if isinstance(error, SessionError) and error.session is None:
             error.session = cast("Session", self)
-        more = self.keeper.faults.line("refused", error)
+        more = self.context.faults.line("refused", error)
         if more is not None:
             log.info("{session}: refused: {error}{more}", session=self, error=error, more=more)
         self.fail(error)
@@ -346,8 +348,8 @@ class Lifecycle(CronMember):
         if self.state < ENDED and self.error is None:
             self.error = self.pendingError = error
             self.needsDispatch = True
-            if self.keeper.observers.all:
-                self.keeper.observers.tell("error", self, error)
+            if self.context.observers.all:
+                self.context.observers.tell("error", self, error)
         if self.state <= OPEN:
             self.beginClosing()
         elif self.state == LOST:
@@ -363,12 +365,12 @@ class Lifecycle(CronMember):
         wasConnecting = self.state == CONNECTING
         self.state = CLOSING
         self._cancelTimers()
-        self.closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
+        self.closeTimer = self.context.wheel.schedule(self._waitTime, checkClose, self)
         self.lastProgress = self.closeProgress()
         if wasConnecting:
             self.inbound.paused &= ~CALLBACK
         self.inbound.close()
-        self.outbound.finish()
+        self.outbound.closeWhenDrained()
 
     def outputFlushed(self) -> None:
         """All that was pending is out."""
@@ -380,7 +382,7 @@ class Lifecycle(CronMember):
 
     def closeProgress(self) -> tuple[int, int | None]:
         outbound = self.outbound
-        return outbound.left, bytesInKernel(outbound.transport)
+        return outbound.bytesOut, bytesInKernel(outbound.transport)
 
     def stop(self) -> None:
         """The service stops: ``waitTime`` is all that a close may take, progress or not."""
@@ -416,8 +418,8 @@ class Lifecycle(CronMember):
         ownEnd = self.closedLocally or self.error is not None
         if not (clean or ownEnd) and (before <= OPEN or losesOutput):
             self.error = self.pendingError = reason.value
-            if self.keeper.observers.all:
-                self.keeper.observers.tell("error", self, reason.value)
+            if self.context.observers.all:
+                self.context.observers.tell("error", self, reason.value)
         self.closePending = True
         if before <= OPEN and not ownEnd:
             # What is complete is delivered, before an error is told, and even if the session was paused: nobody else
@@ -430,7 +432,7 @@ class Lifecycle(CronMember):
             inbound.close()
         self.needsDispatch = True
         if self.awaiting is not None:
-            self.closeTimer = self.keeper.wheel.schedule(self._waitTime, checkClose, self)
+            self.closeTimer = self.context.wheel.schedule(self._waitTime, checkClose, self)
         elif not self.inCallback:
             self.dispatchEvents()
 
@@ -460,7 +462,7 @@ class Lifecycle(CronMember):
                 call()
             except BaseException:
                 log.failure("{session}: a close callback failed", session=self)
-        self.keeper.sessionEnded(this)
+        self.context.sessionEnded(this)
         if self._attributes is not None:
             self._attributes.clear()
         self._cancelTimers()
@@ -484,7 +486,7 @@ class Lifecycle(CronMember):
             return
         if name == "cronPeriod":
             self.cronGroup.remove(self)
-            self.keeper.crons.add(self, self._cronPeriod)
+            self.context.crons.add(self, self._cronPeriod)
         elif name in ("readTimeout", "idleTimeout", "maxLifetime"):
             self._restartTimers()
         elif name in ("tcpNoDelay", "tcpKeepAlive", "sendBufferSize", "receiveBufferSize"):

@@ -31,7 +31,7 @@ class Lifetime:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._activity = session.activity()
-        self._activeAt = session.keeper.seconds()
+        self._activeAt = session.context.seconds()
         self._idleTimer: WheelTimer | None = None
         self._endTimer: WheelTimer | None = None
         self.isOver = False
@@ -40,12 +40,12 @@ class Lifetime:
         """Wait for what is set; after another call, for what is set now."""
         self.stop()
         session = self._session
-        keeper = session.keeper
+        context = session.context
         if session._idleTimeout is not None:
             self._look(False)
         if session._maxLifetime is not None:
-            left = session.openedAt + session._maxLifetime - keeper.seconds()
-            self._endTimer = keeper.wheel.schedule(max(left, keeper.wheel.tick), _end, self)
+            left = session.openedAt + session._maxLifetime - context.seconds()
+            self._endTimer = context.wheel.schedule(max(left, context.wheel.tick), _end, self)
 
     def stop(self) -> None:
         """Wait no more."""
@@ -56,14 +56,14 @@ class Lifetime:
 
     def touch(self) -> None:
         """This moment counts as active."""
-        self._activeAt = self._session.keeper.seconds()
+        self._activeAt = self._session.context.seconds()
 
     def _look(self, sure: bool) -> None:
         session = self._session
         timeout = session._idleTimeout
         assert timeout is not None
-        now = session.keeper.seconds()
-        wheel = session.keeper.wheel
+        now = session.context.seconds()
+        wheel = session.context.wheel
         activity = session.activity()
         # Bytes that are still on their way are a matter of writeTimeout. While this side does not listen, or works on a
         # package, nobody knows what the peer does. And a moment that lies ahead means that the clock was set back.

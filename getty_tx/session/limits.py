@@ -38,8 +38,8 @@ def _look(session: Lifecycle, sure: bool) -> None:
     timeout = session._readTimeout
     if timeout is None:
         return
-    now = session.keeper.seconds()
-    wheel = session.keeper.wheel
+    now = session.context.seconds()
+    wheel = session.context.wheel
     if session.inbound.paused or session.activeAt > now:
         # Not the peer is silent: this side does not listen. Or the clock was set back.
         session.activeAt = now
@@ -59,7 +59,7 @@ def checkClose(session: Lifecycle) -> None:
         if session.awaiting is not None:
             log.warn("{session}: cancelled a callback that ran {wait:g} s after the end", session=session, wait=wait)
             # One that goes on all the same is cancelled again, or it would keep the session for ever.
-            session.closeTimer = session.keeper.wheel.schedule(wait, checkClose, session)
+            session.closeTimer = session.context.wheel.schedule(wait, checkClose, session)
             session.inbound.close()
             session.cancelling = True
             session.awaiting.cancel()
@@ -76,7 +76,7 @@ def checkClose(session: Lifecycle) -> None:
     out, kernel = session.lastProgress
     if session.extendsClose and (out > before[0] or (kernel is not None and kernel < (before[1] or 0))):
         # The peer takes what was written: nothing of it may be lost for its being slow.
-        session.closeTimer = session.keeper.wheel.schedule(wait, checkClose, session)
+        session.closeTimer = session.context.wheel.schedule(wait, checkClose, session)
         return
     pending = session.outbound.pending
     if pending:

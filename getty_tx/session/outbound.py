@@ -9,8 +9,10 @@ Three states:
 
 * *free*: ``queue`` is None and ``blocked`` False. A write is sent at once.
 * *corked*: the session's messages are being delivered; writes gather in ``queue`` and leave together when the delivery
-  is over, or whenever 64 KiB are there. With many sessions ready it lasts to the end of the reactor's turn (``turn``).
-* *blocked*: the transport holds a slice, ``held`` bytes, and will call ``resumeProducing``. Writes gather in ``queue``.
+  is over, or whenever 64 KiB are there. With many sessions ready it lasts to the end of the reactor's iteration
+  (``cork``).
+* *blocked*: the transport holds a slice, ``inTransport`` bytes, and will call ``resumeProducing``. Writes gather in
+  ``queue``.
 
 With TLS, and below wrappers, slices go through ``transport.write`` from the beginning, and the socket's transport below
 tells when they are out. A transport that is none of Twisted's own is asked to pause and resume, as any other consumer.
@@ -24,7 +26,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from getty_tx.session.blocked import Waiting
+from getty_tx.session.blocked import Blocked
 from getty_tx.session.cork import MOST
 from getty_tx.session.facade import bottomOf, isCutOff, readRest
 
@@ -59,57 +61,57 @@ class Outbound:
     """
     What is on its way out of one session.
 
-    :ivar direct: the transport is one of DIRECT; as long as it has no TLS, its socket is sent to.
+    :ivar usesSocket: the transport is one of DIRECT; as long as it has no TLS, its socket is sent to.
     :ivar queue: what waits here, or None.
-    :ivar size: bytes in ``queue``.
-    :ivar held: bytes of the slice that the transport was given.
+    :ivar queued: bytes in ``queue``.
+    :ivar inTransport: bytes of the slice that the transport was given.
     :ivar finishing: the session is told when nothing waits any more.
-    :ivar listed: it is corked to the end of the reactor's turn.
+    :ivar heldToTurnEnd: it is corked to the end of the reactor's turn.
     """
 
     __slots__ = (
-        "_pulled",
+        "_isPullConsumer",
         "_registered",
-        "_waiting",
         "blocked",
+        "blockedState",
         "corked",
-        "direct",
         "finishing",
-        "held",
-        "listed",
+        "heldToTurnEnd",
+        "inTransport",
         "queue",
+        "queued",
         "session",
-        "size",
         "transport",
+        "usesSocket",
     )
 
     def __init__(self, session: Session, transport: Any) -> None:
         self.session = session
         self.transport = transport
-        self.direct = type(transport) in DIRECT
-        if self.direct:
+        self.usesSocket = type(transport) in DIRECT
+        if self.usesSocket:
             # As startTLS sets it: what an object has itself is found at once, what its class has is looked for.
             transport.TLS = transport.TLS
         self.queue: list[bytes | bytearray | memoryview] | None = None
-        self.size = self.held = 0
+        self.queued = self.inTransport = 0
         self.corked = self.blocked = False
         self.finishing = False
-        self.listed = False
+        self.heldToTurnEnd = False
         # Where this object is registered as the producer.
         self._registered: Any = None
         # It asks for each slice there.
-        self._pulled = False
-        self._waiting: Waiting | None = None
+        self._isPullConsumer = False
+        self.blockedState: Blocked | None = None
 
     @property
     def pending(self) -> int:
         """Bytes written that the kernel has not taken yet."""
-        return self.size + self.held
+        return self.queued + self.inTransport
 
     @property
-    def left(self) -> int:
+    def bytesOut(self) -> int:
         """Bytes that have left so far: what time-outs compare to see progress."""
-        return self.session.bytesWritten - self.size - self.held
+        return self.session.bytesWritten - self.queued - self.inTransport
 
     def refuses(self, more: int = 0) -> bool:
         """
@@ -118,12 +120,12 @@ class Outbound:
         :param more: bytes that wait elsewhere.
         """
         session = self.session
-        pending = self.size + self.held + more
+        pending = self.queued + self.inTransport + more
         if pending <= session._maxPending:
             return False
         # Replies to what was read in a relief are taken all the same.
         replies = session.inCallback or session.awaiting is not None or session.work is not None
-        return not (replies and self._waiting is not None and pending <= self._waiting.allowed)
+        return not (replies and self.blockedState is not None and pending <= self.blockedState.allowed)
 
     @property
     def isFree(self) -> bool:
@@ -133,7 +135,7 @@ class Outbound:
     @property
     def hasProducer(self) -> bool:
         """True while a producer of the application is registered."""
-        return self._waiting is not None and self._waiting.producer is not None
+        return self.blockedState is not None and self.blockedState.producer is not None
 
     # Writing
 
@@ -144,21 +146,21 @@ class Outbound:
             return
         queue = self.queue
         if self.blocked:
-            self._keep(data, length)
+            self._enqueue(data, length)
             return
         if queue is not None:
             queue.append(data)
-            self.size += length
+            self.queued += length
         elif self.corked:
             self.queue = [data]
-            self.size = length
+            self.queued = length
         else:
-            self._sendAtOnce(data, length)
+            self._sendNow(data, length)
             return
-        if self.size >= CHUNK:
+        if self.queued >= CHUNK:
             self.flush()
 
-    def _keep(self, data: bytes, length: int) -> None:
+    def _enqueue(self, data: bytes, length: int) -> None:
         """The transport has a slice: ``data`` waits behind it."""
         queue = self.queue
         if queue is None:
@@ -171,10 +173,10 @@ class Outbound:
                 queue.append(bytearray(data))
         else:
             queue.append(data)
-        self.size += length
-        self._pressure()
+        self.queued += length
+        self._checkHighWater()
 
-    def writeMany(self, chunks: Sequence[bytes], length: int) -> None:
+    def writev(self, chunks: Sequence[bytes], length: int) -> None:
         """Send the chunks, ``length`` bytes in all, one after the other."""
         if self.blocked or self.corked or self.queue is not None or len(chunks) < 2:
             for chunk in chunks:
@@ -182,28 +184,28 @@ class Outbound:
             return
         if length:
             self.queue = [chunk for chunk in chunks if chunk]
-            self.size = length
+            self.queued = length
             self.flush()
 
-    def _sendAtOnce(self, data: bytes, length: int) -> None:
+    def _sendNow(self, data: bytes, length: int) -> None:
         transport = self.transport
-        if self.direct and not transport.TLS and length <= TURN:
+        if self.usesSocket and not transport.TLS and length <= TURN:
             try:
                 sent = transport.socket.send(data)
             except OSError:
                 # Full, or broken: Twisted's own write finds out which, and reports a broken one as it always does.
                 sent = 0
             if sent == length:
-                if self._waiting is not None:
-                    self._emptied()
+                if self.blockedState is not None:
+                    self._drained()
                 return
             self.queue = [memoryview(data)[sent:]]
-            self.size = length - sent
+            self.queued = length - sent
             self._giveSlice(transport, transport)
-            self._pressure()
+            self._checkHighWater()
         else:
             self.queue = [data]
-            self.size = length
+            self.queued = length
             self.flush()
 
     def uncork(self) -> None:
@@ -211,12 +213,12 @@ class Outbound:
         The delivery of messages is over: what they wrote leaves now or, where many sessions have answers, with theirs
         at the end of the reactor's turn. There is something in the queue.
         """
-        if self.direct:
-            turn = self.session.keeper.turn
+        if self.usesSocket:
+            turn = self.session.context.cork
             left = turn.left = turn.left - 1
             if left < 0:
-                if not self.listed:
-                    self.listed = True
+                if not self.heldToTurnEnd:
+                    self.heldToTurnEnd = True
                     waiting = turn.waiting
                     if not waiting:
                         turn.begin()
@@ -224,17 +226,17 @@ class Outbound:
                     if left <= -MOST:
                         turn.release()
                 return
-        self.release()
+        self.sendQueued()
 
-    def release(self) -> None:
+    def sendQueued(self) -> None:
         """What is in the queue leaves now."""
         self.corked = False
         if self.blocked:
             return
-        size = self.size
+        size = self.queued
         transport = self.transport
         # As flush() does it, for the most frequent case: it runs once for every read.
-        if self.direct and size <= CHUNK and self._waiting is None and not transport.TLS:
+        if self.usesSocket and size <= CHUNK and self.blockedState is None and not transport.TLS:
             queue = self.queue
             assert queue is not None
             data = queue[0] if len(queue) == 1 else b"".join(queue)
@@ -244,13 +246,13 @@ class Outbound:
                 sent = 0
             if sent == size and not self.finishing:
                 self.queue = None
-                self.size = 0
+                self.queued = 0
                 return
             self.queue = [data]
             self._consume(sent)
             if self.queue is not None:
                 self._giveSlice(transport, transport)
-                self._pressure()
+                self._checkHighWater()
                 return
         self.flush()
 
@@ -261,14 +263,14 @@ class Outbound:
         transport = self.transport
         if self.queue is None:
             pass
-        elif self.direct and not transport.TLS:
+        elif self.usesSocket and not transport.TLS:
             self._flushToSocket(transport)
         else:
             self._flushToTransport(transport)
         if self.blocked:
-            self._pressure()
-        elif self._waiting is not None or self.finishing:
-            self._emptied()
+            self._checkHighWater()
+        elif self.blockedState is not None or self.finishing:
+            self._drained()
 
     def _flushToSocket(self, transport: Any) -> None:
         """Send without joining, one system call for many buffers, and a bounded amount for one turn of the reactor."""
@@ -276,7 +278,7 @@ class Outbound:
         budget = TURN
         while self.queue is not None and budget > 0:
             buffers = self.queue
-            wanted = self.size
+            wanted = self.queued
             if wanted > budget or len(buffers) > IOV:
                 buffers, wanted = _front(buffers, budget)
             try:
@@ -300,9 +302,9 @@ class Outbound:
             # Twisted calls resumeProducing once right here; not being blocked yet, it just takes note.
             bottom.registerProducer(self, False)
         data = self._take()
-        self.held = len(data)
+        self.inTransport = len(data)
         self.blocked = True
-        self._wait().progressAt = self.session.keeper.seconds()
+        self.whileBlocked().progressAt = self.session.context.seconds()
         transport.write(data)
 
     def _flushToTransport(self, transport: Any) -> None:
@@ -311,7 +313,7 @@ class Outbound:
         if bottom is None:
             if self._registered is None:
                 self._registerWith(transport)
-            if not self._pulled:
+            if not self._isPullConsumer:
                 while self.queue is not None and not self.blocked:
                     transport.write(self._take())
                 return
@@ -325,16 +327,16 @@ class Outbound:
         Others (test doubles that just collect what is written) get all there is, until they ask for a pause.
         """
         self._registered = transport
-        self._pulled = False
+        self._isPullConsumer = False
         transport.registerProducer(self, False)
-        if not self._pulled:
+        if not self._isPullConsumer:
             transport.unregisterProducer()
             transport.registerProducer(self, True)
 
     def _take(self) -> bytes:
         """Take the next slice off the queue, at most a chunk."""
         assert self.queue is not None
-        if len(self.queue) > 1 and self.size <= CHUNK:
+        if len(self.queue) > 1 and self.queued <= CHUNK:
             data = b"".join(self.queue)
         else:
             head = self.queue[0]
@@ -345,7 +347,7 @@ class Outbound:
     def _consume(self, count: int) -> None:
         queue = self.queue
         assert queue is not None
-        self.size -= count
+        self.queued -= count
         whole = 0
         for chunk in queue:
             if count < len(chunk):
@@ -364,14 +366,14 @@ class Outbound:
     def pauseProducing(self) -> None:
         """The transport has enough."""
         self.blocked = True
-        self._wait().progressAt = self.session.keeper.seconds()
-        self._pressure()
+        self.whileBlocked().progressAt = self.session.context.seconds()
+        self._checkHighWater()
 
     def resumeProducing(self) -> None:
         """The transport is empty again."""
         if not self.blocked:
             # Asked while registering.
-            self._pulled = True
+            self._isPullConsumer = True
             return
         registered = self._registered
         if registered is not None and registered is not self.transport and isCutOff(self.transport, registered):
@@ -380,12 +382,12 @@ class Outbound:
             registered.unregisterProducer()
             return
         self.blocked = False
-        self.held = 0
+        self.inTransport = 0
         if self.queue is None:
-            self._emptied()
+            self._drained()
         elif not self.corked:
             self.flush()
-        self._relief()
+        self._checkLowWater()
 
     def stopProducing(self) -> None:
         """The transport is lost. Its protocol hears of it next, and before that of what the peer had sent."""
@@ -394,54 +396,54 @@ class Outbound:
 
     # Water marks and time
 
-    def _wait(self) -> Waiting:
-        waiting = self._waiting
+    def whileBlocked(self) -> Blocked:
+        waiting = self.blockedState
         if waiting is None:
-            waiting = self._waiting = Waiting(self)
+            waiting = self.blockedState = Blocked(self)
         return waiting
 
-    def _pressure(self) -> None:
+    def _checkHighWater(self) -> None:
         """Blocked: watch the time, and tell the session and the producer when too many bytes wait."""
-        waiting = self._wait()
+        waiting = self.whileBlocked()
         waiting.watch()
-        pending = self.size + self.held
+        pending = self.queued + self.inTransport
         if pending > self.session._highWater:
             if pending > waiting.allowed:
                 self.session.pendingIsHigh()
                 waiting.lookSoon()
             waiting.pauseProducer()
 
-    def _relief(self) -> None:
+    def _checkLowWater(self) -> None:
         """Some bytes are out: whoever was paused for too many goes on."""
-        if self.size + self.held <= self.session._lowWater:
+        if self.queued + self.inTransport <= self.session._lowWater:
             self.session.pendingIsLow()
-            if self._waiting is not None:
-                self._waiting.resumeProducer()
+            if self.blockedState is not None:
+                self.blockedState.resumeProducer()
 
-    def _emptied(self) -> None:
+    def _drained(self) -> None:
         """Nothing waits any more."""
         registered = self._registered
-        if registered is not None and (self._pulled or self.finishing):
+        if registered is not None and (self._isPullConsumer or self.finishing):
             # A push producer stays until the end, as it would miss a pause otherwise. TLS sends its closing alert
             # only when no producer is left.
             self._registered = None
             registered.unregisterProducer()
-        if self._waiting is not None:
-            self._waiting.emptied()
+        if self.blockedState is not None:
+            self.blockedState.emptied()
         if self.finishing and self.isFree and not self.hasProducer:
             self.finishing = False
             self.session.outputFlushed()
 
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
-        self._wait().limit(timeout)
+        self.whileBlocked().limit(timeout)
 
     # The rest of the facade and of the session
 
     def setReadSize(self, size: int) -> bool:
         """Have the transport read at most ``size`` bytes at a time; False where it has its own way."""
         transport = self.transport
-        if self.direct and not transport.TLS:
+        if self.usesSocket and not transport.TLS:
             transport.bufferSize = size
             return True
         return False
@@ -451,24 +453,24 @@ class Outbound:
         if self.isFree:
             deferred.callback(None)
         else:
-            self._wait().drainers.append(deferred)
+            self.whileBlocked().drainers.append(deferred)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """A producer of the application writes to this session."""
-        self._wait().registerProducer(producer, streaming)
+        self.whileBlocked().registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """The application's producer is done."""
-        if self._waiting is not None:
-            self._waiting.unregisterProducer()
+        if self.blockedState is not None:
+            self.blockedState.unregisterProducer()
             if self.isFree:
-                self._emptied()
+                self._drained()
 
-    def finish(self) -> None:
+    def closeWhenDrained(self) -> None:
         """Call ``session._flushed()`` once, as soon as nothing is pending and no producer is registered."""
         self.finishing = True
         if self.isFree and not self.hasProducer:
-            self._emptied()
+            self._drained()
 
     def startTLS(self, contextFactory: Any, normal: bool) -> None:
         """What was written so far leaves in clear, all later bytes encrypted."""
@@ -477,24 +479,24 @@ class Outbound:
         if registered is not None:
             registered.unregisterProducer()
         queue, self.queue = self.queue, None
-        self.size = self.held = 0
+        self.queued = self.inTransport = 0
         self.blocked = False
         if queue is not None:
             transport.writeSequence([bytes(chunk) for chunk in queue])
         # What is read from now on is TLS's.
         vars(transport).pop("doRead", None)
         transport.startTLS(contextFactory, normal)
-        self._emptied()
-        self._relief()
+        self._drained()
+        self._checkLowWater()
 
     def lost(self) -> int:
         """The transport is gone: drop what is pending, let go of everybody who waits. Returns the bytes dropped."""
-        dropped = self.size + self.held
+        dropped = self.queued + self.inTransport
         self.queue = None
-        self.size = self.held = 0
+        self.queued = self.inTransport = 0
         self.blocked = self.finishing = False
         self._registered = None
-        waiting, self._waiting = self._waiting, None
+        waiting, self.blockedState = self.blockedState, None
         if waiting is not None:
             waiting.lost(dropped)
         return dropped

@@ -2,7 +2,7 @@
 Why a session does not read: the bits of ``Inbound.paused``. While any is set, no package is delivered.
 """
 
-__all__ = ["CALLBACK", "CLOSED", "HOLD", "ORDER", "PRESSURE", "SHARE", "TLS", "USER", "WORKERS"]
+__all__ = ["CALLBACK", "CLOSED", "CRON_BARRIER", "HOLDS_QUEUED", "PRESSURE", "QUOTA", "TLS", "USER", "WORKERS"]
 
 #: ``pauseReading()`` was called.
 USER = 1
@@ -17,9 +17,9 @@ CLOSED = 16
 #: startTLS was called: what comes after belongs to TLS.
 TLS = 32
 #: An onCron waits for the messages before it, which are with the workers.
-ORDER = 64
+CRON_BARRIER = 64
 #: Of a compressed stream enough was delivered in this turn of the reactor; the next one goes on.
-SHARE = 128
+QUOTA = 128
 
 #: The reasons that hold messages which wait for a worker, too.
-HOLD = USER | PRESSURE
+HOLDS_QUEUED = USER | PRESSURE

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from getty_tx.interfaces import IConnection, IEventListener, IReader, IReadWriter, IWriter
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
 
 __all__ = ["Session"]
 
@@ -107,16 +107,16 @@ class Session(Lifecycle):
     maxPending = Setting(settings.size, 16 * 1024 * 1024, "Pending bytes above which a write is refused.")
     compression = CompressionSetting()
 
-    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
+    def __init__(self, connection: IConnection, context: ServiceContext, transport: Any) -> None:
         for slot, value in _DEFAULTS:
             setattr(self, slot, value)
-        Lifecycle.__init__(self, connection, keeper, transport, _silent)
+        Lifecycle.__init__(self, connection, context, transport, _silent)
         self.id = next(_ids)
         self.transport = SessionTransport(self, self.outbound)
         self._name = connection.kind.partition("_")[0].lower() + "-session"
         # Asked now, as a socket that is gone cannot tell it any more.
-        self._localAddr: IAddress = keeper.sharedAddress(connection.getLocalAddr())
-        self._thread = keeper.threads.reactorThread
+        self._localAddr: IAddress = context.sharedAddress(connection.getLocalAddr())
+        self._thread = context.threads.reactorThread
 
     # What an application asks and sets
 
@@ -209,7 +209,7 @@ class Session(Lifecycle):
     @property
     def service(self) -> Any:
         """The Server or Client that the session belongs to, or the factory where there is neither."""
-        return self.keeper.service
+        return self.context.service
 
     @property
     def isClosed(self) -> bool:
@@ -238,7 +238,7 @@ class Session(Lifecycle):
 
     def touch(self) -> None:
         """Count this moment as active, so that ``readTimeout`` and ``idleTimeout`` start anew."""
-        self.activeAt = self.keeper.seconds()
+        self.activeAt = self.context.seconds()
         if self.lifetime is not None:
             self.lifetime.touch()
 
@@ -326,7 +326,7 @@ class Session(Lifecycle):
         length = sum(map(len, chunks))
         self.bytesWritten += length
         self.pkgsWritten += packages
-        outbound.writeMany(chunks, length)
+        outbound.writev(chunks, length)
         if timeout is not None:
             self._setWriteDeadline(timeout)
         return length
@@ -350,9 +350,9 @@ class Session(Lifecycle):
                 raise self._blocked()
             run.write(self, chunks, packages, length)
             return length
-        if self.outbound.refuses(self.keeper.threads.bytesFor(self)):
+        if self.outbound.refuses(self.context.threads.bytesFor(self)):
             raise self._blocked()
-        self.keeper.threads.call(self._writeForThread, chunks, timeout, packages, session=self, length=length)
+        self.context.threads.call(self._writeForThread, chunks, timeout, packages, session=self, length=length)
         return length
 
     def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
@@ -365,7 +365,7 @@ class Session(Lifecycle):
         if length <= CHUNK:
             self.outbound.write(b"".join(chunks), length)
         else:
-            self.outbound.writeMany(chunks, length)
+            self.outbound.writev(chunks, length)
         if timeout is not None:
             self._setWriteDeadline(timeout)
 
@@ -388,14 +388,14 @@ class Session(Lifecycle):
         Any thread may call.
         """
         if get_ident() != self._thread:
-            self.keeper.threads.call(self.pauseReading)
+            self.context.threads.call(self.pauseReading)
         elif self.state < LOST:
             self.inbound.pause(USER)
 
     def resumeReading(self) -> None:
         """Deliver what is buffered, then read on. Any thread may call."""
         if get_ident() != self._thread:
-            self.keeper.threads.call(self.resumeReading)
+            self.context.threads.call(self.resumeReading)
         else:
             self.inbound.resume(USER)
 
@@ -411,7 +411,7 @@ class Session(Lifecycle):
         :param reason: an exception is given to onError, as the session failed then; a text is logged.
         """
         if get_ident() != self._thread:
-            self.keeper.threads.call(self.close, reason)
+            self.context.threads.call(self.close, reason)
             return
         if isinstance(reason, BaseException):
             self.fail(reason)
@@ -426,7 +426,7 @@ class Session(Lifecycle):
     def abort(self) -> None:
         """Drop the connection and what is pending, now; any thread may call. No error: onClose is what follows."""
         if get_ident() != self._thread:
-            self.keeper.threads.call(self.abort)
+            self.context.threads.call(self.abort)
             return
         if self.state < LOST:
             self.closedLocally = True

@@ -65,7 +65,7 @@ class Feed(EventListener):
         self._loop: LoopingCall | None = None
         self._last: Snapshot | None = None
         sessions = SessionServerFactory(self._newSession, maxSessions=MOST_PAGES, reactor=reactor)
-        self._keeper = sessions.keeper
+        self._context = sessions.context
         self.factory = WebSocketSessionServerFactory.sharing(sessions, UpgradeOptions(paths=(FEED,)))
 
     def _newSession(self, session: Session) -> None:
@@ -77,7 +77,7 @@ class Feed(EventListener):
     def stop(self) -> Deferred[None]:
         """Close the pages; fires when they are gone."""
         self._stopLoop()
-        return self._keeper.closeAll()
+        return self._context.closeAll()
 
     def onOpen(self, session: Session) -> None:
         """A page is there."""

@@ -81,8 +81,8 @@ class Sampler:
     def _turned(self, before: float) -> None:
         self.turn.add(max(0.0, self._clock() - before))
         for name, service in self._services.items():
-            for keeper in service.keepers:
-                sessions = list(keeper.sessions)
+            for context in service.contexts:
+                sessions = list(context.sessions)
                 for session in sample(sessions, min(MOST, len(sessions))):
                     if session.state == OPEN:
                         self._timed.append((session, TimedListener.put(session, self._handlerTimes.append)))

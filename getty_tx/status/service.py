@@ -186,7 +186,7 @@ class StatusService(Service):
             if isinstance(service, Processes):
                 idle.append(service.whenStopped())
             elif service.isStopping:
-                idle += [keeper.whenIdle() for keeper in service.keepers]
+                idle += [context.whenIdle() for context in service.contexts]
         return gatherResults(idle).addCallback(lambda _: None)
 
     def _stop(self, source: ProcessSource | ProcessesSource) -> Deferred[None]:

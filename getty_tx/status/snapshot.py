@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, OPEN
-from getty_tx.session.pausing import CALLBACK, CLOSED, ORDER, PRESSURE, SHARE, TLS, USER, WORKERS
+from getty_tx.session.pausing import CALLBACK, CLOSED, CRON_BARRIER, PRESSURE, QUOTA, TLS, USER, WORKERS
 from getty_tx.session.totals import Totals
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from getty_tx.client import Client
     from getty_tx.server import Server
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
     from getty_tx.status.histogram import Histogram
 
@@ -46,8 +46,8 @@ PAUSES = {
     CALLBACK: "callback",
     WORKERS: "workers",
     TLS: "tls",
-    ORDER: "order",
-    SHARE: "share",
+    CRON_BARRIER: "order",
+    QUOTA: "share",
 }
 
 _STATES = {CONNECTING: "connecting", OPEN: "open", CLOSING: "closing"}
@@ -175,20 +175,20 @@ def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
     if workers is not None:
         found.workers = workers.size
         found.queued, found.threads = workers.load()
-    there: list[tuple[Keeper, list[Session]]] = []
-    for keeper in service.keepers:
-        there.append((keeper, list(keeper.sessions)))
-        found.handshaking += len(keeper.handshaking)
-        found.reconnects += keeper.reconnects
-        found.timerLag = max(found.timerLag, keeper.wheel.late if keeper.wheel.running else 0.0)
-        for reason, count in keeper.refusals.counts.items():
+    there: list[tuple[ServiceContext, list[Session]]] = []
+    for context in service.contexts:
+        there.append((context, list(context.sessions)))
+        found.handshaking += len(context.handshaking)
+        found.reconnects += context.reconnects
+        found.timerLag = max(found.timerLag, context.wheel.late if context.wheel.running else 0.0)
+        for reason, count in context.refusals.counts.items():
             found.refused[reason] = found.refused.get(reason, 0) + count
-        for endpoint, totals in keeper.totals.items():
+        for endpoint, totals in context.totals.items():
             of = _of(found, endpoint)
             of.totals.addAll(totals)
             of.opened += sum(totals.closed.values())
-    for keeper, sessions in there:
-        yield from _walkSessions(found, keeper, sessions)
+    for context, sessions in there:
+        yield from _walkSessions(found, context, sessions)
     yield found
 
 
@@ -196,8 +196,8 @@ def _of(found: ServiceSnapshot, endpoint: str) -> EndpointSnapshot:
     return found.endpoints.setdefault(endpoint, EndpointSnapshot())
 
 
-def _walkSessions(found: ServiceSnapshot, keeper: Keeper, sessions: list[Session]) -> Iterator[None]:
-    endpointOf = keeper.endpoints.of
+def _walkSessions(found: ServiceSnapshot, context: ServiceContext, sessions: list[Session]) -> Iterator[None]:
+    endpointOf = context.endpoints.of
     for start in range(0, len(sessions), STEP):
         for session in sessions[start : start + STEP]:
             of = _of(found, endpointOf(session))
@@ -211,7 +211,7 @@ def _walkSessions(found: ServiceSnapshot, keeper: Keeper, sessions: list[Session
             state = session.state
             of.states[_STATES.get(state, "lost")] += 1
             outbound = session.outbound
-            of.pendingBytes += outbound.size + outbound.held
+            of.pendingBytes += outbound.queued + outbound.inTransport
             paused = session.inbound.paused & ~CLOSED
             if paused:
                 for bit, reason in PAUSES.items():

@@ -144,8 +144,8 @@ class ProcessSource:
 
     def _close(self, number: int, reason: str) -> bool:
         for service in self._services.values():
-            for keeper in service.keepers:
-                for session in keeper.sessions:
+            for context in service.contexts:
+                for session in context.sessions:
                     if session.id == number:
                         wasOpen = not session.isClosed
                         session.close(reason)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.status.snapshot import Snapshot
 
 __all__ = ["ANSWERING", "Answering"]
@@ -31,19 +31,19 @@ ANSWERING = "getty_tx.status.subreactor:Answering"
 
 
 class _Kept:
-    """A service, which has its keepers also when it has stopped: counters do not go back before the process ends."""
+    """A service, which has its contexts also when it has stopped: counters do not go back before the process ends."""
 
     def __init__(self, service: Server | Client) -> None:
         self._service = service
-        self._keepers: list[Keeper] = []
+        self._keepers: list[ServiceContext] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._service, name)
 
     @property
-    def keepers(self) -> list[Keeper]:
+    def contexts(self) -> list[ServiceContext]:
         """What keeps the sessions, or did last."""
-        self._keepers = self._service.keepers or self._keepers
+        self._keepers = self._service.contexts or self._keepers
         return self._keepers
 
 

@@ -39,7 +39,7 @@ def _pauses(session: Session, service: str, now: float) -> str:
 COLUMNS: dict[str, Callable[[Session, str, float], Any]] = {
     "id": lambda session, service, now: session.id,
     "service": lambda session, service, now: service,
-    "endpoint": lambda session, service, now: session.keeper.endpoints.of(session),
+    "endpoint": lambda session, service, now: session.context.endpoints.of(session),
     "kind": lambda session, service, now: session.connection.kind,
     "name": lambda session, service, now: session._name,
     "state": lambda session, service, now: stateOf(session),
@@ -106,10 +106,10 @@ class Sessions:
         self._values: list[Any] = []
         self._ids: list[int] = []
         for name, service in services.items():
-            for keeper in service.keepers:
+            for context in service.contexts:
                 self._first.append(len(self._all))
-                self._of.append((name, keeper.seconds()))
-                self._all += keeper.sessions
+                self._of.append((name, context.seconds()))
+                self._all += context.sessions
 
     def __len__(self) -> int:
         return len(self._all)

@@ -34,7 +34,7 @@ class EchoListener(EventListener):
         """The session failed: a line in the log, now and then. Of what the codec refused, there is one already."""
         if isinstance(error, CodecError):
             return
-        more = session.keeper.faults.line("failed", error)
+        more = session.context.faults.line("failed", error)
         if more is not None:
             log.info("{session}: {error}{more}", session=session, error=error, more=more)
 

@@ -23,7 +23,7 @@ from getty_tx.session.session import Session, formatAddress
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.session.refusals import Reason
     from getty_tx.wheel import WheelTimer
 
@@ -88,7 +88,7 @@ class Connection:
     A connection counts from ``_connected`` on, has a session once its handshakes are done, and ends with
     ``sessionEnded`` or, where there was no session, with ``_disconnected``.
 
-    :ivar countedHost: the host for which the keeper has counted it.
+    :ivar countedHost: the host for which the context has counted it.
     """
 
     factory: Any
@@ -101,24 +101,24 @@ class Connection:
     _handshakeTimer: WheelTimer | None = None
     _failure: BaseException | None = None
     countedHost: str | None = None
-    # The keeper has refused it, and so never counted it.
+    # The context has refused it, and so never counted it.
     _isOutside = False
     # This side has refused it later, and counted that.
     _isRefused = False
 
     @property
-    def keeper(self) -> Keeper:
+    def context(self) -> ServiceContext:
         """What the sessions of the factory share."""
-        keeper: Keeper = self.factory.keeper
-        return keeper
+        context: ServiceContext = self.factory.context
+        return context
 
     def _connected(self, transport: Any, encrypted: bool) -> None:
         """The transport is up: count it, and open the session or wait for the handshake; or drop it."""
-        keeper = self.keeper
+        context = self.context
         self._raw = transport
-        if not keeper.enter(self):
+        if not context.enter(self):
             self._isOutside = True
-            self._failure = SessionRefusedError(f"maxSessionsPerHost={keeper.maxSessionsPerHost} reached")
+            self._failure = SessionRefusedError(f"maxSessionsPerHost={context.maxSessionsPerHost} reached")
             dropAtOnce(transport)
             return
         self.factory.connectionMade(self)
@@ -129,15 +129,15 @@ class Connection:
         if self.factory.isClient and getattr(remote, "port", None) and remote == transport.getHost():
             self._refuse(SelfConnectError(f"connected to itself at {formatAddress(remote)}"))
         elif encrypted:
-            keeper.handshaking.add(self)
-            self._handshakeTimer = keeper.wheel.schedule(keeper.handshakeTimeout, _handshakeLate, self)
+            context.handshaking.add(self)
+            self._handshakeTimer = context.wheel.schedule(context.handshakeTimeout, _handshakeLate, self)
         else:
             self._begin()
 
     def _begin(self) -> None:
         """All handshakes are done: make the session."""
         self._endHandshake()
-        session = self.sessionType(self, self.keeper, self._raw)  # type: ignore[arg-type]  # zope: each subclass implements IConnection
+        session = self.sessionType(self, self.context, self._raw)  # type: ignore[arg-type]  # zope: each subclass implements IConnection
         self.session = session
         try:
             session.start()
@@ -152,20 +152,20 @@ class Connection:
 
     def _countRefusal(self, error: BaseException) -> None:
         self._isRefused = True
-        self.keeper.countRefusal(reasonOf(error, self.keeper), str(error))
+        self.context.countRefusal(reasonOf(error, self.context), str(error))
 
     def _endHandshake(self) -> None:
-        keeper = self.keeper
-        keeper.handshaking.discard(self)
+        context = self.context
+        context.handshaking.discard(self)
         timer, self._handshakeTimer = self._handshakeTimer, None
         if timer is not None:
             timer.stop()
 
     def _onHandshakeLate(self) -> None:
-        keeper = self.keeper
+        context = self.context
         self._failure = HandshakeTimeoutError(
             f"{formatAddress(self._raw.getPeer())} did not complete the handshake in "
-            f"handshakeTimeout={keeper.handshakeTimeout:g} s"
+            f"handshakeTimeout={context.handshakeTimeout:g} s"
         )
         self._raw.abortConnection()
 
@@ -191,15 +191,15 @@ class Connection:
 
     def _disconnected(self, reason: BaseException) -> None:
         """The connection went before it had a session."""
-        keeper = self.keeper
+        context = self.context
         self._endHandshake()
         error = self._failure if self._failure is not None else reason
         if not (self.factory.isClient or self._isRefused):
             why = f"{self.kind} {formatAddress(self._raw.getPeer())}: {error}"
-            keeper.countRefusal(reasonOf(error, keeper), why)
-        keeper.leave(self)
+            context.countRefusal(reasonOf(error, context), why)
+        context.leave(self)
         self.factory.connectionFailed(self, error)
-        keeper.checkIdle()
+        context.checkIdle()
 
     def peerHost(self) -> str | None:
         """For whom the connection counts, where there is a limit for each host."""
@@ -259,16 +259,16 @@ class Connection:
 
     def sessionEnded(self, error: BaseException | None) -> None:
         """onClose has returned."""
-        self.keeper.leave(self)
+        self.context.leave(self)
         self.factory.sessionEnded(self, error)
-        self.keeper.checkIdle()
+        self.context.checkIdle()
 
 
-def reasonOf(error: BaseException, keeper: Keeper) -> Reason:
+def reasonOf(error: BaseException, context: ServiceContext) -> Reason:
     """The reason to count for what a connection ended with, that never had an open session."""
     if isinstance(error, SelfConnectError):
         return "selfConnect"
-    if keeper.closing:
+    if context.closing:
         return "stopping"
     if isinstance(error, SessionRefusedError):
         return "newSession"

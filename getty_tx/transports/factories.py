@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
-from getty_tx.session.context import HANDSHAKE_TIMEOUT, Keeper, theReactor
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, ServiceContext, theReactor
 from getty_tx.session.facade import socketOf
 from getty_tx.session.observers import Observers
 from getty_tx.session.totals import Endpoints
@@ -36,7 +36,7 @@ SPARE_DESCRIPTORS = 16
 
 class SessionFactory:
     """
-    What server and client factories share: a keeper, made when the first connection needs it.
+    What server and client factories share: a context, made when the first connection needs it.
 
     :param newSession: configures each new session; raises to refuse the connection.
     :param service: what ``session.service`` is; by default the factory.
@@ -63,14 +63,14 @@ class SessionFactory:
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         service: Any = None,
         reactor: Any = None,
-        keeper: Keeper | None = None,
+        context: ServiceContext | None = None,
         workers: WorkerPool | None = None,
     ) -> None:
         if not callable(newSession):
             raise SettingError(f"newSession={newSession!r} cannot be called")
-        # A keeper that was given has the settings of whoever made it.
-        self._keeper = keeper
-        self._sharesKeeper = keeper is not None
+        # A context that was given has the settings of whoever made it.
+        self._context = context
+        self._sharesContext = context is not None
         self.newSession = newSession
         self.service = self if service is None else service
         self.reactor = reactor
@@ -82,16 +82,16 @@ class SessionFactory:
         self.handshakeTimeout = handshakeTimeout
 
     def _settingChanged(self, name: str) -> None:
-        if self._keeper is not None and not self._sharesKeeper:
-            self._keeper.maxSessions = self.maxSessions
-            self._keeper.maxSessionsPerHost = self.maxSessionsPerHost
-            self._keeper.handshakeTimeout = self.handshakeTimeout
+        if self._context is not None and not self._sharesContext:
+            self._context.maxSessions = self.maxSessions
+            self._context.maxSessionsPerHost = self.maxSessionsPerHost
+            self._context.handshakeTimeout = self.handshakeTimeout
 
     @property
-    def keeper(self) -> Keeper:
+    def context(self) -> ServiceContext:
         """What the sessions of this factory share."""
-        if self._keeper is None:
-            self._keeper = Keeper(
+        if self._context is None:
+            self._context = ServiceContext(
                 self.service,
                 self.newSession,
                 reactor=theReactor(self.reactor),
@@ -102,18 +102,18 @@ class SessionFactory:
                 observers=self.observers,
                 endpoints=self.endpoints,
             )
-        return self._keeper
+        return self._context
 
     def renew(self, reactor: Any) -> None:
-        """Begin anew, with a fresh keeper, on this reactor; the service of the factory calls it when it starts."""
+        """Begin anew, with a fresh context, on this reactor; the service of the factory calls it when it starts."""
         self.reactor = reactor
-        self._keeper = None
+        self._context = None
         self.endpoints = Endpoints("")
 
     @property
     def sessions(self) -> set[Session]:
         """The open sessions."""
-        return self.keeper.sessions
+        return self.context.sessions
 
     def addObserver(self, observer: Observer) -> None:
         """Have an observer hear of every session from now on."""
@@ -165,7 +165,7 @@ class SessionServerFactory(SessionFactory, Factory):
         """
         if self._full and not self._hasDescriptors():
             why = "descriptors are used up: raise the limit (ulimit -n) or set maxSessions"
-            self.keeper.countRefusal("descriptors", why)
+            self.context.countRefusal("descriptors", why)
             return Refusal()
         if not self._hasRoom():
             return Refusal()
@@ -174,7 +174,7 @@ class SessionServerFactory(SessionFactory, Factory):
         return protocol
 
     def _hasRoom(self) -> bool:
-        return self.keeper.hasRoom()
+        return self.context.hasRoom()
 
     def connectionMade(self, connection: Connection) -> None:
         """A connection has come: see whether the next one may."""

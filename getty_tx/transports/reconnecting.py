@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twisted.internet.protocol import Protocol
     from twisted.python.failure import Failure
 
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
     from getty_tx.transports.base import Connection
 
@@ -74,7 +74,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
     :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
     :param service: what ``session.service`` is; by default the factory.
     :param reactor: by default the installed one.
-    :param keeper: for factories that share one.
+    :param context: for factories that share one.
     :param dialLog: for factories that log as one.
 
     :ivar retries: attempts that failed since a session was last open.
@@ -103,10 +103,12 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         service: Any = None,
         reactor: Any = None,
-        keeper: Keeper | None = None,
+        context: ServiceContext | None = None,
         dialLog: DialLog | None = None,
     ) -> None:
-        super().__init__(newSession, handshakeTimeout=handshakeTimeout, service=service, reactor=reactor, keeper=keeper)
+        super().__init__(
+            newSession, handshakeTimeout=handshakeTimeout, service=service, reactor=reactor, context=context
+        )
         self.dialLog = DialLog() if dialLog is None else dialLog
         self._waiting: Any = None
         self._connection: Connection | None = None
@@ -132,7 +134,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
     def sessionOpened(self, connection: Connection) -> None:
         """The connection's session is open: the attempts count from 0 again."""
         self.retries = 0
-        self._openedAt = self.keeper.seconds()
+        self._openedAt = self.context.seconds()
         self.dialLog.opened(self._destination())
 
     def connectionFailed(self, connection: Connection, error: BaseException) -> None:
@@ -184,7 +186,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         elif self.continueTrying:
             # A session that lives a little is worth being replaced soon.
             if session is not None and (
-                session.bytesRead or self.keeper.seconds() - openedAt >= self.reconnectInterval
+                session.bytesRead or self.context.seconds() - openedAt >= self.reconnectInterval
             ):
                 self.delay = self.initialDelay
                 self.dialLog.lost(error if failure is not None else None)
@@ -219,7 +221,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
             self.gaveUp(self.lastError)
             return
         if self.clock is None:
-            self.clock = self.keeper.reactor
+            self.clock = self.context.reactor
         # The ceiling holds after the variation, too.
         wait = min(self.delay, self.maxDelay / (1 + self.jitter)) * uniform(1 - self.jitter, 1 + self.jitter)
         self._waiting = self.clock.callLater(wait, self._dialAgain, connector)
@@ -227,7 +229,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
 
     def _dialAgain(self, connector: IConnector) -> None:
         self._waiting = None
-        self.keeper.reconnects += 1
+        self.context.reconnects += 1
         connector.connect()
 
     def stopTrying(self) -> None:

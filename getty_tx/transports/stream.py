@@ -22,7 +22,7 @@ __all__ = ["SessionProtocol"]
 @implementer(IConnection, IHalfCloseableProtocol, IHandshakeListener)
 class SessionProtocol(StreamConnection, Protocol):
     """
-    The Twisted protocol of a stream session; a factory with a ``keeper`` makes it.
+    The Twisted protocol of a stream session; a factory with a ``context`` makes it.
 
     To subclass: ``connectionMade``, ``dataReceived`` (which gets a compressed stream as it came) and
     ``connectionLost`` may be extended, calling the base.

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from getty_tx.errors import SessionClosedError
 from getty_tx.listener import ListenerProxy
-from getty_tx.session.pausing import HOLD, ORDER, WORKERS
+from getty_tx.session.pausing import CRON_BARRIER, HOLDS_QUEUED, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -107,7 +107,7 @@ class Work(ListenerProxy):
         """It is time for onCron: call it, or after the messages that came before it, and let none in until then."""
         if self.holdsEvents and self.busy:
             self.cronDue = True
-            session.inbound.pause(ORDER)
+            session.inbound.pause(CRON_BARRIER)
             return None
         return self.listener.onCron(session)
 
@@ -203,7 +203,7 @@ class OwnLine(Work):
         inbound = session.inbound
         self._isHeld = False
         if self.items:
-            if inbound.paused & HOLD:
+            if inbound.paused & HOLDS_QUEUED:
                 self._isHeld = True
             else:
                 self._plan.ready(self)

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from getty_tx.session.pausing import HOLD
+from getty_tx.session.pausing import HOLDS_QUEUED
 from getty_tx.session.threads import current
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Run:
                 return
             before = now
             line.slow = False
-            if self._hasCalled or self._written - self._taken > BOX or inbound.paused & HOLD:
+            if self._hasCalled or self._written - self._taken > BOX or inbound.paused & HOLDS_QUEUED:
                 return
 
     def _serveShared(self, line: Line) -> None:

@@ -91,5 +91,5 @@ class WithoutTests(SynchronousTestCase):
 
     def test_missing(self) -> None:
         """A name that has gone is found."""
-        (found,) = changedIn("from getty_tx import turn\nturn.NEVER = 1\n")
+        (found,) = changedIn("from getty_tx.session import cork\ncork.NEVER = 1\n")
         self.assertFalse(hasattr(*found))

@@ -59,7 +59,7 @@ class BoundTests(CompressionCase):
         try:
             for piece in pieces:
                 session.inbound.receive(piece)
-                session.keeper.reactor.advance(0)
+                session.context.reactor.advance(0)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -99,7 +99,7 @@ class BoundTests(CompressionCase):
     def test_share(self) -> None:
         """A turn of the reactor has its share of it, and other sessions have theirs."""
         session: Any = self.open(codec=RawCodec(), compression="deflate").server
-        reactor = session.keeper.reactor = Reactor()
+        reactor = session.context.reactor = Reactor()
         session.inbound.receive(zeros(8 << 20))
         for turns in range(1, 64):
             self.assertEqual(sum(map(len, self.heard.packages)), turns * TURN)
@@ -116,7 +116,7 @@ class BoundTests(CompressionCase):
     def test_shareOfNothing(self) -> None:
         """What says nothing has its share, too."""
         session: Any = self.open(compression="snappy").server
-        reactor = session.keeper.reactor = Reactor()
+        reactor = session.context.reactor = Reactor()
         padding = b"\xfe\0\0\0" * 100_000
         session.inbound.receive(stream(frame(b"1"), description="snappy") + padding)
         self.assertEqual(self.heard.packages, [b"1"])

@@ -85,7 +85,7 @@ class WritingTests(CompressionCase):
             inbound.receive(data)
         pair.server.writePkg(b"3")
         pair.server.transport.write(b"4")
-        self.assertEqual(pair.server.outbound.left, 0)
+        self.assertEqual(pair.server.outbound.bytesOut, 0)
         drained = pair.server.drained()
         self.assertNoResult(drained)
         pair.clock.advance(0)
@@ -125,7 +125,7 @@ class WritingTests(CompressionCase):
         self.assertEqual(session.pendingBytes, counted - 100)
         session.writeBytes(b"x" * 1000)
         self.assertEqual((session.stats.writeBytes, session.pendingBytes), (counted, counted + 900))
-        self.assertEqual(session.outbound.left, 100)
+        self.assertEqual(session.outbound.bytesOut, 100)
         self.assertEqual(self.heardBy(pair), noise + b"x" * 1000)
         self.assertEqual((session.stats.writeBytes, session.pendingBytes), (len(pair.peer.data), 0))
         self.assertLess(session.stats.writeBytes, counted + 100)
@@ -172,7 +172,7 @@ class WritingTests(CompressionCase):
             pair.server.writePkg(noise[5000:8000], timeout=2.0)
             pair.server.writeBytes(noise)
             pair.peer.transport.resumeProducing()
-            while pair.server.outbound.left < out:
+            while pair.server.outbound.bytesOut < out:
                 pair.pump()
             pair.peer.transport.pauseProducing()
             self.assertGreater(pair.server.pendingBytes, 100_000)
@@ -441,7 +441,7 @@ class SettingTests(CompressionCase):
         """A value that cannot be refuses the connection, and says why."""
         pair = self.open(compression="gzip")
         self.assertRaises(AssertionError, lambda: pair.server)
-        self.assertEqual(self.factory.keeper.refused, 1)
+        self.assertEqual(self.factory.context.refused, 1)
 
     def test_off(self) -> None:
         """Without it a session has nothing of it."""

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.processes.drain import SILENCE, Drain, isAtRest
 from getty_tx.processes.totals import addUp, countsOf, lasting, refusalsIn, statsIn
-from getty_tx.session.context import Keeper
+from getty_tx.session.context import ServiceContext
 from getty_tx.testing import connectedPeer
 from tests.support.memory import SessionCase, configure, frame
 from tests.support.websocket import WebSocketCase
@@ -96,12 +96,12 @@ class DrainTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.pair = connectedPeer(configure())
         self.session = self.pair.server
-        self.keeper = self.session.keeper
+        self.context = self.session.context
         self.clock: Clock = self.pair.clock
 
     def drain(self, timeout: float) -> Deferred[None]:
         """Begin."""
-        return Drain([self.keeper], self.clock).run(timeout)
+        return Drain([self.context], self.clock).run(timeout)
 
     def advance(self, seconds: float) -> None:
         """Time passes."""
@@ -157,16 +157,16 @@ class CountTests(SynchronousTestCase):
     def test_counts(self) -> None:
         """Open sessions and ended ones, and refusals by reason."""
         pair = connectedPeer(configure())
-        keeper = pair.server.keeper
+        context = pair.server.context
         pair.peer.write(frame(b"hello"))
         pair.flush()
         pair.server.writeBytes(b"12345")
-        keeper.countRefusal("newSession", "why not")
-        counts = countsOf([keeper])
+        context.countRefusal("newSession", "why not")
+        counts = countsOf([context])
         self.assertEqual((1, 1), (counts["sessions"], counts["connections"]))
         pair.server.abort()
         pair.flush()
-        after = countsOf([keeper])
+        after = countsOf([context])
         self.assertEqual((0, 0), (after["sessions"], after["connections"]))
         for name, number in {"served": 1, "readBytes": 9, "readPkgs": 1, "writeBytes": 5, "writePkgs": 1}.items():
             self.assertEqual((number, number), (counts[name], after[name]), name)
@@ -181,7 +181,7 @@ class CountTests(SynchronousTestCase):
 
     def test_keepers(self) -> None:
         """Several services are added up."""
-        keepers = [Keeper(None, print, reactor=Clock()) for _ in range(2)]
-        for keeper in keepers:
-            keeper.connections = 3
-        self.assertEqual(6, countsOf(keepers)["connections"])
+        contexts = [ServiceContext(None, print, reactor=Clock()) for _ in range(2)]
+        for context in contexts:
+            context.connections = 3
+        self.assertEqual(6, countsOf(contexts)["connections"])

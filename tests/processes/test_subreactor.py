@@ -348,7 +348,7 @@ class ConnectionTests(SubTestCase):
             other.setblocking(False)
             other.sendto(b"hi\n", datagrams.getsockname())
             self.assertEqual(b"hi\n", await self.receive(other))
-            self.assertEqual(2, self.servers[0]._factory.keeper.maxSessions)
+            self.assertEqual(2, self.servers[0]._factory.context.maxSessions)
             self.tell(passing.DRAIN, struct.pack("<d", 4.0))
             await self.over
         # The sockets are still there for another sub-reactor.

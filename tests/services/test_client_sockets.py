@@ -100,7 +100,7 @@ class SocketCase(TestCase):
             await listening.stopListening()
         for session in list(self.factory.sessions):
             session.abort()
-        await self.factory.keeper.whenIdle()
+        await self.factory.context.whenIdle()
 
     def pool(self, newSession: Any, endpoint: Any = None, **options: Any) -> Client:
         endpoint = endpoint or f"tcp:127.0.0.1:{self.port}"
@@ -154,9 +154,9 @@ class PoolTests(SocketCase):
                     await events.waiting
         await client.whenReady(2, timeout=5)
         self.assertEqual(sockets(), before)
-        gone += [weakref.ref(each) for each in (client, client._keeper, *client.sessions, *client._places)]
+        gone += [weakref.ref(each) for each in (client, client._context, *client.sessions, *client._places)]
         await client.close()
-        await self.factory.keeper.whenIdle()
+        await self.factory.context.whenIdle()
         # Out of the stack on which the last connection ended.
         await deferLater(reactor, 0)
         events.sessions.clear()
@@ -176,7 +176,7 @@ class PoolTests(SocketCase):
                 await client.whenReady(1 + i % 4 // 2, timeout=5)
             await client.stopService()
             self.assertEqual(client.sessions, [])
-        await self.factory.keeper.whenIdle()
+        await self.factory.context.whenIdle()
         self.assertLessEqual(sockets(), before)
 
     async def test_unix(self) -> None:
@@ -242,7 +242,7 @@ class HandshakeTests(SocketCase):
         """close() drops a handshake that is under way."""
         description = f"tls:localhost:{await self.silent()}"
         client = self.pool(Events().newSession, description, handshakeTimeout=20)
-        while not client._keeper.handshaking:
+        while not client._context.handshaking:
             await deferLater(reactor, 0.01)
         await client.close()
 
@@ -269,7 +269,7 @@ class FactoryTests(SocketCase):
         self.assertEqual(await events.waiting, "close")
         await deferLater(reactor, 0)
         self.assertEqual((connector.state, len(events.sessions)), ("disconnected", 4))
-        await factory.keeper.whenIdle()
+        await factory.context.whenIdle()
 
     async def test_connectTCPClosed(self) -> None:
         """A session that closes itself is the last one."""

@@ -160,13 +160,13 @@ class RefusalTests(ServerCase):
         server = self.serve(f"ssl:0:certKey={certificate}:privateKey={key}:interface=127.0.0.1", maxSessions=1)
         (address,) = await server.whenListening()
         first = await self.dial(address)
-        await self.until(lambda: server._factory.keeper.connections == 1)
+        await self.until(lambda: server._factory.context.connections == 1)
         second = await self.dial(address)
         await second.ended
         self.assertEqual(server.refused, 1)
         first.transport.abortConnection()
         await first.ended
-        await self.until(lambda: server._factory.keeper.connections == 0)
+        await self.until(lambda: server._factory.context.connections == 0)
 
     async def test_maxSessionsBesideUDP(self) -> None:
         """The socket of a UDP server is no session of a peer."""
@@ -345,7 +345,7 @@ class EmbeddingTests(TestCase):
         self.assertEqual((yield peer.ended), b"\0\0\0\1a")
         self.assertEqual(services, [factory])
         yield port.stopListening()
-        yield factory.keeper.whenIdle()
+        yield factory.context.whenIdle()
 
     @inlineCallbacks
     def test_adoptStreamConnection(self) -> Any:
@@ -366,7 +366,7 @@ class EmbeddingTests(TestCase):
         port.close()
         ours.sendall(b"\0\0\0\1a")
         ours.shutdown(socket.SHUT_WR)
-        yield factory.keeper.whenIdle()
+        yield factory.context.whenIdle()
         self.assertEqual(ours.recv(10), b"\0\0\0\1a")
         ours.close()
         self.assertEqual(listener.events, [("open",), ("message", b"a"), ("close",)])

@@ -183,12 +183,12 @@ class RestartTests(ServerCase):
             handshakeTimeout=600,
         )
         peers = [await self.dial(address) for address in await server.whenListening()]
-        keeper = server._factory.keeper
-        await self.until(lambda: len(keeper.handshaking) == 2)
+        context = server._factory.context
+        await self.until(lambda: len(context.handshaking) == 2)
         peers[1].transport.write(b"GET / HTTP/1.1\r\n")
         stopped = [server.stopService(), server.stopService()]
         for peer in peers:
             self.assertEqual(await peer.ended, b"")
         for each in stopped:
             await each
-        self.assertEqual((self.listener.events, keeper.refusals.counts["stopping"]), ([], 2))
+        self.assertEqual((self.listener.events, context.refusals.counts["stopping"]), ([], 2))

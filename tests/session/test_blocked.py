@@ -55,7 +55,7 @@ class TimeoutTests(SessionCase):
 
     def test_slowKernel(self) -> None:
         """So is one that empties the kernel's buffer and nothing more within the timeout."""
-        self.patch(waiting, "bytesInKernel", lambda _: max(9000 - int(self.pair.server.keeper.seconds()), 8995))
+        self.patch(waiting, "bytesInKernel", lambda _: max(9000 - int(self.pair.server.context.seconds()), 8995))
         pair = self.stuck(100_000, writeTimeout=2.0)
         pair.advance(5.9)
         self.assertEqual(self.heard.names, ["open"])
@@ -74,7 +74,7 @@ class TimeoutTests(SessionCase):
         pair.server.writeBytes(bytes(100_000))
         pair.flush()
         pair.advance(5.2)
-        self.assertEqual((len(self.factory.keeper.wheel), self.heard.errors), (1, []))
+        self.assertEqual((len(self.factory.context.wheel), self.heard.errors), (1, []))
 
     def test_timeoutOfAPackage(self) -> None:
         """With a timeout the bytes must be out by then, on every transport, whatever progress others make."""
@@ -115,7 +115,7 @@ class TimeoutTests(SessionCase):
         pair.peer.write(frame(b"1"))
         pair.flush()
         pair.advance(3)
-        self.assertEqual((len(self.factory.keeper.wheel), self.heard.errors), (1, []))
+        self.assertEqual((len(self.factory.context.wheel), self.heard.errors), (1, []))
 
     def test_badTimeout(self) -> None:
         """A timeout that cannot be is refused before anything is sent."""

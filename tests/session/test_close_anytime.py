@@ -107,8 +107,8 @@ def failTwice(session: Any) -> None:
 
 
 def closeAllTwice(session: Any) -> None:
-    session.keeper.closeAll()
-    session.keeper.closeAll()
+    session.context.closeAll()
+    session.context.closeAll()
 
 
 #: What is done to a session.

@@ -62,7 +62,7 @@ class MomentTests(SessionCase):
         """Nor if they are called from elsewhere while one is worked on."""
         for name, deed in DEEDS.items():
             self.leave({"message": lambda session, pkg: None})
-            session = next(iter(self.factory.keeper.sessions))
+            session = next(iter(self.factory.context.sessions))
             deed(session)
             self.pair.flush()
             self.gate.callback(None)
@@ -112,7 +112,7 @@ class MomentTests(SessionCase):
             pair = self.open(on, autoClose=True, waitTime=1.0)
             pair.peer.write(frame(b"1"))
             pair.flush()
-            closed = self.factory.keeper.closeAll()
+            closed = self.factory.context.closeAll()
             pair.advance(2.5)
             self.assertNoResult(closed)
             pair.advance(2.0)
@@ -167,11 +167,11 @@ class HandshakeTests(WebSocketCase):
     """Before there is a session, closing is the service's to do."""
 
     def closeAll(self, pair: Any) -> None:
-        keeper = self.factory.keeper
-        self.assertEqual((len(keeper.handshaking), keeper.connections), (1, 1))
-        closed = [keeper.closeAll(), keeper.closeAll()]
+        context = self.factory.context
+        self.assertEqual((len(context.handshaking), context.connections), (1, 1))
+        closed = [context.closeAll(), context.closeAll()]
         pair.flush()
-        closed.append(keeper.closeAll())
+        closed.append(context.closeAll())
         for each in closed:
             self.successResultOf(each)
         self.assertIsNotNone(pair.peer.lost)

@@ -84,7 +84,7 @@ class ClosingTests(SessionCase):
             pair = self.open(waitTime=2.0, autoClose=True, network={"capacity": 1000})
             pair.server.writeBytes(bytes(1_000_000))
             if stops:
-                self.factory.keeper.closeAll()
+                self.factory.context.closeAll()
             else:
                 pair.server.close()
             for _ in range(20):
@@ -232,7 +232,7 @@ class ClosingTests(SessionCase):
         """An async onClose that ends in time is waited for, and leaves no timer."""
         gate: Deferred[None] = Deferred()
         pair = self.open({"close": lambda session: gate}, autoClose=True)
-        idle = self.factory.keeper.closeAll()
+        idle = self.factory.context.closeAll()
         pair.flush()
         self.assertEqual(self.heard.names, ["open", "close"])
         self.assertNoResult(idle)

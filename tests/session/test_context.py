@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 
-from getty_tx.session.context import Keeper
+from getty_tx.session.context import ServiceContext
 from getty_tx.testing import MemoryReactor, Network, Peer, RecordingListener
 from tests.support.memory import SessionCase, configure, frame
 
@@ -26,12 +26,12 @@ class KeeperTests(SessionCase):
     def test_counts(self) -> None:
         """connections and sessions are those that are there."""
         pairs = self.openMany(3)
-        keeper = self.factory.keeper
-        self.assertEqual((keeper.connections, len(keeper.sessions)), (3, 3))
-        self.assertIs(self.factory.sessions, keeper.sessions)
+        context = self.factory.context
+        self.assertEqual((context.connections, len(context.sessions)), (3, 3))
+        self.assertIs(self.factory.sessions, context.sessions)
         pairs[1].server.close()
         pairs[1].flush()
-        self.assertEqual((keeper.connections, keeper.sessions), (2, {pairs[0].server, pairs[2].server}))
+        self.assertEqual((context.connections, context.sessions), (2, {pairs[0].server, pairs[2].server}))
         pairs[0].reset()
         pairs[2].server.abort()
         pairs[0].flush()
@@ -44,13 +44,13 @@ class KeeperTests(SessionCase):
         over = self.network.join(self.factory.buildProtocol(None), Peer())
         over.flush()
         self.assertIsNot(over.peer.lost, None)
-        self.assertEqual((self.factory.keeper.refused, self.factory.keeper.connections), (1, 2))
+        self.assertEqual((self.factory.context.refused, self.factory.context.connections), (1, 2))
         pairs[0].server.close()
         pairs[0].flush()
         again = self.network.join(self.factory.buildProtocol(None), Peer())
         again.flush()
         self.assertFalse(again.server.isClosed)
-        self.assertEqual((self.factory.keeper.refused, self.factory.keeper.connections), (1, 2))
+        self.assertEqual((self.factory.context.refused, self.factory.context.connections), (1, 2))
         self.assertEqual(self.heard.names, ["open", "open", "close", "open"])
 
     def test_closeAll(self) -> None:
@@ -58,7 +58,7 @@ class KeeperTests(SessionCase):
         pairs = self.openMany(3, autoClose=False)
         for pair in pairs:
             pair.server.writePkg(b"bye")
-        closed = self.factory.keeper.closeAll()
+        closed = self.factory.context.closeAll()
         pairs[0].flush()
         self.assertEqual([bytes(pair.peer.data) for pair in pairs], [frame(b"bye")] * 3)
         for pair in pairs:
@@ -72,7 +72,7 @@ class KeeperTests(SessionCase):
     def test_closeAllTakesNoLongerThanWaitTime(self) -> None:
         """Peers that do not end are cut off."""
         self.openMany(2, autoClose=False, waitTime=1.0)
-        closed = self.factory.keeper.closeAll()
+        closed = self.factory.context.closeAll()
         self.pair.advance(0.9)
         self.assertNoResult(closed)
         self.pair.advance(0.3)
@@ -81,14 +81,14 @@ class KeeperTests(SessionCase):
 
     def test_closeAllWithNothing(self) -> None:
         """Where there is no connection it fires at once, for everybody who waits."""
-        keeper = Keeper(None, lambda session: None, reactor=MemoryReactor())
-        self.successResultOf(keeper.closeAll())
-        self.successResultOf(keeper.whenIdle())
+        context = ServiceContext(None, lambda session: None, reactor=MemoryReactor())
+        self.successResultOf(context.closeAll())
+        self.successResultOf(context.whenIdle())
 
     def test_handshaking(self) -> None:
         """A connection in its handshake counts, and closeAll drops it."""
         pair = self.openMany(1)[0]
-        keeper = self.factory.keeper
+        context = self.factory.context
 
         class Shaking:
             aborted = False
@@ -97,25 +97,25 @@ class KeeperTests(SessionCase):
                 self.aborted = True
 
         shaking = Shaking()
-        keeper.handshaking.add(shaking)
-        keeper.connections += 1
-        closed = keeper.closeAll()
+        context.handshaking.add(shaking)
+        context.connections += 1
+        closed = context.closeAll()
         pair.flush()
         self.assertTrue(shaking.aborted)
         self.assertNoResult(closed)
-        keeper.handshaking.discard(shaking)
-        keeper.connections -= 1
-        keeper.checkIdle()
+        context.handshaking.discard(shaking)
+        context.connections -= 1
+        context.checkIdle()
         self.successResultOf(closed)
 
     def test_sharedAddresses(self) -> None:
         """Equal addresses are one object, and not without bound."""
-        keeper = Keeper(None, lambda session: None, reactor=MemoryReactor())
-        first = keeper.sharedAddress(IPv4Address("TCP", "192.0.2.1", 80))
-        self.assertIs(keeper.sharedAddress(IPv4Address("TCP", "192.0.2.1", 80)), first)
+        context = ServiceContext(None, lambda session: None, reactor=MemoryReactor())
+        first = context.sharedAddress(IPv4Address("TCP", "192.0.2.1", 80))
+        self.assertIs(context.sharedAddress(IPv4Address("TCP", "192.0.2.1", 80)), first)
         for port in range(500):
-            self.assertEqual(keeper.sharedAddress(IPv4Address("TCP", "192.0.2.1", port)).port, port)  # type: ignore[attr-defined]  # IPv4Address
-        self.assertLessEqual(len(keeper._addresses), 64)
+            self.assertEqual(context.sharedAddress(IPv4Address("TCP", "192.0.2.1", port)).port, port)  # type: ignore[attr-defined]  # IPv4Address
+        self.assertLessEqual(len(context._addresses), 64)
 
     def test_service(self) -> None:
         """session.service is who the factory was told, or the factory."""
@@ -131,12 +131,12 @@ class ThreadTests(SessionCase):
     def test_oneWakeUp(self) -> None:
         """Many calls, one wake-up of the reactor, in the order of the calls."""
         reactor = MemoryReactor()
-        keeper = Keeper(None, lambda session: None, reactor=reactor)
+        context = ServiceContext(None, lambda session: None, reactor=reactor)
         called: list[int] = []
 
         def work() -> None:
             for i in range(100):
-                keeper.threads.call(called.append, i)
+                context.threads.call(called.append, i)
 
         for _ in range(2):
             thread = Thread(target=work)
@@ -151,10 +151,10 @@ class ThreadTests(SessionCase):
     def test_exception(self) -> None:
         """A call that fails is logged and hurts no other."""
         reactor = MemoryReactor()
-        keeper = Keeper(None, lambda session: None, reactor=reactor)
+        context = ServiceContext(None, lambda session: None, reactor=reactor)
         called: list[int] = []
-        keeper.threads.call(lambda: 1 / 0)
-        keeper.threads.call(called.append, 1)
+        context.threads.call(lambda: 1 / 0)
+        context.threads.call(called.append, 1)
         reactor.settle()
         self.assertEqual(called, [1])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -162,9 +162,9 @@ class ThreadTests(SessionCase):
     def test_callFromACall(self) -> None:
         """What a call asks for in its turn comes in the next turn."""
         reactor = MemoryReactor()
-        keeper = Keeper(None, lambda session: None, reactor=reactor)
+        context = ServiceContext(None, lambda session: None, reactor=reactor)
         called: list[str] = []
-        keeper.threads.call(lambda: keeper.threads.call(called.append, "later"))
+        context.threads.call(lambda: context.threads.call(called.append, "later"))
         reactor.turn()
         self.assertEqual(called, [])
         reactor.turn()
@@ -173,10 +173,10 @@ class ThreadTests(SessionCase):
     def test_waiting(self) -> None:
         """Bytes that wait for the reactor are counted by session, until it has them."""
         reactor = MemoryReactor()
-        keeper = Keeper(None, lambda session: None, reactor=reactor)
+        context = ServiceContext(None, lambda session: None, reactor=reactor)
         one, other = self.open().server, self.open().server
         for length in (5, 7):
-            keeper.threads.call(lambda: None, session=one, length=length)
-        self.assertEqual((keeper.threads.bytesFor(one), keeper.threads.bytesFor(other)), (12, 0))
+            context.threads.call(lambda: None, session=one, length=length)
+        self.assertEqual((context.threads.bytesFor(one), context.threads.bytesFor(other)), (12, 0))
         reactor.settle()
-        self.assertEqual(keeper.threads.bytesFor(one), 0)
+        self.assertEqual(context.threads.bytesFor(one), 0)

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from getty_tx.session import cork as turn
-from getty_tx.session.cork import MANY, MOST, PROBE, Turn
+from getty_tx.session.cork import MANY, MOST, PROBE, TurnCork
 from getty_tx.testing import MemoryTransport
 from tests.support.memory import SessionCase, frame
 
@@ -17,14 +17,14 @@ def echo(session: Any, pkg: bytes) -> None:
 
 
 class Out:
-    """As much of an outbound as a Turn sees."""
+    """As much of an outbound as a TurnCork sees."""
 
     def __init__(self, waits: bool = True) -> None:
         self.queue = [b"x"] if waits else None
-        self.corked = self.listed = True
+        self.corked = self.heldToTurnEnd = True
         self.released = 0
 
-    def add(self, turn: Turn) -> None:
+    def add(self, turn: TurnCork) -> None:
         """As Outbound.uncork does it."""
         turn.left -= 1
         if not turn.waiting:
@@ -33,14 +33,14 @@ class Out:
         if turn.left <= -MOST:
             turn.release()
 
-    def release(self) -> None:
+    def sendQueued(self) -> None:
         self.released += 1
 
 
 class TurnTests(SessionCase):
     """When a turn's answers wait for each other."""
 
-    def add(self, turn: Turn, count: int) -> list[Out]:
+    def add(self, turn: TurnCork, count: int) -> list[Out]:
         outs = [Out() for _ in range(count)]
         for out in outs:
             out.add(turn)
@@ -49,14 +49,14 @@ class TurnTests(SessionCase):
     def test_fewAreSentAtOnceAgain(self) -> None:
         """A probed turn with few answers: the next ones do not wait; with many they do."""
         clock = Clock()
-        turn = Turn(clock)
+        turn = TurnCork(clock)
         self.assertEqual(turn.left, PROBE)
         turn.left = 0
         outs = self.add(turn, MANY - 1)
         self.assertEqual([out.released for out in outs], [0] * (MANY - 1))
         clock.advance(0)
         self.assertEqual([out.released for out in outs], [1] * (MANY - 1))
-        self.assertEqual([out.listed for out in outs], [False] * (MANY - 1))
+        self.assertEqual([out.heldToTurnEnd for out in outs], [False] * (MANY - 1))
         self.assertEqual(turn.left, PROBE)
         turn.left = 0
         self.add(turn, MANY)
@@ -67,7 +67,7 @@ class TurnTests(SessionCase):
     def test_mostInATurn(self) -> None:
         """With very many, each lot is sent when it is full, and all count."""
         clock = Clock()
-        turn = Turn(clock)
+        turn = TurnCork(clock)
         turn.left = 0
         outs = self.add(turn, 2 * MOST + 1)
         self.assertEqual(sum(out.released for out in outs), 2 * MOST)
@@ -78,11 +78,11 @@ class TurnTests(SessionCase):
     def test_nothingLeft(self) -> None:
         """One that has nothing to send any more is free again."""
         clock = Clock()
-        turn = Turn(clock)
+        turn = TurnCork(clock)
         out = Out(waits=False)
         out.add(turn)
         clock.advance(0)
-        self.assertEqual((out.corked, out.listed, out.released), (False, False, 0))
+        self.assertEqual((out.corked, out.heldToTurnEnd, out.released), (False, False, 0))
 
 
 class TogetherTests(SessionCase):
@@ -175,4 +175,4 @@ class TogetherTests(SessionCase):
         """Below a layer, which sends in the reactor's next turn anyway, nothing waits."""
         pair = self.open({"message": echo}, transport=MemoryTransport)
         pair.server.inbound.receive(frame(b"1"))
-        self.assertEqual(pair.server.keeper.turn._scheduled, False)
+        self.assertEqual(pair.server.context.cork._scheduled, False)

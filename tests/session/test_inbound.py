@@ -245,7 +245,7 @@ class AnswerTests(SessionCase):
         def onMessage(session: Any, pkg: Any) -> None:
             if pauses and session.stats.readPkgs % pauses == 0:
                 session.pauseReading()
-                session.keeper.reactor.callLater(1, session.resumeReading)
+                session.context.reactor.callLater(1, session.resumeReading)
 
         SessionCase.setUp(self)
         pair = self.open({"message": onMessage}, codec=codec(), network={"split": split})

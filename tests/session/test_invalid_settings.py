@@ -291,7 +291,7 @@ class DatagramTests(Tables, DatagramCase):
             session: Any = self.open(**options)  # type: ignore[arg-type]
             if options.get("sessions"):
                 self.receive(b"x\n")
-                (session,) = self.keeper.sessions
+                (session,) = self.context.sessions
             self.checkBad(session)
             session.close()
             self.checkClosed(session)

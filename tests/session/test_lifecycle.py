@@ -297,7 +297,7 @@ class EventsTests(SessionCase):
         session.close()
         pair.flush()
         self.assertEqual(self.heard.names, ["open", "close"])
-        self.factory.keeper.connections = 5
+        self.factory.context.connections = 5
         session.resumeReading()
         session.pauseReading()
         session.resumeReading()
@@ -309,7 +309,7 @@ class EventsTests(SessionCase):
         session.transport.loseConnection()
         pair.advance(100)
         self.assertEqual(self.heard.names, ["open", "close"])
-        self.assertEqual(self.factory.keeper.connections, 5)
+        self.assertEqual(self.factory.context.connections, 5)
 
     def test_closeCallbacks(self) -> None:
         """They run after onClose in the order of their keys; one that fails hurts none; attributes are there."""
@@ -390,7 +390,7 @@ class NewSessionTests(SessionCase):
         pair.flush()
         self.assertEqual(self.heard.events, [])
         self.assertIsInstance(pair.peer.lost, ConnectionLost)
-        self.assertEqual(self.factory.keeper.refused, 1)
+        self.assertEqual(self.factory.context.refused, 1)
         self.assertEnded()
 
     def test_raises(self) -> None:

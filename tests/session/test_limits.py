@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import IdleTimeoutError, ReadTimeoutError, SettingError
-from getty_tx.session.context import Keeper
+from getty_tx.session.context import ServiceContext
 from getty_tx.wheel import TICK
 from tests.support.memory import SessionCase, frame
 
@@ -145,7 +145,7 @@ class CronTests(SessionCase):
     def test_together(self) -> None:
         """Sessions whose turn comes in the same tick share a timer, whenever they were opened."""
         self.open(cronPeriod=10.0, autoClose=True)
-        wheel, crons = self.factory.keeper.wheel, self.factory.keeper.crons
+        wheel, crons = self.factory.context.wheel, self.factory.context.crons
         pairs = [self.pair]
         for wait in (0.0, 10.0, 25.0, 5.0):
             self.pair.advance(wait)
@@ -168,20 +168,20 @@ class CronTests(SessionCase):
         self.open(cronPeriod=0.25)
         self.pair.advance(0.13)
         self.network.join(self.factory.buildProtocol(None), type(self.pair.peer)())
-        self.assertEqual(len(self.factory.keeper.wheel), 2)
+        self.assertEqual(len(self.factory.context.wheel), 2)
         self.pair.advance(9.9)
         self.assertEqual(self.heard.names.count("cron"), 40 + 39)
-        for session in list(self.factory.keeper.sessions):
+        for session in list(self.factory.context.sessions):
             session.abort()
         self.pair.advance(1)
-        self.assertEqual(len(self.factory.keeper.wheel), 0)
+        self.assertEqual(len(self.factory.context.wheel), 0)
 
     def test_othersInATurn(self) -> None:
         """A session that another's onCron closes, or gives another period, is not called in the same turn any more."""
         for leave in (lambda session: session.abort(), lambda session: setattr(session, "cronPeriod", 7.0)):
 
             def leaveAll(_: Any, leave: Any = leave) -> None:
-                for session in list(self.factory.keeper.sessions):
+                for session in list(self.factory.context.sessions):
                     leave(session)
 
             pair = self.open({"cron": leaveAll}, cronPeriod=1.0)
@@ -440,7 +440,7 @@ class ClockTests(SynchronousTestCase):
     """What depends on the clock alone."""
 
     def test_keeper(self) -> None:
-        """The keeper asks nothing of the reactor before there is a timer."""
+        """The context asks nothing of the reactor before there is a timer."""
         clock = Clock()
-        keeper = Keeper(None, lambda session: None, reactor=clock)
-        self.assertEqual((clock.getDelayedCalls(), keeper.wheel.running), ([], False))
+        context = ServiceContext(None, lambda session: None, reactor=clock)
+        self.assertEqual((clock.getDelayedCalls(), context.wheel.running), ([], False))

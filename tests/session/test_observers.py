@@ -68,8 +68,8 @@ class ObserverTests(SessionCase):
         wanted = more.pop("newSession", None)
 
         def newSession(session: Any) -> None:
-            session.keeper.observers.add(recorder)
-            session.keeper.observers.add(recorder)
+            session.context.observers.add(recorder)
+            session.context.observers.add(recorder)
             (wanted or configure(self.heard, **more))(session)
 
         self.open(hooks, newSession=newSession, autoClose=True)
@@ -108,7 +108,7 @@ class ObserverTests(SessionCase):
     def test_broken(self) -> None:
         """What an observer raises is logged, and hurts neither the session nor other observers."""
         heard = self.observe()
-        recorder = self.factory.keeper.observers.all[0]
+        recorder = self.factory.context.observers.all[0]
         self.factory.removeObserver(recorder)
         self.factory.addObserver(Broken())
         self.factory.addObserver(recorder)
@@ -129,7 +129,7 @@ class ObserverTests(SessionCase):
 
 
 class TotalsTests(SessionCase):
-    """The books of the keeper."""
+    """The books of the context."""
 
     def end(self, how: Any) -> dict[str, int]:
         """Let a session end; the reasons in the books."""
@@ -137,13 +137,13 @@ class TotalsTests(SessionCase):
         how(self.pair)
         self.pair.flush()
         self.assertEnded()
-        return self.factory.keeper.totals[""].closed
+        return self.factory.context.totals[""].closed
 
     def test_reasons(self) -> None:
         """Each end has its own, and each is one of the list."""
         ways: dict[str, Any] = {
             "local": lambda pair: pair.server.close(),
-            "stopping": lambda pair: pair.server.keeper.closeAll(),
+            "stopping": lambda pair: pair.server.context.closeAll(),
             "maxLifetime": lambda pair: (setattr(pair.server, "maxLifetime", 5.0), pair.advance(5.2)),
             "peer": lambda pair: pair.peer.end(),
             "readTimeout": lambda pair: pair.server.close(ReadTimeoutError("", pair.server)),
@@ -158,6 +158,7 @@ class TotalsTests(SessionCase):
 
     def test_lifetime(self) -> None:
         """That a session would have been ended later is no reason."""
+
         def how(pair: Any) -> None:
             pair.server.maxLifetime = 5.0
             pair.peer.end()
@@ -174,7 +175,7 @@ class TotalsTests(SessionCase):
             pair.server.writePkg(b"x")
             pair.server.close()
             pair.flush()
-        [totals] = self.factory.keeper.totals.values()
+        [totals] = self.factory.context.totals.values()
         self.assertEqual((2, 14, 2, 10), (totals.readPkgs, totals.readBytes, totals.writePkgs, totals.writeBytes))
 
 

@@ -83,7 +83,7 @@ class Side:
 
     def closeAll(self) -> None:
         self.left = self.closed = True
-        self.factory.keeper.closeAll()
+        self.factory.context.closeAll()
 
     def pause(self) -> None:
         self.session.pauseReading()
@@ -96,9 +96,9 @@ class Side:
         events = "".join(self.listener.events)
         if not re.fullmatch("o[mc]*e?x", events):
             wrong.append(f"events {events}")
-        keeper = self.factory.keeper
-        if keeper.connections or keeper.sessions or len(keeper.wheel) or keeper.wheel.running:
-            wrong.append(f"left: {keeper.connections} connections, {keeper.sessions}, {len(keeper.wheel)} timers")
+        context = self.factory.context
+        if context.connections or context.sessions or len(context.wheel) or context.wheel.running:
+            wrong.append(f"left: {context.connections} connections, {context.sessions}, {len(context.wheel)} timers")
         if self.session.attributes:
             wrong.append("attributes are left")
         return wrong

@@ -21,7 +21,7 @@ class SharingTests(SessionCase):
     def setUp(self) -> None:
         super().setUp()
         self.pair = self.open()
-        self.keeper = self.pair.server.keeper
+        self.context = self.pair.server.context
 
     def test_alone(self) -> None:
         """With nobody else about, reads are whole."""
@@ -31,10 +31,10 @@ class SharingTests(SessionCase):
 
     def test_besideOne(self) -> None:
         """One other session that reads little makes them small, and they grow again step by step when it is silent."""
-        self.keeper.briefReads = 1
+        self.context.briefReads = 1
         self.full(WHOLE_READ)
         self.assertEqual(self.readSize(), SHARED_READ)
-        self.keeper.briefReads = 1
+        self.context.briefReads = 1
         self.full(SHARED_READ)
         self.assertEqual(self.readSize(), SHARED_READ)
         size = SHARED_READ
@@ -47,10 +47,10 @@ class SharingTests(SessionCase):
 
     def test_besideMany(self) -> None:
         """With many others a full read is a small part of the turn anyway."""
-        self.keeper.briefReads = 3
+        self.context.briefReads = 3
         self.full(WHOLE_READ)
         self.assertEqual(self.readSize(), 3 * SHARED_READ)
-        self.keeper.briefReads = 1000
+        self.context.briefReads = 1000
         self.full(3 * SHARED_READ)
         self.assertEqual(self.readSize(), WHOLE_READ)
 
@@ -58,14 +58,14 @@ class SharingTests(SessionCase):
         """Reads that do not fill their buffer are counted until one does."""
         self.pair.server.inbound.receive(frame(b"1"))
         self.pair.server.inbound.receive(frame(b"2"))
-        self.assertEqual(self.keeper.briefReads, 2)
+        self.assertEqual(self.context.briefReads, 2)
         self.full(WHOLE_READ)
-        self.assertEqual(self.keeper.briefReads, 0)
+        self.assertEqual(self.context.briefReads, 0)
 
     def test_notDirect(self) -> None:
         """A transport that is not a plain socket reads as it likes."""
         self.pair = self.open(transport=MemoryTransport)
-        self.pair.server.keeper.briefReads = 1
+        self.pair.server.context.briefReads = 1
         before = self.readSize()
         self.full(WHOLE_READ)
         self.assertEqual(self.readSize(), before)

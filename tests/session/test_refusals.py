@@ -7,10 +7,11 @@ from typing import Any
 from twisted.logger import globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from getty_tx.session.context import Keeper
+from getty_tx.session.context import ServiceContext
 from getty_tx.session.refusals import REASONS
 from getty_tx.testing import MemoryReactor, RecordingListener
 from getty_tx.tls import serverPolicy
+from getty_tx.transports.udp import peers
 from getty_tx.transports.websocket import WebSocketSessionServerFactory
 from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.support.certificates import selfSigned
@@ -25,17 +26,17 @@ class RefusalTests(LimitCase):
 
     def counted(self) -> dict[str, int]:
         """Those that are not 0."""
-        return {reason: count for reason, count in self.keeper.refusals.counts.items() if count}
+        return {reason: count for reason, count in self.context.refusals.counts.items() if count}
 
     def test_reasons(self) -> None:
         """Each of them is there from the beginning, and ``refused`` is the sum."""
-        keeper = Keeper(None, lambda session: None, reactor=MemoryReactor())
-        self.assertEqual(keeper.refusals.counts, dict.fromkeys(REASONS, 0))
+        context = ServiceContext(None, lambda session: None, reactor=MemoryReactor())
+        self.assertEqual(context.refusals.counts, dict.fromkeys(REASONS, 0))
         for times, reason in enumerate(REASONS):
             for _ in range(times):
-                keeper.countRefusal(reason, "to see")
-        self.assertEqual(keeper.refused, sum(range(len(REASONS))))
-        self.assertEqual([keeper.refusals.counts[reason] for reason in REASONS], list(range(len(REASONS))))
+                context.countRefusal(reason, "to see")
+        self.assertEqual(context.refused, sum(range(len(REASONS))))
+        self.assertEqual([context.refusals.counts[reason] for reason in REASONS], list(range(len(REASONS))))
 
     def test_log(self) -> None:
         """One line in a second for each reason, with how many there were; a flood of one hides no other."""
@@ -48,11 +49,11 @@ class RefusalTests(LimitCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         clock = MemoryReactor()
-        keeper = Keeper(None, lambda session: None, reactor=clock)
+        context = ServiceContext(None, lambda session: None, reactor=clock)
         for _ in range(2):
             for i in range(500):
-                keeper.countRefusal("maxSessions", f"number {i}")
-            keeper.countRefusal("newSession", "not you")
+                context.countRefusal("maxSessions", f"number {i}")
+            context.countRefusal("newSession", "not you")
             clock.advance(1.0)
         self.assertEqual(
             lines,
@@ -125,7 +126,7 @@ class RefusalTests(LimitCase):
         self.serve()
         web = WebSocketSessionServerFactory.sharing(self.factory, UpgradeOptions())
         self.dial(ONE, web)
-        self.keeper.closeAll()
+        self.context.closeAll()
         self.pair.flush()
         self.assertEqual(self.counted(), {"stopping": 1})
         self.dial()
@@ -143,7 +144,7 @@ class RefusalTests(LimitCase):
 
         def stops(session: Any) -> None:
             configured(session)
-            session.keeper.closeAll()
+            session.context.closeAll()
 
         self.serve(newSession=stops)
         self.dial()
@@ -167,14 +168,14 @@ class PeerRefusalTests(DatagramCase):
 
     def test_peers(self) -> None:
         """Without maxSessions a socket has a bound of its own."""
-        self.patch(__import__("getty_tx.transports.udp.peers").connections.peers, "MOST_PEERS", 3)
+        self.patch(peers, "MOST_PEERS", 3)
         self.open(sessions="peer")
         for port in range(1, 6):
             self.receive(b"x\n", (ONE, port))
-        self.assertEqual(self.keeper.refusals.counts["peers"], 2)
+        self.assertEqual(self.context.refusals.counts["peers"], 2)
         self.finish()
         self.open(sessions="peer", maxSessions=2)
         for port in range(1, 6):
             self.receive(b"x\n", (ONE, port))
-        self.assertEqual(self.keeper.refusals.counts["maxSessions"], 3)
+        self.assertEqual(self.context.refusals.counts["maxSessions"], 3)
         self.finish()

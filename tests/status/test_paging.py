@@ -162,7 +162,7 @@ class OrdersTests(StatusParts):
     def test_text(self) -> None:
         """A text that an application has made long is told in part."""
         orders = self.orders(2)
-        for session in self.service.keepers[0].sessions:
+        for session in self.service.contexts[0].sessions:
             session.name = "x" * 100_000
         [[number, _]] = self.ask(orders, "order", "name")
         [first, _] = self.ask(orders, "rows", number, 0, 2)

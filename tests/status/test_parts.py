@@ -31,8 +31,8 @@ class Service:
     isStopping = False
     workers: Any = None
 
-    def __init__(self, *keepers: Any) -> None:
-        self.keepers = list(keepers)
+    def __init__(self, *contexts: Any) -> None:
+        self.contexts = list(contexts)
 
 
 class StatusParts(SessionCase):
@@ -44,7 +44,7 @@ class StatusParts(SessionCase):
         pairs = [self.pair]
         for _ in range(number - 1):
             pairs.append(self.network.join(self.factory.buildProtocol(None), Peer(True)))
-        self.service: Any = Service(self.factory.keeper)
+        self.service: Any = Service(self.factory.context)
         return pairs
 
 

@@ -265,7 +265,7 @@ class HTTPTests(StatusCase):
 
     async def lost(self, client: Client) -> None:
         """Both sessions of a pool were lost, and are there again."""
-        while client.keepers[0].reconnects < 2 or len(client.sessions) < 2:
+        while client.contexts[0].reconnects < 2 or len(client.sessions) < 2:
             await deferLater(reactor, 0.01, lambda: None)
 
 

@@ -115,7 +115,7 @@ class DatagramCase(SynchronousTestCase):
             reactor=self.clock,
         )
         self.transport = Transport(self.clock, self.protocol, peer)
-        self.keeper = self.protocol.factory.keeper
+        self.context = self.protocol.factory.context
         return self.protocol.session
 
     def receive(self, data: bytes, addr: tuple[str, int] = PEER) -> None:
@@ -132,8 +132,8 @@ class DatagramCase(SynchronousTestCase):
         self.protocol.close()
         self.clock.advance(0)
         self.assertFalse(self.transport.listening)
-        self.assertFalse(self.keeper.hosts)
-        self.assertEqual((self.keeper.connections, self.keeper.sockets, self.keeper.sessions), (0, 0, set()))
-        self.assertFalse(self.keeper.wheel.running)
+        self.assertFalse(self.context.hosts)
+        self.assertEqual((self.context.connections, self.context.sockets, self.context.sessions), (0, 0, set()))
+        self.assertFalse(self.context.wheel.running)
         self.clock.advance(1)
         self.assertEqual(self.clock.getDelayedCalls(), [])

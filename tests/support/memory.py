@@ -77,10 +77,10 @@ class SessionCase(SynchronousTestCase):
 
     def assertEnded(self) -> None:
         """The connection has gone and left nothing behind."""
-        keeper = self.factory.keeper
-        self.assertEqual((keeper.connections, keeper.sessions, keeper.handshaking), (0, set(), set()))
-        self.assertEqual(len(keeper.wheel), 0, "timers are left on the wheel")
-        self.assertFalse(keeper.wheel.running)
+        context = self.factory.context
+        self.assertEqual((context.connections, context.sessions, context.handshaking), (0, set(), set()))
+        self.assertEqual(len(context.wheel), 0, "timers are left on the wheel")
+        self.assertFalse(context.wheel.running)
         # The reset of an aborted transport and the wheel's last turn come with the reactor's next.
         self.pair.flush()
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])

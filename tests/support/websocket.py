@@ -159,8 +159,8 @@ class WebSocketCase(SynchronousTestCase):
 
     def assertEnded(self) -> None:
         """The connection has gone and left nothing behind, no timer of Autobahn's either."""
-        keeper = self.factory.keeper
-        self.assertEqual((keeper.connections, keeper.sessions, keeper.handshaking), (0, set(), set()))
-        self.assertEqual(len(keeper.wheel), 0, "timers are left on the wheel")
+        context = self.factory.context
+        self.assertEqual((context.connections, context.sessions, context.handshaking), (0, set(), set()))
+        self.assertEqual(len(context.wheel), 0, "timers are left on the wheel")
         self.pair.flush()
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])

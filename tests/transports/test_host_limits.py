@@ -41,7 +41,7 @@ class LimitCase(SessionCase):
 
     def serve(self, *, newSession: Any = None, **options: Any) -> Any:
         self.factory = self.network.serverFactory(newSession or configure(self.heard), **options)
-        self.keeper = self.factory.keeper
+        self.context = self.factory.context
         return self.factory
 
     def dial(self, host: Any = ONE, factory: Any = None) -> Pair:
@@ -66,19 +66,19 @@ class HostTests(LimitCase):
         first.flush()
         self.assertTrue(over.peer.ended)
         self.assertEqual([each.peer.lost for each in (first, second, other)], [None] * 3)
-        self.assertEqual((self.keeper.hosts, self.keeper.connections), ({ONE: 2, OTHER: 1}, 3))
-        self.assertEqual(self.keeper.refusals.counts["maxSessionsPerHost"], 1)
+        self.assertEqual((self.context.hosts, self.context.connections), ({ONE: 2, OTHER: 1}, 3))
+        self.assertEqual(self.context.refusals.counts["maxSessionsPerHost"], 1)
         first.server.abort()
         first.flush()
-        self.assertEqual(self.keeper.hosts, {ONE: 1, OTHER: 1})
+        self.assertEqual(self.context.hosts, {ONE: 1, OTHER: 1})
         self.assertFalse(self.dial().server.isClosed)
-        self.assertEqual((self.keeper.hosts, self.keeper.refused), ({ONE: 2, OTHER: 1}, 1))
+        self.assertEqual((self.context.hosts, self.context.refused), ({ONE: 2, OTHER: 1}, 1))
 
     def test_off(self) -> None:
         """Without the setting nothing is kept for a host, and nothing more for a connection."""
         self.serve()
         self.dial()
-        self.assertIsNone(self.keeper.hosts)
+        self.assertIsNone(self.context.hosts)
         self.assertNotIn("countedHost", vars(self.pair.serverProtocol))
 
     def test_later(self) -> None:
@@ -88,20 +88,20 @@ class HostTests(LimitCase):
         web = WebSocketSessionServerFactory.sharing(self.factory, UpgradeOptions())
         pairs.append(self.dial(OTHER, web))
         self.factory.maxSessionsPerHost = 2
-        self.assertEqual(self.keeper.hosts, {ONE: 3, OTHER: 1})
+        self.assertEqual(self.context.hosts, {ONE: 3, OTHER: 1})
         self.dial()
-        self.assertEqual(self.keeper.refused, 1)
+        self.assertEqual(self.context.refused, 1)
         self.factory.maxSessionsPerHost = 4
         pairs.append(self.dial())
         self.dial()
-        self.assertEqual((self.keeper.refused, self.keeper.hosts), (2, {ONE: 4, OTHER: 1}))
+        self.assertEqual((self.context.refused, self.context.hosts), (2, {ONE: 4, OTHER: 1}))
         self.factory.maxSessionsPerHost = None
         pairs.append(self.dial())
-        self.assertEqual(self.keeper.refused, 2)
+        self.assertEqual(self.context.refused, 2)
         for pair in pairs:
             pair.reset()
         pairs[0].flush()
-        self.assertEqual((self.keeper.hosts, self.keeper.connections), ({}, 0))
+        self.assertEqual((self.context.hosts, self.context.connections), ({}, 0))
 
     def test_besideMaxSessions(self) -> None:
         """What a host has too many of takes no place of others, not even behind TLS, where it is gone a turn later."""
@@ -110,14 +110,14 @@ class HostTests(LimitCase):
         secure = TLSMemoryBIOFactory(serverPolicy(certificate, key), False, self.factory, clock=self.network.clock)
         for _ in range(5):
             self.dial(ONE, secure)
-        self.assertEqual(self.keeper.connections, 1)
+        self.assertEqual(self.context.connections, 1)
         self.dial(OTHER)
         self.dial("198.51.100.3")
-        counts = self.keeper.refusals.counts
+        counts = self.context.refusals.counts
         self.assertEqual((counts["maxSessionsPerHost"], counts["maxSessions"]), (4, 0))
         self.dial("198.51.100.4")
         self.assertEqual((counts["maxSessionsPerHost"], counts["maxSessions"]), (4, 1))
-        closed = self.keeper.closeAll()
+        closed = self.context.closeAll()
         self.pair.advance(20)
         self.successResultOf(closed)
         self.assertEnded()
@@ -130,7 +130,7 @@ class HostTests(LimitCase):
         web = WebSocketSessionServerFactory.sharing(self.factory, UpgradeOptions())
         for factory in (secure, web):
             first = self.dial(ONE, factory)
-            self.assertEqual((self.keeper.hosts, len(self.keeper.handshaking)), ({ONE: 1}, 1))
+            self.assertEqual((self.context.hosts, len(self.context.handshaking)), ({ONE: 1}, 1))
             over = self.dial(ONE, web)
             self.assertIs(over.serverProtocol.engine, None)
             over.peer.write(request())
@@ -138,9 +138,9 @@ class HostTests(LimitCase):
             self.assertEqual(bytes(over.peer.data), b"")
             self.assertTrue(over.peer.ended)
             first.advance(5)
-            self.assertEqual(self.keeper.hosts, {})
-        self.assertEqual(self.keeper.refusals.counts["maxSessionsPerHost"], 2)
-        self.assertEqual(self.keeper.refusals.counts["handshakeTimeout"], 2)
+            self.assertEqual(self.context.hosts, {})
+        self.assertEqual(self.context.refusals.counts["maxSessionsPerHost"], 2)
+        self.assertEqual(self.context.refusals.counts["handshakeTimeout"], 2)
         self.assertEqual(self.heard.events, [])
         self.assertEnded()
 
@@ -159,8 +159,8 @@ class HostTests(LimitCase):
             UNIXAddress("/x"),
         ):
             self.dial(address)
-        self.assertEqual(self.keeper.hosts, {ONE: 3, "2001:db8::1": 2, "2001:db8::2": 1, "::ffff:0": 1})
-        self.assertEqual(self.keeper.connections, 9)
+        self.assertEqual(self.context.hosts, {ONE: 3, "2001:db8::1": 2, "2001:db8::2": 1, "::ffff:0": 1})
+        self.assertEqual(self.context.connections, 9)
 
     def test_wrappers(self) -> None:
         """TLS hides nobody. Below other wrappers, such as for ``haproxy:``, the address may be a proxy's: no limit."""
@@ -169,7 +169,7 @@ class HostTests(LimitCase):
         self.dial()
         for _ in range(2):
             self.assertFalse(self.dial(ONE, WrappingFactory(self.factory))._tops[0].session.isClosed)
-        self.assertEqual((self.keeper.hosts, self.keeper.connections), ({ONE: 1}, 3))
+        self.assertEqual((self.context.hosts, self.context.connections), ({ONE: 1}, 3))
         certificate, key = selfSigned(self.mktemp(), ["localhost"])
         clock = self.network.clock
         for inner, known in ((self.factory, ONE), (WrappingFactory(self.factory), None)):
@@ -200,12 +200,12 @@ class PeerHostTests(DatagramCase):
         for port in (1, 2, 3, 3, 1):
             self.receive(b"x\n", (ONE, port))
         self.receive(b"x\n", (OTHER, 1))
-        self.assertEqual((self.keeper.hosts, len(self.protocol._peers)), ({ONE: 2, OTHER: 1}, 3))
-        self.assertEqual(self.keeper.refusals.counts["maxSessionsPerHost"], 2)
+        self.assertEqual((self.context.hosts, len(self.protocol._peers)), ({ONE: 2, OTHER: 1}, 3))
+        self.assertEqual(self.context.refusals.counts["maxSessionsPerHost"], 2)
         self.clock.pump([1.0] * 3)
-        self.assertEqual((self.keeper.hosts, self.keeper.connections), ({}, 0))
+        self.assertEqual((self.context.hosts, self.context.connections), ({}, 0))
         self.receive(b"x\n", (ONE, 3))
-        self.assertEqual(self.keeper.hosts, {ONE: 1})
+        self.assertEqual(self.context.hosts, {ONE: 1})
         self.finish()
 
     def test_newSessionRefuses(self) -> None:
@@ -213,14 +213,14 @@ class PeerHostTests(DatagramCase):
         self.open(sessions="peer", maxSessionsPerHost=1, name=17)
         for _ in range(3):
             self.receive(b"x\n", (ONE, 1))
-        self.assertEqual((self.keeper.hosts, self.keeper.refusals.counts["newSession"]), ({}, 3))
+        self.assertEqual((self.context.hosts, self.context.refusals.counts["newSession"]), ({}, 3))
         self.finish()
 
     def test_socket(self) -> None:
         """The one session of a socket is no host's."""
         for peer in (None, (ONE, 1)):
             self.open(maxSessionsPerHost=1, peer=peer)
-            self.assertEqual((self.keeper.hosts, self.keeper.connections), ({}, 1))
+            self.assertEqual((self.context.hosts, self.context.connections), ({}, 1))
             self.finish()
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -239,29 +239,29 @@ class PeerHostTests(DatagramCase):
         """Whatever happens, each host has as many as there are sessions with it."""
         self.open(sessions="peer", maxSessionsPerHost=2, readTimeout=1.0)
         refusing = [False]
-        configured = self.keeper.newSession
+        configured = self.context.newSession
 
         def newSession(session: Any) -> None:
             if refusing[0]:
                 raise ValueError("no")
             configured(session)
 
-        self.keeper.newSession = newSession
+        self.context.newSession = newSession
         for name, *args in script:
             if name == "come":
                 self.receive(b"x\n", (args[0], args[1]))
             elif name == "advance":
                 self.clock.advance(args[0])
             elif name == "closeAll":
-                for session in list(self.keeper.sessions):
+                for session in list(self.context.sessions):
                     session.close()
             elif name == "refuse":
                 refusing[0] = not refusing[0]
-            elif self.keeper.sessions:
-                sessions = sorted(self.keeper.sessions, key=lambda session: session.id)
+            elif self.context.sessions:
+                sessions = sorted(self.context.sessions, key=lambda session: session.id)
                 getattr(sessions[args[0] % len(sessions)], name)()
-            found = Counter(session.remoteAddr.host.replace("::ffff:", "") for session in self.keeper.sessions)
-            self.assertEqual(dict(found), self.keeper.hosts)
+            found = Counter(session.remoteAddr.host.replace("::ffff:", "") for session in self.context.sessions)
+            self.assertEqual(dict(found), self.context.hosts)
             self.assertLessEqual(set(found.values()), {1, 2})
         self.flushLoggedErrors()
         self.finish()
@@ -338,7 +338,7 @@ class RandomTests(LimitCase):
             if name == "dial":
                 kind, host = args
                 before = Counter(hostOf(connection._raw) for connection in there)[host]
-                refused = self.keeper.refusals.counts["maxSessionsPerHost"]
+                refused = self.context.refusals.counts["maxSessionsPerHost"]
                 address = IPv4Address("TCP", host, 50000 + len(pairs))
                 peer: Any = Peer()
                 if kind == "tls":
@@ -347,7 +347,7 @@ class RandomTests(LimitCase):
                     peer = TLSMemoryBIOFactory(policy, True, whole, clock=clock).buildProtocol(None)
                 pair = self.network.join(factories[kind].buildProtocol(address), peer, address)
                 isOver = kind != "wrapped" and limit is not None and before >= limit
-                self.assertEqual(self.keeper.refusals.counts["maxSessionsPerHost"] - refused, int(isOver))
+                self.assertEqual(self.context.refusals.counts["maxSessionsPerHost"] - refused, int(isOver))
                 if not isOver:
                     pairs.append((kind, pair))
             elif name == "advance":
@@ -362,21 +362,21 @@ class RandomTests(LimitCase):
                 limit = self.factory.maxSessionsPerHost = args[0]
                 began = began or limit is not None
             elif name == "abortAll":
-                for each in [*self.keeper.handshaking, *self.keeper.sessions]:
+                for each in [*self.context.handshaking, *self.context.sessions]:
                     each.abort()
             elif pairs:
                 self.act(name, *pairs[args[0] % len(pairs)])
             if began:
-                assert self.keeper.hosts is not None
+                assert self.context.hosts is not None
                 expected = Counter(hostOf(connection._raw) for connection in there)
                 del expected[None]
-                self.assertEqual(self.keeper.hosts, dict(expected))
-            self.assertEqual(self.keeper.connections, len(there))
-        closed = self.keeper.closeAll()
+                self.assertEqual(self.context.hosts, dict(expected))
+            self.assertEqual(self.context.connections, len(there))
+        closed = self.context.closeAll()
         clock.advance(30)
         self.successResultOf(closed)
-        self.assertEqual((self.keeper.hosts or {}, self.keeper.connections, there), ({}, 0, set()))
-        self.assertEqual((len(self.keeper.wheel), self.keeper.handshaking), (0, set()))
+        self.assertEqual((self.context.hosts or {}, self.context.connections, there), ({}, 0, set()))
+        self.assertEqual((len(self.context.wheel), self.context.handshaking), (0, set()))
         self.flushLoggedErrors()
 
     def act(self, name: str, kind: str, pair: Pair) -> None:
@@ -411,7 +411,7 @@ class ServerTests(ServerCase):
         server = self.serve(LOOPBACK, "ws:0:interface=127.0.0.1", maxSessionsPerHost=2)
         plain, web = await server.whenListening()
         first, second = await self.dial(plain), await self.dial(web)
-        await self.until(lambda: server._factory.keeper.connections == 2)
+        await self.until(lambda: server._factory.context.connections == 2)
         for address in (plain, web):
             third = await self.dial(address)
             self.assertEqual(await third.ended, b"")
@@ -425,7 +425,7 @@ class ServerTests(ServerCase):
         for peer in (first, second, again):
             peer.transport.loseConnection()
             await peer.ended
-        await self.until(lambda: server._factory.keeper.hosts == {})
+        await self.until(lambda: server._factory.context.hosts == {})
 
     async def test_haproxy(self) -> None:
         """A proxy is one host with many connections: it has no limit."""
@@ -435,7 +435,7 @@ class ServerTests(ServerCase):
         for peer in peers:
             peer.transport.write(b"PROXY TCP4 192.0.2.7 192.0.2.8 1111 2222\r\n\0\0\0\1a")
         await self.until(lambda: self.listener.names.count("message") == 3)
-        self.assertEqual((server.refused, server._factory.keeper.hosts), (0, {}))
+        self.assertEqual((server.refused, server._factory.context.hosts), (0, {}))
         for peer in peers:
             peer.transport.loseConnection()
             await peer.ended

@@ -181,7 +181,7 @@ class LayerTests(LayersCase):
         done: list[bytes] = []
 
         async def onMessage(session: Any, pkg: bytes) -> None:
-            await deferLater(session.keeper.reactor, 0.8, lambda: None)
+            await deferLater(session.context.reactor, 0.8, lambda: None)
             done.append(pkg)
 
         for name, layer, transport in [*self.layers(), ("none", None, DirectTransport)]:

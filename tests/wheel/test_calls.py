@@ -252,7 +252,7 @@ class WheelTests(SynchronousTestCase):
         self.advance(1.1)
         warnings = [event for event in events if event["log_level"] is LogLevel.warn]
         self.assertEqual([event["seconds"] for event in warnings], [5.5])
-        self.assertIn("test_wheel.WheelTests.test_long.<locals>.<lambda>(<the argument>)", warnings[0]["call"])
+        self.assertIn("test_calls.WheelTests.test_long.<locals>.<lambda>(<the argument>)", warnings[0]["call"])
         # Those of the same tick were called all the same, and the next turn has what was due meanwhile.
         self.assertEqual([at for at, _ in self.called[:2]], [1.0, 6.5])
         self.assertEqual(len(self.called), 4)

@@ -61,7 +61,7 @@ class Recorder(EventListener):
             elif deed == b"close":
                 session.close()
             elif deed == b"abort later":
-                session.keeper.threads.call(session.abort)
+                session.context.threads.call(session.abort)
         finally:
             self.running -= 1
 

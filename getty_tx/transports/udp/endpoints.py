@@ -77,7 +77,7 @@ class UDPServerEndpoint:
         """
         Bind the socket.
 
-        :param protocolFactory: a SessionServerFactory, or another with a keeper.
+        :param protocolFactory: a SessionServerFactory, or another with a context.
         :return: fails when the port cannot be bound, the group not joined, or newSession or onOpen refuses the
             socket's session.
         """

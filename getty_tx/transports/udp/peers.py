@@ -64,16 +64,16 @@ class Peers:
         if self._closing or not data or data == PROBE or len(data) > self._limit:
             return None
         protocol = self.protocol
-        keeper = protocol.keeper
-        if not keeper.hasRoom():
+        context = protocol.context
+        if not context.hasRoom():
             return None
-        if keeper.maxSessions is None and len(self._connections) >= MOST_PEERS:
-            keeper.countRefusal("peers", f"there are sessions of {MOST_PEERS} peers, and no maxSessions is set")
+        if context.maxSessions is None and len(self._connections) >= MOST_PEERS:
+            context.countRefusal("peers", f"there are sessions of {MOST_PEERS} peers, and no maxSessions is set")
             return None
         connection = PeerConnection(self, addr)
-        if not keeper.enter(connection):
+        if not context.enter(connection):
             return None
-        session = connection.session = PeerSession(connection, keeper, self.raw)
+        session = connection.session = PeerSession(connection, context, self.raw)
         session.inbound.room = self._room
         self._connections[addr] = connection
         protocol.factory.connectionMade(connection)
@@ -81,10 +81,10 @@ class Peers:
             session.start()
         except SessionRefusedError as error:
             self.forget(connection)
-            keeper.leave(connection)
-            keeper.countRefusal(reasonOf(error, keeper), str(error))
+            context.leave(connection)
+            context.countRefusal(reasonOf(error, context), str(error))
             protocol.factory.connectionFailed(connection, error)
-            keeper.checkIdle()
+            context.checkIdle()
             return None
         return connection
 
@@ -168,7 +168,7 @@ class PeerConnection:
     def _end(self) -> None:
         # As with a socket of one's own, the end comes in another turn than its cause.
         self._peers.forget(self)
-        self._peers.protocol.keeper.reactor.callLater(0, self.lost)
+        self._peers.protocol.context.reactor.callLater(0, self.lost)
 
     def lost(self, reason: Failure = connectionDone) -> None:
         """It is over."""
@@ -184,7 +184,7 @@ class PeerConnection:
     def sessionEnded(self, error: BaseException | None) -> None:
         """onClose has returned."""
         protocol = self._peers.protocol
-        keeper = protocol.keeper
-        keeper.leave(self)
+        context = protocol.context
+        context.leave(self)
         protocol.factory.sessionEnded(self, error)
-        keeper.checkIdle()
+        context.checkIdle()

@@ -57,7 +57,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         ``maxSessions`` counts.
     :param service: what ``session.service`` is; by default the factory.
     :param reactor: by default the installed one.
-    :param factory: with a keeper, for protocols that share one; a server's or a client's.
+    :param factory: with a context, for protocols that share one; a server's or a client's.
     :raise SettingError: ``sessions`` or one of the limits cannot be.
 
     :ivar peerAddr: whom the socket is connected to, if it is.
@@ -80,7 +80,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         if sessions not in SESSIONS:
             raise SettingError(f"sessions={sessions!r} is none of {', '.join(SESSIONS)}")
         if newSession is not None and factory is not None:
-            raise SettingError("SessionDatagramProtocol takes newSession or a factory with a keeper, not both")
+            raise SettingError("SessionDatagramProtocol takes newSession or a factory with a context, not both")
         if newSession is not None:
             factory = SessionFactory(
                 newSession,
@@ -118,14 +118,14 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
                 self.datagramReceived = self._peers.receive  # type: ignore[method-assign,assignment]
             return
-        keeper = self.keeper
-        keeper.enter(self)
+        context = self.context
+        context.enter(self)
         self.factory.connectionMade(self)
         if self.peerAddr is None:
             self.kind = "UDP_SERVER"
             self.sessionType = DatagramSession
             self._counted = True
-            keeper.sockets += 1
+            context.sockets += 1
         else:
             self.kind = "UDP_CLIENT"
             self.sessionType = ConnectedSession
@@ -179,7 +179,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
     def refused(self) -> None:
         """Sending has shown it; who sends is not to be called back from there."""
-        self.keeper.reactor.callLater(0, self.connectionRefused)
+        self.context.reactor.callLater(0, self.connectionRefused)
 
     # The end
 
@@ -229,25 +229,25 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone."""
         self._isGone = True
-        keeper = self.keeper
+        context = self.context
         session = self.session
         if self._peers is not None:
             self._peers.lost(reason)
         elif session is not None:
             session.connectionLost(reason)
         else:
-            keeper.leave(self)
+            context.leave(self)
             self._uncount()
             error = reason.value if self._failure is None else self._failure
             self.factory.connectionFailed(self, error)
-            keeper.checkIdle()
+            context.checkIdle()
         if not self._stopping:
             self._free()
 
     def _uncount(self) -> None:
         if self._counted:
             self._counted = False
-            self.keeper.sockets -= 1
+            self.context.sockets -= 1
 
     def peerHost(self) -> None:
         """None: a server's socket has no peer, and a client's no limit."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from getty_tx.interfaces import IConnection
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
 
 __all__ = ["PEER_TIMEOUT", "ConnectedSession", "DatagramSession", "PeerSession"]
 
@@ -55,7 +55,7 @@ class DatagramSession(Session):
     inbound: DatagramInbound
     outbound: DatagramOutbound
 
-    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
+    def __init__(self, connection: IConnection, context: ServiceContext, transport: Any) -> None:
         # Whom the session is with, if it is with one, and whom to send to, which a connected socket knows by itself.
         self._peer: tuple[str, int] | None = None
         self._to: tuple[str, int] | None = None
@@ -63,7 +63,7 @@ class DatagramSession(Session):
         self.datagramsDropped = 0
         self._from: tuple[str, int] | None = None
         self._inOnError = False
-        Session.__init__(self, connection, keeper, transport)
+        Session.__init__(self, connection, context, transport)
         below: Any = connection
         self._peer = below.peerAddr
         self.inbound.limit = below.limit
@@ -108,8 +108,8 @@ class DatagramSession(Session):
                 outbound.sendTo(data, addr)
         except OSError as error:
             outbound.unsent(error, length)
-        if outbound._waiting is not None:
-            outbound._emptied()
+        if outbound.blockedState is not None:
+            outbound._drained()
         self.bytesWritten += length
         self.pkgsWritten += 1
         return length
@@ -162,17 +162,17 @@ class DatagramSession(Session):
             if counted:
                 self.bytesWritten += len(chunk)
                 self.pkgsWritten += 1
-        if outbound._waiting is not None:
-            outbound._emptied()
+        if outbound.blockedState is not None:
+            outbound._drained()
         return sum(map(len, chunks))
 
     def _sendFromThread(self, chunks: list[bytes], addr: Any) -> int:
         if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        if self.keeper.threads.bytesFor(self) > self._maxPending:
+        if self.context.threads.bytesFor(self) > self._maxPending:
             raise self._blocked()
         length = sum(map(len, chunks))
-        self.keeper.threads.call(self._sendForThread, chunks, addr, session=self, length=length)
+        self.context.threads.call(self._sendForThread, chunks, addr, session=self, length=length)
         return length
 
     def _sendForThread(self, chunks: list[bytes], addr: Any) -> None:
@@ -210,7 +210,7 @@ class DatagramSession(Session):
     def callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
         about = error.session if isinstance(error, SessionError) else None
         if self.isLasting and self.state == OPEN and (about is None or about is self):
-            more = self.keeper.faults.line("callback", error)
+            more = self.context.faults.line("callback", error)
             if more is not None:
                 log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
             self._tell(error)
@@ -230,8 +230,8 @@ class DatagramSession(Session):
             return
         self.pendingError = error
         self.needsDispatch = True
-        if self.keeper.observers.all:
-            self.keeper.observers.tell("error", self, error)
+        if self.context.observers.all:
+            self.context.observers.tell("error", self, error)
         if not self.inCallback and self.awaiting is None:
             self.dispatchEvents()
 
@@ -280,8 +280,8 @@ class PeerSession(ConnectedSession):
 
     isLasting = True
 
-    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
-        super().__init__(connection, keeper, transport)
+    def __init__(self, connection: IConnection, context: ServiceContext, transport: Any) -> None:
+        super().__init__(connection, context, transport)
         self._to = self._peer
         self._readTimeout = PEER_TIMEOUT
 

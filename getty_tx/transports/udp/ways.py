@@ -106,7 +106,7 @@ class DatagramInbound(Inbound):
         self.room = Room()
         self._draining = False
         self._isShared = self.session.isShared
-        self._seconds = session.keeper.seconds
+        self._seconds = session.context.seconds
         self._kept: deque[tuple[bytes, Any]] | None = None
 
     def receiveFrom(self, data: bytes, addr: Any) -> None:
@@ -152,7 +152,7 @@ class DatagramInbound(Inbound):
                     if result is not None:
                         session.awaitCallback(result)
         session.inCallback = False
-        if (session.needsDispatch or self._stopped or self._kept is not None) and not self._draining:
+        if (session.needsDispatch or self.readingStopped or self._kept is not None) and not self._draining:
             session.dispatchEvents()
 
     def receive(self, data: bytes, at: int = -1) -> None:
@@ -173,14 +173,14 @@ class DatagramInbound(Inbound):
             kept.append((data, addr))
             self.unread += length
             self.room.left -= length
-        if self._stopped:
+        if self.readingStopped:
             # The transport reads a whole round, or was not reading yet when it was told to stop.
             self.session.connection.pauseReading()
         elif self.unread > LIMIT or len(kept) * 2 >= MOST_KEPT:
-            self._stop()
+            self._stopReading()
 
-    def proceed(self) -> bool:
-        """Deliver one of what is kept; see :py:meth:`getty_tx.session.inbound.Inbound.proceed`."""
+    def deliverBuffered(self) -> bool:
+        """Deliver one of what is kept; see :py:meth:`getty_tx.session.inbound.Inbound.deliverBuffered`."""
         if self._kept:
             data, addr = self._kept.popleft()
             self.unread -= len(data)
@@ -190,14 +190,14 @@ class DatagramInbound(Inbound):
             self._draining = False
             return True
         self._kept = None
-        if self._stopped:
-            self._stopped = False
+        if self.readingStopped:
+            self.readingStopped = False
             self.session.connection.resumeReading()
         return False
 
     @property
-    def undelivered(self) -> bool:
-        """True: what proceed() has not delivered, it says itself when asked again."""
+    def hasDeliverable(self) -> bool:
+        """True: what deliverBuffered() has not delivered, it says itself when asked again."""
         return True
 
     @property
@@ -278,9 +278,9 @@ class DatagramOutbound(Outbound):
 
     def write(self, data: bytes, length: int) -> None:
         """What is written to ``session.transport`` is a datagram, where there is a peer."""
-        self.writeMany([data], length)
+        self.writev([data], length)
 
-    def writeMany(self, chunks: Sequence[bytes], length: int) -> None:
+    def writev(self, chunks: Sequence[bytes], length: int) -> None:
         """A datagram for each chunk, where there is a peer."""
         session = self.session
         # The facade has counted the bytes.

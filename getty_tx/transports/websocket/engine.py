@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from autobahn.websocket.types import ConnectionRequest
 
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.transports.websocket.protocol import WebSocketSessionProtocol
     from getty_tx.transports.websocket.request import UpgradeOptions
     from getty_tx.wheel import TimingWheel, WheelTimer
@@ -69,21 +69,21 @@ def _run(delayed: _Call) -> None:
 class _Timers:
     """In place of Autobahn's ``_batched_timer``, which would use the installed reactor and survive its connections."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._wheel = keeper.wheel
+    def __init__(self, context: ServiceContext) -> None:
+        self._wheel = context.wheel
 
     def call_later(self, delay: float, call: Callable[[], object]) -> _Call:
         return _Call(self._wheel, delay, call)
 
 
-def makeSettings(keeper: Keeper, options: UpgradeOptions, isClient: bool) -> Any:
+def makeSettings(context: ServiceContext, options: UpgradeOptions, isClient: bool) -> Any:
     """
     What Autobahn calls the factory: the options of all connections, as far as they have none of their own.
 
     Timeouts are 0, as they are the session's: handshakeTimeout, waitTime and cronPeriod, on the service's wheel.
     """
     known = options.made.get("settings")
-    if known is not None and known[0] is keeper:
+    if known is not None and known[0] is context:
         return known[1]
     settings: Any
     if isClient:
@@ -112,8 +112,8 @@ def makeSettings(keeper: Keeper, options: UpgradeOptions, isClient: bool) -> Any
         )
     # The one private attribute of Autobahn's factories that is replaced. tests.transports.websocket.test_frames sees
     # that it is there and is what all of its timers come from.
-    settings._batched_timer = _Timers(keeper)
-    options.made["settings"] = keeper, settings
+    settings._batched_timer = _Timers(context)
+    options.made["settings"] = context, settings
     return settings
 
 

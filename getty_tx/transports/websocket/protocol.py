@@ -94,7 +94,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         if self._failure is not None:
             return
         self._early = []
-        settings = makeSettings(self.keeper, self.options, self.factory.isClient)
+        settings = makeSettings(self.context, self.options, self.factory.isClient)
         if self.factory.isClient:
             self.engine = ClientEngine(self, settings)
             self.path = self.options.paths[0].partition("?")[0]
@@ -168,17 +168,17 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
 
     def checkRoom(self) -> None:
         """:raise ConnectionDeny: there are ``maxSessions`` already, or the service stops."""
-        keeper = self.keeper
+        context = self.context
         limit = self.above
         # This connection is counted already.
-        if limit is None and keeper.maxSessions is not None and keeper.peers > keeper.maxSessions:
-            limit = keeper.maxSessions
-        if keeper.closing or limit is not None:
+        if limit is None and context.maxSessions is not None and context.peers > context.maxSessions:
+            limit = context.maxSessions
+        if context.closing or limit is not None:
             self._isRefused = True
-            if keeper.closing:
-                keeper.countRefusal("stopping", "the service stops")
+            if context.closing:
+                context.countRefusal("stopping", "the service stops")
             else:
-                keeper.countRefusal("maxSessions", f"maxSessions={limit} reached")
+                context.countRefusal("maxSessions", f"maxSessions={limit} reached")
             raise ConnectionDeny(503, "no more sessions")
 
     def drop(self, abort: bool) -> None:
@@ -204,7 +204,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
 
     def _begin(self) -> None:
         self._endHandshake()
-        session = MessageSession(self, self.keeper, self._raw)
+        session = MessageSession(self, self.context, self._raw)
         early, self._early = self._early, None
         self.session = session
         if early:
@@ -269,7 +269,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             engine.autoPingPending = None
             self._startPings(session)
             return
-        respite = self.keeper.wheel.respite
+        respite = self.context.wheel.respite
         if respite and not sure:
             # Whatever comes takes this back, as it would have taken the first.
             engine.autoPingTimeoutCall = engine.factory._batched_timer.call_later(respite, self._stillNoPong)
@@ -321,7 +321,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """Both Close frames are there: end the TCP connection when ours is out; a client leaves that to the server."""
         outbound = self.inbound.outbound
         if not outbound.isFree:
-            outbound.finish()
+            outbound.closeWhenDrained()
         elif not self.factory.isClient:
             self._raw.loseConnection()
 
@@ -358,7 +358,7 @@ class WebSocketSessionServerFactory(SessionServerFactory):
     WebSocket sessions for ``listenTCP``, ``listenUNIX``, ``endpoint.listen`` and ``adoptStreamConnection``.
 
     :param options: the paths, origins, subprotocols and compression.
-    :param over: the factory of a service: it hears what this one's connections tell, and its keeper is shared.
+    :param over: the factory of a service: it hears what this one's connections tell, and its context is shared.
 
     The others are those of SessionServerFactory.
     """
@@ -381,8 +381,8 @@ class WebSocketSessionServerFactory(SessionServerFactory):
     @classmethod
     def sharing(cls, factory: SessionServerFactory, options: UpgradeOptions) -> WebSocketSessionServerFactory:
         """One whose sessions belong to the service of another factory."""
-        keeper = factory.keeper
-        return cls(factory.newSession, options, over=factory, keeper=keeper, service=keeper.service)
+        context = factory.context
+        return cls(factory.newSession, options, over=factory, context=context, service=context.service)
 
     def startFactory(self) -> None:
         """A port begins to use it."""
@@ -395,8 +395,8 @@ class WebSocketSessionServerFactory(SessionServerFactory):
             self._over.doStop()  # type: ignore[no-untyped-call]  # Twisted's
 
     def _hasRoom(self) -> bool:
-        keeper = self.keeper
-        return keeper.maxSessions is None or keeper.peers < keeper.maxSessions + MOST_ANSWERED or keeper.hasRoom()
+        context = self.context
+        return context.maxSessions is None or context.peers < context.maxSessions + MOST_ANSWERED or context.hasRoom()
 
     def sessionOpened(self, connection: Connection) -> None:
         """The connection's session is open."""

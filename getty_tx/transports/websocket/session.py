@@ -25,7 +25,7 @@ from getty_tx.transports.websocket.frames import xor as unmask
 
 if TYPE_CHECKING:
     from getty_tx.interfaces import IConnection
-    from getty_tx.session.context import Keeper
+    from getty_tx.session.context import ServiceContext
     from getty_tx.session.outbound import Outbound
     from getty_tx.transports.websocket import WebSocketSessionProtocol
 
@@ -76,22 +76,22 @@ class MessageInbound(Inbound):
             if self.paused & CLOSED or self.over:
                 self._discard(data)
                 return
-            keeper = session.keeper
-            seconds = keeper.seconds
+            context = session.context
+            seconds = context.seconds
             session.activeAt = seconds()
             if end < WHOLE_READ == self._readSize:
-                keeper.briefReads += 1
+                context.briefReads += 1
             else:
-                self._share(end)
+                self._adaptReadSize(end)
             if self.paused or session.inCallback:
-                self._receiveLater(data)
+                self._bufferForLater(data)
                 return
             at = 0
             if self._chunks is not None:
-                self._keep(data)
+                self._buffer(data)
                 if self.unread < self._need:
                     return
-                data, at = self._joined()
+                data, at = self._takeBuffered()
                 end = len(data)
         need = 0
         outbound.corked = True
@@ -159,7 +159,7 @@ class MessageInbound(Inbound):
         if self.paused & CLOSED:
             self._beginDiscarding(data[at:])
         elif at < end and not self.over:
-            self._keepRest(data, at, need)
+            self._bufferRest(data, at, need)
         del data
         if outbound.queue is not None:
             outbound.uncork()
@@ -171,7 +171,7 @@ class MessageInbound(Inbound):
                 # The peer has closed in order: what it sent before is delivered.
                 session.work.keeps = True
             session.beginClosing()
-        if self._stopped or self.ended or session.needsDispatch or self._chunks is not None:
+        if self.readingStopped or self.ended or session.needsDispatch or self._chunks is not None:
             session.dispatchEvents()
 
     receive = _deliver
@@ -213,9 +213,9 @@ class MessageInbound(Inbound):
 
     # After the end
 
-    def proceed(self) -> bool:
+    def deliverBuffered(self) -> bool:
         """As Inbound's. When all is delivered and there was no Close frame, the end of the stream is a failure."""
-        if Inbound.proceed(self):
+        if Inbound.deliverBuffered(self):
             return True
         session = self.session
         if self.over or session.state != LOST or session.closedLocally or session.error is not None:
@@ -227,7 +227,7 @@ class MessageInbound(Inbound):
     def close(self) -> None:
         """Deliver nothing more; what still comes is searched for the peer's Close frame."""
         if not self.paused & CLOSED and self._chunks is not None and not self._delivering:
-            data, at = self._joined()
+            data, at = self._takeBuffered()
             Inbound.close(self)
             self._beginDiscarding(data[at:])
         elif not self._delivering:
@@ -339,8 +339,8 @@ class MessageSession(Session):
 
     compression = CompressionSetting("a WebSocket has its own, which its description asks for: deflate=yes, or no")
 
-    def __init__(self, connection: IConnection, keeper: Keeper, transport: Any) -> None:
-        super().__init__(connection, keeper, transport)
+    def __init__(self, connection: IConnection, context: ServiceContext, transport: Any) -> None:
+        super().__init__(connection, context, transport)
         self.transport = MessageTransport(self, self.outbound)
         self.isText = False
         # Of those read and written, the bytes of pings and their answers.
@@ -469,7 +469,7 @@ class MessageSession(Session):
     def losesOutput(self) -> bool:
         # A peer that has closed in order need not wait for the answer to its Close frame.
         if self.closeFrameAt is not None:
-            return self.outbound.left < self.closeFrameAt
+            return self.outbound.bytesOut < self.closeFrameAt
         return super().losesOutput()
 
     def activity(self) -> int:

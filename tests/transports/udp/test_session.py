@@ -208,9 +208,9 @@ class PeerTests(DatagramCase):
             self.receive(b"x\n", addr)
         self.assertEqual(self.sent, [(b"1\n", PEER), (b"1\n", OTHER), (b"2\n", PEER)])
         self.assertEqual(self.heard.names, ["open", "message", "open", "message", "message"])
-        remotes = {(session.remoteAddr.host, session.remoteAddr.port) for session in self.keeper.sessions}
+        remotes = {(session.remoteAddr.host, session.remoteAddr.port) for session in self.context.sessions}
         self.assertEqual(remotes, {PEER, OTHER})
-        session = next(iter(self.keeper.sessions))
+        session = next(iter(self.context.sessions))
         self.assertIn(":UDP_SERVER:", str(session))
         verifyObject(IConnection, session.connection)
         self.finish()
@@ -238,7 +238,7 @@ class PeerTests(DatagramCase):
         self.finish()
         self.open(sessions="peer", readTimeout=None)
         self.receive(b"x\n")
-        self.assertEqual(next(iter(self.keeper.sessions)).readTimeout, PEER_TIMEOUT)
+        self.assertEqual(next(iter(self.context.sessions)).readTimeout, PEER_TIMEOUT)
         self.finish()
 
     def test_flood(self) -> None:
@@ -246,14 +246,14 @@ class PeerTests(DatagramCase):
         self.open(sessions="peer", maxSessions=5)
         for i in range(50):
             self.receive(b"x\n", ("198.51.100.1", 1000 + i))
-        self.assertEqual((len(self.keeper.sessions), self.keeper.refused, len(self.protocol._peers)), (5, 45, 5))
+        self.assertEqual((len(self.context.sessions), self.context.refused, len(self.protocol._peers)), (5, 45, 5))
         self.finish()
         self.open(sessions="peer")
         self.patch(peers, "MOST_PEERS", 3)
         for data in (b"", b"connect-ping", b"x\n"):
             for i in range(9):
                 self.receive(data, ("198.51.100.1", 1000 + i))
-            self.assertEqual(len(self.keeper.sessions), 3 if data == b"x\n" else 0)
+            self.assertEqual(len(self.context.sessions), 3 if data == b"x\n" else 0)
         self.finish()
 
     def test_queue(self) -> None:
@@ -270,7 +270,7 @@ class PeerTests(DatagramCase):
             self.receive(b"x\n")
         self.receive(b"other\n", OTHER)
         self.assertEqual(self.heard.packages, [b"wait", b"other"])
-        self.assertEqual(sorted(session.stats.dropped for session in self.keeper.sessions), [0, 176])
+        self.assertEqual(sorted(session.stats.dropped for session in self.context.sessions), [0, 176])
         waiting.callback(None)
         self.assertEqual(len(self.heard.packages), 1026)
         self.finish()
@@ -279,7 +279,7 @@ class PeerTests(DatagramCase):
         """A peer that newSession refuses is counted, and leaves nothing."""
         self.open(sessions="peer", maxMsgLen=0)
         self.receive(b"x\n")
-        self.assertEqual((self.heard.events, self.keeper.refused, len(self.protocol._peers)), ([], 1, 0))
+        self.assertEqual((self.heard.events, self.context.refused, len(self.protocol._peers)), ([], 1, 0))
         self.finish()
 
     def test_failing(self) -> None:
@@ -295,7 +295,7 @@ class PeerTests(DatagramCase):
         """A peer's session sends to its peer only."""
         self.open(sessions="peer")
         self.receive(b"x\n")
-        (session,) = self.keeper.sessions
+        (session,) = self.context.sessions
         session.writePkg(UDPContext(b"a", PEER))
         session.writePkg(UDPContext(b"b"))
         session.transport.write(b"c")

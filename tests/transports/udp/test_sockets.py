@@ -169,7 +169,7 @@ class WholeTests(Case):
         """The socket's own session takes no peer's place."""
         server = self.serve(maxSessions=1)
         await server.whenListening()
-        self.assertTrue(server._factory.keeper.hasRoom())
+        self.assertTrue(server._factory.context.hasRoom())
 
     async def test_group(self) -> None:
         """A multicast group."""

@@ -58,7 +58,7 @@ class ClosingTests(WebSocketCase):
     def test_serverStops(self) -> None:
         """1001 when the service stops."""
         self.open()
-        stopped = self.factory.keeper.closeAll()
+        stopped = self.factory.context.closeAll()
         self.pair.flush()
         self.assertEqual(self.code()[0], 1001)
         self.say(closeFrame(1001))
@@ -68,7 +68,7 @@ class ClosingTests(WebSocketCase):
     def test_clientStops(self) -> None:
         """1000 when a pool does; the server ends the connection."""
         self.open(isClient=True)
-        stopped = self.factory.keeper.closeAll()
+        stopped = self.factory.context.closeAll()
         self.pair.flush()
         self.assertEqual(self.code()[0], 1000)
         self.say(closeFrame(masked=False))

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
-from getty_tx.session.context import Keeper
+from getty_tx.session.context import ServiceContext
 from getty_tx.transports.websocket.engine import makeSettings
 from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.support.websocket import WebSocketCase, closeFrame, frame, parse, request, response
@@ -28,7 +28,7 @@ _payloads = st.one_of(
 class _Plain:
     """Autobahn as it is, with what is told kept."""
 
-    def __init__(self, isServer: bool, keeper: Keeper, options: UpgradeOptions) -> None:
+    def __init__(self, isServer: bool, context: ServiceContext, options: UpgradeOptions) -> None:
         base: Any = WebSocketServerProtocol if isServer else WebSocketClientProtocol
         self.messages: list[tuple[bytes, bool]] = []
         messages = self.messages
@@ -50,7 +50,7 @@ class _Plain:
                 """StringTransport minds when there is none."""
 
         self.protocol = Protocol()
-        self.protocol.factory = makeSettings(keeper, options, not isServer)
+        self.protocol.factory = makeSettings(context, options, not isServer)
         self.protocol.maxFramePayloadSize = self.protocol.maxMessagePayloadSize = LIMIT
         self.transport = StringTransport()
         self.protocol.makeConnection(self.transport)
@@ -125,8 +125,8 @@ class SameTests(WebSocketCase):
         extension = "permessage-deflate" + ("; client_max_window_bits" if isServer else "")
         headers = {"Sec_WebSocket_Extensions": extension}
         self.open(isClient=not isServer, options=options, maxMsgLen=LIMIT, headers=headers)
-        keeper = Keeper(None, lambda session: None, reactor=self.network.clock)
-        plain = _Plain(isServer, keeper, UpgradeOptions(deflate=True))
+        context = ServiceContext(None, lambda session: None, reactor=self.network.clock)
+        plain = _Plain(isServer, context, UpgradeOptions(deflate=True))
         if isServer:
             plain.feed(request(Sec_WebSocket_Extensions=extension))
         else:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from getty_tx.codecs import RawCodec
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
-from getty_tx.session.context import Keeper
+from getty_tx.session.context import ServiceContext
 from getty_tx.transports.websocket import frames
 from getty_tx.transports.websocket.endpoints import WebSocketClientEndpoint, WebSocketServerEndpoint
 from getty_tx.transports.websocket.engine import makeSettings
@@ -119,10 +119,10 @@ class PrivateTests(SynchronousTestCase):
     def test_timers(self) -> None:
         """``_batched_timer`` is what the factories have, and its ``call_later`` is on the service's wheel."""
         clock = Clock()
-        keeper = Keeper(None, lambda session: None, reactor=clock)
+        context = ServiceContext(None, lambda session: None, reactor=clock)
         for isClient, base in [(False, WebSocketServerFactory), (True, WebSocketClientFactory)]:
             self.assertTrue(hasattr(base(reactor=clock)._batched_timer, "call_later"))
-            settings = makeSettings(keeper, UpgradeOptions(), isClient)
+            settings = makeSettings(context, UpgradeOptions(), isClient)
             called: list[int] = []
             settings._batched_timer.call_later(1.0, lambda called=called: called.append(1))
             settings._batched_timer.call_later(1.0, lambda called=called: called.append(2)).cancel()

@@ -261,7 +261,7 @@ class HandshakeTests(WebSocketCase):
         second.peer.write(request())
         second.flush()
         self.assertTrue(self.takeAnswer().startswith("HTTP/1.1 503 "))
-        self.assertEqual((self.factory.keeper.refused, self.factory.keeper.connections), (1, 1))
+        self.assertEqual((self.factory.context.refused, self.factory.context.connections), (1, 1))
         first.peer.write(closeFrame())
         first.flush()
         self.pair = self.network.join(self.factory.buildProtocol(None), type(first.peer)())
@@ -274,7 +274,7 @@ class HandshakeTests(WebSocketCase):
         self.open(factory={"maxSessions": 1})
         for _ in range(70):
             self.network.join(self.factory.buildProtocol(None), type(self.pair.peer)())
-        self.assertLess(self.factory.keeper.connections, 70)
+        self.assertLess(self.factory.context.connections, 70)
 
     def test_newSessionRefuses(self) -> None:
         """newSession's refusal is a Close frame with 1008."""

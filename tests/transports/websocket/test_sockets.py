@@ -230,7 +230,7 @@ class EndpointTests(SocketCase):
         await client.connect(Factory.forProtocol(Stream))
         self.assertEqual(await got, b"bytes")
         await port.stopListening()
-        await factory.keeper.closeAll()
+        await factory.context.closeAll()
         await lost
 
     async def test_streamServer(self) -> None:
