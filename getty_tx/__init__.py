@@ -38,7 +38,7 @@ from getty_tx.listener import EventListener
 from getty_tx.server import Server
 from getty_tx.session.observers import Observer
 from getty_tx.session.session import Session
-from getty_tx.session.stats import Stats
+from getty_tx.session.totals import Stats
 from getty_tx.transports.factories import SessionServerFactory
 from getty_tx.transports.reconnecting import SessionClientFactory
 from getty_tx.transports.stream import SessionProtocol

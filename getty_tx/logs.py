@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import ILogObserver, formatEvent
 from zope.interface import implementer
 
-from getty_tx.session.session import Session, formatAddress
+from getty_tx.session.addresses import formatAddress
+from getty_tx.session.session import Session
 
 if TYPE_CHECKING:
     from typing import TextIO

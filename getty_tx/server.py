@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from getty_tx import settings
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import GettyError, SettingError
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
 from getty_tx.session.refusals import REASONS
-from getty_tx.session.session import formatAddress
 from getty_tx.settings import Setting
 from getty_tx.transports.factories import SessionServerFactory
 from getty_tx.workers import WorkerPool

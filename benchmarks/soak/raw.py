@@ -290,8 +290,8 @@ def garbage(world: World, act: Act) -> None:
             peer.encrypt()
         if name in ("tcp", "unix"):
             peer.writeAll(_small(random))
-        # Too long for any limit as the length of a frame, and no TLS record and no HTTP request either: OpenSSL looks at
-        # the second byte, and would wait for the rest of a record if that were 3.
+        # Too long for any limit as the length of a frame, and no TLS record and no HTTP request either: if the second
+        # byte were 3, OpenSSL would wait for the rest of a record.
         peer.unsent += b"\xff\xff" + random.randbytes(random.randint(4, 5000))
         if name in ("ws", "wss"):
             peer.unsent += b"\r\n\r\n"

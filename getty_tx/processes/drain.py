@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from getty_tx.session.facade import socketOf
 from getty_tx.session.inbound import Inbound
 from getty_tx.session.lifecycle import OPEN
+from getty_tx.session.wrappers import socketOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

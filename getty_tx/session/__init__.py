@@ -10,16 +10,16 @@ The life of one session, and what the sessions of one service share.
 ``outbound``   the way out: encoded packages to the transport
 ``blocked``    what exists only while bytes wait to be sent: time-outs, producers, relief
 ``cork``       sending at the end of the reactor's iteration
-``facade``     ``session.transport``, and what lies below it
+``facade``     ``session.transport``
+``wrappers``   what lies below a transport: wrappers, TLS, the socket
+``addresses``  addresses in words
 ``compressed`` the ways in and out of a session whose stream is compressed
-``limits``     when silence or a close has lasted too long
-``lifetime``   ``idleTimeout`` and ``maxLifetime``
+``limits``     when silence, a close or a life has lasted too long
 ``cron``       ``onCron`` of many sessions with one timer
 ``context``    what the sessions of one service share
 ``threads``    calls from other threads
 ``observers``  hooks that see every session of a service
-``stats``      ``session.stats``
-``totals``     totals of ended sessions, by endpoint and close reason
+``totals``     ``session.stats``; totals of ended sessions, by endpoint and close reason
 ``refusals``   refused connections, counted by reason
 ``faults``     which faults are worth a line in the log
 =============  ==========================================================================================

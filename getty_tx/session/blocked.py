@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from getty_tx.errors import SessionClosedError, WriteTimeoutError
-from getty_tx.session.facade import bytesInKernel
 from getty_tx.session.pausing import PRESSURE
+from getty_tx.session.wrappers import bytesInKernel
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

@@ -16,13 +16,12 @@ from twisted.logger import Logger
 
 from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
 from getty_tx.session.cron import CronMember
-from getty_tx.session.facade import bytesInKernel
 from getty_tx.session.inbound import Inbound
-from getty_tx.session.lifetime import Lifetime
-from getty_tx.session.limits import checkClose, checkSilence
+from getty_tx.session.limits import Lifetime, checkClose, checkSilence
 from getty_tx.session.outbound import Outbound
 from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, USER
 from getty_tx.session.states import CLOSING, CONNECTING, ENDED, GONE, LOST, OPEN
+from getty_tx.session.wrappers import bytesInKernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from getty_tx.errors import IdleTimeoutError
 from getty_tx.session.states import LOST
 
 if TYPE_CHECKING:
     from getty_tx.session.lifecycle import Lifecycle
+    from getty_tx.session.session import Session
+    from getty_tx.wheel import WheelTimer
 
-__all__ = ["checkClose", "checkSilence"]
+__all__ = ["Lifetime", "checkClose", "checkSilence"]
 
 log = Logger()
+
+#: Looks at an idle session in each ``idleTimeout``. A write notes no time, so one between two looks counts from the
+#: second of them on, and the session ends by up to such a part of ``idleTimeout`` later.
+IDLE_CHECKS = 4
 
 
 def checkSilence(session: Lifecycle) -> None:
@@ -84,3 +91,88 @@ def checkClose(session: Lifecycle) -> None:
         session.connection.abort()
     else:
         session.connection.leave()
+
+
+class Lifetime:
+    """
+    Watches ``idleTimeout`` and ``maxLifetime``; exists only where one of them is set.
+
+    :param session: it has an ``idleTimeout``, a ``maxLifetime``, or both.
+
+    :ivar isOver: ``maxLifetime`` has ended the session.
+    """
+
+    __slots__ = ("_activeAt", "_activity", "_endTimer", "_idleTimer", "_session", "isOver")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._activity = session.activity()
+        self._activeAt = session.context.seconds()
+        self._idleTimer: WheelTimer | None = None
+        self._endTimer: WheelTimer | None = None
+        self.isOver = False
+
+    def start(self) -> None:
+        """Wait for what is set; after another call, for what is set now."""
+        self.stop()
+        session = self._session
+        context = session.context
+        if session._idleTimeout is not None:
+            self.look(False)
+        if session._maxLifetime is not None:
+            left = session.openedAt + session._maxLifetime - context.seconds()
+            self._endTimer = context.wheel.schedule(max(left, context.wheel.tick), _endLifetime, self)
+
+    def stop(self) -> None:
+        """Wait no more."""
+        for timer in (self._idleTimer, self._endTimer):
+            if timer is not None:
+                timer.stop()
+        self._idleTimer = self._endTimer = None
+
+    def touch(self) -> None:
+        """This moment counts as active."""
+        self._activeAt = self._session.context.seconds()
+
+    def end(self) -> None:
+        """A timer's: ``maxLifetime`` has passed."""
+        self.isOver = True
+        self._session.lifetimeOver()
+
+    def look(self, sure: bool) -> None:
+        """
+        A timer's: see whether the session has been idle.
+
+        :param sure: it was so before, and all that had arrived then was read since.
+        """
+        session = self._session
+        timeout = session._idleTimeout
+        assert timeout is not None
+        now = session.context.seconds()
+        wheel = session.context.wheel
+        activity = session.activity()
+        # Bytes that are still on their way are a matter of writeTimeout. While this side does not listen, or works on a
+        # package, nobody knows what the peer does. And a moment that lies ahead means that the clock was set back.
+        busy = session.outbound.pending or session.inbound.paused
+        if activity != self._activity or busy or self._activeAt > now:
+            self._activity = activity
+            self._activeAt = now
+        left = self._activeAt + timeout - now
+        if left > 0:
+            self._idleTimer = wheel.schedule(min(left, timeout / IDLE_CHECKS), _lookAtLifetime, self)
+        elif wheel.respite and not sure:
+            self._idleTimer = wheel.schedule(wheel.respite, _lookAtLifetimeAgain, self)
+        else:
+            session.close(IdleTimeoutError(f"nothing was sent or received for idleTimeout={timeout:g} s", session))
+
+
+def _lookAtLifetime(lifetime: Lifetime) -> None:
+    lifetime.look(False)
+
+
+def _lookAtLifetimeAgain(lifetime: Lifetime) -> None:
+    lifetime.look(True)
+
+
+def _endLifetime(lifetime: Lifetime) -> None:
+    lifetime.end()

@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from getty_tx.session.blocked import Blocked
 from getty_tx.session.cork import MOST
-from getty_tx.session.facade import bottomOf, isCutOff, readRest
+from getty_tx.session.wrappers import bottomOf, isCutOff, readRest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,13 +15,14 @@ from twisted.logger import Logger
 from getty_tx import settings
 from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
 from getty_tx.listener import EventListener, ListenerProxy
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.compressed import CompressionSetting
 from getty_tx.session.facade import SessionTransport
 from getty_tx.session.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
 from getty_tx.session.outbound import CHUNK
 from getty_tx.session.pausing import CLOSED, USER
-from getty_tx.session.stats import Stats
 from getty_tx.session.threads import current
+from getty_tx.session.totals import Stats
 from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
@@ -459,17 +460,6 @@ class Session(Lifecycle):
         """Take a close callback back; a key that is not there is ignored."""
         if self._closeCallbacks is not None:
             self._closeCallbacks.pop(key, None)
-
-
-def formatAddress(address: Any) -> str:
-    """An address as it stands in logs: ``127.0.0.1:8090``, ``[::1]:8090``, or a unix socket's path."""
-    host = getattr(address, "host", None)
-    if host is not None:
-        return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
-    name = getattr(address, "name", address)
-    if name is None:
-        return "unnamed"
-    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
 
 
 def _checkMethods(setting: str, value: Any, methods: tuple[str, ...]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.observers import Observer
-from getty_tx.session.session import formatAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

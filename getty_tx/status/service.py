@@ -16,8 +16,8 @@ from getty_tx.endpoints import carriesStream, isLocal, serverEndpoint
 from getty_tx.errors import SettingError
 from getty_tx.processes.service import Processes
 from getty_tx.server import Server
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.context import theReactor
-from getty_tx.session.session import formatAddress
 from getty_tx.status.aggregate import ProcessesSource, Told
 from getty_tx.status.feed import Feed
 from getty_tx.status.lasterrors import LastErrors

@@ -9,8 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.pausing import CLOSED
-from getty_tx.session.session import formatAddress
 from getty_tx.status.snapshot import PAUSES, stateOf
 
 if TYPE_CHECKING:

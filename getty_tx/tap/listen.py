@@ -20,8 +20,8 @@ from getty_tx.processes.balance import BALANCES
 from getty_tx.processes.service import DRAIN_TIMEOUT, HEARTBEAT_TIMEOUT, Processes
 from getty_tx.processes.supervisor import KILL
 from getty_tx.server import Server
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.context import theReactor
-from getty_tx.session.session import formatAddress
 from getty_tx.tap import options as common
 from getty_tx.tap.options import OrderlyEnd, SessionOptions, cannotStart, optionalCount, seconds
 

@@ -16,9 +16,10 @@ from twisted.python.failure import Failure
 
 from getty_tx.errors import HandshakeTimeoutError, SelfConnectError, SessionRefusedError
 from getty_tx.session import outbound
-from getty_tx.session.facade import socketOf
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.inbound import WHOLE_READ
-from getty_tx.session.session import Session, formatAddress
+from getty_tx.session.session import Session
+from getty_tx.session.wrappers import socketOf
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress

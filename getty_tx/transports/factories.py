@@ -11,9 +11,9 @@ from twisted.internet.protocol import Factory, Protocol
 from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, ServiceContext, theReactor
-from getty_tx.session.facade import socketOf
 from getty_tx.session.observers import Observers
 from getty_tx.session.totals import Endpoints
+from getty_tx.session.wrappers import socketOf
 from getty_tx.settings import Setting
 from getty_tx.transports.base import dropAtOnce
 from getty_tx.transports.stream import SessionProtocol

@@ -18,8 +18,8 @@ from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.logger import Logger
 
 from getty_tx import settings
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.context import HANDSHAKE_TIMEOUT
-from getty_tx.session.session import formatAddress
 from getty_tx.settings import Setting
 from getty_tx.transports.factories import SessionFactory
 from getty_tx.transports.stream import SessionProtocol

@@ -10,7 +10,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from getty_tx.interfaces import IConnection
-from getty_tx.session.facade import socketOf
+from getty_tx.session.wrappers import socketOf
 from getty_tx.transports.base import StreamConnection, isEncrypted
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from getty_tx.errors import SelfConnectError
-from getty_tx.session.session import formatAddress
+from getty_tx.session.addresses import formatAddress
 from getty_tx.transports.udp import PROBE
 from getty_tx.transports.udp.peers import addressOf
 from getty_tx.transports.udp.port import listenUDP

@@ -15,8 +15,8 @@ from zope.interface import implementer
 
 from getty_tx.errors import SelfConnectError, SessionClosedError, SettingError
 from getty_tx.interfaces import IConnection
-from getty_tx.session.facade import socketOf
-from getty_tx.session.session import formatAddress
+from getty_tx.session.addresses import formatAddress
+from getty_tx.session.wrappers import socketOf
 from getty_tx.transports.base import Connection
 from getty_tx.transports.factories import SessionFactory
 from getty_tx.transports.udp import ConnectedSession, DatagramSession

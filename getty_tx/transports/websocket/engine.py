@@ -20,7 +20,7 @@ from autobahn.websocket.compress import (
 from autobahn.websocket.protocol import WebSocketClientFactory, WebSocketProtocol, WebSocketServerFactory
 from autobahn.websocket.types import ConnectionDeny
 
-from getty_tx.session.session import formatAddress
+from getty_tx.session.addresses import formatAddress
 from getty_tx.transports.websocket.frames import COMPRESSED, wholeFrame
 from getty_tx.transports.websocket.session import GOING_AWAY
 
