@@ -25,10 +25,7 @@ Errors of the network itself are Twisted's (``twisted.internet.error``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
+from typing import Any
 
 __all__ = [
     "CodecError",
@@ -75,7 +72,7 @@ class SessionError(GettyError):
     :ivar session: the session it is about; ``None`` only where a codec was called without one.
     """
 
-    def __init__(self, message: str, session: Session | None = None) -> None:
+    def __init__(self, message: str, session: Any = None) -> None:
         super().__init__(message)
         self.session = session
 
@@ -124,7 +121,7 @@ class PeerClosedError(SessionError):
     :ivar reason: the text of its Close frame.
     """
 
-    def __init__(self, message: str, session: Session | None = None, code: int = 1006, reason: str = "") -> None:
+    def __init__(self, message: str, session: Any = None, code: int = 1006, reason: str = "") -> None:
         super().__init__(message, session)
         self.code = code
         self.reason = reason

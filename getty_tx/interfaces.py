@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
-    from getty_tx.session.session import Session
 
 __all__ = ["IBatchReader", "IConnection", "IEventListener", "IReactorTurns", "IReadWriter", "IReader", "IWriter"]
 
@@ -23,7 +22,7 @@ __all__ = ["IBatchReader", "IConnection", "IEventListener", "IReactorTurns", "IR
 class IReader(Interface):
     """Bytes to packages."""
 
-    def read(session: Session, data: memoryview) -> tuple[Any, int]:
+    def read(session: Any, data: memoryview) -> tuple[Any, int]:
         """
         Take the next package off the front of ``data``.
 
@@ -44,7 +43,7 @@ class IBatchReader(IReader):
     that overrides ``read`` alone is read one package at a time.
     """
 
-    def readMany(session: Session, data: bytes, at: int, limit: int) -> list[tuple[Any, int]]:
+    def readMany(session: Any, data: bytes, at: int, limit: int) -> list[tuple[Any, int]]:
         """
         Take the complete packages that ``read`` would find in ``data`` from ``at`` on.
 
@@ -60,7 +59,7 @@ class IBatchReader(IReader):
 class IWriter(Interface):
     """Packages to bytes."""
 
-    def write(session: Session, pkg: Any) -> bytes | list[bytes] | str:
+    def write(session: Any, pkg: Any) -> bytes | list[bytes] | str:
         """
         Encode one package.
 
@@ -82,19 +81,19 @@ class IEventListener(Interface):
     waits until it has returned.
     """
 
-    def onOpen(session: Session) -> Coroutine[Any, Any, None] | None:
+    def onOpen(session: Any) -> Coroutine[Any, Any, None] | None:
         """The connection is up, TLS and WebSocket handshakes done. Raising closes the session."""
 
-    def onMessage(session: Session, pkg: Any) -> Coroutine[Any, Any, None] | None:
+    def onMessage(session: Any, pkg: Any) -> Coroutine[Any, Any, None] | None:
         """A package came. Raising fails the session."""
 
-    def onError(session: Session, error: BaseException) -> Coroutine[Any, Any, None] | None:
+    def onError(session: Any, error: BaseException) -> Coroutine[Any, Any, None] | None:
         """The session failed and will close. Attributes, addresses and stats are still there."""
 
-    def onClose(session: Session) -> Coroutine[Any, Any, None] | None:
+    def onClose(session: Any) -> Coroutine[Any, Any, None] | None:
         """The connection is gone. Attributes, addresses and stats are still there, for the last time."""
 
-    def onCron(session: Session) -> Coroutine[Any, Any, None] | None:
+    def onCron(session: Any) -> Coroutine[Any, Any, None] | None:
         """``cronPeriod`` seconds went by. Raising fails the session."""
 
 
@@ -111,7 +110,7 @@ class IConnection(Interface):
     def getRemoteAddr() -> IAddress:
         """The peer's address."""
 
-    def applySocketOptions(session: Session) -> None:
+    def applySocketOptions(session: Any) -> None:
         """Set what the session asks of the socket (``tcpNoDelay`` and so on), as far as the socket has it."""
 
     def pauseReading() -> None:

@@ -11,7 +11,6 @@ from getty_tx.interfaces import IEventListener
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from getty_tx.session.session import Session
 
 __all__ = ["EventListener", "ListenerProxy"]
 
@@ -25,23 +24,23 @@ class EventListener:
     to one session goes to ``session.attributes``.
     """
 
-    def onOpen(self, session: Session) -> Coroutine[Any, Any, None] | None:
+    def onOpen(self, session: Any) -> Coroutine[Any, Any, None] | None:
         """The connection is up."""
         return None
 
-    def onMessage(self, session: Session, pkg: Any) -> Coroutine[Any, Any, None] | None:
+    def onMessage(self, session: Any, pkg: Any) -> Coroutine[Any, Any, None] | None:
         """A package came."""
         return None
 
-    def onError(self, session: Session, error: BaseException) -> Coroutine[Any, Any, None] | None:
+    def onError(self, session: Any, error: BaseException) -> Coroutine[Any, Any, None] | None:
         """The session failed; ``onClose`` follows."""
         return None
 
-    def onClose(self, session: Session) -> Coroutine[Any, Any, None] | None:
+    def onClose(self, session: Any) -> Coroutine[Any, Any, None] | None:
         """The connection is gone."""
         return None
 
-    def onCron(self, session: Session) -> Coroutine[Any, Any, None] | None:
+    def onCron(self, session: Any) -> Coroutine[Any, Any, None] | None:
         """``cronPeriod`` seconds went by."""
         return None
 

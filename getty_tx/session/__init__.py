@@ -4,7 +4,8 @@ The life of one session, and what the sessions of one service share.
 =============  ==========================================================================================
 ``session``    ``Session``: what applications hold of a connection; its settings
 ``lifecycle``  the order of its events
-``states``     the states of its life
+``state``      what the parts of a session share
+``states``     the states of a session, and what each event does in them
 ``inbound``    the way in: bytes to packages to the listener
 ``pausing``    the reasons for which a session does not read
 ``outbound``   the way out: encoded packages to the transport

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
     from getty_tx.compression.formats import Compressor, Decompressor
-    from getty_tx.session.session import Session
+    from getty_tx.session.state import SessionState
 
 __all__ = ["CompressedInbound", "CompressedOutbound", "CompressionSetting"]
 
@@ -41,7 +41,7 @@ class CompressedOutbound(Outbound):
 
     __slots__ = ("_compressor", "_ended", "_raw", "_rawSize", "description")
 
-    def __init__(self, session: Session, transport: Any, description: str, compressor: Compressor) -> None:
+    def __init__(self, session: SessionState, transport: Any, description: str, compressor: Compressor) -> None:
         super().__init__(session, transport)
         #: The setting's value.
         self.description = description
@@ -153,7 +153,7 @@ class CompressedInbound(Inbound):
 
     __slots__ = ("_again", "_draining", "_stream")
 
-    def __init__(self, session: Session, outbound: Outbound, stream: Decompressor) -> None:
+    def __init__(self, session: SessionState, outbound: Outbound, stream: Decompressor) -> None:
         super().__init__(session, outbound)
         self._stream = stream
         # A loop in _drain is on the stack.
@@ -242,7 +242,7 @@ class CompressedInbound(Inbound):
     def startTLS(self) -> None:
         """:raise SettingError: the compressed stream goes on to its end, and TLS cannot begin in the middle of it."""
         raise SettingError(
-            f"compression={self.session.compression!r} leaves no place for startTLS:"
+            f"compression={self.session.outbound.description!r} leaves no place for startTLS:"
             " dial tls:, serve ssl:, or leave compression None"
         )
 
@@ -283,7 +283,7 @@ class CompressionSetting(Setting[str | None]):
         outbound = instance.outbound
         return outbound.description if type(outbound) is CompressedOutbound else None
 
-    def __set__(self, instance: Session, value: Any) -> None:
+    def __set__(self, instance: Any, value: Any) -> None:
         """:raise SettingError: the value cannot be, or this session cannot have it, or comes too late."""
         checked = self._check(self.name, value)
         if self._refusal:
@@ -300,7 +300,7 @@ class CompressionSetting(Setting[str | None]):
         _replace(instance, checked)
 
 
-def _replace(session: Session, description: str | None) -> None:
+def _replace(session: Any, description: str | None) -> None:
     """Give a session the ways in and out that it needs. Nothing has gone through those that it has."""
     transport = session.outbound.transport
     before = session.inbound

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from getty_tx.session.refusals import Reason
-    from getty_tx.session.session import Session
-    from getty_tx.workers import WorkerPool
+    from getty_tx.session.state import SessionState, SessionWorkers
 
 __all__ = ["ServiceContext", "theReactor"]
 
@@ -71,13 +70,13 @@ class ServiceContext:
     def __init__(
         self,
         service: Any,
-        newSession: Callable[[Session], object],
+        newSession: Callable[[Any], object],
         *,
         reactor: Any,
         maxSessions: int | None = None,
         maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
-        workers: WorkerPool | None = None,
+        workers: SessionWorkers | None = None,
         observers: Observers | None = None,
         endpoints: Endpoints | None = None,
     ) -> None:
@@ -90,7 +89,7 @@ class ServiceContext:
         self.maxSessions = maxSessions
         self.handshakeTimeout = handshakeTimeout
         self.workers = workers
-        self.sessions: set[Session] = set()
+        self.sessions: set[Any] = set()
         self.handshaking: set[Any] = set()
         self.connections = 0
         self.sockets = 0
@@ -179,7 +178,7 @@ class ServiceContext:
         if self.observers.all:
             self.observers.tell("refused", self.service, reason, why)
 
-    def sessionEnded(self, session: Session) -> None:
+    def sessionEnded(self, session: SessionState) -> None:
         """A session has had its onClose: put what it has counted into the books."""
         self.sessions.discard(session)
         reason = closeReason(session)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from getty_tx.interfaces import IEventListener
     from getty_tx.wheel import TimingWheel, WheelTimer
 
 __all__ = ["CronMember", "Crons"]
@@ -30,7 +29,7 @@ class CronMember:
     inCallback: bool
     cronGroup: CronGroup | None
     needsDispatch: bool
-    receiver: IEventListener
+    receiver: Any
 
     def awaitCallback(self, result: Any) -> None:
         raise NotImplementedError
@@ -94,7 +93,7 @@ class CronGroup:
                 continue
             member.inCallback = True
             try:
-                result = member.receiver.onCron(member)  # type: ignore[arg-type]  # it is a session
+                result = member.receiver.onCron(member)
                 if result is not None:
                     member.awaitCallback(result)
                     member.needsDispatch = True

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProducer
 
     from getty_tx.session.outbound import Outbound
-    from getty_tx.session.session import Session
 
 __all__ = ["SessionTransport"]
 
@@ -34,7 +33,7 @@ class SessionTransport:
 
     __slots__ = ("_outbound", "_session")
 
-    def __init__(self, session: Session, outbound: Outbound) -> None:
+    def __init__(self, session: Any, outbound: Outbound) -> None:
         self._session = session
         self._outbound = outbound
 
@@ -109,12 +108,14 @@ class SessionTransport:
     @property
     def disconnecting(self) -> bool:
         """True once the session is closing."""
-        return self._session.isClosed
+        return bool(self._session.isClosed)
 
     def getPeer(self) -> IAddress:
         """The peer's address."""
-        return self._session.remoteAddr
+        address: IAddress = self._session.remoteAddr
+        return address
 
     def getHost(self) -> IAddress:
         """This end's address."""
-        return self._session.localAddr
+        address: IAddress = self._session.localAddr
+        return address

@@ -20,7 +20,7 @@ from getty_tx.session.pausing import CLOSED, HOLDS_QUEUED, PRESSURE, TLS, USER, 
 
 if TYPE_CHECKING:
     from getty_tx.session.outbound import Outbound
-    from getty_tx.session.session import Session
+    from getty_tx.session.state import SessionState
 
 __all__ = ["Inbound"]
 
@@ -71,7 +71,7 @@ class Inbound:
         "unread",
     )
 
-    def __init__(self, session: Session, outbound: Outbound) -> None:
+    def __init__(self, session: SessionState, outbound: Outbound) -> None:
         self.session = session
         self.outbound = outbound
         self.paused = 0
@@ -354,9 +354,9 @@ class Inbound:
                 self.session.connection.resumeReading()
 
 
-def _beforeTLS(session: Session) -> CodecError:
+def _beforeTLS(session: SessionState) -> CodecError:
     return CodecError("bytes in clear came behind the package that started TLS", session)
 
 
-def _tooLong(length: int, session: Session) -> MessageTooLongError:
+def _tooLong(length: int, session: SessionState) -> MessageTooLongError:
     return MessageTooLongError(f"a package of {length} bytes is longer than maxMsgLen={session._maxMsgLen}", session)

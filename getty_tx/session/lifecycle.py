@@ -8,133 +8,85 @@ returned, waits: packages in the inbound, an error in ``pendingError``, the end 
 from __future__ import annotations
 
 from inspect import iscoroutine, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
 
 from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
-from getty_tx.session.cron import CronMember
 from getty_tx.session.inbound import Inbound
 from getty_tx.session.limits import Lifetime, checkClose, checkSilence
 from getty_tx.session.outbound import Outbound
 from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, USER
+from getty_tx.session.state import SessionState
 from getty_tx.session.states import CLOSING, CONNECTING, ENDED, GONE, LOST, OPEN
 from getty_tx.session.wrappers import bytesInKernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from twisted.python.failure import Failure
 
     from getty_tx.interfaces import IConnection, IEventListener
     from getty_tx.session.context import ServiceContext
-    from getty_tx.session.session import Session
-    from getty_tx.wheel import WheelTimer
-    from getty_tx.workers import Work
 
 __all__ = ["CLOSING", "CONNECTING", "ENDED", "GONE", "LOST", "OPEN", "Lifecycle"]
 
 log = Logger()
 
 
-class Lifecycle(CronMember):
+class Lifecycle(SessionState):
     """
-    The inner side of a session: what connections, inbound, outbound and timers tell it.
+    The order of a session's events.
 
-    :ivar connection: the connection below.
-    :ivar context: what the sessions of a service share.
+    Connections call ``start``, ``inbound.receive``, ``peerEnded``, ``connectionLost``, ``fail``, ``readFailed``,
+    ``beginClosing``, ``closeProgress`` and ``stop``.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_attributes",
-        "_closeCallbacks",
-        "activeAt",
-        "bytesRead",
-        "bytesWritten",
-        "cancelling",
-        "closePending",
-        "closeTimer",
-        "closedLocally",
-        "connection",
-        "context",
-        "decoder",
-        "encoder",
-        "error",
-        "extendsClose",
-        "inbound",
-        "lastProgress",
-        "lifetime",
-        "openedAt",
-        "outbound",
-        "pendingError",
-        "pkgsRead",
-        "pkgsWritten",
-        "readTimer",
-        "readsBatches",
-        "state",
-        "work",
-    )
+    __slots__ = ()
 
     #: The ways out and in; a session over something else than a byte stream has its own.
     outboundType: ClassVar[type[Outbound]] = Outbound
     inboundType: ClassVar[type[Inbound]] = Inbound
 
-    # Settings of Session that are used here and in the inbound and outbound.
-    _cronPeriod: float
-    _highWater: int
-    _idleTimeout: float | None
-    _lowWater: int
-    _maxLifetime: float | None
-    _maxMsgLen: int
-    _readTimeout: float | None
-    _waitTime: float
-    _writeTimeout: float | None
+    context: ServiceContext
+    inbound: Inbound
+    lifetime: Lifetime | None
+    outbound: Outbound
 
     def __init__(
         self, connection: IConnection, context: ServiceContext, transport: Any, listener: IEventListener
     ) -> None:
         self.connection = connection
         self.context = context
-        this = cast("Session", self)
-        self.outbound = self.outboundType(this, transport)
-        self.inbound = self.inboundType(this, self.outbound)
+        self.outbound = self.outboundType(self, transport)
+        self.inbound = self.inboundType(self, self.outbound)
         # Until onOpen has returned.
         self.inbound.paused = CALLBACK
         self.state = CONNECTING
-        self.receiver: Any = listener
-        # What stands between the listener and the workers; it is the ``_listener`` then.
-        self.work: Work | None = None
+        self.receiver = listener
+        self.work = None
         # newSession sets them; start() refuses a session without.
-        self.decoder: Any = None
-        self.encoder: Any = None
+        self.decoder = self.encoder = None
         self.readsBatches = False
-        self._attributes: dict[Any, Any] | None = None
-        self._closeCallbacks: dict[Hashable, Callable[[], object]] | None = None
+        self._attributes = None
+        self._closeCallbacks = None
         self.activeAt = self.openedAt = context.seconds()
         self.bytesRead = self.bytesWritten = self.pkgsRead = self.pkgsWritten = 0
-        # A callback, or a delivery of packages, is on the stack.
         self.inCallback = False
-        # An async callback that has not returned.
-        self.awaiting: Deferred[None] | None = None
+        self.awaiting = None
         self.cancelling = False
-        # close() was called here: what the network says afterwards is no error.
         self.closedLocally = False
-        # A close goes on while the peer takes what is pending; where it stood when that was last looked at.
         self.extendsClose = True
-        self.lastProgress: tuple[int, int | None] = (0, None)
-        # What failed, and what of it the listener has not been told.
-        self.error: BaseException | None = None
-        self.pendingError: BaseException | None = None
+        self.lastProgress = 0, None
+        self.error = self.pendingError = None
         self.closePending = False
-        # An event arrived during a callback; dispatchEvents handles it when that returns.
         self.needsDispatch = False
         self.cronGroup = None
-        self.readTimer: WheelTimer | None = None
-        self.closeTimer: WheelTimer | None = None
-        self.lifetime: Lifetime | None = None
+        self.readTimer = None
+        self.closeTimer = None
+        self.lifetime = None
 
     # The beginning
 
@@ -144,20 +96,19 @@ class Lifecycle(CronMember):
 
         :raise SessionRefusedError: newSession raised, or set no codec; the caller drops the connection. No event came.
         """
-        this = cast("Session", self)
         # No callback, whatever newSession does to the session.
         self.inCallback = True
         try:
-            self.context.newSession(this)
+            self.context.newSession(self)
             if self.state != CONNECTING or self.context.closing:
-                raise SessionRefusedError(f"{self} was closed before it was open", this)
+                raise SessionRefusedError(f"{self} was closed before it was open", self)
             if self.decoder is None or self.encoder is None:
                 missing = "reader" if self.decoder is None else "writer"
-                raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", this)
-            this._checkSettings()
+                raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", self)
+            self._checkSettings()
             workers = self.context.workers
             if workers is not None and not iscoroutinefunction(self.receiver.onMessage):
-                self.receiver = self.work = workers.attach(this)
+                self.receiver = self.work = workers.attach(self)
         except BaseException as error:
             self.state = GONE
             self.inbound.close()
@@ -165,14 +116,17 @@ class Lifecycle(CronMember):
             self._cancelTimers()
             if isinstance(error, SessionRefusedError):
                 raise
-            raise SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", this) from error
+            raise SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", self) from error
         self.inCallback = False
-        self.connection.applySocketOptions(this)
-        self.context.sessions.add(this)
+        self.connection.applySocketOptions(self)
+        self.context.sessions.add(self)
         self.context.crons.add(self, self._cronPeriod)
         self._restartTimers()
         self._callListener(self.receiver.onOpen)
         self.dispatchEvents()
+
+    def _checkSettings(self) -> None:
+        """:raise SettingError: the settings do not fit together."""
 
     def _restartTimers(self) -> None:
         """Start what watches the limits of time anew, with those that are set now."""
@@ -184,12 +138,12 @@ class Lifecycle(CronMember):
         if self.lifetime is not None:
             self.lifetime.start()
         elif self._idleTimeout is not None or self._maxLifetime is not None:
-            self.lifetime = Lifetime(cast("Session", self))
+            self.lifetime = Lifetime(self)
             self.lifetime.start()
 
     def readTimedOut(self, timeout: float) -> None:
         """Nothing has come for ``readTimeout``."""
-        self.fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", cast("Session", self)))
+        self.fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", self))
 
     def activity(self) -> int:
         """A number that is another one when bytes came or were written."""
@@ -330,7 +284,7 @@ class Lifecycle(CronMember):
     def readFailed(self, error: BaseException) -> None:
         """The codec refused the stream, or a limit was passed."""
         if isinstance(error, SessionError) and error.session is None:
-            error.session = cast("Session", self)
+            error.session = self
         more = self.context.faults.line("refused", error)
         if more is not None:
             log.info("{session}: refused: {error}{more}", session=self, error=error, more=more)
@@ -386,7 +340,7 @@ class Lifecycle(CronMember):
     def stop(self) -> None:
         """The service stops: ``waitTime`` is all that a close may take, progress or not."""
         self.extendsClose = False
-        cast("Session", self).close()
+        self.close()
 
     def _dropRest(self) -> None:
         """Of what a lost connection has left, no more is to be delivered."""
@@ -454,14 +408,13 @@ class Lifecycle(CronMember):
 
     def _end(self) -> None:
         """onClose has returned: let go of everything."""
-        this = cast("Session", self)
         callbacks, self._closeCallbacks = self._closeCallbacks, None
         for call in (callbacks or {}).values():
             try:
                 call()
             except BaseException:
                 log.failure("{session}: a close callback failed", session=self)
-        self.context.sessionEnded(this)
+        self.context.sessionEnded(self)
         if self._attributes is not None:
             self._attributes.clear()
         self._cancelTimers()
@@ -489,4 +442,4 @@ class Lifecycle(CronMember):
         elif name in ("readTimeout", "idleTimeout", "maxLifetime"):
             self._restartTimers()
         elif name in ("tcpNoDelay", "tcpKeepAlive", "sendBufferSize", "receiveBufferSize"):
-            self.connection.applySocketOptions(cast("Session", self))
+            self.connection.applySocketOptions(self)

@@ -14,8 +14,7 @@ from getty_tx.errors import IdleTimeoutError
 from getty_tx.session.states import LOST
 
 if TYPE_CHECKING:
-    from getty_tx.session.lifecycle import Lifecycle
-    from getty_tx.session.session import Session
+    from getty_tx.session.state import SessionState
     from getty_tx.wheel import WheelTimer
 
 __all__ = ["Lifetime", "checkClose", "checkSilence"]
@@ -27,16 +26,16 @@ log = Logger()
 IDLE_CHECKS = 4
 
 
-def checkSilence(session: Lifecycle) -> None:
+def checkSilence(session: SessionState) -> None:
     """A timer's: nothing may have come for ``readTimeout``."""
     _look(session, False)
 
 
-def _checkSilenceAgain(session: Lifecycle) -> None:
+def _checkSilenceAgain(session: SessionState) -> None:
     _look(session, True)
 
 
-def _look(session: Lifecycle, sure: bool) -> None:
+def _look(session: SessionState, sure: bool) -> None:
     """
     See whether that is so.
 
@@ -59,7 +58,7 @@ def _look(session: Lifecycle, sure: bool) -> None:
         session.readTimedOut(timeout)
 
 
-def checkClose(session: Lifecycle) -> None:
+def checkClose(session: SessionState) -> None:
     """A timer's: the close, or a callback after the end, has taken ``waitTime``."""
     wait = session._waitTime
     if session.state >= LOST:
@@ -104,7 +103,7 @@ class Lifetime:
 
     __slots__ = ("_activeAt", "_activity", "_endTimer", "_idleTimer", "_session", "isOver")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SessionState) -> None:
         self._session = session
         self._activity = session.activity()
         self._activeAt = session.context.seconds()

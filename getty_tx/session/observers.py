@@ -8,7 +8,6 @@ from twisted.logger import Logger
 
 if TYPE_CHECKING:
     from getty_tx.session.refusals import Reason
-    from getty_tx.session.session import Session
     from getty_tx.session.totals import CloseReason
 
 __all__ = ["Observer", "Observers"]
@@ -25,10 +24,10 @@ class Observer:
     them: ``session.stats`` has their numbers.
     """
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: Any) -> None:
         """``onOpen`` has returned."""
 
-    def closed(self, session: Session, reason: CloseReason) -> None:
+    def closed(self, session: Any, reason: CloseReason) -> None:
         """
         ``onClose`` has returned; attributes and counters are there for the last time.
 
@@ -44,7 +43,7 @@ class Observer:
         :param why: in words, with the peer where it is known.
         """
 
-    def error(self, session: Session, error: BaseException) -> None:
+    def error(self, session: Any, error: BaseException) -> None:
         """A session failed, and will close; ``onError`` hears of it next. Of a UDP server's, for each callback."""
 
 

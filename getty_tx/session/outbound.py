@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProducer
 
-    from getty_tx.session.session import Session
+    from getty_tx.session.state import SessionState
 
 __all__ = ["CHUNK", "DIRECT", "Outbound"]
 
@@ -85,7 +85,7 @@ class Outbound:
         "usesSocket",
     )
 
-    def __init__(self, session: Session, transport: Any) -> None:
+    def __init__(self, session: SessionState, transport: Any) -> None:
         self.session = session
         self.transport = transport
         self.usesSocket = type(transport) in DIRECT
@@ -467,7 +467,7 @@ class Outbound:
                 self._drained()
 
     def closeWhenDrained(self) -> None:
-        """Call ``session._flushed()`` once, as soon as nothing is pending and no producer is registered."""
+        """Call ``session.outputFlushed()`` once, as soon as nothing is pending and no producer is registered."""
         self.finishing = True
         if self.isFree and not self.hasProducer:
             self._drained()

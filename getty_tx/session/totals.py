@@ -15,7 +15,7 @@ from getty_tx.errors import (
 )
 
 if TYPE_CHECKING:
-    from getty_tx.session.session import Session
+    from getty_tx.session.state import SessionState
 
 __all__ = ["CLOSE_REASONS", "OTHER", "CloseReason", "Endpoints", "Stats", "Totals", "closeReason"]
 
@@ -58,7 +58,7 @@ _BY_ERROR: tuple[tuple[type | tuple[type, ...], CloseReason], ...] = (
 )
 
 
-def closeReason(session: Session) -> CloseReason:
+def closeReason(session: SessionState) -> CloseReason:
     """Why a session has ended, or is about to."""
     error = session.error
     if error is not None:
@@ -78,7 +78,7 @@ class Stats:
 
     __slots__ = ("_session",)
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SessionState) -> None:
         self._session = session
 
     @property
@@ -126,7 +126,7 @@ class Totals:
         self.closed: dict[str, int] = {}
         self.readBytes = self.writeBytes = self.readPkgs = self.writePkgs = self.dropped = 0
 
-    def add(self, session: Session, reason: CloseReason) -> None:
+    def add(self, session: SessionState, reason: CloseReason) -> None:
         """The session has ended."""
         self.closed[reason] = self.closed.get(reason, 0) + 1
         self.readBytes += session.bytesRead
@@ -164,11 +164,11 @@ class Endpoints:
         kind, host, port = _place(address)
         self._names[kind, None if host in ("", "0.0.0.0", "::") else host, port] = name
 
-    def of(self, session: Session) -> str:
+    def of(self, session: Any) -> str:
         """The name of the session's endpoint."""
         if self.only is not None:
             return self.only
-        kind, host, port = _place(session._localAddr)
+        kind, host, port = _place(session.localAddr)
         names = self._names
         return names.get((kind, host, port)) or names.get((kind, None, port)) or OTHER
 

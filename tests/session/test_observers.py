@@ -186,7 +186,7 @@ class _Address:
 
 class _Session:
     def __init__(self, address: Any) -> None:
-        self._localAddr = address
+        self.localAddr = address
 
 
 class EndpointsTests(SynchronousTestCase):
