@@ -1,6 +1,6 @@
 """
-What a session remembers only while bytes wait to be sent, or while a producer of the application is registered: who
-waits for them, by when they must be out, and whether the peer takes any.
+Time-outs, water marks and producers of a session that has bytes to send. It exists only while bytes are pending or a
+producer of the application is registered.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = ["Blocked"]
 
 log = Logger()
 
-#: Seconds between two looks at the kernel's buffer while a session is blocked.
+#: Seconds between two checks of the kernel's buffer while a session is blocked.
 SAMPLE = 1.0
 
-#: Seconds without progress after which a session that is paused for its pending bytes reads on for a while.
+#: Seconds without progress after which a session that is paused for its pending bytes gets a relief.
 STALL = 0.2
 
-#: Bytes that the transport is given at a time (``outbound.CHUNK``): none of them counts as sent before all are.
+#: Bytes of a slice (``outbound.CHUNK``). None of them counts as sent before all are.
 SLICE = 64 * 1024
 
-#: Seconds of back-pressure that are worth a line in the log.
+#: Seconds of back-pressure after which it is logged.
 LONG = 2.0
 
 
@@ -41,10 +41,10 @@ class Blocked:
     """
     Beside an outbound, while it is of use.
 
-    :ivar drainers: fire when nothing is pending.
-    :ivar producer: the application's, registered through ``session.transport``.
+    :ivar drainers: the Deferreds of ``drained()``.
+    :ivar producer: the application's producer, registered through ``session.transport``.
     :ivar progressAt: when bytes were last seen to leave.
-    :ivar allowed: bytes that may be pending, beyond ``highWater``, while the session reads; 0 before the first relief.
+    :ivar allowed: pending bytes with which the session still reads, after a relief; 0 before the first one.
     """
 
     __slots__ = (
@@ -71,17 +71,17 @@ class Blocked:
         self.progressAt = 0.0
         self._streaming = False
         self._paused = False
-        # A pull producer is asked for more in the next turn of the reactor, as Twisted's transports do it.
+        # A pull producer is asked in the next iteration of the reactor, as by Twisted's transports.
         self._asked: IDelayedCall | None = None
-        # Bytes written when a limit was set, and when they must be out.
+        # (bytes written, deadline) for each writePkg with a timeout.
         self._limits: list[tuple[int, float]] = []
         self._kernel: int | None = None
         self._timer: WheelTimer | None = None
-        # Since when too many bytes wait, as far as was seen, and whether the log says so.
+        # When a check first saw back-pressure, and whether that was logged.
         self._pressedAt: float | None = None
         self._pressureTold = False
         self.allowed = 0
-        # The last relief: the credit that it left, what was sent so far, and what was read.
+        # The last relief: (credit left, bytes sent before, bytes and packages read before).
         self._lastRelief: tuple[int, int, int] | None = None
 
     def emptied(self) -> None:
@@ -102,7 +102,7 @@ class Blocked:
             outbound.blockedState = None
 
     def lost(self, dropped: int) -> None:
-        """The transport is gone, with ``dropped`` bytes pending."""
+        """The connection is lost, with ``dropped`` bytes pending."""
         session = self._outbound.session
         if self._timer is not None:
             self._timer.stop()
@@ -133,7 +133,7 @@ class Blocked:
             self.producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
-        """It is done."""
+        """The producer has ended."""
         self.producer = None
         self._streaming = self._paused = False
         if self._asked is not None:
@@ -141,13 +141,13 @@ class Blocked:
             self._asked = None
 
     def pauseProducer(self) -> None:
-        """Too many bytes wait."""
+        """Pause a push producer: more than ``highWater`` bytes are pending."""
         if self._streaming and not self._paused:
             self._paused = True
             self.producer.pauseProducing()
 
     def resumeProducer(self) -> None:
-        """Few bytes wait."""
+        """Resume a producer that was paused: at most ``lowWater`` bytes are pending."""
         if self._paused:
             self._paused = False
             self.producer.resumeProducing()
@@ -167,14 +167,14 @@ class Blocked:
     # Time
 
     def watch(self) -> None:
-        """The outbound is blocked: look from time to time whether bytes leave."""
+        """The outbound is blocked: check regularly that bytes leave."""
         session = self._outbound.session
         if self._timer is None:
             self._kernel = bytesInKernel(self._outbound.transport)
             self._schedule(min(session._writeTimeout or SAMPLE, SAMPLE))
 
     def lookSoon(self) -> None:
-        """The session has stopped reading: look soon whether the peer has, too."""
+        """The session stopped reading: check within STALL whether bytes leave."""
         self._checkWithin(STALL)
 
     def limit(self, timeout: float) -> None:
@@ -193,12 +193,12 @@ class Blocked:
         self._timer = self._outbound.session.context.wheel.schedule(delay, _check, self)
 
     def check(self) -> None:
-        """A deadline may have passed: fail the session, or look again later."""
+        """Fail the session if a deadline has passed; relieve it; schedule the next check."""
         self._timer = None
         outbound = self._outbound
         session = outbound.session
         now = session.context.seconds()
-        # It lies ahead when the clock was set back.
+        # It lies ahead if the clock went backwards.
         self.progressAt = min(self.progressAt, now)
         self._checkPressure(now)
         out = outbound.bytesOut
@@ -211,8 +211,8 @@ class Blocked:
         timeout = session._writeTimeout
         isPressed = session.inbound.paused & PRESSURE
         if outbound.blocked:
-            # The transport tells of progress when its slice is out. A peer that reads slowly empties the kernel's
-            # buffer first, which can take longer than the timeout: that is progress too.
+            # The transport tells of progress when its slice is out. A slow peer empties the kernel's buffer first. That
+            # can take longer than the timeout, and is progress, too.
             before, self._kernel = self._kernel, bytesInKernel(outbound.transport)
             if before is not None and self._kernel is not None and self._kernel < before:
                 self.progressAt = now
@@ -242,12 +242,12 @@ class Blocked:
         outbound = self._outbound
         session = outbound.session
         more = max(session._highWater, SLICE)
-        # Packages as well as bytes, as what is delivered may have come long before.
+        # Packages as well as bytes: delivered packages may have come long before.
         sent, read = outbound.bytesOut, session.bytesRead + session.pkgsRead
         credit = full = more + SLICE
         if self._lastRelief is not None:
             before, sentBefore, readBefore = self._lastRelief
-            # If nothing was read, as the application has written too much at once, that relief costs nothing.
+            # A relief in which nothing was read costs nothing: the application wrote too much before the read.
             if read != readBefore:
                 credit = min(before + sent - sentBefore, full)
         if credit < more:
@@ -257,10 +257,10 @@ class Blocked:
         session.pendingIsLow()
 
     def _checkPressure(self, now: float) -> None:
-        """Say when back-pressure has lasted, and when it is over."""
+        """Log back-pressure that lasts for LONG, and its end."""
         outbound = self._outbound
         session = outbound.session
-        # After a relief the session reads, and is under pressure all the same.
+        # After a relief the session reads although it is under pressure.
         if session.inbound.paused & PRESSURE or (self.allowed and outbound.pending > session._highWater):
             if self._pressedAt is None:
                 self._pressedAt = now

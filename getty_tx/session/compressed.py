@@ -1,5 +1,5 @@
 """
-The ways out and in of a session whose stream is compressed, and the setting that puts them in their place.
+The inbound and outbound of a session whose stream is compressed, and the setting that installs them.
 
 Nothing of it is there in other sessions: a session gets another inbound and another outbound when ``compression`` is
 set, which is before a byte goes either way.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CompressedInbound", "CompressedOutbound", "CompressionSetting"]
 
-#: What a piece counts for at least in a turn's share, as an empty one takes its time too.
+#: Bytes that a piece counts for at least in an iteration's quota: an empty piece takes time, too.
 LEAST = 512
 
 
@@ -43,7 +43,7 @@ class CompressedOutbound(Outbound):
 
     def __init__(self, session: SessionState, transport: Any, description: str, compressor: Compressor) -> None:
         super().__init__(session, transport)
-        #: The setting's value.
+        #: The value of the setting.
         self.description = description
         self._compressor = compressor
         # The end of the compressed stream was written.
@@ -60,7 +60,7 @@ class CompressedOutbound(Outbound):
         """Send ``data``, which has ``length`` bytes, compressed, after all that was written before."""
         if not length:
             return
-        # The session has counted it as it is.
+        # The session has counted the uncompressed bytes.
         self.session.bytesWritten -= length
         if not (self.corked or self.blocked):
             data = self._compressor.compress(data)
@@ -81,7 +81,7 @@ class CompressedOutbound(Outbound):
             self._checkHighWater()
 
     def _pack(self) -> None:
-        """Compress what has gathered."""
+        """Compress the buffered bytes."""
         raw = self._raw
         if raw:
             data = self._compressor.compress(b"".join(raw))
@@ -97,7 +97,7 @@ class CompressedOutbound(Outbound):
         self.write(b"".join(chunks), length)
 
     def sendQueued(self) -> None:
-        """What has gathered leaves now; see :py:meth:`Outbound.sendQueued`."""
+        """Send the buffered bytes now; see :py:meth:`Outbound.sendQueued`."""
         if not self.blocked:
             self._pack()
         super().sendQueued()
@@ -118,12 +118,12 @@ class CompressedOutbound(Outbound):
                 self.session.bytesWritten += len(end)
                 super().write(end, len(end))
                 if not (self.isFree and self.finishing):
-                    # This is called again when that is out, or was.
+                    # This method is called again when those bytes are out.
                     return
         super()._drained()
 
     def _tryToSend(self, end: bytes) -> None:
-        """The peer has ended its side. It may still read; but if it is gone altogether, that is no failure."""
+        """Send the end of the stream to a peer that has ended its side: a failure does not matter."""
         transport = self.transport
         if type(transport) in outbounds.DIRECT and not transport.TLS:
             with suppress(OSError):
@@ -131,12 +131,12 @@ class CompressedOutbound(Outbound):
 
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""
-        # Its place in the stream is known only then.
+        # Only then is its place in the stream known.
         self._pack()
         super().limit(timeout)
 
     def lost(self) -> int:
-        """The transport is gone; see :py:meth:`Outbound.lost`."""
+        """The connection is lost; see :py:meth:`Outbound.lost`."""
         self._raw.clear()
         self._rawSize = 0
         return super().lost()
@@ -156,13 +156,13 @@ class CompressedInbound(Inbound):
     def __init__(self, session: SessionState, outbound: Outbound, stream: Decompressor) -> None:
         super().__init__(session, outbound)
         self._stream = stream
-        # A loop in _drain is on the stack.
+        # _drain is on the stack.
         self._draining = False
-        # The next turn's share.
+        # The call that goes on in the next iteration.
         self._again: IDelayedCall | None = None
 
     def receive(self, data: bytes, at: int = -1) -> None:
-        """Take what the connection read, and deliver what is complete; nobody gives ``at``."""
+        """Take what the connection read and deliver complete packages. ``at`` is not used."""
         session = self.session
         context = session.context
         length = len(data)
@@ -182,7 +182,7 @@ class CompressedInbound(Inbound):
             self._stopReading()
 
     def _drain(self) -> None:
-        """Decompress and deliver until something pauses, nothing is left, or the turn's share is used up."""
+        """Decompress and deliver until paused, done, or this iteration's quota is used up."""
         session = self.session
         stream = self._stream
         share = TURN
@@ -216,13 +216,13 @@ class CompressedInbound(Inbound):
 
     @property
     def _isDue(self) -> bool:
-        """The codec is to be asked about what is decompressed already."""
+        """True if the codec can be asked about the decompressed bytes."""
         return self._chunks is not None and self.unread >= self._need
 
     def deliverBuffered(self) -> bool:
         """See :py:meth:`Inbound.deliverBuffered`."""
         if self._draining:
-            # Called by what was delivered there: the rest follows when that has returned.
+            # Called from within a delivery: _drain goes on when that has returned.
             return True
         if self._isDue or self._stream.more:
             self._drain()
@@ -231,7 +231,7 @@ class CompressedInbound(Inbound):
 
     @property
     def hasDeliverable(self) -> bool:
-        """False: what can be delivered was, in :py:meth:`deliverBuffered`, or follows without being asked for."""
+        """False: :py:meth:`deliverBuffered` delivers all that it can."""
         return False
 
     @property
@@ -240,14 +240,17 @@ class CompressedInbound(Inbound):
         return (self._isDue or self._stream.more) and not self.paused & CLOSED
 
     def startTLS(self) -> None:
-        """:raise SettingError: the compressed stream goes on to its end, and TLS cannot begin in the middle of it."""
+        """Refuse: TLS cannot begin in the middle of a compressed stream.
+
+        :raise SettingError: always.
+        """
         raise SettingError(
             f"compression={self.session.outbound.description!r} leaves no place for startTLS:"
             " dial tls:, serve ssl:, or leave compression None"
         )
 
     def close(self) -> None:
-        """Drop what is kept, and discard all that comes from now on."""
+        """Drop the buffered bytes and discard all later ones."""
         super().close()
         self._stream.clear()
         again, self._again = self._again, None
@@ -260,7 +263,7 @@ class CompressionSetting(Setting[str | None]):
     """
     ``session.compression``.
 
-    :param refusal: why there is no compression in this kind of session, and what there is instead.
+    :param refusal: why this kind of session has no compression, and what to use instead.
     """
 
     def __init__(self, refusal: str = "") -> None:
@@ -268,7 +271,7 @@ class CompressionSetting(Setting[str | None]):
         super().__init__(checkCompression, None, doc)
         self._refusal = refusal
 
-    # Few sessions have one, and what compresses it knows.
+    # Few sessions are compressed; their outbound knows the value.
     hasSlot = False
 
     @overload
@@ -284,7 +287,10 @@ class CompressionSetting(Setting[str | None]):
         return outbound.description if type(outbound) is CompressedOutbound else None
 
     def __set__(self, instance: Any, value: Any) -> None:
-        """:raise SettingError: the value cannot be, or this session cannot have it, or comes too late."""
+        """Set it, in newSession.
+
+        :raise SettingError: the value is invalid, the kind of session has no compression, or it is too late.
+        """
         checked = self._check(self.name, value)
         if self._refusal:
             if checked is not None:
@@ -301,7 +307,7 @@ class CompressionSetting(Setting[str | None]):
 
 
 def _replace(session: Any, description: str | None) -> None:
-    """Give a session the ways in and out that it needs. Nothing has gone through those that it has."""
+    """Replace the inbound and outbound of a session that has not read or written yet."""
     transport = session.outbound.transport
     before = session.inbound
     if description is None:

@@ -43,7 +43,7 @@ def theReactor(reactor: Any = None) -> Any:
 
 class ServiceContext:
     """
-    Keeps the sessions of one service.
+    What the sessions of one service share.
 
     :param service: what ``session.service`` is.
     :param newSession: configures each new session; raises to refuse the connection.
@@ -52,19 +52,19 @@ class ServiceContext:
     :param maxSessionsPerHost: the same for connections with one host, as far as it is known; ``None`` for no limit.
     :param handshakeTimeout: seconds.
     :param workers: a running pool for onMessage; ``None``: it is called on the reactor's thread.
-    :param observers: who hears of sessions beside their listeners.
+    :param observers: hear of every session, whatever its listener.
     :param endpoints: tells the endpoint of a session.
 
-    :ivar sessions: the open ones.
-    :ivar threads: what other threads ask of them.
+    :ivar sessions: the open sessions.
+    :ivar threads: calls from other threads.
     :ivar handshaking: the connections that have no session yet.
-    :ivar connections: how many connections there are, those in a handshake included.
-    :ivar sockets: how many of them are the socket of a UDP server, which is no peer's and always has room.
-    :ivar hosts: how many of them each host has; None where ``maxSessionsPerHost`` was never set.
-    :ivar refusals: how many connections were refused, and why.
-    :ivar faults: which faults of sessions are worth a line in the log.
-    :ivar totals: the sums of sessions that have ended, by endpoint.
-    :ivar reconnects: attempts to replace a lost session, or one that did not come about.
+    :ivar connections: number of connections, including those in a handshake.
+    :ivar sockets: how many of them are the socket of a UDP server, which is no peer and has no limit.
+    :ivar hosts: number of connections by host; None if ``maxSessionsPerHost`` was never set.
+    :ivar refusals: refused connections by reason.
+    :ivar faults: decides which faults are logged.
+    :ivar totals: totals of ended sessions, by endpoint.
+    :ivar reconnects: attempts to dial again.
     """
 
     def __init__(
@@ -131,13 +131,13 @@ class ServiceContext:
     def maxSessionsPerHost(self, limit: int | None) -> None:
         self._maxSessionsPerHost = limit
         if limit is not None and self.hosts is None:
-            # Nothing was counted as long as there was no limit.
+            # Without a limit connections were not counted.
             self.hosts = {}
             for connection in [*self.handshaking, *(session.connection for session in self.sessions)]:
                 self._addHost(connection, connection.peerHost())
 
     def enter(self, connection: Any) -> bool:
-        """A connection has come: count it, unless its host has ``maxSessionsPerHost`` already, which is counted."""
+        """Count a new connection; False, and a counted refusal, if its host has ``maxSessionsPerHost`` already."""
         if self.hosts is not None:
             host = connection.peerHost()
             limit = self._maxSessionsPerHost
@@ -154,7 +154,7 @@ class ServiceContext:
             connection.countedHost = host
 
     def leave(self, connection: Any) -> None:
-        """A connection that has entered is over."""
+        """A connection that was counted has ended."""
         self.connections -= 1
         host = connection.countedHost
         if host is not None and self.hosts is not None:
@@ -165,7 +165,7 @@ class ServiceContext:
 
     @property
     def refused(self) -> int:
-        """How many connections were refused, for whatever reason."""
+        """How many connections were refused, all reasons together."""
         return self.refusals.total
 
     def countRefusal(self, reason: Reason, why: str) -> None:
@@ -179,7 +179,7 @@ class ServiceContext:
             self.observers.tell("refused", self.service, reason, why)
 
     def sessionEnded(self, session: SessionState) -> None:
-        """A session has had its onClose: put what it has counted into the books."""
+        """onClose of a session has returned: add its counters to the totals."""
         self.sessions.discard(session)
         reason = closeReason(session)
         endpoint = self.endpoints.of(session)
@@ -191,14 +191,14 @@ class ServiceContext:
             self.observers.tell("closed", session, reason)
 
     def whenIdle(self) -> Deferred[None]:
-        """Fires when there is no connection any more, and every onClose has returned."""
+        """Fires when there are no connections and every onClose has returned."""
         waiting: Deferred[None] = Deferred()
         self._idle.append(waiting)
         self.checkIdle()
         return waiting
 
     def checkIdle(self) -> None:
-        """A connection has ended: tell those who wait for the last one."""
+        """Fire the Deferreds of ``whenIdle`` if there are no connections."""
         if not self.connections:
             waiting, self._idle = self._idle, []
             for deferred in waiting:
@@ -218,7 +218,7 @@ class ServiceContext:
         return self.whenIdle()
 
     def sharedAddress(self, address: IAddress) -> IAddress:
-        """One object for equal addresses: the sessions of a listening port all have the same local address."""
+        """One object for equal addresses: all sessions of a port have the same local address."""
         known = self._addresses.get(address)
         if known is None:
             if len(self._addresses) >= 64:

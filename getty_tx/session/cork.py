@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TurnCork"]
 
-#: Answers in a turn from which on those of the next turn wait for each other.
+#: Answers in an iteration from which on those of the next iteration are sent together.
 MANY = 4
 
-#: Answers that leave together at most; the peers work on them meanwhile.
+#: Answers that are sent together at most, so that the peers can begin their work.
 MOST = 64
 
 #: Bytes. Taken from the system once, and given back whole, they make glibc keep twice as much at the end of its heap
@@ -33,7 +33,7 @@ MOST = 64
 #: that is a third of all time.
 KEPT = 2 * 1024 * 1024
 
-#: Answers sent at once before the next turn is looked at.
+#: Answers sent one by one before the next iteration is probed.
 PROBE = 64
 
 
@@ -41,14 +41,14 @@ class TurnCork:
     """
     Holds the outbounds that have something to send. They add themselves, in :py:meth:`Outbound.uncork`.
 
-    :ivar left: answers that are to be sent at once, counted down; below 0, how many have been held back.
-    :ivar waiting: the outbounds that are held back.
+    :ivar left: answers still to be sent one by one; below 0: how many were held back.
+    :ivar waiting: the outbounds that were held back.
     """
 
     __slots__ = ("_atEnd", "_released", "_scheduled", "left", "waiting")
 
     def __init__(self, reactor: Any) -> None:
-        # Called with what is to be called when the reactor's turn ends.
+        # Schedules a call for the end of the reactor's iteration.
         self._atEnd: Callable[[Callable[[], object]], object]
         if IReactorTurns.providedBy(reactor):
             self._atEnd = reactor.callAtTurnsEnd
@@ -56,32 +56,32 @@ class TurnCork:
             self._atEnd = partial(reactor.callLater, 0)
         self.waiting: list[Outbound] = []
         self._scheduled = False
-        # Those of this turn that have been released already.
+        # How many were released in this iteration.
         self._released = 0
         self.left = PROBE
         bytes(KEPT)
 
     def begin(self) -> None:
-        """The first is held back: release it, and all that will be, when the reactor's turn ends."""
+        """An outbound is held back: release all at the end of the reactor's iteration."""
         if not self._scheduled:
             self._scheduled = True
             self._atEnd(self._end)
 
     def release(self) -> None:
-        """Have those that wait send what they have."""
+        """Let all outbounds that were held back send."""
         outbounds, self.waiting = self.waiting, []
         self._released += len(outbounds)
         self.left = 0
         for outbound in outbounds:
             outbound.heldToTurnEnd = False
             if outbound.queue is None:
-                # Lost, or sent already as there was more than a chunk of it.
+                # The connection is lost, or more than a chunk was there and was sent.
                 outbound.corked = False
                 continue
             try:
                 outbound.sendQueued()
             except Exception as error:
-                # Somebody who waited for this one raised: the others' answers leave all the same.
+                # A drained() callback raised; keep flushing the other sessions.
                 outbound.session.callbackFailed(error)
 
     def _end(self) -> None:

@@ -47,7 +47,7 @@ class SessionTransport:
         if not isinstance(data, bytes):
             raise TypeError(f"data must be bytes, not {type(data).__name__}")
         session = self._session
-        # A registered producer goes on after close(), which waits for it.
+        # close() waits for a registered producer, which may write until then.
         if data and (not session.isClosed or self._outbound.hasProducer):
             session.bytesWritten += len(data)
             self._outbound.write(data, len(data))
@@ -68,7 +68,7 @@ class SessionTransport:
             self._outbound.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        """The producer is done."""
+        """The producer has ended."""
         self._outbound.unregisterProducer()
 
     def pauseProducing(self) -> None:

@@ -1,4 +1,4 @@
-"""The same fault again and again: a line in the log now and then, with how many there were, instead of one for each."""
+"""Limits log lines about repeated faults: one line in an interval, with the number of faults it stands for."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ if TYPE_CHECKING:
 
 __all__ = ["INTERVAL", "Faults"]
 
-#: Seconds between two lines about the same fault.
+#: Seconds between two log lines about the same fault.
 INTERVAL = 10.0
 
-#: Different faults that are known; beyond them they are forgotten from the oldest on, and logged anew.
+#: Different faults that are remembered; above that number the oldest is forgotten, and logged anew.
 MOST = 256
 
 
 class Faults:
     """
-    Tells which faults are worth a line. The same is what has the same type, raised at the same place in the code.
+    Decides which faults are logged. Two faults are the same if type and place in the code are.
 
     :param seconds: the clock.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        # When there was a line, and how many faults had none since.
+        # (time of the last line, faults without a line since).
         self._known: dict[object, tuple[float, int]] = {}
 
     def line(self, what: str, error: BaseException) -> str | None:

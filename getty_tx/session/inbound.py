@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Inbound"]
 
-#: The reasons for which the connection stops reading at once. For the others it does when LIMIT bytes wait here, so
-#: that an async callback which returns soon costs no system call.
+#: Pause reasons that stop the connection at once. For other reasons it stops when LIMIT bytes are buffered, so that an
+#: async callback that returns soon costs no system call.
 _AT_ONCE = USER | PRESSURE | WORKERS
 
-#: Unread bytes, gathered for a reason that does not stop the connection, above which it is stopped all the same.
+#: Buffered bytes above which the connection is stopped even if the pause reason alone would not do it.
 LIMIT = 64 * 1024
 
-#: Chunks shorter than this are joined to the one before, as an object for each would cost more than its bytes.
+#: Chunks shorter than this, in bytes, are joined to the previous one: an object each would cost more than the bytes.
 SMALL = 4096
 
-#: Bytes of one read when nobody else waits. 64 KiB, Twisted's own default, would make two reads of a package of 64 KiB
-#: with its header, a second turn, and a copy to join them: with 256 such connections, 1.7 times the time for a package.
-#: From 128 KiB on glibc may map a buffer anew for each read, and unmap it (mallopt(3), M_MMAP_THRESHOLD).
+#: Bytes of one read when no other session waits. 64 KiB, Twisted's default, would make two reads of a package of 64 KiB
+#: and its header, a second iteration, and a copy to join them: 1.7 times the time for a package with 256 such
+#: connections. From 128 KiB on glibc may map and unmap a buffer for each read (mallopt(3), M_MMAP_THRESHOLD).
 WHOLE_READ = 120 * 1024
 
-#: Bytes of one read when one other session waits. At 4 KiB that one's p99 is 3.4 times what it is alone, at 1.5 KiB 2.8
-#: times (benchmarks.acceptance fairness).
+#: Bytes of one read when one other session waits. At 4 KiB the p99 of that session is 3.4 times its p99 alone, at 1.5
+#: KiB 2.8 times (benchmarks.acceptance fairness).
 SHARED_READ = 1536
 
-#: Unread bytes above which they are gathered in one bytearray.
+#: Unread bytes above which they are buffered in one bytearray.
 LARGE = 1024 * 1024
 
 
@@ -51,10 +51,10 @@ class Inbound:
     """
     What came in for one session and is not delivered yet.
 
-    :ivar paused: the reasons for which parsing is paused; 0 when it is not.
-    :ivar unread: bytes kept.
+    :ivar paused: the reasons for which delivery is paused, bits of :py:mod:`getty_tx.session.pausing`; 0: none.
+    :ivar unread: buffered bytes.
     :ivar ended: the peer has ended its side of the stream.
-    :ivar inHandshake: TLS was started, and its handshake is not over.
+    :ivar inHandshake: a TLS handshake of ``startTLS`` is under way.
     """
 
     __slots__ = (
@@ -78,13 +78,13 @@ class Inbound:
         self.ended = False
         self.unread = 0
         self._chunks: list[bytes | bytearray] | None = None
-        # Bytes at the front of the first chunk that are delivered already.
+        # Delivered bytes at the front of the first chunk.
         self._offset = 0
-        # Bytes that the codec said it needs before it is asked again; 0 when it was not asked or could not say.
+        # Unread bytes with which the codec is asked again; 0: it was not asked, or could not say.
         self._need = 0
         self._readSize = WHOLE_READ
         self.inHandshake = False
-        # True while the connection was told to stop reading.
+        # The connection was told to stop reading.
         self.readingStopped = False
 
     def _adaptReadSize(self, length: int) -> None:
@@ -97,7 +97,7 @@ class Inbound:
         """
         context = self.session.context
         brief, context.briefReads = context.briefReads, 0
-        # Without others it grows step by step: one that waits for its answer is silent for a turn or two.
+        # Without others the size doubles: a session that waits for its answer is silent for an iteration or two.
         size = min(SHARED_READ * brief if brief else self._readSize * 2, WHOLE_READ)
         if size != self._readSize and self.outbound.setReadSize(size):
             self._readSize = size
@@ -122,7 +122,7 @@ class Inbound:
             chunks.append(bytearray(data))
 
     def _takeBuffered(self) -> tuple[bytes, int]:
-        """All that is kept, as one object, and how much at its front was delivered; nothing is kept after."""
+        """Take all buffered bytes, as one object and the count of delivered bytes at its front."""
         chunks, offset = self._chunks, self._offset
         assert chunks is not None
         self._chunks = None
@@ -146,7 +146,7 @@ class Inbound:
         if at < 0:
             context = session.context
             session.bytesRead += end
-            # In two steps: Python is slower in calling an attribute than in getting it, where it is no method.
+            # In two steps: Python calls a local faster than an attribute that is no method.
             seconds = context.seconds
             session.activeAt = seconds()
             if end < WHOLE_READ == self._readSize:
@@ -189,7 +189,7 @@ class Inbound:
                         break
                     if at != before:
                         continue
-                # What is left is incomplete, or wrong, or the codec reads one package at a time.
+                # The rest is incomplete or invalid, or the codec reads one package at a time.
                 answer = session.decoder.read(session, memoryview(data)[at:])
                 if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
                     raise CodecError(f"the codec answered {type(answer).__name__}, not (package, length)", session)
@@ -197,7 +197,7 @@ class Inbound:
                 left = end - at
                 if pkg is None:
                     self._checkNeed(length, left)
-                    # With (None, 0) the codec is asked again when there is one byte more.
+                    # After (None, 0) the codec is asked again when one more byte is there.
                     need = length or left + 1
                     break
                 if not 0 < length <= left:
@@ -230,11 +230,11 @@ class Inbound:
         if self.readingStopped or self.ended or session.needsDispatch or self._chunks is not None:
             session.dispatchEvents()
 
-    # What the connection calls with what it has read: the same, so that it is one call for each read.
+    # Connections call it with what they read. An alias, not a method that calls it: one call less for each read.
     receive = _deliver
 
     def _bufferForLater(self, data: bytes) -> None:
-        """Something pauses, or a delivery is on the stack: keep what came."""
+        """Paused or re-entered: buffer the data."""
         session = self.session
         if not self.paused & CLOSED:
             self._buffer(data)
@@ -245,10 +245,10 @@ class Inbound:
     def _bufferRest(self, data: bytes, at: int, need: int) -> None:
         end = len(data)
         if at > end - at:
-            # Less is left than was delivered: a copy costs little and lets go of the large buffer.
+            # Less is left than was delivered: copy it and release the large buffer.
             data = data[at:]
             at = 0
-        # The connection may have delivered more meanwhile, from within a callback; it belongs behind.
+        # A callback may have made the connection read more; that belongs behind the rest.
         later, self._chunks = self._chunks, [data]
         self.unread += len(data) - at
         self._offset = at
@@ -257,7 +257,7 @@ class Inbound:
             self._chunks += later
 
     def _checkNeed(self, length: int, left: int) -> None:
-        """The codec wants more bytes than the ``left`` that are there: see that its answer can be."""
+        """Check an answer (None, length) of the codec, where ``left`` bytes are there."""
         session = self.session
         if length == 0:
             if left > session._maxMsgLen:
@@ -270,13 +270,13 @@ class Inbound:
     # Pausing
 
     def pause(self, reason: int) -> None:
-        """Stop parsing, and reading as far as the reason asks for it."""
+        """Stop delivering, and reading if the reason asks for it."""
         self.paused |= reason
         if reason & _AT_ONCE:
             self._stopReading()
 
     def resume(self, reason: int) -> None:
-        """Take a reason away; when it was the last, deliver what is kept, then read on."""
+        """Remove a pause reason; after the last one deliver what is buffered, then read on."""
         if self.paused & reason:
             self.paused &= ~reason
             session = self.session
@@ -304,12 +304,12 @@ class Inbound:
 
     @property
     def hasDeliverable(self) -> bool:
-        """True when the codec is to be asked about what is kept."""
+        """True if the codec can be asked about the buffered bytes."""
         return self._chunks is not None and self.unread >= self._need
 
     @property
     def hasRest(self) -> bool:
-        """True when packages of a lost connection are still to be delivered, or may be."""
+        """True if a lost connection left packages that may be delivered."""
         return self.hasDeliverable and not self.paused & CLOSED
 
     def _stopReading(self) -> None:
@@ -330,19 +330,19 @@ class Inbound:
             self.paused |= TLS
 
     def beginHandshake(self) -> None:
-        """TLS was started: its handshake has to be read, whatever the session is paused for."""
+        """TLS was started: read its handshake even if the session is paused."""
         self.inHandshake = True
         if self.readingStopped:
             self.session.connection.resumeReading()
 
     def endHandshake(self) -> None:
-        """The handshake is over: a paused session reads no more again."""
+        """The handshake is done: stop reading again if the session is paused."""
         self.inHandshake = False
         if self.readingStopped:
             self.session.connection.pauseReading()
 
     def close(self) -> None:
-        """Drop what is kept, and discard all that comes from now on: unread input would turn the close into a reset."""
+        """Drop the buffered bytes and discard all later ones: unread input would turn the close into a reset."""
         self.paused |= CLOSED
         if self.session.work is not None:
             self.session.work.drop()

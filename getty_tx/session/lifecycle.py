@@ -1,5 +1,5 @@
 """
-The life of a session: which event comes when. Its states are in :py:mod:`getty_tx.session.states`.
+The order of a session's events. Its states are in :py:mod:`getty_tx.session.states`.
 
 Callbacks of a session never nest and never overlap. What happens while one runs, or while an ``async def`` has not
 returned, waits: packages in the inbound, an error in ``pendingError``, the end in ``closePending``.
@@ -96,7 +96,7 @@ class Lifecycle(SessionState):
 
         :raise SessionRefusedError: newSession raised, or set no codec; the caller drops the connection. No event came.
         """
-        # No callback, whatever newSession does to the session.
+        # No callback runs while newSession configures the session.
         self.inCallback = True
         try:
             self.context.newSession(self)
@@ -129,7 +129,7 @@ class Lifecycle(SessionState):
         """:raise SettingError: the settings do not fit together."""
 
     def _restartTimers(self) -> None:
-        """Start what watches the limits of time anew, with those that are set now."""
+        """Start the timers of ``readTimeout``, ``idleTimeout`` and ``maxLifetime`` with their present values."""
         if self.readTimer is not None:
             self.readTimer.stop()
             self.readTimer = None
@@ -142,34 +142,34 @@ class Lifecycle(SessionState):
             self.lifetime.start()
 
     def readTimedOut(self, timeout: float) -> None:
-        """Nothing has come for ``readTimeout``."""
+        """Nothing came for ``readTimeout``: fail."""
         self.fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", self))
 
     def activity(self) -> int:
-        """A number that is another one when bytes came or were written."""
+        """Changes whenever bytes are read or written."""
         return self.bytesRead + self.bytesWritten
 
     def lifetimeOver(self) -> None:
-        """``maxLifetime`` is over. Not a close of the application's own, so that a pool replaces the session."""
+        """``maxLifetime`` has passed: close. Counts as lost, so a pool dials again."""
         if self.state <= OPEN:
             self.beginClosing()
 
     # Callbacks
 
     def _callListener(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Call the listener; on the stack alone of this session's callbacks."""
+        """Run one callback. Callbacks of a session never nest."""
         self.inCallback = True
         try:
             result = callback(self, *args)
             if result is not None:
                 self.awaitCallback(result)
         except BaseException as error:
-            # SystemExit and its like too: the reactor would take them for this connection's failure all the same.
+            # BaseException: the reactor would treat SystemExit as a failure of this connection, too.
             self.callbackFailed(error)
         self.inCallback = False
 
     def awaitCallback(self, result: Any) -> None:
-        """A callback returned something: if it is to be waited for, nothing else is called before it is done."""
+        """Wait for a callback that returned a coroutine or a Deferred; no other callback runs until it is done."""
         waiting: Deferred[None]
         if iscoroutine(result):
             waiting = Deferred.fromCoroutine(result)
@@ -192,7 +192,7 @@ class Lifecycle(SessionState):
     def _callbackDone(self, _: object) -> None:
         self.awaiting = None
         if self.state >= LOST and self.closeTimer is not None:
-            # The next one has its own time.
+            # The next callback has a ``waitTime`` of its own.
             self.closeTimer.stop()
             self.closeTimer = None
         if self.state != CONNECTING:
@@ -201,7 +201,7 @@ class Lifecycle(SessionState):
             self.dispatchEvents()
 
     def dispatchEvents(self) -> None:
-        """Nothing of this session is on the stack: do what is due, in the order of the contract."""
+        """Handle pending events in the order of the contract. The one place that makes this order."""
         inbound = self.inbound
         work = self.work
         while not self.inCallback and self.awaiting is None:
@@ -224,7 +224,7 @@ class Lifecycle(SessionState):
                 if self.state == OPEN:
                     self._callListener(self.receiver.onCron)
             elif not inbound.paused and inbound.deliverBuffered():
-                # It has called this method when something was due, and delivered what it could.
+                # The delivery has called this method if an event was pending.
                 if not inbound.hasDeliverable:
                     break
             elif self.closePending and not inbound.paused & QUOTA:
@@ -232,7 +232,7 @@ class Lifecycle(SessionState):
                     self._boundWorkers()
                     break
                 if self.pendingError is not None:
-                    # The rest is held up by nothing that will end: the error comes in its place.
+                    # Nothing will resume the delivery of the rest: drop it and tell the error.
                     inbound.close()
                     continue
                 self.closePending = False
@@ -250,19 +250,19 @@ class Lifecycle(SessionState):
         self.needsDispatch = self.pendingError is not None or self.closePending
 
     def _boundWorkers(self) -> None:
-        """onClose waits for the messages that are with workers, but not for ever."""
+        """onClose waits for packages that workers have, for ``waitTime`` at most."""
         if self.closeTimer is None:
             self.closeTimer = self.context.wheel.schedule(self._waitTime, checkClose, self)
 
     def workersIdle(self) -> None:
-        """No message of the session is with a worker any more."""
+        """Workers have no package of the session any more."""
         if self.inCallback:
             self.needsDispatch = True
         elif self.awaiting is None:
             self.dispatchEvents()
 
     def callbackFailed(self, error: BaseException, failure: Failure | None = None) -> None:
-        """A callback raised: that closes this session alone, or the one that the error is about."""
+        """A callback raised: close this session, or the other session that the error names."""
         about = error.session if isinstance(error, SessionError) else None
         if about is not None and about is not self:
             log.failure("{session}: a callback failed about {other}", failure, session=self, other=about)
@@ -270,10 +270,10 @@ class Lifecycle(SessionState):
                 about.fail(error)
             return
         if self.cancelling and isinstance(error, CancelledError):
-            # By checkClose, which has said so.
+            # checkClose has cancelled it, and has logged that.
             return
         if isinstance(error, SessionClosedError) and self.state >= LOST:
-            # The peer went before its answer: what it had sent is delivered all the same.
+            # The peer left before its answer. Delivery of what it had sent goes on.
             log.info("{session}: an answer was written after the connection was lost", session=self)
             return
         more = self.context.faults.line("callback", error)
@@ -314,7 +314,7 @@ class Lifecycle(SessionState):
             self.dispatchEvents()
 
     def beginClosing(self) -> None:
-        """Take no more packages either way; flush, then let the connection go."""
+        """Accept no more packages in either direction; flush, then end the connection."""
         wasConnecting = self.state == CONNECTING
         self.state = CLOSING
         self._cancelTimers()
@@ -326,7 +326,7 @@ class Lifecycle(SessionState):
         self.outbound.closeWhenDrained()
 
     def outputFlushed(self) -> None:
-        """All that was pending is out."""
+        """All pending bytes are out: end the sending side."""
         if self.state == CLOSING:
             if self.inbound.ended:
                 self.connection.disconnect()
@@ -338,18 +338,18 @@ class Lifecycle(SessionState):
         return outbound.bytesOut, bytesInKernel(outbound.transport)
 
     def stop(self) -> None:
-        """The service stops: ``waitTime`` is all that a close may take, progress or not."""
+        """Close within ``waitTime``, with progress or without, as the service stops."""
         self.extendsClose = False
         self.close()
 
     def _dropRest(self) -> None:
-        """Of what a lost connection has left, no more is to be delivered."""
+        """Stop delivering packages that were buffered when the connection was lost."""
         self.inbound.close()
         if not self.inCallback and self.awaiting is None:
             self.dispatchEvents()
 
     def peerEnded(self) -> None:
-        """The peer sends nothing more, but may still read: deliver what is there, flush, then close."""
+        """The peer has ended its side, and may still read: deliver what came, flush, close."""
         inbound = self.inbound
         inbound.ended = True
         if self.state == CLOSING:
@@ -361,7 +361,7 @@ class Lifecycle(SessionState):
             self.dispatchEvents()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The connection is gone, for the reason that Twisted gives."""
+        """The connection is lost; ``reason`` is Twisted's."""
         inbound = self.inbound
         clean = isinstance(reason.value, ConnectionDone)
         before, self.state = self.state, LOST
@@ -375,8 +375,8 @@ class Lifecycle(SessionState):
                 self.context.observers.tell("error", self, reason.value)
         self.closePending = True
         if before <= OPEN and not ownEnd:
-            # What is complete is delivered, before an error is told, and even if the session was paused: nobody else
-            # will ever resume it.
+            # Deliver complete packages before the error is told. Nobody resumes a paused session after the loss, so its
+            # pauses end here.
             inbound.ended = True
             inbound.paused &= ~(USER | PRESSURE)
             if self.work is not None:
@@ -390,12 +390,12 @@ class Lifecycle(SessionState):
             self.dispatchEvents()
 
     def forgetLoss(self) -> None:
-        """What a lost connection has left tells how the peer ended it: the loss itself is no error then."""
+        """Data that a lost connection left tells how the peer closed it: the loss itself is no error."""
         if self.pendingError is not None and self.pendingError is self.error:
             self.error = self.pendingError = None
 
     def losesOutput(self) -> bool:
-        """Whether the loss of the connection drops anything that the application has written."""
+        """True if losing the connection drops bytes that the application has written."""
         return self.outbound.pending > 0
 
     def _cancelTimers(self) -> None:
@@ -407,7 +407,7 @@ class Lifecycle(SessionState):
         self.readTimer = self.closeTimer = None
 
     def _end(self) -> None:
-        """onClose has returned: let go of everything."""
+        """onClose has returned: call the close callbacks and release all references."""
         callbacks, self._closeCallbacks = self._closeCallbacks, None
         for call in (callbacks or {}).values():
             try:
@@ -418,14 +418,14 @@ class Lifecycle(SessionState):
         if self._attributes is not None:
             self._attributes.clear()
         self._cancelTimers()
-        # Kept for the books until here.
+        # The totals have read it.
         self.lifetime = None
         self.connection.sessionEnded(self.error)
 
     # Back-pressure
 
     def pendingIsHigh(self) -> None:
-        """More than highWater is pending: a peer that does not read its answers sends no more questions."""
+        """More than ``highWater`` bytes are pending: stop reading from the peer."""
         if self.state <= OPEN and not self.inbound.paused & PRESSURE:
             self.inbound.pause(PRESSURE)
 
@@ -433,7 +433,7 @@ class Lifecycle(SessionState):
         self.inbound.resume(PRESSURE)
 
     def _settingChanged(self, name: str) -> None:
-        """A setting was set: while the session runs it takes effect at once."""
+        """A setting has a new value: apply it if the session runs."""
         if self.cronGroup is None:
             return
         if name == "cronPeriod":

@@ -1,7 +1,7 @@
 """
-When a session's time is up: silence ends at ``readTimeout``, a close and whatever that waits for at ``waitTime``.
+The time limits of a session: ``readTimeout``, ``waitTime`` of a close, ``idleTimeout``, ``maxLifetime``.
 
-The wheel is given functions and the session apart: a bound method for each timer would be one object more.
+Timers call functions with the session as argument: a bound method for each timer would cost one more object.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["Lifetime", "checkClose", "checkSilence"]
 
 log = Logger()
 
-#: Looks at an idle session in each ``idleTimeout``. A write notes no time, so one between two looks counts from the
-#: second of them on, and the session ends by up to such a part of ``idleTimeout`` later.
+#: Checks of an idle session in each ``idleTimeout``. A write notes no time: it counts from the next check on, so that
+#: the session ends up to one such part of ``idleTimeout`` later.
 IDLE_CHECKS = 4
 
 
 def checkSilence(session: SessionState) -> None:
-    """A timer's: nothing may have come for ``readTimeout``."""
+    """Timer callback: check ``readTimeout``."""
     _look(session, False)
 
 
@@ -37,9 +37,9 @@ def _checkSilenceAgain(session: SessionState) -> None:
 
 def _look(session: SessionState, sure: bool) -> None:
     """
-    See whether that is so.
+    Fail a session that was silent for ``readTimeout``.
 
-    :param sure: it was so before, and all that had arrived then was read since.
+    :param sure: an earlier check found the same, and all that had arrived was read since.
     """
     timeout = session._readTimeout
     if timeout is None:
@@ -47,7 +47,7 @@ def _look(session: SessionState, sure: bool) -> None:
     now = session.context.seconds()
     wheel = session.context.wheel
     if session.inbound.paused or session.activeAt > now:
-        # Not the peer is silent: this side does not listen. Or the clock was set back.
+        # Reading is paused, so silence says nothing about the peer; or the clock went backwards.
         session.activeAt = now
     left = session.activeAt + timeout - now
     if left > 0:
@@ -59,12 +59,12 @@ def _look(session: SessionState, sure: bool) -> None:
 
 
 def checkClose(session: SessionState) -> None:
-    """A timer's: the close, or a callback after the end, has taken ``waitTime``."""
+    """Timer callback: a close, or a callback after the end, has taken ``waitTime``."""
     wait = session._waitTime
     if session.state >= LOST:
         if session.awaiting is not None:
             log.warn("{session}: cancelled a callback that ran {wait:g} s after the end", session=session, wait=wait)
-            # One that goes on all the same is cancelled again, or it would keep the session for ever.
+            # A callback that ignores the cancellation is cancelled again, or the session would never end.
             session.closeTimer = session.context.wheel.schedule(wait, checkClose, session)
             session.inbound.close()
             session.cancelling = True
@@ -81,7 +81,7 @@ def checkClose(session: SessionState) -> None:
     before, session.lastProgress = session.lastProgress, session.closeProgress()
     out, kernel = session.lastProgress
     if session.extendsClose and (out > before[0] or (kernel is not None and kernel < (before[1] or 0))):
-        # The peer takes what was written: nothing of it may be lost for its being slow.
+        # The peer still takes bytes: none may be lost because it is slow.
         session.closeTimer = session.context.wheel.schedule(wait, checkClose, session)
         return
     pending = session.outbound.pending
@@ -98,7 +98,7 @@ class Lifetime:
 
     :param session: it has an ``idleTimeout``, a ``maxLifetime``, or both.
 
-    :ivar isOver: ``maxLifetime`` has ended the session.
+    :ivar isOver: ``maxLifetime`` has passed.
     """
 
     __slots__ = ("_activeAt", "_activity", "_endTimer", "_idleTimer", "_session", "isOver")
@@ -112,7 +112,7 @@ class Lifetime:
         self.isOver = False
 
     def start(self) -> None:
-        """Wait for what is set; after another call, for what is set now."""
+        """Start or restart the timers with the present settings."""
         self.stop()
         session = self._session
         context = session.context
@@ -123,26 +123,26 @@ class Lifetime:
             self._endTimer = context.wheel.schedule(max(left, context.wheel.tick), _endLifetime, self)
 
     def stop(self) -> None:
-        """Wait no more."""
+        """Stop the timers."""
         for timer in (self._idleTimer, self._endTimer):
             if timer is not None:
                 timer.stop()
         self._idleTimer = self._endTimer = None
 
     def touch(self) -> None:
-        """This moment counts as active."""
+        """Count this moment as active."""
         self._activeAt = self._session.context.seconds()
 
     def end(self) -> None:
-        """A timer's: ``maxLifetime`` has passed."""
+        """Timer callback: ``maxLifetime`` has passed."""
         self.isOver = True
         self._session.lifetimeOver()
 
     def look(self, sure: bool) -> None:
         """
-        A timer's: see whether the session has been idle.
+        Timer callback: fail a session that was idle for ``idleTimeout``.
 
-        :param sure: it was so before, and all that had arrived then was read since.
+        :param sure: an earlier check found the same, and all that had arrived was read since.
         """
         session = self._session
         timeout = session._idleTimeout
@@ -150,8 +150,8 @@ class Lifetime:
         now = session.context.seconds()
         wheel = session.context.wheel
         activity = session.activity()
-        # Bytes that are still on their way are a matter of writeTimeout. While this side does not listen, or works on a
-        # package, nobody knows what the peer does. And a moment that lies ahead means that the clock was set back.
+        # writeTimeout watches pending bytes. While reading is paused nothing is known of the peer. If activeAt lies
+        # ahead, the clock went backwards.
         busy = session.outbound.pending or session.inbound.paused
         if activity != self._activity or busy or self._activeAt > now:
             self._activity = activity

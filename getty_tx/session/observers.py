@@ -1,4 +1,4 @@
-"""Hooks: an observer of one's own hears of every session of a service, whoever its listener is."""
+"""Observers: hooks that see every session of a service, independent of its listener."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Observer:
         """
 
     def error(self, session: Any, error: BaseException) -> None:
-        """A session failed, and will close; ``onError`` hears of it next. Of a UDP server's, for each callback."""
+        """A session failed and will close; ``onError`` is called next. A UDP server's session lives on."""
 
 
 class Observers:
-    """Those of one service."""
+    """The observers of one service."""
 
     __slots__ = ("all",)
 
@@ -56,16 +56,16 @@ class Observers:
         self.all: tuple[Observer, ...] = ()
 
     def add(self, observer: Observer) -> None:
-        """Tell it, too, from now on; twice is once."""
+        """Add an observer; a second time has no effect."""
         if observer not in self.all:
             self.all += (observer,)
 
     def remove(self, observer: Observer) -> None:
-        """Tell it no more."""
+        """Remove an observer."""
         self.all = tuple(each for each in self.all if each is not observer)
 
     def tell(self, event: str, *args: Any) -> None:
-        """Call this method of each."""
+        """Call a method of each observer; what it raises is logged."""
         for observer in self.all:
             try:
                 getattr(observer, event)(*args)

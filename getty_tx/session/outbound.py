@@ -40,16 +40,16 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "DIRECT", "Outbound"]
 
-#: Bytes that leave a cork early, and the most that the transport is given at a time.
+#: Bytes that end a cork early, and the most that the transport is given at a time.
 CHUNK = 64 * 1024
 
-#: Bytes sent in one turn of the reactor, so that one full pipe does not hold up the other sessions.
+#: Bytes sent in one iteration of the reactor, so that one full pipe does not hold up the other sessions.
 TURN = 128 * 1024
 
 #: Buffers of one sendmsg; IOV_MAX is 1024 on Linux.
 IOV = 512
 
-#: While blocked, writes shorter than this are joined, as an object of its own for each would cost more than its bytes.
+#: While blocked, writes shorter than this, in bytes, are joined: an object each would cost more than the bytes.
 SMALL = 4096
 
 #: The transports whose handle is a plain socket. Wrappers and TLS have handles too, and subclasses may write otherwise.
@@ -61,12 +61,12 @@ class Outbound:
     """
     What is on its way out of one session.
 
-    :ivar usesSocket: the transport is one of DIRECT; as long as it has no TLS, its socket is sent to.
-    :ivar queue: what waits here, or None.
+    :ivar usesSocket: the transport is one of DIRECT: while it has no TLS, bytes go to its socket.
+    :ivar queue: the buffers that wait, or None.
     :ivar queued: bytes in ``queue``.
     :ivar inTransport: bytes of the slice that the transport was given.
-    :ivar finishing: the session is told when nothing waits any more.
-    :ivar heldToTurnEnd: it is corked to the end of the reactor's turn.
+    :ivar finishing: ``session.outputFlushed()`` is called when nothing is pending.
+    :ivar heldToTurnEnd: it is corked to the end of the reactor's iteration.
     """
 
     __slots__ = (
@@ -90,16 +90,16 @@ class Outbound:
         self.transport = transport
         self.usesSocket = type(transport) in DIRECT
         if self.usesSocket:
-            # As startTLS sets it: what an object has itself is found at once, what its class has is looked for.
+            # As startTLS sets it: Python finds an instance's attribute faster than its class's.
             transport.TLS = transport.TLS
         self.queue: list[bytes | bytearray | memoryview] | None = None
         self.queued = self.inTransport = 0
         self.corked = self.blocked = False
         self.finishing = False
         self.heldToTurnEnd = False
-        # Where this object is registered as the producer.
+        # The transport where this object is registered as producer.
         self._registered: Any = None
-        # It asks for each slice there.
+        # That transport asks for each slice.
         self._isPullConsumer = False
         self.blockedState: Blocked | None = None
 
@@ -110,7 +110,7 @@ class Outbound:
 
     @property
     def bytesOut(self) -> int:
-        """Bytes that have left so far: what time-outs compare to see progress."""
+        """Bytes that have left so far. Time-outs compare it to see progress."""
         return self.session.bytesWritten - self.queued - self.inTransport
 
     def refuses(self, more: int = 0) -> bool:
@@ -129,7 +129,7 @@ class Outbound:
 
     @property
     def isFree(self) -> bool:
-        """True when nothing waits, here or in the transport."""
+        """True if nothing waits, here or in the transport."""
         return self.queue is None and not self.blocked
 
     @property
@@ -142,7 +142,7 @@ class Outbound:
     def write(self, data: bytes, length: int) -> None:
         """Send ``data``, which has ``length`` bytes, after all that was written before."""
         if not length:
-            # A transport that is given nothing never says that it is out.
+            # A transport that is given no bytes never asks for more.
             return
         queue = self.queue
         if self.blocked:
@@ -161,7 +161,7 @@ class Outbound:
             self.flush()
 
     def _enqueue(self, data: bytes, length: int) -> None:
-        """The transport has a slice: ``data`` waits behind it."""
+        """Queue ``data`` behind the slice that the transport has."""
         queue = self.queue
         if queue is None:
             self.queue = [data]
@@ -193,7 +193,7 @@ class Outbound:
             try:
                 sent = transport.socket.send(data)
             except OSError:
-                # Full, or broken: Twisted's own write finds out which, and reports a broken one as it always does.
+                # The buffer is full or the connection is broken: Twisted's own write finds out, and reports it.
                 sent = 0
             if sent == length:
                 if self.blockedState is not None:
@@ -229,13 +229,13 @@ class Outbound:
         self.sendQueued()
 
     def sendQueued(self) -> None:
-        """What is in the queue leaves now."""
+        """Send what is in the queue now."""
         self.corked = False
         if self.blocked:
             return
         size = self.queued
         transport = self.transport
-        # As flush() does it, for the most frequent case: it runs once for every read.
+        # The most frequent case of flush(), inlined: it runs once for every read.
         if self.usesSocket and size <= CHUNK and self.blockedState is None and not transport.TLS:
             queue = self.queue
             assert queue is not None
@@ -285,7 +285,7 @@ class Outbound:
                 sent = handle.sendmsg(buffers) if len(buffers) > 1 else handle.send(buffers[0])
             except OSError:
                 sent = 0
-            # A view of a bytearray would keep it from growing.
+            # A bytearray cannot grow while there is a view of it.
             del buffers
             self._consume(sent)
             budget -= sent
@@ -298,8 +298,8 @@ class Outbound:
         """Hand the transport the next slice: the reactor sends it when there is room, then calls resumeProducing."""
         if self._registered is None:
             self._registered = bottom
-            # As a pull producer one is called when the transport is empty, which a push producer is only after a pause.
-            # Twisted calls resumeProducing once right here; not being blocked yet, it just takes note.
+            # A transport calls a pull producer whenever it is empty, a push producer only after a pause. Twisted calls
+            # resumeProducing right here, too.
             bottom.registerProducer(self, False)
         data = self._take()
         self.inTransport = len(data)
@@ -364,7 +364,7 @@ class Outbound:
     # What the transport says: IPushProducer
 
     def pauseProducing(self) -> None:
-        """The transport has enough."""
+        """The transport's buffer is full."""
         self.blocked = True
         self.whileBlocked().progressAt = self.session.context.seconds()
         self._checkHighWater()
@@ -372,12 +372,12 @@ class Outbound:
     def resumeProducing(self) -> None:
         """The transport is empty again."""
         if not self.blocked:
-            # Asked while registering.
+            # Called while registering.
             self._isPullConsumer = True
             return
         registered = self._registered
         if registered is not None and registered is not self.transport and isCutOff(self.transport, registered):
-            # The socket's transport closes as soon as it has no producer; the loss of the connection is next.
+            # The socket's transport closes as soon as it has no producer.
             self._registered = None
             registered.unregisterProducer()
             return
@@ -390,7 +390,7 @@ class Outbound:
         self._checkLowWater()
 
     def stopProducing(self) -> None:
-        """The transport is lost. Its protocol hears of it next, and before that of what the peer had sent."""
+        """The transport is lost, and tells its protocol next. Read what the peer had sent before that."""
         if self._registered is not None:
             readRest(self._registered)
 
@@ -403,7 +403,7 @@ class Outbound:
         return waiting
 
     def _checkHighWater(self) -> None:
-        """Blocked: watch the time, and tell the session and the producer when too many bytes wait."""
+        """Watch the time-outs; above ``highWater`` pause the session's reading and the producer."""
         waiting = self.whileBlocked()
         waiting.watch()
         pending = self.queued + self.inTransport
@@ -414,18 +414,18 @@ class Outbound:
             waiting.pauseProducer()
 
     def _checkLowWater(self) -> None:
-        """Some bytes are out: whoever was paused for too many goes on."""
+        """At or below ``lowWater`` resume the session's reading and the producer."""
         if self.queued + self.inTransport <= self.session._lowWater:
             self.session.pendingIsLow()
             if self.blockedState is not None:
                 self.blockedState.resumeProducer()
 
     def _drained(self) -> None:
-        """Nothing waits any more."""
+        """Nothing is pending: tell those who wait for that."""
         registered = self._registered
         if registered is not None and (self._isPullConsumer or self.finishing):
-            # A push producer stays until the end, as it would miss a pause otherwise. TLS sends its closing alert
-            # only when no producer is left.
+            # A push producer stays registered: it would miss a pause otherwise. TLS sends its closing alert only when
+            # no producer is registered.
             self._registered = None
             registered.unregisterProducer()
         if self.blockedState is not None:
@@ -435,7 +435,7 @@ class Outbound:
             self.session.outputFlushed()
 
     def limit(self, timeout: float) -> None:
-        """All that was written so far must be out in ``timeout`` seconds."""
+        """Fail the session if the bytes written so far are not out in ``timeout`` seconds."""
         self.whileBlocked().limit(timeout)
 
     # The rest of the facade and of the session
@@ -460,7 +460,7 @@ class Outbound:
         self.whileBlocked().registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        """The application's producer is done."""
+        """The application's producer has ended."""
         if self.blockedState is not None:
             self.blockedState.unregisterProducer()
             if self.isFree:
@@ -473,7 +473,7 @@ class Outbound:
             self._drained()
 
     def startTLS(self, contextFactory: Any, normal: bool) -> None:
-        """What was written so far leaves in clear, all later bytes encrypted."""
+        """Send the bytes written so far in clear, and all later ones encrypted."""
         transport = self.transport
         registered, self._registered = self._registered, None
         if registered is not None:
@@ -483,14 +483,14 @@ class Outbound:
         self.blocked = False
         if queue is not None:
             transport.writeSequence([bytes(chunk) for chunk in queue])
-        # What is read from now on is TLS's.
+        # From here on TLS reads.
         vars(transport).pop("doRead", None)
         transport.startTLS(contextFactory, normal)
         self._drained()
         self._checkLowWater()
 
     def lost(self) -> int:
-        """The transport is gone: drop what is pending, let go of everybody who waits. Returns the bytes dropped."""
+        """The connection is lost: drop pending bytes and tell those who wait for them. Returns the bytes dropped."""
         dropped = self.queued + self.inTransport
         self.queue = None
         self.queued = self.inTransport = 0
@@ -503,7 +503,7 @@ class Outbound:
 
 
 def _front(queue: list[bytes | bytearray | memoryview], most: int) -> tuple[list[bytes | bytearray | memoryview], int]:
-    """What one sendmsg is given of ``queue``, at most IOV buffers and ``most`` bytes, and how many bytes that is."""
+    """The first buffers of ``queue`` for one sendmsg, at most IOV of them and ``most`` bytes, and their bytes."""
     buffers: list[bytes | bytearray | memoryview] = []
     total = 0
     for chunk in queue:

@@ -8,7 +8,7 @@ __all__ = ["CALLBACK", "CLOSED", "CRON_BARRIER", "HOLDS_QUEUED", "PRESSURE", "QU
 USER = 1
 #: More than ``highWater`` bytes wait to be sent.
 PRESSURE = 2
-#: An ``async def`` callback has not returned yet, or onOpen has not been called.
+#: An ``async def`` callback has not returned, or onOpen was not called yet.
 CALLBACK = 4
 #: The worker queue is full.
 WORKERS = 8
@@ -16,10 +16,10 @@ WORKERS = 8
 CLOSED = 16
 #: startTLS was called: what comes after belongs to TLS.
 TLS = 32
-#: An onCron waits for the messages before it, which are with the workers.
+#: An onCron waits for the packages before it, which workers have.
 CRON_BARRIER = 64
-#: Of a compressed stream enough was delivered in this turn of the reactor; the next one goes on.
+#: The quota of a compressed stream for this iteration of the reactor is used up; the next iteration goes on.
 QUOTA = 128
 
-#: The reasons that hold messages which wait for a worker, too.
+#: The reasons that also hold packages which wait for a worker.
 HOLDS_QUEUED = USER | PRESSURE

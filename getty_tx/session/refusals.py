@@ -1,4 +1,4 @@
-"""How many connections were refused, and why."""
+"""Refused connections, counted by reason."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = Logger()
 
 #: Why a connection is refused:
 #:
-#: * ``maxSessions``, ``maxSessionsPerHost``: there are so many already, or so many of its host.
+#: * ``maxSessions``, ``maxSessionsPerHost``: that many connections exist, in all or with its host.
 #: * ``peers``: a UDP socket without ``maxSessions`` has as many peers as it may have.
-#: * ``descriptors``: the process has hardly any left.
+#: * ``descriptors``: the process has hardly any free file descriptors.
 #: * ``newSession``: it raised, closed the session or set no codec.
 #: * ``handshake``, ``handshakeTimeout``: TLS or the WebSocket was not established, or not in time.
-#: * ``selfConnect``: a client has reached itself.
+#: * ``selfConnect``: a client connected to itself.
 #: * ``stopping``: the service stops.
 Reason = Literal[
     "maxSessions",
@@ -36,10 +36,10 @@ Reason = Literal[
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-#: WebSocket clients above ``maxSessions`` that are told so, with 503, at a time; those above that number are dropped.
+#: WebSocket clients above ``maxSessions`` that get a 503 at a time; further ones are dropped.
 MOST_ANSWERED = 64
 
-#: Seconds between two lines in the log about the same reason, as refusals come in floods.
+#: Seconds between two log lines about the same reason: refusals come in floods.
 LOG_INTERVAL = 1.0
 
 
@@ -59,7 +59,7 @@ class Refusals:
 
     @property
     def total(self) -> int:
-        """For whatever reason."""
+        """Refusals of all reasons."""
         return sum(self.counts.values())
 
     def count(self, reason: Reason, why: str) -> None:

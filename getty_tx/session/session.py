@@ -48,7 +48,7 @@ class Session(Lifecycle):
     A setting that cannot be is a :py:exc:`~getty_tx.errors.SettingError`, and one that comes after the end, when no
     package goes either way any more, a :py:exc:`~getty_tx.errors.SessionClosedError`; nothing has changed then.
 
-    :ivar id: a number of its own in this process.
+    :ivar id: a number that is unique in this process.
     :ivar transport: the connection as a Twisted transport whose bytes keep their order with those of packages.
     """
 
@@ -115,16 +115,16 @@ class Session(Lifecycle):
         self.id = next(_ids)
         self.transport = SessionTransport(self, self.outbound)
         self._name = connection.kind.partition("_")[0].lower() + "-session"
-        # Asked now, as a socket that is gone cannot tell it any more.
+        # Asked now: a closed socket cannot tell it.
         self._localAddr: IAddress = context.sharedAddress(connection.getLocalAddr())
         self._thread = context.threads.reactorThread
 
     # What an application asks and sets
 
     def _checkSetting(self, name: str, value: Any) -> None:
-        """See that a setting may have this value at this time."""
+        """Refuse a value that does not fit now."""
         if self.state > OPEN and (self.inbound.paused & CLOSED or self.state >= ENDED):
-            # Where the connection is gone, and packages that it left are delivered, it still has a meaning.
+            # After a loss it still has a meaning while buffered packages are delivered.
             text = f"{self} is closed: {name}={value!r} comes too late; set it in newSession, or before the end"
             raise SessionClosedError(text, self)
         if self.cronGroup is None:
@@ -141,7 +141,7 @@ class Session(Lifecycle):
                 raise SettingError(text)
 
     def _checkSettings(self) -> None:
-        """See that the settings fit together, when newSession has returned."""
+        """Check that the settings fit together, after newSession."""
         if self._lowWater > self._highWater:
             raise SettingError(f"lowWater={self._lowWater} is more than highWater={self._highWater}: set both")
 
@@ -185,7 +185,7 @@ class Session(Lifecycle):
 
     @property
     def listener(self) -> IEventListener:
-        """Who hears of the events."""
+        """The object whose methods are called for events."""
         listener: Any = self.receiver
         while isinstance(listener, ListenerProxy):
             listener = listener.listener
@@ -202,7 +202,7 @@ class Session(Lifecycle):
 
     @property
     def attributes(self) -> dict[Any, Any]:
-        """For the application; emptied after onClose."""
+        """A dict for the application; emptied after onClose."""
         if self._attributes is None:
             self._attributes = {}
         return self._attributes
@@ -214,7 +214,7 @@ class Session(Lifecycle):
 
     @property
     def isClosed(self) -> bool:
-        """True once it is closing or closed: it takes no more packages."""
+        """True once the session is closing or closed: it takes no more packages."""
         return self.state > OPEN
 
     @property
@@ -299,7 +299,7 @@ class Session(Lifecycle):
         return self.writeBytesArray(data)
 
     def writeBytesArray(self, *chunks: bytes) -> int:
-        """Send pieces of bytes past the codec, one after the other and nothing between; each counts as one package."""
+        """Send pieces of bytes past the codec, with nothing between them; each counts as one package."""
         pieces = self._asChunks(list(chunks))
         if get_ident() != self._thread:
             return self._writeFromThread(pieces, None, len(pieces))
@@ -371,7 +371,7 @@ class Session(Lifecycle):
             self._setWriteDeadline(timeout)
 
     def drained(self) -> Deferred[None]:
-        """Fires when nothing is pending; fails with SessionClosedError when the connection goes first."""
+        """Fires when nothing is pending; fails with SessionClosedError if the connection is lost first."""
         waiting: Deferred[None] = Deferred()
         if self.state >= LOST:
             waiting.errback(SessionClosedError(f"{self} is closed", self))
@@ -457,7 +457,7 @@ class Session(Lifecycle):
         self._closeCallbacks[key] = call
 
     def removeCloseCallback(self, key: Hashable) -> None:
-        """Take a close callback back; a key that is not there is ignored."""
+        """Remove a close callback; an unknown key is ignored."""
         if self._closeCallbacks is not None:
             self._closeCallbacks.pop(key, None)
 
@@ -472,7 +472,7 @@ def _checkMethods(setting: str, value: Any, methods: tuple[str, ...]) -> None:
 
 @cache
 def _readsMany(reader: type) -> bool:
-    """True when the class reads in batches, and no subclass of the one that does so has another ``read``."""
+    """True if the class that defines ``read`` also defines ``readMany``; a subclass with its own ``read`` does not."""
     for base in reader.__mro__:
         if "read" in vars(base) or "readMany" in vars(base):
             return "read" in vars(base) and "readMany" in vars(base)

@@ -1,4 +1,4 @@
-"""Calls from other threads: one wake-up of the reactor for all that they ask meanwhile."""
+"""Calls from other threads to the reactor's thread: one wake-up for many calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = Logger()
 
 class ThreadRun(Protocol):
     """
-    A worker thread's run, which brings what its handlers ask for to the reactor in one piece.
+    The run of a worker thread: collects calls of its handlers and brings them to the reactor together.
 
     :ivar boxed: bytes that its handlers wrote and the reactor has not taken.
     """
@@ -33,7 +33,7 @@ class ThreadRun(Protocol):
 
 
 class _Current(threading.local):
-    """The run of the thread that asks; None in a thread that is no worker's."""
+    """The run of the current thread; None in threads that are no workers."""
 
     run: ThreadRun | None = None
 
@@ -45,7 +45,7 @@ class ThreadCalls:
     """
     Brings calls from any thread to the reactor's, in order.
 
-    :param reactor: the reactor; whoever makes this is in its thread.
+    :param reactor: the reactor, whose thread makes this object.
 
     :ivar reactorThread: that thread's number, as ``threading.get_ident()`` has it.
     """
@@ -66,7 +66,7 @@ class ThreadCalls:
         """
         run = current.run
         if run is not None:
-            # In its place among all else that the worker asks for.
+            # Keeps its order among the other calls of the worker.
             run.call(self._run, (call, args), isWrite=session is not None)
             return
         with self._lock:

@@ -21,12 +21,12 @@ __all__ = ["CLOSE_REASONS", "OTHER", "CloseReason", "Endpoints", "Stats", "Total
 
 #: Why a session ended:
 #:
-#: * ``local``: ``close()`` or ``abort()`` was called here. ``stopping``: by the end of its service.
-#: * ``maxLifetime``: that was over. ``peer``: the peer ended it in order.
+#: * ``local``: ``close()`` or ``abort()`` was called here. ``stopping``: its service stopped.
+#: * ``maxLifetime``: that time has passed. ``peer``: an orderly end by the peer.
 #: * ``readTimeout``, ``idleTimeout``, ``writeTimeout``: the time-outs of these names, ``writePkg``'s too.
-#: * ``codec``: bytes or a package that cannot be, or that are too long.
-#: * ``peerError``: the peer closed a WebSocket with the code of an error, or without any.
-#: * ``lost``: the network, or TLS, broke it; or the process that had it was killed, which another one counts.
+#: * ``codec``: invalid or too long bytes or packages.
+#: * ``peerError``: the peer closed a WebSocket with an error code, or without a Close frame.
+#: * ``lost``: the network or TLS failed; or its process was killed, which another process counts.
 #: * ``error``: a callback failed, or ``close(error)`` was called.
 CloseReason = Literal[
     "local",
@@ -44,7 +44,7 @@ CloseReason = Literal[
 
 CLOSE_REASONS: tuple[CloseReason, ...] = get_args(CloseReason)
 
-#: The endpoint of sessions whose own address is that of none, as behind some proxies.
+#: The endpoint of sessions whose local address matches none, as behind some proxies.
 OTHER = "other"
 
 _BY_ERROR: tuple[tuple[type | tuple[type, ...], CloseReason], ...] = (
@@ -59,7 +59,7 @@ _BY_ERROR: tuple[tuple[type | tuple[type, ...], CloseReason], ...] = (
 
 
 def closeReason(session: SessionState) -> CloseReason:
-    """Why a session has ended, or is about to."""
+    """Why a session has ended or is ending."""
     error = session.error
     if error is not None:
         return next((reason for kind, reason in _BY_ERROR if isinstance(error, kind)), "error")
@@ -115,9 +115,9 @@ class Stats:
 
 class Totals:
     """
-    Sums over sessions that have ended.
+    Totals of ended sessions.
 
-    :ivar closed: how many, by reason; reasons that never were are missing.
+    :ivar closed: number of sessions by close reason; reasons without any are missing.
     """
 
     __slots__ = ("closed", "dropped", "readBytes", "readPkgs", "writeBytes", "writePkgs")
@@ -127,7 +127,7 @@ class Totals:
         self.readBytes = self.writeBytes = self.readPkgs = self.writePkgs = self.dropped = 0
 
     def add(self, session: SessionState, reason: CloseReason) -> None:
-        """The session has ended."""
+        """Add the counters of a session that has ended."""
         self.closed[reason] = self.closed.get(reason, 0) + 1
         self.readBytes += session.bytesRead
         self.writeBytes += session.bytesWritten
@@ -136,7 +136,7 @@ class Totals:
         self.dropped += session.datagramsDropped
 
     def addAll(self, other: Totals) -> None:
-        """Those of another, too."""
+        """Add the totals of another."""
         for reason, number in other.closed.items():
             self.closed[reason] = self.closed.get(reason, 0) + number
         self.readBytes += other.readBytes
@@ -148,9 +148,9 @@ class Totals:
 
 class Endpoints:
     """
-    Which of its service's endpoints a session came to, told by its own address.
+    Finds the endpoint of a session by its local address.
 
-    :param only: what there is one of: a client's destination, a server's only endpoint; None where addresses tell.
+    :param only: the only endpoint: a client's destination, or that of a server with one; None: addresses decide.
     """
 
     __slots__ = ("_names", "only")
@@ -160,7 +160,7 @@ class Endpoints:
         self._names: dict[tuple[str, Any, int], str] = {}
 
     def add(self, address: Any, name: str) -> None:
-        """An endpoint is listened on at this address."""
+        """Note the address on which an endpoint listens."""
         kind, host, port = _place(address)
         self._names[kind, None if host in ("", "0.0.0.0", "::") else host, port] = name
 
