@@ -19,7 +19,7 @@ unsuitable = $(shell $(PYTHON) tools/check_python.py 2>/dev/null || echo "'$(PYT
 checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint docs conformance soak bench clean remake
+.PHONY: help run test lint docs coverage changelog conformance soak bench clean remake
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -43,6 +43,7 @@ test: lint docs  ## lint, build the documentation, run all tests, build the whee
 lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
 	@echo "ruff"
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
 	@echo "mypy"
 	@$(BIN)/mypy --no-error-summary
 	@echo "import rules"
@@ -52,6 +53,16 @@ lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
 docs: $(VENV)/test.stamp  ## the documentation as HTML, build/docs/index.html; a warning is an error
 	@echo "documentation"
 	@$(BIN)/sphinx-build --fresh-env --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
+
+coverage: $(VENV)/test.stamp  ## which branches the tests run, by module; HTML in build/coverage/
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m twisted.trial tests >build/coverage.log 2>&1 || tail -n 20 build/coverage.log
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage html --quiet --directory build/coverage
+	@$(BIN)/coverage report
+
+changelog: $(VENV)/test.stamp  ## what the fragments in newsfragments/ will become in CHANGELOG.md
+	@$(BIN)/towncrier build --draft --version next
 
 conformance: $(VENV)/test.stamp  ## all of the Autobahn test suite's cases, with a report in build/ (ARGS="...")
 	@$(BIN)/python tools/conformance.py $(ARGS)
@@ -67,7 +78,7 @@ bench: $(VENV)/run.stamp  ## measure beside bare Twisted and asyncio (ARGS="..."
 
 clean:  ## remove the virtual environment, caches and what was built
 	@if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
-	@rm -rf build dist _trial_temp* .mypy_cache .ruff_cache .hypothesis .import_linter_cache twisted/plugins/dropin.cache
+	@rm -rf build dist .coverage* _trial_temp* .mypy_cache .ruff_cache .hypothesis .import_linter_cache twisted/plugins/dropin.cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # Only a directory that is a virtual environment already is emptied, whatever VENV says.
