@@ -14,14 +14,25 @@ onError as :py:class:`~getty_tx.errors.PeerClosedError`.
 
 from __future__ import annotations
 
-from getty_tx.transports.websocket.protocol import (
-    WebSocketSessionClientFactory,
-    WebSocketSessionProtocol,
-    WebSocketSessionServerFactory,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from getty_tx.transports.websocket.protocol import (
+        WebSocketSessionClientFactory,
+        WebSocketSessionProtocol,
+        WebSocketSessionServerFactory,
+    )
 
 __all__ = [
     "WebSocketSessionClientFactory",
     "WebSocketSessionProtocol",
     "WebSocketSessionServerFactory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Autobahn is loaded where a WebSocket is served or dialed, and not by what only parses descriptions.
+    if name in __all__:
+        return getattr(import_module("getty_tx.transports.websocket.protocol"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
