@@ -1,10 +1,30 @@
 """
-What a server or a pool does, for those who operate it: metrics, health, sessions and a live page, over HTTP.
+The status of servers, pools and processes over HTTP: metrics, health, a table of sessions and a live page.
 
-``service`` is what applications make. A ``source`` gathers what is known of the sessions of a process, in slices, so
-that the reactor is never held up; ``sampler`` measures what nobody counts; ``web``, ``feed`` and ``metrics`` show it.
-With several processes, ``answering`` and ``orders`` tell it in each, and ``processes`` puts it together.
-Nothing here is imported, and nothing measured, by a program that does not ask for it.
+Applications make a ``StatusService``. A program that does not use it imports nothing of this package and measures
+nothing. The modules, each of which imports only from those below it:
+
+=================  ===================================================================================================
+``service``        StatusService: listens, and puts the parts together
+``feed``           the WebSocket of the live page
+``port``           passes each connection to the web site or to the feed
+``resources``      the web resources, and the rules of access
+``metrics``        a snapshot as Prometheus metrics
+``aggregate``      the source of a main process: queries its sub-reactors and merges their reports
+``subreactor``     answers these queries in a sub-reactor
+``merging``        encodes, decodes and merges snapshots
+``paging``         reads one page of a table that is distributed over several processes
+``source``         ISource, and the source for the sessions of this process
+``sorting``        sorts the sessions of one process and caches the result
+``sampler``        measures reactor lag, iterations, handlers and workers once a second
+``handlertimes``   measures onMessage on some sessions
+``table``          the columns of the table of sessions, and its pages
+``snapshot``       counters and gauges at one moment, and the walk over the sessions
+``lasterrors``     the list of the last errors
+``histogram``      counts times in buckets
+``slices``         runs long work in short slices
+``page/``          the files of the live page
+=================  ===================================================================================================
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +36,7 @@ __all__ = ["DEFAULT_STATUS", "StatusService"]
 
 
 def __getattr__(name: str) -> Any:
-    # When it is asked for: a sub-reactor has no use for a web server, which takes 9 MB.
+    # Imported on first use: a sub-reactor needs no web server, which takes 9 MB.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from getty_tx.status import service

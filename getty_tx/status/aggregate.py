@@ -1,4 +1,4 @@
-"""Where the status comes from with several processes: the main process asks its sub-reactors, and adds up."""
+"""The status of several processes: the main process queries its sub-reactors and merges their reports."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from zope.interface import implementer
 
 from getty_tx.processes.queries import NoAnswerError, Questions
 from getty_tx.processes.supervisor import DRAINING, READY, STARTING
-from getty_tx.status.lasterrors import MOST
-from getty_tx.status.merging import addLasting, addUp, empty, read
-from getty_tx.status.paging import Part, pageFrom
-from getty_tx.status.snapshot import MemberSnapshot, PlaceSnapshot, ServiceSnapshot
+from getty_tx.status.lasterrors import MAX_ERRORS
+from getty_tx.status.merging import decodeSnapshot, emptySnapshot, mergeEnded, mergeInto
+from getty_tx.status.paging import TablePart, mergedPage
+from getty_tx.status.snapshot import MemberSnapshot, ServiceSnapshot, SlotSnapshot
 from getty_tx.status.source import ISource, ProcessSource
-from getty_tx.status.subreactor import ANSWERING
+from getty_tx.status.subreactor import SUBREACTOR_STATUS
 from getty_tx.status.table import COLUMNS, pageOf
 
 if TYPE_CHECKING:
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from getty_tx.status.snapshot import Service, Snapshot
     from getty_tx.status.table import Query
 
-__all__ = ["ProcessesSource", "Told"]
+__all__ = ["AggregateSource", "MemberReports"]
 
 log = Logger()
 
-#: Pages of the table that are gathered at once; further ones wait.
-MOST_TABLES = 4
+#: Pages of the table that are gathered at the same time; further requests are queued.
+MAX_TABLES = 4
 
 _STATES = {STARTING: "starting", READY: "ready", DRAINING: "draining"}
 
 
-class _Known:
+class _LastReport:
     """
-    What one sub-reactor told last.
+    The last report of one sub-reactor.
 
-    :ivar seen: the number of errors that it has told of.
-    :ivar isSilent: it has not answered, when it was asked last, or not what it should have.
+    :ivar seen: the number of errors that it has reported.
+    :ivar isSilent: its last answer is missing or invalid.
     """
 
     def __init__(self) -> None:
@@ -55,68 +55,67 @@ class _Known:
         self.isSilent = False
 
 
-class Told:
+class MemberReports:
     """
-    What the sub-reactors of a Processes have told, from its start on.
+    The reports of the sub-reactors of a Processes, from its start on.
 
-    :ivar gone: what those that are gone had counted, by number.
+    :ivar ended: the counters of ended processes, by the number of the sub-reactor.
     """
 
     def __init__(self, processes: Processes) -> None:
-        self.questions = Questions(ANSWERING, self.told, self.lost)
+        self.questions = Questions(SUBREACTOR_STATUS, self.received, self.lost)
         processes.questions = self.questions
-        self._known: dict[Member, _Known] = {}
-        self.gone: dict[int, Snapshot] = {}
-        self._goneErrors: list[dict[str, Any]] = []
+        self._last: dict[Member, _LastReport] = {}
+        self.ended: dict[int, Snapshot] = {}
+        self._endedErrors: list[dict[str, Any]] = []
 
-    def of(self, member: Member) -> _Known:
-        """What this one told last; of one that will tell nothing more, nothing is left here."""
-        return _Known() if member.isUnreachable else self._known.setdefault(member, _Known())
+    def lastOf(self, member: Member) -> _LastReport:
+        """The last report of a member; an empty one if it is unreachable, and then nothing is stored."""
+        return _LastReport() if member.isUnreachable else self._last.setdefault(member, _LastReport())
 
-    def told(self, member: Member, parts: list[Any]) -> None:
+    def received(self, member: Member, parts: list[Any]) -> None:
         """
-        It has told of itself.
+        Store the report of a member.
 
-        :raise ValueError: it has not. ``TypeError``, ``KeyError``: the same.
+        :raise ValueError: the report is invalid. ``TypeError``, ``KeyError``: the same.
         """
-        things = [thing for part in parts for thing in part]
-        known = self.of(member)
-        known.snapshot = read(thing for thing in things if not thing[0].startswith("error"))
-        for [seen] in (told for word, *told in things if word == "errors"):
-            faults = [fault for word, *told in things if word == "error" for fault in told]
-            known.errors = _latest([{**fault, "subreactor": member.number} for fault in faults])
-            known.seen = seen
-        known.isSilent = False
+        records = [record for part in parts for record in part]
+        last = self.lastOf(member)
+        last.snapshot = decodeSnapshot(record for record in records if not record[0].startswith("error"))
+        for [seen] in (fields for kind, *fields in records if kind == "errors"):
+            errors = [error for kind, *fields in records if kind == "error" for error in fields]
+            last.errors = _latest([{**error, "subreactor": member.number} for error in errors])
+            last.seen = seen
+        last.isSilent = False
 
     def lost(self, member: Member) -> None:
-        """It is gone; what it had counted stays."""
-        known = self._known.pop(member, _Known())
-        if known.snapshot is not None:
-            addLasting(self.gone.setdefault(member.number, empty()), known.snapshot)
-        self._goneErrors = _latest([*self._goneErrors, *known.errors])
+        """A member has ended: keep its counters and errors."""
+        last = self._last.pop(member, _LastReport())
+        if last.snapshot is not None:
+            mergeEnded(self.ended.setdefault(member.number, emptySnapshot()), last.snapshot)
+        self._endedErrors = _latest([*self._endedErrors, *last.errors])
 
     def errors(self) -> list[dict[str, Any]]:
-        """The last errors of them all, the last one first."""
-        return _latest([*self._goneErrors, *(fault for known in self._known.values() for fault in known.errors)])
+        """The last errors of all members, newest first."""
+        return _latest([*self._endedErrors, *(error for last in self._last.values() for error in last.errors)])
 
 
-def _latest(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(faults, key=lambda fault: fault["time"], reverse=True)[:MOST]
+def _latest(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(errors, key=lambda error: error["time"], reverse=True)[:MAX_ERRORS]
 
 
 @implementer(ISource)
-class ProcessesSource:
+class AggregateSource:
     """
-    The services of sub-reactors, and those of this process.
+    The services of the sub-reactors and of this process.
 
-    A sub-reactor that does not answer in time is shown with what it told last. What one that is gone had counted stays
-    in the sums, so that counters do not go back.
+    A sub-reactor that does not answer in time is shown with its last report. The counters of ended processes stay in
+    the sums, so counters never decrease.
 
-    :param name: what the Processes is shown as; a service of the sub-reactors with the same name is what it serves
-        with.
+    :param name: the display name of the Processes; a service of the sub-reactors with the same name is merged with it.
     :param processes: the Processes.
-    :param told: what its sub-reactors tell.
-    :param services: of this process, by the name that they are shown with.
+    :param reports: the reports of its sub-reactors.
+    :param services: the services of this process, by display name.
     :param reactor: the reactor.
     """
 
@@ -124,16 +123,16 @@ class ProcessesSource:
     columns = ("subreactor", "pid", *COLUMNS)
 
     def __init__(
-        self, name: str, processes: Processes, told: Told, services: Mapping[str, Service], reactor: Any
+        self, name: str, processes: Processes, reports: MemberReports, services: Mapping[str, Service], reactor: Any
     ) -> None:
         self._name = name
         self._processes = processes
-        self._told = told
+        self._reports = reports
         self._reactor = reactor
         self._own = ProcessSource(services, reactor)
         self._collecting: list[Deferred[Snapshot]] = []
         self._tables: dict[Query, list[Deferred[Any]]] = {}
-        self._room = DeferredSemaphore(MOST_TABLES)
+        self._semaphore = DeferredSemaphore(MAX_TABLES)
         self._isStopped = False
 
     def start(self) -> None:
@@ -144,7 +143,7 @@ class ProcessesSource:
         """See :py:class:`ISource`."""
         self._isStopped = True
         self._own.stop()
-        self._told.questions.giveUp()
+        self._reports.questions.giveUp()
 
     def problems(self) -> list[str]:
         """See :py:class:`ISource`."""
@@ -160,7 +159,7 @@ class ProcessesSource:
 
     def errors(self) -> list[dict[str, Any]]:
         """See :py:class:`ISource`."""
-        return self._told.errors()
+        return self._reports.errors()
 
     # Counters
 
@@ -169,58 +168,58 @@ class ProcessesSource:
         waiter: Deferred[Snapshot] = Deferred()
         self._collecting.append(waiter)
         if len(self._collecting) == 1:
-            asked: list[Deferred[Any]] = [self._ask(member) for member in self._processes.members]
-            gathered: Deferred[Any] = DeferredList([self._own.collect(), *asked], consumeErrors=True)
-            gathered.addCallback(self._addUp).addBoth(self._collected)
+            queries: list[Deferred[Any]] = [self._query(member) for member in self._processes.members]
+            gathered: Deferred[Any] = DeferredList([self._own.collect(), *queries], consumeErrors=True)
+            gathered.addCallback(self._merge).addBoth(self._collected)
         return waiter
 
-    def _ask(self, member: Member) -> Deferred[Any]:
-        known = self._told.of(member)
-        heard = partial(self._told.told, member)
-        asked = self._told.questions.ask(member, ["collect", known.seen], heard, self._reactor)
-        return asked.addErrback(self._notTold, member, known)
+    def _query(self, member: Member) -> Deferred[Any]:
+        last = self._reports.lastOf(member)
+        received = partial(self._reports.received, member)
+        answered = self._reports.questions.ask(member, ["collect", last.seen], received, self._reactor)
+        return answered.addErrback(self._queryFailed, member, last)
 
-    def _notTold(self, failure: Any, member: Member, known: _Known) -> None:
-        if not failure.check(NoAnswerError) and not known.isSilent:
-            log.failure("{member} does not tell what it should", failure, member=member)
-        known.isSilent = True
+    def _queryFailed(self, failure: Any, member: Member, last: _LastReport) -> None:
+        if not failure.check(NoAnswerError) and not last.isSilent:
+            log.failure("invalid status report of {member}", failure, member=member)
+        last.isSilent = True
 
     def _collected(self, result: Any) -> None:
-        waiting, self._collecting = self._collecting, []
-        for waiter in waiting:
+        waiters, self._collecting = self._collecting, []
+        for waiter in waiters:
             waiter.callback(result)
 
-    def _addUp(self, results: list[tuple[bool, Any]]) -> Any:
+    def _merge(self, results: list[tuple[bool, Any]]) -> Any:
         [succeeded, own], *_ = results
         if not succeeded:
-            # A Failure: it was stopped.
+            # A Failure: the source was stopped.
             return own
-        processes, told = self._processes, self._told
+        processes, reports = self._processes, self._reports
         own.cpu = time.process_time()
-        total = empty(self.process)
+        total = emptySnapshot(self.process)
         total.main = own
         restarts = processes.restarts
         for place in range(processes.count):
             number = place + 1
             members = [member for member in processes.members if member.place == place]
-            those = [self._member(member) for member in members]
-            sums = empty()
-            if number in told.gone:
-                addLasting(sums, told.gone[number])
-            for each in those:
+            snapshots = [self._member(member) for member in members]
+            sums = emptySnapshot()
+            if number in reports.ended:
+                mergeEnded(sums, reports.ended[number])
+            for each in snapshots:
                 if each.snapshot is not None:
-                    addUp(sums, each.snapshot)
-            addUp(total, sums)
-            isUp = any(each.state == "ready" for each in those)
+                    mergeInto(sums, each.snapshot)
+            mergeInto(total, sums)
+            isUp = any(each.state == "ready" for each in snapshots)
             draining = sum(member.state == DRAINING for member in members)
-            total.places.append(PlaceSnapshot(number, isUp, draining, restarts[place], sums))
-            total.members += those
-        addUp(total, own)
+            total.slots.append(SlotSnapshot(number, isUp, draining, restarts[place], sums))
+            total.members += snapshots
+        mergeInto(total, own)
         self._addMain(total)
         return total
 
     def _addMain(self, total: Snapshot) -> None:
-        """What the main process knows of its service."""
+        """Add what only the main process knows of its service: its state, and its own refusals."""
         processes = self._processes
         service = next((each for each in total.services if each.name == self._name), None)
         if service is None:
@@ -232,44 +231,44 @@ class ProcessesSource:
             service.refused[reason] = service.refused.get(reason, 0) + count
 
     def _member(self, member: Member) -> MemberSnapshot:
-        known = self._told.of(member)
+        last = self._reports.lastOf(member)
         state = _STATES.get(member.state, "draining")
-        # One that starts is not asked.
-        if (member.state != STARTING and known.isSilent) or member.isLate:
+        # A starting member gets no queries.
+        if (member.state != STARTING and last.isSilent) or member.isLate:
             state = "silent"
-        return MemberSnapshot(member.number, member.pid, state, known.snapshot)
+        return MemberSnapshot(member.number, member.pid, state, last.snapshot)
 
     # The table
 
     def table(self, query: Query) -> Deferred[dict[str, Any]]:
         """See :py:class:`ISource`."""
         waiter: Deferred[dict[str, Any]] = Deferred()
-        waiting = self._tables.setdefault(query, [])
-        waiting.append(waiter)
-        if len(waiting) == 1:
-            made = self._room.run(lambda: Deferred.fromCoroutine(self._table(query)))
-            made.addBoth(self._hasTable, query)
+        waiters = self._tables.setdefault(query, [])
+        waiters.append(waiter)
+        if len(waiters) == 1:
+            page = self._semaphore.run(lambda: Deferred.fromCoroutine(self._table(query)))
+            page.addBoth(self._tableDone, query)
         return waiter
 
-    def _hasTable(self, result: Any, query: Query) -> None:
+    def _tableDone(self, result: Any, query: Query) -> None:
         for waiter in self._tables.pop(query):
             waiter.callback(result)
 
     async def _table(self, query: Query) -> dict[str, Any]:
         parts = self._parts()
         try:
-            await DeferredList([part.order(query.sort) for part in parts], consumeErrors=True)
+            await DeferredList([part.sort(query.sort) for part in parts], consumeErrors=True)
             while True:
-                able = [part for part in parts if not part.failed]
-                total = sum(part.total for part in able)
+                working = [part for part in parts if not part.failed]
+                total = sum(part.total for part in working)
                 begin, end = min(query.offset, total), min(query.offset + query.limit, total)
                 if query.descending:
                     begin, end = total - end, total - begin
                 try:
-                    rows = await pageFrom(able, begin, end)
+                    rows = await mergedPage(working, begin, end)
                     break
                 except FirstError:
-                    # Without the one that has failed, then.
+                    # A part has failed: try again without it.
                     pass
         finally:
             for part in parts:
@@ -279,18 +278,18 @@ class ProcessesSource:
         silent = sorted({part.number for part in parts if part.failed})
         return {**pageOf(query, total, rows), "silent": silent}
 
-    def _parts(self) -> list[Part]:
+    def _parts(self) -> list[TablePart]:
         if self._isStopped:
             return []
         members = [member for member in self._processes.members if member.state in (READY, DRAINING)]
-        parts = [Part(partial(self._question, member), member.number, member.pid or 0) for member in members]
-        return [Part(self._ownQuestion, 0, os.getpid()), *parts]
+        parts = [TablePart(partial(self._ask, member), member.number, member.pid or 0) for member in members]
+        return [TablePart(self._askOwn, 0, os.getpid()), *parts]
 
-    def _question(self, member: Member, *question: Any) -> Deferred[list[Any]]:
-        return self._told.questions.ask(member, question, list, self._reactor)
+    def _ask(self, member: Member, *query: Any) -> Deferred[list[Any]]:
+        return self._reports.questions.ask(member, query, list, self._reactor)
 
-    def _ownQuestion(self, *question: Any) -> Deferred[list[Any]]:
-        answer: Deferred[Any] = maybeDeferred(self._own.orders.answer, *question)
+    def _askOwn(self, *query: Any) -> Deferred[list[Any]]:
+        answer: Deferred[Any] = maybeDeferred(self._own.sorted.answer, *query)
         return answer.addCallback(lambda parts: [json.loads(part) for part in parts])
 
     def close(self, number: int, reason: str, pid: int | None = None) -> Deferred[bool]:
@@ -300,4 +299,4 @@ class ProcessesSource:
         member = next((each for each in self._processes.members if each.pid == pid and pid is not None), None)
         if member is None:
             return succeed(False)
-        return self._question(member, "close", number, reason).addCallback(lambda parts: parts == [[True]])
+        return self._ask(member, "close", number, reason).addCallback(lambda parts: parts == [[True]])

@@ -1,4 +1,4 @@
-"""What the live page is fed with: once a second, over a WebSocket of the project's own server."""
+"""The feed of the live page: a WebSocket that sends the status once a second, and takes requests of the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from getty_tx.codecs import RawCodec
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.listener import EventListener
-from getty_tx.status.lasterrors import MOST as MOST_ERRORS
+from getty_tx.status.lasterrors import MAX_ERRORS
 from getty_tx.status.port import FEED
 from getty_tx.status.snapshot import STATES
 from getty_tx.status.table import Query
@@ -37,23 +37,23 @@ log = Logger()
 #: Seconds between two messages to a page.
 PERIOD = 1.0
 
-#: Pages at once, each of which is a connection.
-MOST_PAGES = 500
+#: Open pages, each of which has one connection.
+MAX_PAGES = 500
 
-#: Bytes of a message that a page may send.
-MOST_ASKED = 4096
+#: Bytes of a message from a page.
+MAX_REQUEST = 4096
 
-#: Rows that a page may have in each message.
-MOST_ROWS = 200
+#: Rows of the table in each message.
+MAX_ROWS = 200
 
 
 class Feed(EventListener):
     """
-    Sends the state of things to all pages, gathered once for all of them.
+    Sends the status to all pages; it is gathered once for all of them.
 
-    A page sends JSON: ``{"token": ...}`` first where reading takes it, ``{"sort": ..., "descending": ..., "offset":
-    ..., "limit": ...}`` for another part of the table, and ``{"close": id, "token": ...}``, with the ``"pid"`` of the
-    session's process where the table has that.
+    A page sends JSON: first ``{"token": ...}``, if reading needs it; ``{"sort": ..., "descending": ..., "offset": ...,
+    "limit": ...}`` for another part of the table; and ``{"close": id, "token": ...}`` to close a session, with the
+    ``"pid"`` of its process if the table has that column.
     """
 
     def __init__(self, source: ISource, access: Access, errors: LastErrors, reactor: Any) -> None:
@@ -64,7 +64,7 @@ class Feed(EventListener):
         self._pages: dict[Session, Query] = {}
         self._loop: LoopingCall | None = None
         self._last: Snapshot | None = None
-        sessions = SessionServerFactory(self._newSession, maxSessions=MOST_PAGES, reactor=reactor)
+        sessions = SessionServerFactory(self._newSession, maxSessions=MAX_PAGES, reactor=reactor)
         self._context = sessions.context
         self.factory = WebSocketSessionServerFactory.sharing(sessions, UpgradeOptions(paths=(FEED,)))
 
@@ -72,15 +72,15 @@ class Feed(EventListener):
         session.codec = RawCodec()
         session.listener = self
         session.name = "status-page"
-        session.maxMsgLen = MOST_ASKED
+        session.maxMsgLen = MAX_REQUEST
 
     def stop(self) -> Deferred[None]:
-        """Close the pages; fires when they are gone."""
+        """Close the pages; fires when all are closed."""
         self._stopLoop()
         return self._context.closeAll()
 
     def onOpen(self, session: Session) -> None:
-        """A page is there."""
+        """A page has connected: send it the status, or ask for the token."""
         if self._access.isLocal:
             self._admit(session)
         else:
@@ -101,39 +101,39 @@ class Feed(EventListener):
             loop.stop()
 
     def onClose(self, session: Session) -> None:
-        """A page is gone."""
+        """A page has disconnected."""
         self._pages.pop(session, None)
         if not self._pages:
             self._stopLoop()
 
     def onMessage(self, session: Session, pkg: Any) -> None:
-        """A page asks for something."""
+        """Handle a request of a page."""
         try:
-            asked = json.loads(pkg)
-            if not isinstance(asked, dict):
-                raise ValueError("it is no object")
-            self._do(session, asked)
+            request = json.loads(pkg)
+            if not isinstance(request, dict):
+                raise ValueError("a request must be a JSON object")
+            self._handle(session, request)
         except (ValueError, RecursionError) as error:
             # SettingError is a ValueError.
             session.writePkg(json.dumps({"error": f"{error}"[:300]}))
 
-    def _do(self, session: Session, asked: dict[str, Any]) -> None:
-        token = asked.pop("token", "")
+    def _handle(self, session: Session, request: dict[str, Any]) -> None:
+        token = request.pop("token", "")
         if not isinstance(token, str):
-            raise SettingError("token is no string")
+            raise SettingError("token is not a string")
         if session not in self._pages:
             if not self._access.mayRead(token):
                 session.writePkg(json.dumps({"wants": "token"}))
                 return
             self._admit(session)
-        if "close" in asked:
-            self._close(session, asked["close"], asked.get("pid"), token)
-        elif asked:
-            unknown = asked.keys() - {"sort", "descending", "offset", "limit"}
+        if "close" in request:
+            self._close(session, request["close"], request.get("pid"), token)
+        elif request:
+            unknown = request.keys() - {"sort", "descending", "offset", "limit"}
             if unknown:
-                raise SettingError(f"{min(unknown)!r:.40} is nothing that can be asked for")
-            query = Query(**asked).of(self._source.columns)
-            self._pages[session] = Query(query.sort, query.descending, query.offset, min(query.limit, MOST_ROWS))
+                raise SettingError(f"unknown field {min(unknown)!r:.40}")
+            query = Query(**request).of(self._source.columns)
+            self._pages[session] = Query(query.sort, query.descending, query.offset, min(query.limit, MAX_ROWS))
             self._send([session])
 
     def _close(self, session: Session, number: Any, pid: Any, token: str) -> None:
@@ -145,7 +145,7 @@ class Feed(EventListener):
             _answer(session, number, "no such session is open")
         else:
             closed = self._source.close(number, "asked for on the status page", pid)
-            closed.addCallbacks(self._closed, self._closedNot, (session, number), {}, (session, number), {})
+            closed.addCallbacks(self._closed, self._closeFailed, (session, number), {}, (session, number), {})
             closed.addErrback(self._failed)
 
     def _closed(self, closed: bool, session: Session, number: int) -> None:
@@ -153,31 +153,31 @@ class Feed(EventListener):
             log.info("session {number} was closed on the status page", number=number)
         _answer(session, number, "closed" if closed else "no such session is open")
 
-    def _closedNot(self, failure: Failure, session: Session, number: int) -> None:
+    def _closeFailed(self, failure: Failure, session: Session, number: int) -> None:
         failure.trap(GettyError)
         _answer(session, number, failure.getErrorMessage())
 
     # Sending
 
     def _sendAll(self) -> None:
-        asked = self._source.collect()
-        asked.addCallback(self._collected).addErrback(self._failed)
+        collected = self._source.collect()
+        collected.addCallback(self._collected).addErrback(self._failed)
 
     def _collected(self, snapshot: Snapshot) -> None:
-        before, self._last = self._last, snapshot
-        state = json.dumps(self._state(snapshot, before))
+        previous, self._last = self._last, snapshot
+        state = json.dumps(self._state(snapshot, previous))
         self._send(list(self._pages), state)
 
     def _send(self, sessions: list[Session], state: str = "null") -> None:
-        """Send the state, and to each its part of the table; what many look at is gathered and written once."""
+        """Send the state, and to each page its part of the table; pages with the same query share one message."""
         groups: dict[Query, list[Session]] = {}
         for session in sessions:
-            # A page that does not read gets no more; its writeTimeout ends it.
+            # A page that does not read gets nothing more, until its writeTimeout closes it.
             if session in self._pages and not session.pendingBytes:
                 groups.setdefault(self._pages[session], []).append(session)
         for query, group in groups.items():
-            asked = self._source.table(query)
-            asked.addCallback(self._sendTable, state, group).addErrback(self._failed)
+            table = self._source.table(query)
+            table.addCallback(self._sendTable, state, group).addErrback(self._failed)
 
     def _sendTable(self, table: dict[str, Any], state: str, group: list[Session]) -> None:
         text = f'{{"state": {state}, "table": {json.dumps(table)}}}'
@@ -187,12 +187,12 @@ class Feed(EventListener):
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(SchedulerStopped):
-            log.failure("the status page could not be fed", failure)
+            log.failure("cannot send the status to its pages", failure)
 
-    def _state(self, snapshot: Snapshot, before: Snapshot | None) -> dict[str, Any]:
-        """Sums of the process, as the page shows them."""
-        ends = snapshot.ends
-        states = {state: sum(end.states.get(state, 0) for end in ends) for state in STATES}
+    def _state(self, snapshot: Snapshot, previous: Snapshot | None) -> dict[str, Any]:
+        """The sums of the process, for the page."""
+        endpoints = snapshot.endpoints
+        states = {state: sum(endpoint.states.get(state, 0) for endpoint in endpoints) for state in STATES}
         states["handshaking"] = sum(service.handshaking for service in snapshot.services)
         return {
             "time": self._reactor.seconds(),
@@ -200,54 +200,54 @@ class Feed(EventListener):
             "services": [
                 {"name": service.name, "isReady": service.isReady, "isStopping": service.isStopping,
                  "endpoints": list(service.endpoints), "sessions": sum(
-                     sum(end.states.values()) for end in service.endpoints.values())}
+                     sum(endpoint.states.values()) for endpoint in service.endpoints.values())}
                 for service in snapshot.services
             ],
             "problems": self._source.problems(),
             "states": states,
-            "readPkgs": sum(end.totals.readPkgs for end in ends),
-            "writePkgs": sum(end.totals.writePkgs for end in ends),
-            "readBytes": sum(end.totals.readBytes for end in ends),
-            "writeBytes": sum(end.totals.writeBytes for end in ends),
-            "pendingBytes": sum(end.pendingBytes for end in ends),
-            "opened": sum(end.opened for end in ends),
-            "closed": sum(sum(end.totals.closed.values()) for end in ends),
+            "readPkgs": sum(endpoint.totals.readPkgs for endpoint in endpoints),
+            "writePkgs": sum(endpoint.totals.writePkgs for endpoint in endpoints),
+            "readBytes": sum(endpoint.totals.readBytes for endpoint in endpoints),
+            "writeBytes": sum(endpoint.totals.writeBytes for endpoint in endpoints),
+            "pendingBytes": sum(endpoint.pendingBytes for endpoint in endpoints),
+            "opened": sum(endpoint.opened for endpoint in endpoints),
+            "closed": sum(sum(endpoint.totals.closed.values()) for endpoint in endpoints),
             "refused": sum(sum(service.refused.values()) for service in snapshot.services),
             "reconnects": sum(service.reconnects for service in snapshot.services),
             "queued": sum(service.queued for service in snapshot.services),
-            "paused": sum(sum(end.paused.values()) for end in ends),
-            "lag": _mean(snapshot.lag, None if before is None else before.lag),
-            "turn": _mean(snapshot.turn, None if before is None else before.turn),
-            "handler": _mean(snapshot.handler, None if before is None else before.handler),
+            "paused": sum(sum(endpoint.paused.values()) for endpoint in endpoints),
+            "lag": _mean(snapshot.lag, None if previous is None else previous.lag),
+            "turn": _mean(snapshot.turn, None if previous is None else previous.turn),
+            "handler": _mean(snapshot.handler, None if previous is None else previous.handler),
             "errors": self._allErrors(),
             "subreactors": [
-                _stateOf(member, [] if before is None else before.members) for member in snapshot.members
+                _stateOf(member, [] if previous is None else previous.members) for member in snapshot.members
             ],
         }  # fmt: skip
 
     def _allErrors(self) -> list[dict[str, Any]]:
-        faults = [*self._errors.list(), *self._source.errors()]
-        return sorted(faults, key=lambda fault: fault["time"], reverse=True)[:MOST_ERRORS]
+        errors = [*self._errors.list(), *self._source.errors()]
+        return sorted(errors, key=lambda error: error["time"], reverse=True)[:MAX_ERRORS]
 
 
-def _stateOf(member: MemberSnapshot, before: list[MemberSnapshot]) -> dict[str, Any]:
-    """A sub-reactor's process, as the page shows it; rates are the page's."""
+def _stateOf(member: MemberSnapshot, previous: list[MemberSnapshot]) -> dict[str, Any]:
+    """A process of a sub-reactor, for the page, which computes the rates."""
     snapshot = member.snapshot
     state: dict[str, Any] = {"number": member.number, "pid": member.pid, "state": member.state}
     if snapshot is None:
         return state
-    ends = snapshot.ends
-    known = next((each.snapshot for each in before if each.pid == member.pid), None)
+    endpoints = snapshot.endpoints
+    last = next((each.snapshot for each in previous if each.pid == member.pid), None)
     return {
         **state,
-        "sessions": sum(sum(end.states.values()) for end in ends),
-        "readPkgs": sum(end.totals.readPkgs for end in ends),
-        "writePkgs": sum(end.totals.writePkgs for end in ends),
-        "readBytes": sum(end.totals.readBytes for end in ends),
-        "writeBytes": sum(end.totals.writeBytes for end in ends),
-        "pendingBytes": sum(end.pendingBytes for end in ends),
+        "sessions": sum(sum(endpoint.states.values()) for endpoint in endpoints),
+        "readPkgs": sum(endpoint.totals.readPkgs for endpoint in endpoints),
+        "writePkgs": sum(endpoint.totals.writePkgs for endpoint in endpoints),
+        "readBytes": sum(endpoint.totals.readBytes for endpoint in endpoints),
+        "writeBytes": sum(endpoint.totals.writeBytes for endpoint in endpoints),
+        "pendingBytes": sum(endpoint.pendingBytes for endpoint in endpoints),
         "cpu": snapshot.cpu,
-        "lag": _mean(snapshot.lag, None if known is None else known.lag),
+        "lag": _mean(snapshot.lag, None if last is None else last.lag),
     }
 
 
@@ -256,10 +256,10 @@ def _answer(session: Session, number: Any, answer: str) -> None:
         session.writePkg(json.dumps({"close": number, "answer": answer}))
 
 
-def _mean(histogram: Histogram, before: Histogram | None) -> float | None:
-    """The mean of the times since the last message, or None where there was none."""
+def _mean(histogram: Histogram, previous: Histogram | None) -> float | None:
+    """The mean of the times since the last message; None if there was none."""
     count, total = histogram.count, histogram.sum
-    if before is not None:
-        count -= before.count
-        total -= before.sum
+    if previous is not None:
+        count -= previous.count
+        total -= previous.sum
     return total / count if count > 0 else None

@@ -1,4 +1,4 @@
-"""How long onMessage takes, measured on some sessions for a moment: all others, and all other moments, pay nothing."""
+"""Measures how long onMessage takes, on some sessions for a short time; at other times it costs nothing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["TimedListener"]
 
 class TimedListener(ListenerProxy):
     """
-    Stands in for a session's listener while the session is looked at.
+    Replaces a session's listener while the session is measured.
 
-    :param record: called with the seconds of each onMessage, in the thread in which that ran.
+    :param record: called with the seconds of each onMessage, in the thread that ran it.
     """
 
     __slots__ = ("_record",)
@@ -40,29 +40,29 @@ class TimedListener(ListenerProxy):
         return timed
 
     def take(self, session: Session) -> None:
-        """Measure it no more, unless it has got another listener meanwhile."""
+        """Stop to measure; a listener that was set in the meantime stays."""
         holder: Any = session if session.work is None else session.work
         name = "receiver" if session.work is None else "listener"
         if getattr(holder, name) is self:
             setattr(holder, name, self.listener)
 
     def __getattr__(self, name: str) -> Any:
-        # All events but onMessage.
+        # All events except onMessage.
         return getattr(self.listener, name)
 
     def __repr__(self) -> str:
         return repr(self.listener)
 
     def onMessage(self, session: Session, pkg: Any) -> Any:
-        """A package came."""
+        """Forward the package, and record the time that the listener takes."""
         before = perf_counter()
         result = self.listener.onMessage(session, pkg)
         if iscoroutine(result):
-            return self._wait(result, before)
+            return self._timed(result, before)
         self._record(perf_counter() - before)
         return result
 
-    async def _wait(self, result: Coroutine[Any, Any, Any], before: float) -> Any:
+    async def _timed(self, result: Coroutine[Any, Any, Any], before: float) -> Any:
         try:
             return await result
         finally:

@@ -1,4 +1,4 @@
-"""Times, counted in buckets as Prometheus has them."""
+"""Histogram: counts times in the buckets of a Prometheus histogram."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 __all__ = ["BOUNDS", "Histogram"]
 
-#: Upper bounds of the buckets in seconds, from what a small handler takes to what nobody waits for.
+#: Upper bounds of the buckets in seconds: from the time of a small handler up to a time that is always too long.
 BOUNDS = (0.00001, 0.000025, 0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0)
 
 
@@ -14,8 +14,8 @@ class Histogram:
     """
     Counts times.
 
-    :ivar counts: how many were in each of :py:data:`BOUNDS`, and last those above all of them.
-    :ivar sum: of all times.
+    :ivar counts: the number of times in each bucket of :py:data:`BOUNDS`, and at the end of those above the last bound.
+    :ivar sum: the sum of all times, in seconds.
     """
 
     __slots__ = ("counts", "sum")
@@ -25,29 +25,29 @@ class Histogram:
         self.sum = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Count one time."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.sum += seconds
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of times."""
         return sum(self.counts)
 
     def copy(self) -> Histogram:
-        """As it is now."""
+        """A copy of the present state."""
         copy = Histogram()
         copy.counts = self.counts.copy()
         copy.sum = self.sum
         return copy
 
     def addAll(self, other: Histogram) -> None:
-        """Those of another, too."""
+        """Add the times of another histogram."""
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
 
     def buckets(self) -> list[tuple[str, float]]:
-        """The bounds as texts, with how many were at most that."""
+        """The bounds as texts, each with the number of times up to it."""
         found: list[tuple[str, float]] = []
         total = 0
         for bound, count in zip((*BOUNDS, "+Inf"), self.counts, strict=True):

@@ -1,4 +1,4 @@
-"""The last errors: what an observer hears, the same fault counted and not kept again."""
+"""The list of the last errors: an observer that stores errors and refusals, and counts repetitions of the same one."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 __all__ = ["LastErrors"]
 
-#: Different faults that are kept.
-MOST = 50
+#: Different errors that are stored.
+MAX_ERRORS = 50
 
-#: Characters of a fault's text.
-LENGTH = 300
+#: Characters of an error's text.
+MAX_TEXT = 300
 
 
 class LastErrors(Observer):
     """
-    Keeps the last faults of the services that it observes.
+    Stores the last errors of the services that it observes.
 
-    :param names: what a service is called.
-    :param seconds: the time of day.
+    :param names: returns the display name of a service.
+    :param seconds: returns the time of day, as ``time.time``.
 
-    :ivar number: how many there were.
+    :ivar number: all errors so far, repetitions included.
     """
 
     def __init__(self, names: Callable[[Any], str], seconds: Callable[[], float]) -> None:
         self._names = names
         self._seconds = seconds
         self.number = 0
-        self._faults: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._errors: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def error(self, session: Session, error: BaseException) -> None:
         """A session failed."""
@@ -50,14 +50,14 @@ class LastErrors(Observer):
 
     def _add(self, service: str, kind: str, text: str, session: int | None, peer: str | None) -> None:
         self.number += 1
-        text = text[:LENGTH]
-        # Ports, numbers of sessions and sizes are different each time.
+        text = text[:MAX_TEXT]
+        # Numbers are ignored: ports, session ids and sizes differ each time.
         key = service, kind, re.sub(r"\d+", "#", text)
-        fault = self._faults.pop(key, None)
-        count = 1 if fault is None else fault["count"] + 1
-        if len(self._faults) >= MOST:
-            del self._faults[next(iter(self._faults))]
-        self._faults[key] = {
+        repeated = self._errors.pop(key, None)
+        count = 1 if repeated is None else repeated["count"] + 1
+        if len(self._errors) >= MAX_ERRORS:
+            del self._errors[next(iter(self._errors))]
+        self._errors[key] = {
             "time": self._seconds(),
             "service": service,
             "kind": kind,
@@ -68,5 +68,5 @@ class LastErrors(Observer):
         }
 
     def list(self) -> list[dict[str, Any]]:
-        """The faults, the last one first."""
-        return list(reversed(self._faults.values()))
+        """The errors, newest first."""
+        return list(reversed(self._errors.values()))

@@ -1,4 +1,4 @@
-"""Snapshots of several processes: as they are told, and added up."""
+"""Snapshots of several processes: encoded as JSON for the channel, decoded, and merged into one."""
 
 from __future__ import annotations
 
@@ -11,45 +11,52 @@ from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["addLasting", "addUp", "empty", "read", "write"]
+__all__ = ["decodeSnapshot", "emptySnapshot", "encodeSnapshot", "mergeEnded", "mergeInto"]
 
 _TOTALS = ("readBytes", "writeBytes", "readPkgs", "writePkgs", "dropped")
 _SUMS = ("handshaking", "reconnects", "workers", "queued", "threads")
 
 
-def empty(process: str = "") -> Snapshot:
-    """One of no services."""
+def emptySnapshot(process: str = "") -> Snapshot:
+    """A snapshot without services."""
     return Snapshot(process, [], Histogram(), Histogram(), Histogram(), {})
 
 
-# As it is told
+# Encoding
 
 
-def write(snapshot: Snapshot) -> Iterator[str]:
-    """Things in JSON, which together are the snapshot: each is as small as an endpoint."""
+def encodeSnapshot(snapshot: Snapshot) -> Iterator[str]:
+    """Encode a snapshot as several JSON records: one of the process, and one of each service and endpoint."""
     histograms = [snapshot.lag, snapshot.turn, snapshot.handler]
-    waits = {name: _counted(histogram) for name, histogram in snapshot.workerWait.items()}
-    yield json.dumps(["process", snapshot.cpu, *map(_counted, histograms), waits])
+    waits = {name: _encode(histogram) for name, histogram in snapshot.workerWait.items()}
+    yield json.dumps(["process", snapshot.cpu, *map(_encode, histograms), waits])
     for service in snapshot.services:
         sums = [getattr(service, name) for name in _SUMS]
         flags = [service.isReady, service.isStopping]
         yield json.dumps(["service", service.name, *flags, sums, service.timerLag, service.refused])
-        for name, end in service.endpoints.items():
-            counts = [getattr(end.totals, each) for each in _TOTALS]
-            numbers = [counts, end.totals.closed, end.opened, end.states, end.paused, end.pendingBytes]
+        for name, endpoint in service.endpoints.items():
+            counts = [getattr(endpoint.totals, each) for each in _TOTALS]
+            numbers = [
+                counts,
+                endpoint.totals.closed,
+                endpoint.opened,
+                endpoint.states,
+                endpoint.paused,
+                endpoint.pendingBytes,
+            ]
             yield json.dumps(["endpoint", name, *numbers])
 
 
-def read(things: Iterable[Any]) -> Snapshot:
+def decodeSnapshot(records: Iterable[Any]) -> Snapshot:
     """
-    The reverse of :py:func:`write`.
+    The reverse of :py:func:`encodeSnapshot`.
 
-    :raise ValueError: it is none. ``TypeError``, ``KeyError``: the same.
+    :raise ValueError: the records are invalid. ``TypeError``, ``KeyError``: the same.
     """
     snapshot: Snapshot | None = None
-    for kind, *told in things:
+    for kind, *fields in records:
         if kind == "process":
-            cpu, lag, turn, handler, waits = told
+            cpu, lag, turn, handler, waits = fields
             snapshot = Snapshot(
                 "",
                 [],
@@ -62,7 +69,7 @@ def read(things: Iterable[Any]) -> Snapshot:
         elif snapshot is None:
             raise ValueError(f"{kind!r:.40} before the process")
         elif kind == "service":
-            name, isReady, isStopping, sums, timerLag, refused = told
+            name, isReady, isStopping, sums, timerLag, refused = fields
             service = ServiceSnapshot(_text(name), isReady is True, isStopping is True, {})
             for each, value in zip(_SUMS, sums, strict=True):
                 setattr(service, each, _count(value))
@@ -70,65 +77,65 @@ def read(things: Iterable[Any]) -> Snapshot:
             service.refused = _counts(refused)
             snapshot.services.append(service)
         elif kind == "endpoint":
-            name, totals, closed, opened, states, paused, pending = told
-            end = EndpointSnapshot(opened=_count(opened), pendingBytes=_count(pending))
+            name, totals, closed, opened, states, paused, pending = fields
+            endpoint = EndpointSnapshot(opened=_count(opened), pendingBytes=_count(pending))
             for each, value in zip(_TOTALS, totals, strict=True):
-                setattr(end.totals, each, _count(value))
-            end.totals.closed = _counts(closed)
-            end.states = {state: _count(states[state]) for state in end.states}
-            end.paused = {reason: _count(paused[reason]) for reason in end.paused}
-            snapshot.services[-1].endpoints[_text(name)] = end
+                setattr(endpoint.totals, each, _count(value))
+            endpoint.totals.closed = _counts(closed)
+            endpoint.states = {state: _count(states[state]) for state in endpoint.states}
+            endpoint.paused = {reason: _count(paused[reason]) for reason in endpoint.paused}
+            snapshot.services[-1].endpoints[_text(name)] = endpoint
         else:
-            raise ValueError(f"{kind!r:.40} is no part of a snapshot")
+            raise ValueError(f"unknown record {kind!r:.40}")
     if snapshot is None:
-        raise ValueError("there is no process in it")
+        raise ValueError("a snapshot without a process")
     return snapshot
 
 
-def _counted(histogram: Histogram) -> list[Any]:
+def _encode(histogram: Histogram) -> list[Any]:
     return [histogram.counts, histogram.sum]
 
 
-def _histogram(told: Any) -> Histogram:
-    counts, total = told
-    made = Histogram()
-    if len(counts) != len(made.counts):
-        raise ValueError(f"{len(counts)} buckets in place of {len(made.counts)}")
-    made.counts = [_count(each) for each in counts]
-    made.sum = _number(total)
-    return made
+def _histogram(fields: Any) -> Histogram:
+    counts, total = fields
+    histogram = Histogram()
+    if len(counts) != len(histogram.counts):
+        raise ValueError(f"{len(counts)} buckets in place of {len(histogram.counts)}")
+    histogram.counts = [_count(each) for each in counts]
+    histogram.sum = _number(total)
+    return histogram
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r:.40} is no count")
+        raise ValueError(f"{value!r:.40} is not a count")
     return value
 
 
-def _counts(told: Any) -> dict[str, int]:
-    return {name: _count(value) for name, value in told.items()}
+def _counts(fields: Any) -> dict[str, int]:
+    return {name: _count(value) for name, value in fields.items()}
 
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
-        raise ValueError(f"{value!r:.40} is no number")
+        raise ValueError(f"{value!r:.40} is not a number")
     return float(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r:.40} is no text")
+        raise ValueError(f"{value!r:.40} is not a text")
     return value
 
 
-# Added up
+# Merging
 
 
-def addUp(total: Snapshot, snapshot: Snapshot, isLasting: bool = False) -> None:
+def mergeInto(total: Snapshot, snapshot: Snapshot, isEnded: bool = False) -> None:
     """
     Add a snapshot to a total, services and endpoints by their names.
 
-    :param isLasting: only what outlasts the process: counters, and not what was there at the moment.
+    :param isEnded: the process has ended: add its counters only, not its gauges.
     """
     for mine, other in ((total.lag, snapshot.lag), (total.turn, snapshot.turn), (total.handler, snapshot.handler)):
         mine.addAll(other)
@@ -137,23 +144,23 @@ def addUp(total: Snapshot, snapshot: Snapshot, isLasting: bool = False) -> None:
     total.cpu += snapshot.cpu
     services = {service.name: service for service in total.services}
     for service in snapshot.services:
-        known = services.get(service.name)
-        if known is None:
-            known = services[service.name] = ServiceSnapshot(service.name, False, not isLasting, {})
-            total.services.append(known)
-        _addService(known, service, isLasting)
+        merged = services.get(service.name)
+        if merged is None:
+            merged = services[service.name] = ServiceSnapshot(service.name, False, not isEnded, {})
+            total.services.append(merged)
+        _addService(merged, service, isEnded)
 
 
-def addLasting(total: Snapshot, snapshot: Snapshot) -> None:
-    """Add what is left of a process that is gone."""
-    addUp(total, snapshot, isLasting=True)
+def mergeEnded(total: Snapshot, snapshot: Snapshot) -> None:
+    """Add the counters of a process that has ended."""
+    mergeInto(total, snapshot, isEnded=True)
 
 
-def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isLasting: bool) -> None:
+def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isEnded: bool) -> None:
     total.reconnects += service.reconnects
     for reason, count in service.refused.items():
         total.refused[reason] = total.refused.get(reason, 0) + count
-    if not isLasting:
+    if not isEnded:
         total.isReady = total.isReady or service.isReady
         total.isStopping = total.isStopping and service.isStopping
         total.handshaking += service.handshaking
@@ -161,17 +168,17 @@ def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isLasting: boo
         total.queued += service.queued
         total.threads += service.threads
         total.timerLag = max(total.timerLag, service.timerLag)
-    for name, end in service.endpoints.items():
+    for name, endpoint in service.endpoints.items():
         sums = total.endpoints.setdefault(name, EndpointSnapshot())
-        sums.totals.addAll(end.totals)
-        sums.opened += end.opened
-        if isLasting:
-            # Those that it had went down with it.
-            left = end.opened - sum(end.totals.closed.values())
-            sums.totals.closed["lost"] = sums.totals.closed.get("lost", 0) + left
+        sums.totals.addAll(endpoint.totals)
+        sums.opened += endpoint.opened
+        if isEnded:
+            # The sessions that were open have ended with the process.
+            stillOpen = endpoint.opened - sum(endpoint.totals.closed.values())
+            sums.totals.closed["lost"] = sums.totals.closed.get("lost", 0) + stillOpen
         else:
-            sums.pendingBytes += end.pendingBytes
-            for state, count in end.states.items():
+            sums.pendingBytes += endpoint.pendingBytes
+            for state, count in endpoint.states.items():
                 sums.states[state] += count
-            for reason, count in end.paused.items():
+            for reason, count in endpoint.paused.items():
                 sums.paused[reason] += count

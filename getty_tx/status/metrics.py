@@ -1,4 +1,4 @@
-"""A snapshot as Prometheus reads it. The only module that imports prometheus_client."""
+"""A snapshot as Prometheus metrics. The only module that imports prometheus_client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     """
     The metrics of a snapshot.
 
-    Labels are bounded: by what was configured (services, endpoints) and by lists of reasons in the code.
+    The number of label values is bounded by the configuration (services, endpoints) and by constant lists of reasons.
     """
     opened = CounterMetricFamily("getty_sessions_opened", "Sessions that were opened.", labels=_ENDPOINT)
     closed = CounterMetricFamily("getty_sessions_closed", "Sessions that ended.", labels=[*_ENDPOINT, "reason"])
@@ -99,7 +99,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:
-    """Of each sub-reactor, by its number, and of the main process."""
+    """The metrics of each sub-reactor, by its number, and of the main process."""
     label = ["subreactor"]
     up = GaugeMetricFamily("getty_subreactor_up", "1 while it takes connections, and answers.", labels=label)
     draining = GaugeMetricFamily(
@@ -118,18 +118,18 @@ def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:
     lag = HistogramMetricFamily(
         "getty_subreactor_reactor_lag_seconds", "How late its reactor comes to a call, sampled.", labels=label
     )
-    for place in snapshot.places:
-        labels = [str(place.number)]
-        ends = place.sum.ends
-        up.add_metric(labels, place.isUp)
-        draining.add_metric(labels, place.draining)
-        restarts.add_metric(labels, place.restarts)
-        sessions.add_metric(labels, sum(sum(end.states.values()) for end in ends))
-        pending.add_metric(labels, sum(end.pendingBytes for end in ends))
+    for slot in snapshot.slots:
+        labels = [str(slot.number)]
+        endpoints = slot.sum.endpoints
+        up.add_metric(labels, slot.isUp)
+        draining.add_metric(labels, slot.draining)
+        restarts.add_metric(labels, slot.restarts)
+        sessions.add_metric(labels, sum(sum(endpoint.states.values()) for endpoint in endpoints))
+        pending.add_metric(labels, sum(endpoint.pendingBytes for endpoint in endpoints))
         for family, (_, _, attribute) in zip(traffic, _TRAFFIC, strict=True):
-            family.add_metric(labels, sum(getattr(end.totals, attribute) for end in ends))
-        cpu.add_metric(labels, place.sum.cpu)
-        lag.add_metric(labels, place.sum.lag.buckets(), place.sum.lag.sum)
+            family.add_metric(labels, sum(getattr(endpoint.totals, attribute) for endpoint in endpoints))
+        cpu.add_metric(labels, slot.sum.cpu)
+        lag.add_metric(labels, slot.sum.lag.buckets(), slot.sum.lag.sum)
     yield from (up, draining, restarts, sessions, pending, *traffic, cpu, lag)
     yield CounterMetricFamily("getty_main_cpu_seconds", "CPU time of the main process.", main.cpu)
     yield _histogram("getty_main_reactor_lag_seconds", "How late the main process comes to a call, sampled.", main.lag)
@@ -143,7 +143,7 @@ def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
 
 
 class _Everything:
-    """What an encoder wants: the metrics of the services, and those that the program itself has registered."""
+    """The collector for an encoder: the metrics of the services, and those that the program has registered."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -155,7 +155,7 @@ class _Everything:
 
 def encode(snapshot: Snapshot, accept: str) -> tuple[str, bytes]:
     """
-    What ``/metrics`` answers.
+    The response of ``/metrics``.
 
     :param accept: the request's Accept header, which chooses between the text format and OpenMetrics.
     :return: the content type and the body.
@@ -163,7 +163,7 @@ def encode(snapshot: Snapshot, accept: str) -> tuple[str, bytes]:
     try:
         encoder, contentType = choose_encoder(accept)
     except ValueError:
-        # A version that is no number.
+        # The header has a version that is not a number.
         encoder, contentType = choose_encoder("")
     registry: Any = _Everything(snapshot)
     return contentType, encoder(registry)

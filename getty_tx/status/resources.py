@@ -1,4 +1,4 @@
-"""The resources of the status service, and who may have them."""
+"""The web resources of the status service, and the rules of access to them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["Access", "statusSite"]
 
 log = Logger()
 
-#: Seconds that a client may leave a connection silent, or a response untaken.
+#: Seconds after which a connection without a request, or with a response that the client does not read, is closed.
 TIMEOUT = 15
 
 PAGE = Path(__file__).with_name("page")
 
-#: What the page consists of.
+#: The files of the page, by their path: file name and content type.
 FILES = {
     b"": ("index.html", b"text/html; charset=utf-8"),
     b"status.js": ("status.js", b"text/javascript; charset=utf-8"),
@@ -45,7 +45,7 @@ FILES = {
     b"uPlot.min.css": ("uPlot.min.css", b"text/css; charset=utf-8"),
 }
 
-#: Nothing from elsewhere, and nobody may put the page into a frame of theirs.
+#: The page loads nothing from other origins, and no other page may embed it in a frame.
 _HEADERS = (
     (
         b"content-security-policy",
@@ -59,10 +59,10 @@ _HEADERS = (
 
 class Access:
     """
-    Who may see and do what.
+    The rules of access.
 
-    :param token: what closing a session takes; None: nobody may.
-    :param isLocal: only programs of this machine come this far. Otherwise reading takes the token, too.
+    :param token: the secret that closing a session needs; None: sessions cannot be closed.
+    :param isLocal: only programs on this machine can connect. Otherwise reading needs the token, too.
     """
 
     def __init__(self, token: str | None, isLocal: bool) -> None:
@@ -71,22 +71,22 @@ class Access:
 
     @property
     def hasToken(self) -> bool:
-        """Whether there is one."""
+        """Whether a token is set."""
         return self._token is not None
 
     def mayClose(self, token: str) -> bool:
-        """Whether who knows this may close sessions."""
+        """Whether a client with this token may close sessions."""
         return self._token is not None and compare_digest(self._token, token.encode("utf-8", "surrogatepass"))
 
     def mayRead(self, token: str) -> bool:
-        """Whether who knows this may read."""
+        """Whether a client with this token may read."""
         return self.isLocal or self.mayClose(token)
 
     def allowsHost(self, host: str) -> bool:
         """
-        Whether a request may name this host.
+        Whether a request may have this Host header.
 
-        A page from elsewhere whose name was made to lead to 127.0.0.1 has its own name here (DNS rebinding).
+        A foreign page whose host name was made to resolve to 127.0.0.1 (DNS rebinding) has its own name here.
         """
         if not self.isLocal:
             return True
@@ -101,33 +101,33 @@ class Access:
         return True
 
     def allowsOrigin(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin may open the feed: only the status page itself. Programs send no origin."""
+        """Whether a page of this origin may open the feed: only the status page. Programs send no origin."""
         return not origin or origin.partition("://")[2].lower() == host.lower()
 
 
 class _Request(Request):
-    """A request whose body, if there is any, is not kept, as nothing asks for one."""
+    """A request that discards its body, because no resource reads one."""
 
     def gotLength(self, length: int | None) -> None:
-        """A body of this length is announced."""
+        """A body of this length follows."""
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """A part of it came."""
+        """Discard a part of the body."""
 
 
 class _Site(Site):
     noisy = False
 
     def log(self, request: Any) -> None:
-        """No line for each scrape."""
+        """Log nothing: there would be a line for each scrape."""
 
 
 class _Leaf(Resource):
-    """Answers GET and HEAD, once it is seen that the request may be answered."""
+    """Answers GET and HEAD, after the checks of access."""
 
     isLeaf = True
-    #: Whether it tells of the sessions; the page without its feed tells nothing, and health is for balancers.
+    #: Readable without a token: the files of the page contain no data, and the health is for load balancers.
     isOpen = False
 
     def __init__(self, access: Access) -> None:
@@ -139,35 +139,35 @@ class _Leaf(Resource):
             request.setHeader(name, value)
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"allow", b"GET, HEAD")
-            return _say(request, NOT_ALLOWED, "only GET and HEAD are for this")
+            return _respond(request, NOT_ALLOWED, "only GET and HEAD are allowed")
         if not self._access.allowsHost((request.getHeader(b"host") or b"").decode("latin-1")):
-            return _say(request, FORBIDDEN, "ask for localhost or an IP address: other names may be anybody's")
+            return _respond(request, FORBIDDEN, "the Host header must be localhost or an IP address")
         if not self.isOpen:
             scheme, _, token = (request.getHeader(b"authorization") or b"").partition(b" ")
             given = token.strip().decode("utf-8", "replace") if scheme.lower() == b"bearer" else ""
             if not self._access.mayRead(given):
                 request.setHeader(b"www-authenticate", b"Bearer")
-                return _say(request, UNAUTHORIZED, "send the token of --status-token: Authorization: Bearer TOKEN")
+                return _respond(request, UNAUTHORIZED, "send the token of --status-token: Authorization: Bearer TOKEN")
         return self.answer(request)
 
     def answer(self, request: Any) -> Any:
-        """As ``render``."""
+        """Return what ``render`` returns."""
         raise NotImplementedError
 
     def answerLater(self, request: Any, asked: Deferred[Any], write: Callable[[Any], bytes]) -> int:
-        """Answer with what ``write`` makes of what was asked for, unless the client has gone meanwhile."""
-        gone: list[object] = []
-        request.notifyFinish().addBoth(gone.append)
+        """Answer with ``write(result)`` when ``asked`` fires, unless the client has disconnected before."""
+        finished: list[object] = []
+        request.notifyFinish().addBoth(finished.append)
 
         def succeed(result: Any) -> None:
-            if not gone:
+            if not finished:
                 _finish(request, write(result))
 
         def failed(failure: Failure) -> None:
             if not failure.check(SchedulerStopped):
-                log.failure("the status could not be told", failure)
-            if not gone:
-                _finish(request, _say(request, SERVICE_UNAVAILABLE, "this is not known at the moment"))
+                log.failure("cannot answer a status request", failure)
+            if not finished:
+                _finish(request, _respond(request, SERVICE_UNAVAILABLE, "not available at the moment"))
 
         asked.addCallback(succeed).addErrback(failed)
         return NOT_DONE_YET
@@ -196,8 +196,8 @@ class _Health(_Leaf):
     def answer(self, request: Any) -> bytes:
         problems = self._problems()
         if problems:
-            return _say(request, SERVICE_UNAVAILABLE, "\n".join(problems))
-        return _say(request, 200, "ok")
+            return _respond(request, SERVICE_UNAVAILABLE, "\n".join(problems))
+        return _respond(request, 200, "ok")
 
 
 class _Metrics(_Leaf):
@@ -225,7 +225,7 @@ class _Sessions(_Leaf):
         try:
             query = _query(request.args).of(self._source.columns)
         except SettingError as error:
-            return _say(request, BAD_REQUEST, str(error))
+            return _respond(request, BAD_REQUEST, str(error))
 
         def write(page: Any) -> bytes:
             request.setHeader(b"content-type", b"application/json")
@@ -238,7 +238,7 @@ def _query(args: dict[bytes, list[bytes]]) -> Query:
     given = {name.decode("latin-1"): values[-1].decode("latin-1") for name, values in args.items()}
     unknown = given.keys() - {"sort", "order", "offset", "limit"}
     if unknown:
-        raise SettingError(f"{min(unknown)!r:.40} is none of sort, order, offset, limit")
+        raise SettingError(f"unknown argument {min(unknown)!r:.40}; there are sort, order, offset, limit")
     order = given.get("order", "ascending")
     if order not in ("ascending", "descending"):
         raise SettingError(f"order={order!r:.40} is neither ascending nor descending")
@@ -250,7 +250,7 @@ def _query(args: dict[bytes, list[bytes]]) -> Query:
     return Query(given.get("sort", "id"), order == "descending", **numbers)
 
 
-def _say(request: Any, code: int, text: str) -> bytes:
+def _respond(request: Any, code: int, text: str) -> bytes:
     request.setResponseCode(code)
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
     return f"{text}\n".encode()
@@ -264,7 +264,7 @@ def _finish(request: Any, body: bytes) -> None:
 
 
 def statusSite(source: ISource, access: Access, reactor: Any) -> Site:
-    """The web site: all but the feed, which is no request and answer."""
+    """The web site with all resources; the feed is a WebSocket and not part of it."""
     root = Resource()
     for name, (file, kind) in FILES.items():
         root.putChild(name, _File(access, file, kind))

@@ -1,6 +1,6 @@
 """
-What nobody counts, measured once a second while the status is shown: the reactor's lag and turns, how long handlers
-take, and how long a worker lets wait.
+Measures, once a second while the status is shown, what has no counter: the lag of the reactor, the length of its
+iterations, the time of handlers and the waiting time of workers.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PERIOD = 1.0
 #: Seconds for which handlers are measured in each period.
 WINDOW = 0.05
 
-#: Sessions whose handlers are measured then, chosen at random.
-MOST = 64
+#: Sessions whose handlers are measured in a period, chosen at random.
+MAX_SAMPLED = 64
 
 
 class Sampler:
@@ -36,11 +36,12 @@ class Sampler:
     Measures while it runs.
 
     :param services: by name.
-    :param reactor: what is measured.
-    :param clock: seconds, of whatever beginning; any thread asks it.
+    :param reactor: the reactor to measure.
+    :param clock: returns seconds from any origin; called in any thread.
 
-    :ivar lag: how late a call comes. ``turn``: how long a turn of the reactor takes. ``handler``: how long onMessage
-        takes; where it is ``async def``, what it awaits is included. ``workerWait``: how long a task waits, by service.
+    :ivar lag: how late the reactor runs a delayed call. ``turn``: how long a reactor iteration takes.
+    :ivar handler: how long onMessage takes; with ``async def``, the time that it awaits is included.
+    :ivar workerWait: how long a task waits for a worker, by service.
     """
 
     def __init__(self, services: Mapping[str, Service], reactor: Any, clock: Any = perf_counter) -> None:
@@ -53,21 +54,21 @@ class Sampler:
         self.workerWait = {name: Histogram() for name, service in services.items() if service.workers is not None}
         self._call: Any = None
         self._timed: list[tuple[Session, TimedListener]] = []
-        # In the threads of workers, times are only gathered; appending needs no lock.
+        # Worker threads only append their times; appending needs no lock.
         self._handlerTimes: list[float] = []
         self._waitTimes: list[tuple[str, float]] = []
         self._probing: set[str] = set()
 
     def start(self) -> None:
-        """Begin."""
+        """Start to measure."""
         self._later(PERIOD, self._begin)
 
     def stop(self) -> None:
-        """Measure no more."""
+        """Stop to measure."""
         call, self._call = self._call, None
         if call is not None and call.active():
             call.cancel()
-        self._untime()
+        self._restoreListeners()
 
     def _later(self, delay: float, call: Any) -> None:
         self._call = self._reactor.callLater(delay, call, self._clock() + delay)
@@ -75,22 +76,22 @@ class Sampler:
     def _begin(self, due: float) -> None:
         now = self._clock()
         self.lag.add(max(0.0, now - due))
-        # With a call that is due, the reactor does not sleep: the next one comes a whole turn later.
-        self._call = self._reactor.callLater(0, self._turned, now)
+        # The reactor does not sleep before a call that is due, so this runs one whole iteration later.
+        self._call = self._reactor.callLater(0, self._iterated, now)
 
-    def _turned(self, before: float) -> None:
+    def _iterated(self, before: float) -> None:
         self.turn.add(max(0.0, self._clock() - before))
         for name, service in self._services.items():
             for context in service.contexts:
                 sessions = list(context.sessions)
-                for session in sample(sessions, min(MOST, len(sessions))):
+                for session in sample(sessions, min(MAX_SAMPLED, len(sessions))):
                     if session.state == OPEN:
                         self._timed.append((session, TimedListener.put(session, self._handlerTimes.append)))
             self._probe(name, service)
         self._later(WINDOW, self._end)
 
     def _probe(self, name: str, service: Service) -> None:
-        """Have a worker tell how long it let wait; not another one while the last still waits."""
+        """Measure how long a task waits for a worker, with at most one task at a time."""
         workers = service.workers
         if workers is None or not workers.isRunning:
             self._probing.discard(name)
@@ -105,10 +106,10 @@ class Sampler:
         self._waitTimes.append((name, self._clock() - before))
 
     def _end(self, due: float) -> None:
-        self._untime()
+        self._restoreListeners()
         self._later(PERIOD - WINDOW, self._begin)
 
-    def _untime(self) -> None:
+    def _restoreListeners(self) -> None:
         timed, self._timed = self._timed, []
         for session, listener in timed:
             listener.take(session)

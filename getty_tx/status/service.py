@@ -1,4 +1,4 @@
-"""StatusService: what an operator looks at, beside the services that it tells of."""
+"""StatusService: the web service that shows the status of Servers, Clients and Processes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from getty_tx.processes.service import Processes
 from getty_tx.server import Server
 from getty_tx.session.addresses import formatAddress
 from getty_tx.session.context import theReactor
-from getty_tx.status.aggregate import ProcessesSource, Told
+from getty_tx.status.aggregate import AggregateSource, MemberReports
 from getty_tx.status.feed import Feed
 from getty_tx.status.lasterrors import LastErrors
-from getty_tx.status.port import Door
+from getty_tx.status.port import StatusPortFactory
 from getty_tx.status.resources import Access, statusSite
 from getty_tx.status.source import ProcessSource, namesOf
 
@@ -33,30 +33,30 @@ __all__ = ["DEFAULT_STATUS", "StatusService", "checkStatus"]
 
 log = Logger()
 
-#: Where it listens unless told otherwise: for this machine alone.
+#: The default endpoint; loopback only.
 DEFAULT_STATUS = "tcp:8092:interface=127.0.0.1"
 
 
 def checkStatus(endpoint: str | IStreamServerEndpoint, token: str | None) -> bool:
     """
-    See whether the status may be shown there.
+    Check the endpoint and the token of a status.
 
-    :return: whether only programs of this machine come there.
-    :raise SettingError: it may not; or prometheus_client is not installed.
+    :return: whether only programs on this machine can reach the endpoint.
+    :raise SettingError: one of them is invalid, or a token is missing, or prometheus_client is not installed.
     """
     if isinstance(endpoint, str):
         serverEndpoint(endpoint, None)
         if not carriesStream(endpoint):
-            raise SettingError(f"{endpoint} is for messages: the status needs tcp:, ssl:, tls: or unix:")
+            raise SettingError(f"{endpoint} carries messages: the status needs tcp:, ssl:, tls: or unix:")
     elif not IStreamServerEndpoint.providedBy(endpoint):
         raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamServerEndpoint")
     if token is not None and (not isinstance(token, str) or not token.isascii() or not token or " " in token):
-        raise SettingError("the token of the status is no ASCII text without blanks")
+        raise SettingError("the token of the status must be ASCII text without blanks")
     local = isinstance(endpoint, str) and isLocal(endpoint)
     if not local and token is None:
         raise SettingError(
-            f"{endpoint} is reached from elsewhere, as far as can be seen: give a token (--status-token), or a loopback"
-            " address (--status tcp:8092:interface=127.0.0.1)"
+            f"{endpoint} may be reached from other machines: give a token (--status-token), or a loopback address"
+            " (--status tcp:8092:interface=127.0.0.1)"
         )
     try:
         import prometheus_client  # noqa: F401
@@ -73,17 +73,18 @@ class StatusService(Service):
 
         StatusService(server, endpoint="tcp:8092:interface=127.0.0.1").setServiceParent(application)
 
-    It reads what sessions count anyway, so that a message costs the same with it and without. When its services are
-    stopped together with it, it answers until their sessions are flushed, and ``/health/ready`` says 503 meanwhile.
+    It reads counters that sessions have in any case, so a message costs the same with and without a status. When its
+    services are stopped together with it, it answers until their sessions are flushed; ``/health/ready`` answers 503
+    during that time.
 
     :param services: Servers and Clients; each is shown by its ``name``, or by its kind and number. One of them may be
-        a :py:class:`getty_tx.reactors.Processes` that was not started yet: then it is about the Servers and Clients of
-        all sub-reactors. What the main process refuses is shown as the refusals of the one that has its ``name``.
-    :param endpoint: where to listen; on anything but a loopback address or a unix socket everything but the health
-        takes the token.
-    :param token: what closing a session takes; None: none can be closed.
+        a :py:class:`getty_tx.reactors.Processes` that was not started yet: then the status shows the Servers and
+        Clients of all sub-reactors. Refusals of the main process are added to the service that has its ``name``.
+    :param endpoint: where to listen; unless it is a loopback address or a unix socket, all requests except the health
+        need the token.
+    :param token: the secret that closing a session needs; None: sessions cannot be closed.
     :param reactor: by default the installed one, looked up when the service starts.
-    :raise SettingError: something is missing, or cannot be.
+    :raise SettingError: an argument is invalid or missing.
     """
 
     def __init__(
@@ -103,29 +104,28 @@ class StatusService(Service):
         self._reactor = reactor
         self._services = services
         self._port: IListeningPort | None = None
-        self._source: ProcessSource | ProcessesSource | None = None
+        self._source: ProcessSource | AggregateSource | None = None
         self._feed: Feed | None = None
-        self._door: Door | None = None
+        self._factory: StatusPortFactory | None = None
         self._errors = LastErrors(self._nameOf, time.time)
-        self._told = Told(many[0]) if many else None
-        self._listening: Deferred[IAddress] | None = None
-        self._waiting: list[Deferred[IAddress]] = []
+        self._reports = MemberReports(many[0]) if many else None
+        self._waiters: list[Deferred[IAddress]] = []
         self._outcome: IAddress | Failure | None = None
 
     def _nameOf(self, service: Any) -> str:
         return next((name for name, each in namesOf(self._services).items() if each is service), "")
 
     def whenListening(self) -> Deferred[IAddress]:
-        """Fires with the bound address, or fails with the reason for which there is none."""
-        waiting: Deferred[IAddress] = Deferred()
+        """Fires with the bound address, or fails with the error of listening."""
+        waiter: Deferred[IAddress] = Deferred()
         if self._outcome is None:
-            self._waiting.append(waiting)
+            self._waiters.append(waiter)
         else:
-            waiting.callback(self._outcome)
-        return waiting
+            waiter.callback(self._outcome)
+        return waiter
 
     def startService(self) -> None:
-        """Listen; :py:meth:`whenListening` tells how it went."""
+        """Listen; :py:meth:`whenListening` reports the result."""
         Service.startService(self)
         if self._source is not None:
             return
@@ -133,23 +133,25 @@ class StatusService(Service):
         endpoint = serverEndpoint(self._endpoint, reactor) if isinstance(self._endpoint, str) else self._endpoint
         source = self._source = self._makeSource(reactor)
         self._feed = Feed(source, self._access, self._errors, reactor)
-        self._door = Door(statusSite(source, self._access, reactor), self._feed.factory, self._access, reactor)
+        self._factory = StatusPortFactory(
+            statusSite(source, self._access, reactor), self._feed.factory, self._access, reactor
+        )
         for service in self._services:
             service.addObserver(self._errors)
         source.start()
-        maybeDeferred(endpoint.listen, self._door).addCallbacks(
-            self._listens, self._listensNot, (source,), {}, (source,), {}
+        maybeDeferred(endpoint.listen, self._factory).addCallbacks(
+            self._listening, self._listenFailed, (source,), {}, (source,), {}
         )
 
-    def _makeSource(self, reactor: Any) -> ProcessSource | ProcessesSource:
+    def _makeSource(self, reactor: Any) -> ProcessSource | AggregateSource:
         services = namesOf(self._services)
-        if self._told is None:
+        if self._reports is None:
             return ProcessSource(services, reactor)
         [(name, processes)] = [each for each in services.items() if isinstance(each[1], Processes)]
         del services[name]
-        return ProcessesSource(name, processes, self._told, services, reactor)
+        return AggregateSource(name, processes, self._reports, services, reactor)
 
-    def _listens(self, port: IListeningPort, source: ProcessSource) -> None:
+    def _listening(self, port: IListeningPort, source: ProcessSource) -> None:
         if source is not self._source:
             maybeDeferred(port.stopListening).addErrback(lambda failure: log.failure("a port did not close", failure))
             return
@@ -159,7 +161,7 @@ class StatusService(Service):
         log.info("status on {url} ({endpoint})", url=f"http://{where}/", endpoint=self._endpoint, address=where)
         self._settle(address)
 
-    def _listensNot(self, failure: Failure, source: ProcessSource) -> None:
+    def _listenFailed(self, failure: Failure, source: ProcessSource) -> None:
         log.error("cannot show the status on {endpoint}: {reason}", endpoint=self._endpoint,
                   reason=failure.getErrorMessage())  # fmt: skip
         if source is self._source:
@@ -167,17 +169,17 @@ class StatusService(Service):
 
     def _settle(self, outcome: IAddress | Failure) -> None:
         self._outcome = outcome
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(outcome)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(outcome)
 
     def stopService(self) -> Deferred[None]:
-        """Listen no more, once the services that are stopping have stopped; fires when the last page is gone."""
+        """Wait for the services that are stopping, then stop listening; fires when the last page is closed."""
         Service.stopService(self)
         source = self._source
         if source is None:
             return succeed(None)
-        # A turn later those that are stopped together with this one have begun to.
+        # In the next iteration, services that are stopped together with this one are stopping.
         return deferLater(theReactor(self._reactor), 0, self._whenDrained).addCallback(lambda _: self._stop(source))
 
     def _whenDrained(self) -> Deferred[None]:
@@ -189,17 +191,17 @@ class StatusService(Service):
                 idle += [context.whenIdle() for context in service.contexts]
         return gatherResults(idle).addCallback(lambda _: None)
 
-    def _stop(self, source: ProcessSource | ProcessesSource) -> Deferred[None]:
+    def _stop(self, source: ProcessSource | AggregateSource) -> Deferred[None]:
         if source is not self._source or self.running:
-            # Stopped twice, or started again meanwhile.
+            # stopService was called twice, or the service has been started again.
             return succeed(None)
-        feed, door, port = self._feed, self._door, self._port
-        assert feed is not None and door is not None
-        self._source = self._feed = self._door = self._port = self._outcome = None
+        feed, factory, port = self._feed, self._factory, self._port
+        assert feed is not None and factory is not None
+        self._source = self._feed = self._factory = self._port = self._outcome = None
         for service in self._services:
             service.removeObserver(self._errors)
         source.stop()
         closing: Deferred[Any] = succeed(None) if port is None else maybeDeferred(port.stopListening)
         closing.addErrback(lambda failure: log.failure("a port did not close", failure))
         closing.addCallback(lambda _: feed.stop())
-        return closing.addCallback(lambda _: door.closeAll())
+        return closing.addCallback(lambda _: factory.closeAll())

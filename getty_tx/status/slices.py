@@ -1,4 +1,4 @@
-"""Work in slices: what takes longer than a reactor's turn may is done over several of them."""
+"""Runs long work in short slices, so that the reactor stays responsive."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ __all__ = ["Slices"]
 
 T = TypeVar("T")
 
-#: Seconds of work in one slice, and between two: at most half of a core, however many ask.
+#: Seconds of one slice, and between two slices: the work takes at most half of a core, whatever the number of clients.
 SLICE = 0.003
 PAUSE = 0.003
 
 
 class _Budget:
+    """Tells the Cooperator when a slice has used its time."""
+
     def __init__(self) -> None:
         self._end = perf_counter() + SLICE
 
@@ -31,46 +33,46 @@ class _Budget:
 
 class Slices:
     """
-    Runs generators that yield None for a pause and their result at last.
+    Runs generators that yield None after each step, and their result at the end.
 
-    Who asks for what is being worked on gets that: a hundred pages that look at the same cost as much as one.
+    Requests for the same work share one run: a hundred pages with the same table cost as much as one.
 
-    :param reactor: between its turns the work is done.
+    :param reactor: schedules the slices.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._cooperator = Cooperator(
             terminationPredicateFactory=_Budget, scheduler=lambda call: reactor.callLater(PAUSE, call)
         )
-        self._waiting: dict[Hashable, list[Deferred[Any]]] = {}
+        self._waiters: dict[Hashable, list[Deferred[Any]]] = {}
 
     def run(self, key: Hashable, work: Callable[[], Iterator[T | None]]) -> Deferred[T]:
         """
-        Do it, unless the same is being done.
+        Run the work, or join a run of the same work.
 
-        :param key: what is the same.
-        :return: fires with the result; fails with what the work raised, or SchedulerStopped.
+        :param key: identifies the work.
+        :return: fires with the result; fails with the exception of the work, or SchedulerStopped.
         """
         waiter: Deferred[T] = Deferred()
-        waiting = self._waiting.get(key)
-        if waiting is not None:
-            waiting.append(waiter)
+        waiters = self._waiters.get(key)
+        if waiters is not None:
+            waiters.append(waiter)
             return waiter
-        self._waiting[key] = [waiter]
+        self._waiters[key] = [waiter]
         results: list[T] = []
         done: Deferred[Any] = self._cooperator.coiterate(_gather(work(), results))
         done.addCallbacks(lambda _: results[0]).addBoth(self._done, key)
         return waiter
 
     def _done(self, result: Any, key: Hashable) -> None:
-        for waiter in self._waiting.pop(key):
+        for waiter in self._waiters.pop(key):
             waiter.callback(result)
 
     def stop(self) -> None:
-        """Leave all work undone."""
+        """Abandon all work; the Deferreds fail with SchedulerStopped."""
         self._cooperator.stop()
-        # It forgets some of several, as its list becomes shorter under its hands.
-        for key in list(self._waiting):
+        # Cooperator.stop() skips some of several tasks, because its list shrinks while it iterates over it.
+        for key in list(self._waiters):
             self._done(Failure(SchedulerStopped()), key)
 
 

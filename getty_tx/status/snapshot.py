@@ -1,4 +1,4 @@
-"""What is known of services at one moment, and the walk over their sessions that finds it out."""
+"""Snapshots: the counters and gauges of services at one moment, and the walk over their sessions that sums them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PAUSES",
+    "SESSIONS_PER_STEP",
     "STATES",
-    "STEP",
     "EndpointSnapshot",
     "MemberSnapshot",
-    "PlaceSnapshot",
     "ServiceSnapshot",
+    "SlotSnapshot",
     "Snapshot",
     "stateOf",
     "walk",
 ]
 
-#: Sessions looked at without asking whether it is time for a pause, which takes less than a millisecond.
-STEP = 250
+#: Sessions in one step of the walk, which takes less than a millisecond; after a step the time of the slice is checked.
+SESSIONS_PER_STEP = 250
 
-#: What a connection can be. A ``handshaking`` one has no session yet, a ``lost`` one has packages or callbacks left.
+#: States of a connection. ``handshaking``: it has no session yet. ``lost``: packages or callbacks of it are left.
 STATES = ("handshaking", "connecting", "open", "closing", "lost")
 
-#: Why a session does not deliver what it reads; see :py:mod:`getty_tx.session.pausing`.
+#: The reasons for which a session delivers no packages; see :py:mod:`getty_tx.session.pausing`.
 PAUSES = {
     USER: "user",
     PRESSURE: "pressure",
@@ -54,7 +54,7 @@ _STATES = {CONNECTING: "connecting", OPEN: "open", CLOSING: "closing"}
 
 
 def stateOf(session: Session) -> str:
-    """One of :py:data:`STATES`."""
+    """The session's state, as one of :py:data:`STATES`."""
     return _STATES.get(session.state, "lost")
 
 
@@ -63,9 +63,11 @@ class EndpointSnapshot:
     """
     The sessions of one endpoint.
 
-    :ivar totals: of those that have ended and those that are there.
-    :ivar opened: how many there ever were.
-    :ivar paused: how many do not read, by reason.
+    :ivar totals: the counters of ended and open sessions.
+    :ivar opened: sessions opened since the start.
+    :ivar states: open sessions by state.
+    :ivar paused: sessions whose reading is paused, by reason.
+    :ivar pendingBytes: bytes written and not yet sent.
     """
 
     totals: Totals = field(default_factory=Totals)
@@ -81,8 +83,8 @@ class ServiceSnapshot:
     One Server or Client.
 
     :ivar queued: messages that wait for a worker.
-    :ivar threads: workers that are busy.
-    :ivar timerLag: seconds by which the last turn of the timing wheel was late.
+    :ivar threads: busy workers.
+    :ivar timerLag: seconds by which the last tick of the timing wheel was late.
     """
 
     name: str
@@ -101,12 +103,12 @@ class ServiceSnapshot:
 @dataclass
 class Snapshot:
     """
-    One process, or several added up.
+    One process, or several processes merged.
 
-    :ivar lag: how late the reactor comes to what it was asked to call. ``turn``: how long its turns take, sampled.
+    :ivar lag: how late the reactor runs delayed calls. ``turn``: how long its iterations take. Both are sampled.
     :ivar handler: how long onMessage takes, sampled. ``workerWait``: how long a task waits for a worker, by service.
-    :ivar cpu: seconds of CPU time; 0 where that is not asked for.
-    :ivar main: of several, the main process alone. ``places`` and ``members``: the sub-reactors.
+    :ivar cpu: seconds of CPU time; 0 if not measured.
+    :ivar main: if merged, the main process alone. ``slots`` and ``members``: the sub-reactors and their processes.
     """
 
     process: str
@@ -117,25 +119,25 @@ class Snapshot:
     workerWait: dict[str, Histogram]
     cpu: float = 0.0
     main: Snapshot | None = None
-    places: list[PlaceSnapshot] = field(default_factory=list)
+    slots: list[SlotSnapshot] = field(default_factory=list)
     members: list[MemberSnapshot] = field(default_factory=list)
 
     @property
-    def ends(self) -> list[EndpointSnapshot]:
+    def endpoints(self) -> list[EndpointSnapshot]:
         """The endpoints of all services."""
-        return [end for service in self.services for end in service.endpoints.values()]
+        return [endpoint for service in self.services for endpoint in service.endpoints.values()]
 
 
 @dataclass
-class PlaceSnapshot:
+class SlotSnapshot:
     """
-    A sub-reactor, whichever process that is and was.
+    A sub-reactor with all its processes: the present one, draining ones and ended ones.
 
     :ivar number: from 1, as in the log.
-    :ivar isUp: whether it takes connections, and answers.
-    :ivar draining: processes that no longer take connections, and have their sessions still.
-    :ivar restarts: how often it had to be replaced.
-    :ivar sum: of all its processes; those that are gone have left their counters.
+    :ivar isUp: whether a process takes connections and answers.
+    :ivar draining: processes that take no more connections and still have sessions.
+    :ivar restarts: how often the process had to be replaced.
+    :ivar sum: all its processes merged, with the counters of ended ones.
     """
 
     number: int
@@ -148,11 +150,10 @@ class PlaceSnapshot:
 @dataclass
 class MemberSnapshot:
     """
-    The process of a sub-reactor.
+    One process of a sub-reactor.
 
-    :ivar state: ``starting``, ``ready``, ``draining``, or ``silent``: it does not answer, and this is what it told
-        last.
-    :ivar snapshot: None where it has told nothing yet.
+    :ivar state: ``starting``, ``ready``, ``draining``, or ``silent``: it does not answer.
+    :ivar snapshot: its last report; None before the first one.
     """
 
     number: int
@@ -163,10 +164,10 @@ class MemberSnapshot:
 
 def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
     """
-    Gather one service; yields None for a pause now and then, and the snapshot at last.
+    Gather one service in steps: yields None after each step, and the snapshot at the end.
 
-    Counters never go back from one walk to the next: the sums of ended sessions, and who is there, are taken in one
-    moment, and a session's counters go on being readable when it ends meanwhile.
+    Counters never decrease from one walk to the next: the totals of ended sessions and the set of open sessions are
+    read at one moment, and the counters of a session that ends during the walk stay readable.
     """
     found = ServiceSnapshot(
         name, service.isReady, service.isStopping, {each: EndpointSnapshot() for each in service.endpoints}
@@ -175,9 +176,9 @@ def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
     if workers is not None:
         found.workers = workers.size
         found.queued, found.threads = workers.load()
-    there: list[tuple[ServiceContext, list[Session]]] = []
+    open: list[tuple[ServiceContext, list[Session]]] = []
     for context in service.contexts:
-        there.append((context, list(context.sessions)))
+        open.append((context, list(context.sessions)))
         found.handshaking += len(context.handshaking)
         found.reconnects += context.reconnects
         found.timerLag = max(found.timerLag, context.wheel.late if context.wheel.running else 0.0)
@@ -187,7 +188,7 @@ def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
             of = _of(found, endpoint)
             of.totals.addAll(totals)
             of.opened += sum(totals.closed.values())
-    for context, sessions in there:
+    for context, sessions in open:
         yield from _walkSessions(found, context, sessions)
     yield found
 
@@ -198,8 +199,8 @@ def _of(found: ServiceSnapshot, endpoint: str) -> EndpointSnapshot:
 
 def _walkSessions(found: ServiceSnapshot, context: ServiceContext, sessions: list[Session]) -> Iterator[None]:
     endpointOf = context.endpoints.of
-    for start in range(0, len(sessions), STEP):
-        for session in sessions[start : start + STEP]:
+    for start in range(0, len(sessions), SESSIONS_PER_STEP):
+        for session in sessions[start : start + SESSIONS_PER_STEP]:
             of = _of(found, endpointOf(session))
             of.opened += 1
             totals = of.totals
@@ -210,8 +211,7 @@ def _walkSessions(found: ServiceSnapshot, context: ServiceContext, sessions: lis
             totals.dropped += session.datagramsDropped
             state = session.state
             of.states[_STATES.get(state, "lost")] += 1
-            outbound = session.outbound
-            of.pendingBytes += outbound.queued + outbound.inTransport
+            of.pendingBytes += session.pendingBytes
             paused = session.inbound.paused & ~CLOSED
             if paused:
                 for bit, reason in PAUSES.items():

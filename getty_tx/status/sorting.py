@@ -1,8 +1,8 @@
 """
-A process's part of the table of sessions that several have together.
+Sorts the sessions of one process, for a table that is merged from several processes.
 
-Each process puts its own sessions in order, and keeps that for a moment. Who puts the parts together (``spread``) asks
-what stands at some places of it, until it knows which rows of each are on the page that it wants, and then for these.
+Each process sorts its own sessions and caches the result for some seconds. The main process (``paging``) reads the
+sort keys at some positions until it knows which rows of each process are on the page, and then reads these rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import GettyError
 from getty_tx.processes.queries import inParts
-from getty_tx.status.table import COLUMNS, MOST_ROWS, STEP, WRITTEN, Key, Sessions
+from getty_tx.status.table import COLUMNS, MAX_ROWS, ROWS_PER_STEP, SESSIONS_PER_STEP, Key, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,52 +23,49 @@ if TYPE_CHECKING:
     from getty_tx.status.slices import Slices
     from getty_tx.status.snapshot import Service
 
-__all__ = ["MOST_KEYS", "Orders"]
+__all__ = ["SortedTables"]
 
-#: Orders that are kept at once, and seconds for which one is that is not asked for.
-MOST_ORDERS = 8
-KEPT = 5.0
+#: Tables that are cached at the same time, and seconds after its last use for which one stays.
+MAX_CACHED = 8
+CACHE_TIME = 5.0
 
-#: Places that may be asked for at once.
-MOST_KEYS = 2048
-
-#: Characters of a text in the table; what an application calls a session may have any length.
-MOST_TEXT = 500
+#: Characters of a text in the table; an application may give a session a name of any length.
+MAX_TEXT = 500
 
 
-class _Order:
-    """Sessions in order."""
+class _CachedTable:
+    """Sorted sessions."""
 
-    def __init__(self, sessions: Sessions, places: list[int]) -> None:
+    def __init__(self, sessions: Sessions, order: list[int]) -> None:
         self._sessions = sessions
-        self._places = places
+        self._order = order
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._order)
 
-    def key(self, at: int) -> Key:
-        """By what the session is ordered that stands there."""
-        return self._sessions.key(self._places[at])
+    def key(self, position: int) -> Key:
+        """The sort key of the session at a position."""
+        return self._sessions.key(self._order[position])
 
     def rows(self, begin: int, end: int) -> Iterator[list[bytes] | None]:
-        """Write rows; yields None for a pause now and then, and the parts at last."""
+        """Encode rows in steps: yields None after each step, and the parts at the end."""
         parts: list[bytes] = []
-        for start in range(begin, end, WRITTEN):
+        for start in range(begin, end, ROWS_PER_STEP):
             rows = []
-            for place in self._places[start : min(start + WRITTEN, end)]:
-                row = {name: _short(value) for name, value in self._sessions.row(place).items()}
-                rows.append(json.dumps([*self._sessions.key(place), row]))
+            for index in self._order[start : min(start + ROWS_PER_STEP, end)]:
+                row = {name: _short(value) for name, value in self._sessions.row(index).items()}
+                rows.append(json.dumps([*self._sessions.key(index), row]))
             parts += inParts(rows)
             yield None
         yield parts
 
 
-class Orders:
+class SortedTables:
     """
-    Answers what is asked of orders; every answer in parts, as :py:func:`getty_tx.processes.queries.inParts` makes them.
+    Sorts, caches and reads tables. Answers are in parts, see :py:func:`getty_tx.processes.queries.inParts`.
 
-    :param services: whose sessions, by the name that they are shown with.
-    :param slices: does the work.
+    :param services: by display name.
+    :param slices: runs the work.
     :param reactor: the reactor.
     """
 
@@ -77,75 +74,75 @@ class Orders:
         self._slices = slices
         self._reactor = reactor
         self._numbers = count(1)
-        self._orders: dict[int, tuple[_Order, Any]] = {}
+        self._cache: dict[int, tuple[_CachedTable, Any]] = {}
 
     def stop(self) -> None:
-        """Let go of all."""
-        for number in list(self._orders):
+        """Drop all tables."""
+        for number in list(self._cache):
             self.drop(number)
 
-    def answer(self, word: str, *question: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:
+    def answer(self, name: str, *arguments: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:
         """
-        Answer what is asked with a word and what belongs to it.
+        Answer a query: ``order``, ``keys``, ``rows`` or ``drop``, with the arguments of the method.
 
-        :raise ValueError: the word is none of those that are here.
+        :raise ValueError: there is no such query.
         """
-        if word not in ("order", "keys", "rows", "drop"):
-            raise ValueError(f"{word!r:.40} is nothing that can be asked for")
-        answer: Iterable[bytes] | Deferred[Iterable[bytes]] = getattr(self, word)(*question)
+        if name not in ("order", "keys", "rows", "drop"):
+            raise ValueError(f"unknown query {name!r:.40}")
+        answer: Iterable[bytes] | Deferred[Iterable[bytes]] = getattr(self, name)(*arguments)
         return answer
 
     def order(self, sort: str | None) -> Deferred[Iterable[bytes]]:
         """
-        Put the sessions in order.
+        Sort the sessions, and cache the table.
 
-        :param sort: the column; None: one in which they all have the same.
-        :return: fires with the number of the order, and that of the sessions.
+        :param sort: the column; None: a column in which all sessions have the same value.
+        :return: fires with the number of the table, and the number of sessions.
         """
         number = next(self._numbers)
         column = COLUMNS[sort] if sort is not None else _same
-        # As it is told, so that who compares what is told finds the same order.
+        # Sort by the shortened values, because the main process merges by the values that it receives.
         work = self._slices.run((number, "order"), lambda: self._sort(lambda *entry: _short(column(*entry))))
         return work.addCallback(self._keep, number)
 
-    def _sort(self, value: Any) -> Iterator[_Order | None]:
+    def _sort(self, value: Any) -> Iterator[_CachedTable | None]:
         sessions = Sessions(self._services)
         ordered = yield from sessions.inOrder(value)
-        places: list[int] = []
-        while some := list(islice(ordered, STEP)):
-            places += some
+        order: list[int] = []
+        while step := list(islice(ordered, SESSIONS_PER_STEP)):
+            order += step
             yield None
-        yield _Order(sessions, places)
+        yield _CachedTable(sessions, order)
 
-    def _keep(self, order: _Order, number: int) -> Iterable[bytes]:
-        if len(self._orders) >= MOST_ORDERS:
-            self.drop(next(iter(self._orders)))
-        self._orders[number] = order, self._reactor.callLater(KEPT, self.drop, number)
-        return inParts([json.dumps([number, len(order)])])
+    def _keep(self, table: _CachedTable, number: int) -> Iterable[bytes]:
+        if len(self._cache) >= MAX_CACHED:
+            self.drop(next(iter(self._cache)))
+        self._cache[number] = table, self._reactor.callLater(CACHE_TIME, self.drop, number)
+        return inParts([json.dumps([number, len(table)])])
 
     def drop(self, number: int) -> Iterable[bytes]:
-        """An order is not needed any more."""
-        _, timer = self._orders.pop(number, (None, None))
+        """Remove a table from the cache."""
+        _, timer = self._cache.pop(number, (None, None))
         if timer is not None and timer.active():
             timer.cancel()
         return inParts([])
 
-    def _at(self, number: int) -> _Order:
-        if number not in self._orders:
-            raise GettyError("this order is not kept any more")
-        order, timer = self._orders[number]
-        timer.reset(KEPT)
-        return order
+    def _cached(self, number: int) -> _CachedTable:
+        if number not in self._cache:
+            raise GettyError("the sorted table is not cached any more")
+        table, timer = self._cache[number]
+        timer.reset(CACHE_TIME)
+        return table
 
-    def keys(self, number: int, places: list[int]) -> Iterable[bytes]:
-        """What stands at these places: by what it was ordered, and the session's number."""
-        order = self._at(number)
-        return inParts(json.dumps(order.key(at)) for at in places)
+    def keys(self, number: int, positions: list[int]) -> Iterable[bytes]:
+        """The sort keys at these positions: the value and the session's id."""
+        table = self._cached(number)
+        return inParts(json.dumps(table.key(position)) for position in positions)
 
     def rows(self, number: int, begin: int, end: int) -> Deferred[Iterable[bytes]]:
-        """The rows from one place up to another, with what stands there."""
-        order = self._at(number)
-        return self._slices.run((number, begin, end), lambda: order.rows(begin, min(end, begin + MOST_ROWS)))
+        """The rows from position ``begin`` up to ``end``, each with its sort key."""
+        table = self._cached(number)
+        return self._slices.run((number, begin, end), lambda: table.rows(begin, min(end, begin + MAX_ROWS)))
 
 
 def _same(*entry: object) -> int:
@@ -153,4 +150,4 @@ def _same(*entry: object) -> int:
 
 
 def _short(value: Any) -> Any:
-    return value[:MOST_TEXT] if isinstance(value, str) else value
+    return value[:MAX_TEXT] if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Where the status comes from: the sessions of a process."""
+"""ISource, the interface between the status and its data, and the source for the sessions of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from getty_tx.server import Server
 from getty_tx.status.sampler import Sampler
 from getty_tx.status.slices import Slices
 from getty_tx.status.snapshot import Snapshot, walk
-from getty_tx.status.sorting import Orders
+from getty_tx.status.sorting import SortedTables
 from getty_tx.status.table import COLUMNS, tableOf
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["ISource", "ProcessSource", "namesOf"]
 
 
 def namesOf(services: Iterable[Any]) -> dict[str, Any]:
-    """Services by the names that they are shown with: their own, or their kind and number."""
+    """Services by their display names: ``service.name``, or their kind; a number is added where a name is taken."""
     names: dict[str, Any] = {}
     for service in services:
         name = wanted = service.name or type(service).__name__.lower()
@@ -37,22 +37,26 @@ def namesOf(services: Iterable[Any]) -> dict[str, Any]:
 
 
 class ISource(Interface):
-    """What shows the status asks this. All calls come on the reactor's thread, and none of them may take long."""
+    """
+    The data of pages and metrics.
+
+    All methods are called on the reactor's thread, and none of them may block.
+    """
 
     process = Attribute("The name of the process.")
     columns = Attribute("The names of the table's columns.")
 
     def start() -> None:
-        """The status is shown from now on."""
+        """Start to measure."""
 
     def stop() -> None:
-        """It is not shown any more: let go of everything."""
+        """Stop to measure, and release everything."""
 
     def problems() -> list[str]:
-        """Why the process is not ready for work, in words; empty where it is."""
+        """The reasons why the process is not ready, as texts; empty if it is ready."""
 
     def errors() -> list[dict[str, Any]]:
-        """The last errors that other processes have told, the last one first."""
+        """The last errors that other processes have reported, newest first."""
 
     def collect() -> Deferred[Snapshot]:
         """Counters and gauges."""
@@ -64,19 +68,19 @@ class ISource(Interface):
         """
         Close the session with this id.
 
-        :param pid: the process that has it, where the table has a column for that.
-        :return: fires with False where there is none that is open; fails with a GettyError where nobody can tell.
+        :param pid: the process of the session, if the table has a column for it.
+        :return: fires with False if no such session is open; fails with a GettyError if the process does not answer.
         """
 
 
 @implementer(ISource)
 class ProcessSource:
     """
-    Services of this process.
+    The services of this process.
 
-    :param services: by the name that they are shown with.
+    :param services: by display name.
 
-    :ivar orders: its part of a table that several processes have together.
+    :ivar sorted: its part of a table that is merged from several processes.
     """
 
     process = "main"
@@ -85,7 +89,7 @@ class ProcessSource:
     def __init__(self, services: Mapping[str, Service], reactor: Any) -> None:
         self._services = services
         self._slices = Slices(reactor)
-        self.orders = Orders(services, self._slices, reactor)
+        self.sorted = SortedTables(services, self._slices, reactor)
         self.sampler = Sampler(services, reactor)
 
     def start(self) -> None:
@@ -95,7 +99,7 @@ class ProcessSource:
     def stop(self) -> None:
         """See :py:class:`ISource`."""
         self.sampler.stop()
-        self.orders.stop()
+        self.sorted.stop()
         self._slices.stop()
 
     def problems(self) -> list[str]:
@@ -117,7 +121,7 @@ class ProcessSource:
         return self._slices.run("collect", self.walk)
 
     def walk(self) -> Iterator[Snapshot | None]:
-        """Gather it; yields None for a pause now and then, and the snapshot at last."""
+        """Gather a snapshot in steps: yields None after each step, and the snapshot at the end."""
         services: list[ServiceSnapshot] = []
         for name, service in self._services.items():
             for found in walk(name, service):

@@ -1,4 +1,4 @@
-"""What a sub-reactor answers when the main process shows the status."""
+"""The sub-reactor's side of the status: answers the queries of the main process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from getty_tx.client import Client
 from getty_tx.processes.queries import IAnswering, inParts
 from getty_tx.server import Server
 from getty_tx.status.lasterrors import LastErrors
-from getty_tx.status.merging import write
+from getty_tx.status.merging import encodeSnapshot
 from getty_tx.status.source import ProcessSource, namesOf
 
 if TYPE_CHECKING:
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
     from getty_tx.session.context import ServiceContext
     from getty_tx.status.snapshot import Snapshot
 
-__all__ = ["ANSWERING", "Answering"]
+__all__ = ["SUBREACTOR_STATUS", "SubReactorStatus"]
 
-#: How the main process names it.
-ANSWERING = "getty_tx.status.subreactor:Answering"
+#: The name of the class, which the main process sends to its sub-reactors.
+SUBREACTOR_STATUS = "getty_tx.status.subreactor:SubReactorStatus"
 
 
-class _Kept:
-    """A service, which has its contexts also when it has stopped: counters do not go back before the process ends."""
+class _RetainingService:
+    """A service that retains its contexts after it has stopped, so that counters do not decrease before the end."""
 
     def __init__(self, service: Server | Client) -> None:
         self._service = service
-        self._keepers: list[ServiceContext] = []
+        self._contexts: list[ServiceContext] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._service, name)
 
     @property
     def contexts(self) -> list[ServiceContext]:
-        """What keeps the sessions, or did last."""
-        self._keepers = self._service.contexts or self._keepers
-        return self._keepers
+        """The contexts of the service, or its last ones."""
+        self._contexts = self._service.contexts or self._contexts
+        return self._contexts
 
 
 def _servicesIn(service: Any) -> Iterator[Server | Client]:
-    """The Servers and Clients of a sub-reactor's service."""
+    """The Servers and Clients in a sub-reactor's service."""
     if isinstance(service, Server | Client):
         yield service
     elif IServiceCollection.providedBy(service):
@@ -57,29 +57,27 @@ def _servicesIn(service: Any) -> Iterator[Server | Client]:
 
 
 @implementer(IAnswering)
-class Answering:
+class SubReactorStatus:
     """
-    Answers.
-
-    A question is a list of a word and what belongs to it:
+    Answers queries. A query is a list of a name and its arguments:
 
     ``["collect", number]``
-        A snapshot, as :py:mod:`getty_tx.status.merging` writes it, and the last errors, unless there are none after
-        those of which ``number`` was told.
+        A snapshot, encoded by :py:mod:`getty_tx.status.merging`, and the last errors, unless ``number`` is still the
+        number of all errors.
     ``["order", ...]``, ``["keys", ...]``, ``["rows", ...]``, ``["drop", ...]``
-        As the methods of :py:class:`getty_tx.status.sorting.Orders`.
+        See the methods of :py:class:`getty_tx.status.sorting.SortedTables`.
     ``["close", id, reason]``
-        Closes a session; a list with whether there was one.
+        Close a session; a list of one bool: whether the session was open.
 
-    :param service: the sub-reactor's.
+    :param service: the sub-reactor's service.
     :param reactor: the reactor.
     """
 
     def __init__(self, service: Any, reactor: Any) -> None:
         names = namesOf(_servicesIn(service))
-        kept: Any = {name: _Kept(each) for name, each in names.items()}
+        retaining: Any = {name: _RetainingService(each) for name, each in names.items()}
         self._services = names.values()
-        self._source = ProcessSource(kept, reactor)
+        self._source = ProcessSource(retaining, reactor)
         self._errors = LastErrors(lambda each: next((name for name in names if names[name] is each), ""), time.time)
 
     def start(self) -> None:
@@ -96,28 +94,28 @@ class Answering:
 
     def answer(self, question: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:
         """See IAnswering."""
-        word, *rest = question
-        if word == "collect":
-            return self._collect(*rest)
-        if word == "close":
-            return self._close(*rest)
-        return self._source.orders.answer(word, *rest)
+        name, *arguments = question
+        if name == "collect":
+            return self._collect(*arguments)
+        if name == "close":
+            return self._close(*arguments)
+        return self._source.sorted.answer(name, *arguments)
 
     def lastWords(self) -> Iterator[bytes]:
         """The last snapshot."""
         *_, snapshot = self._source.walk()
         assert snapshot is not None
-        return self._tell(snapshot, -1)
+        return self._report(snapshot, -1)
 
     def _collect(self, seen: int) -> Deferred[Iterable[bytes]]:
-        return self._source.collect().addCallback(self._tell, seen)
+        return self._source.collect().addCallback(self._report, seen)
 
     def _close(self, number: int, reason: str) -> Deferred[Iterable[bytes]]:
         return self._source.close(number, reason).addCallback(lambda closed: inParts([json.dumps(closed)]))
 
-    def _tell(self, snapshot: Snapshot, seen: int) -> Iterator[bytes]:
+    def _report(self, snapshot: Snapshot, seen: int) -> Iterator[bytes]:
         snapshot.cpu = time.process_time()
-        yield from inParts(write(snapshot))
+        yield from inParts(encodeSnapshot(snapshot))
         if self._errors.number != seen:
             yield from inParts([json.dumps(["errors", self._errors.number])])
-            yield from inParts(json.dumps(["error", fault]) for fault in self._errors.list())
+            yield from inParts(json.dumps(["error", error]) for error in self._errors.list())

@@ -16,8 +16,8 @@ from getty_tx import SettingError
 from getty_tx.processes import channel as passing
 from getty_tx.processes.channel import unpackNumbers
 from getty_tx.processes.drain import SILENCE
-from getty_tx.status.merging import read
-from getty_tx.status.subreactor import ANSWERING
+from getty_tx.status.merging import decodeSnapshot
+from getty_tx.status.subreactor import SUBREACTOR_STATUS
 from tests.support.processes import SubTestCase, making
 from tests.tap.test_listen import keepLog
 
@@ -260,7 +260,7 @@ class AnswerTests(SubTestCase):
 
     async def test_answers(self) -> None:
         """Numbers, rows, a close; and at the end, unasked, what there was in all, though its service has stopped."""
-        self.make("tcp:8090", answering=ANSWERING)
+        self.make("tcp:8090", answering=SUBREACTOR_STATUS)
         await self.expect(passing.READY)
         clients = [self.connect(number) for number in (1, 2)]
         for client in clients:
@@ -269,10 +269,10 @@ class AnswerTests(SubTestCase):
         self.ask(7, "collect", -1)
         self.ask(8, "order", "id")
         [(number, things), (_, [[order, total]])] = await self.answers(2)
-        snapshot = read(thing for thing in things if not thing[0].startswith("error"))
+        snapshot = decodeSnapshot(thing for thing in things if not thing[0].startswith("error"))
         [service] = snapshot.services
         self.assertEqual((7, "server", ["tcp:8090"]), (number, service.name, list(service.endpoints)))
-        self.assertEqual((12, 2), (snapshot.ends[0].totals.readBytes, total))
+        self.assertEqual((12, 2), (snapshot.endpoints[0].totals.readBytes, total))
         self.ask(9, "rows", order, 0, 2)
         first = (await self.answers(3))[-1][1][0]
         self.ask(10, "close", first[1], "no more")
@@ -283,9 +283,9 @@ class AnswerTests(SubTestCase):
             client.close()
         await self.over
         number, things = (await self.answers(5))[-1]
-        snapshot = read(thing for thing in things if not thing[0].startswith("error"))
-        self.assertEqual((0, 12), (number, snapshot.ends[0].totals.readBytes))
-        self.assertEqual({"local": 1, "stopping": 1}, snapshot.ends[0].totals.closed)
+        snapshot = decodeSnapshot(thing for thing in things if not thing[0].startswith("error"))
+        self.assertEqual((0, 12), (number, snapshot.endpoints[0].totals.readBytes))
+        self.assertEqual({"local": 1, "stopping": 1}, snapshot.endpoints[0].totals.closed)
 
     async def test_withoutStatus(self) -> None:
         """Nobody answers where nobody is to, and nothing else is the worse for it."""

@@ -40,10 +40,10 @@ def makeService(endpoints: Sequence[IStreamServerEndpoint]) -> Server:
 
 
 class ManyStatusCase(StatusCase):
-    """A main process in this one, with two sub-reactors, and its status."""
+    """A main process with two sub-reactors and a status, in this process."""
 
     async def serveMany(self, *, token: str | None = None, **settings: Any) -> None:
-        """Start all."""
+        """Start the processes and the status."""
         self.processes = Processes(f"{__name__}:makeService", LOCAL, processes=2, drainTimeout=5, **settings)
         self.processes.setName("echo")
         self.status = StatusService(self.processes, endpoint=LOCAL, token=token)
@@ -55,7 +55,7 @@ class ManyStatusCase(StatusCase):
         self.statusPort = (await self.status.whenListening()).port
 
     async def metrics(self) -> dict[str, float]:
-        """What Prometheus reads, by the name, the sub-reactor, and the state or reason."""
+        """The metrics, by name, sub-reactor, and state or reason."""
         code, text = await self.get("/metrics")
         self.assertEqual(200, code)
         return {
@@ -65,7 +65,7 @@ class ManyStatusCase(StatusCase):
         }  # fmt: skip
 
     async def until(self, condition: Callable[[], Any]) -> Any:
-        """Wait until it holds; what may be waited for."""
+        """Wait until the condition, which may be awaitable, returns true."""
         while True:
             found = condition()
             if isinstance(found, Deferred) or hasattr(found, "__await__"):
@@ -75,15 +75,15 @@ class ManyStatusCase(StatusCase):
             await deferLater(reactor, 0.01)
 
     def pids(self) -> list[int | None]:
-        """Of those that take connections."""
+        """The pids of processes that take connections."""
         return [member.pid for member in self.processes.members if member.state == READY]
 
 
 class MetricsTests(ManyStatusCase):
-    """What is counted."""
+    """Counters."""
 
     async def test_sums(self) -> None:
-        """The sums are what was sent, and so is each; both formats are accepted; refusals of the main process count."""
+        """Sums and counters of each process match what was sent; refusals of the main process count; both formats."""
         await self.serveMany(maxSessions=4)
         for number, client in enumerate([await self.echo() for _ in range(4)]):
             for _ in range(number):
@@ -113,7 +113,7 @@ class MetricsTests(ManyStatusCase):
         self.assertIn(f'getty_read_packages_total{{endpoint="{LOCAL}",service="echo"}} 10.0', text)
 
     async def test_killed(self) -> None:
-        """While one is killed, again and again, who asks is answered, and no counter goes back."""
+        """While processes are killed repeatedly, requests are answered and no counter decreases."""
         await self.serveMany()
         clients = [await self.echo() for _ in range(6)]
         seen = await self.metrics()
@@ -139,7 +139,7 @@ class MetricsTests(ManyStatusCase):
         self.flushLoggedErrors()
 
     async def test_stuck(self) -> None:
-        """One that does nothing is shown as it was last, and as silent; when it goes on, so does what is shown."""
+        """A stopped process is shown as silent with its last report; when it continues, so do its values."""
         await self.serveMany(heartbeatTimeout=600)
         page, _ = await self.page()
         for _ in range(2):
@@ -171,7 +171,7 @@ class SessionsTests(ManyStatusCase):
     """The table."""
 
     async def test_pages(self) -> None:
-        """One table of all, in the order of any column, either way; each row says whose it is."""
+        """One table of all processes, sorted by any column in both orders; each row has its sub-reactor."""
         await self.serveMany()
         for number in range(7):
             client = await self.echo()
@@ -197,7 +197,7 @@ class SessionsTests(ManyStatusCase):
         self.assertEqual((400, True), (code, "subreactor" in text))
 
     async def test_close(self) -> None:
-        """With its process, as both have a session of this number; and with the token."""
+        """Closing needs the pid, because both processes have a session with this id, and the token."""
         await self.serveMany(token="geheim")
         page, session = await self.page()
         clients = [await self.echo() for _ in range(2)]
@@ -219,7 +219,7 @@ class SessionsTests(ManyStatusCase):
         await self.exchange(clients[0])
 
     async def test_errors(self) -> None:
-        """The last errors of all, each with whose it is; those of the main process, and of one that is gone."""
+        """The last errors of all processes, each with its sub-reactor: the main process's, and an ended one's."""
         await self.serveMany(maxSessions=1)
         page, _ = await self.page()
         client = await self.echo()
@@ -242,10 +242,10 @@ class SessionsTests(ManyStatusCase):
 
 
 class LifeTests(ManyStatusCase):
-    """From a start to an end."""
+    """Reloads and stops."""
 
     async def test_reload(self) -> None:
-        """It stays ready, and no counter goes back; those that drain count until their end."""
+        """During a reload it stays ready and no counter decreases; draining processes count until their end."""
         await self.serveMany()
         clients = [await self.echo() for _ in range(4)]
         before = self.pids()
@@ -268,7 +268,7 @@ class LifeTests(ManyStatusCase):
         self.assertEqual(expected, {name: values[name] for name in expected})
 
     async def test_drain(self) -> None:
-        """While sub-reactors drain it answers, and is not ready; then it is gone."""
+        """While sub-reactors drain the status answers, and is not ready; then it stops."""
         await self.serveMany()
         client = await self.echo()
         # Its end does not come by itself, so that the sub-reactor drains.
@@ -299,10 +299,10 @@ class LifeTests(ManyStatusCase):
 
 
 class CommandTests(ManyTestCase):
-    """As users run it."""
+    """The command."""
 
     def get(self, path: str) -> str:
-        """What is answered."""
+        """The body of the response."""
         with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
             text: str = answer.read().decode()
         return text
@@ -312,14 +312,14 @@ class CommandTests(ManyTestCase):
         process = self.serve("--status=tcp:0:interface=127.0.0.1", "--drain-timeout=4")
         self.url = process.expect("status on (http://[^ ]*)/ ")[1]
         [port] = self.ports(process)
-        # Sub-reactors show nothing, and load nothing to do so.
+        # Sub-reactors have no status, and import nothing of it.
         self.assertEqual(["0"] * 4, [self.ask(self.connect(port), b"web") for _ in range(4)])
         text = self.get("/metrics")
         self.assertIn('getty_read_packages_total{endpoint="tcp:0:interface=127.0.0.1",service="getty-serve"} 4.0', text)
         self.assertEqual(4, json.loads(self.get("/sessions"))["total"])
         self.assertEqual(1, len(re.findall("status on", process.output)))
         with socket.create_connection(("127.0.0.1", int(self.url.rpartition(":")[2]))) as page:
-            # It is there, and takes nothing.
+            # A connection that reads nothing.
             page.sendall(b"GET /sessions HTTP/1.1\r\nHost: localhost\r\n")
             self.stop(process)
         self.assertIn("has stopped: 4 sessions served", process.output)

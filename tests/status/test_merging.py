@@ -1,4 +1,4 @@
-"""The status of several processes in memory: what is told, added up, and never goes back."""
+"""The status of several processes in memory: reports, their sums, and counters that never decrease."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from getty_tx.processes.supervisor import DRAINING, STARTING, Member
 from getty_tx.reactors import Processes
 from getty_tx.session.totals import Totals
 from getty_tx.status import StatusService
-from getty_tx.status.aggregate import ProcessesSource, Told
+from getty_tx.status.aggregate import AggregateSource, MemberReports
 from getty_tx.status.histogram import Histogram
-from getty_tx.status.merging import read, write
+from getty_tx.status.merging import decodeSnapshot, encodeSnapshot
 from getty_tx.status.metrics import encode
 from getty_tx.status.slices import PAUSE
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
@@ -27,7 +27,7 @@ from tests.processes.test_queries import memberOf
 
 
 def snapshotOf(packages: int, *, isReady: bool = True, refused: int = 0) -> Snapshot:
-    """What a process tells that has had so many packages, with as many sessions."""
+    """The snapshot of a process with so many packages and sessions."""
     totals = Totals()
     totals.readPkgs = packages
     totals.closed = {"peer": 2}
@@ -42,12 +42,12 @@ def snapshotOf(packages: int, *, isReady: bool = True, refused: int = 0) -> Snap
     return Snapshot("", [service], *histograms[:3], {"echo": histograms[3]}, cpu=packages / 10)
 
 
-def told(snapshot: Snapshot, *errors: dict[str, Any], number: int = 1) -> list[Any]:
-    """The same as it is told, in two parts."""
-    things = [json.loads(thing) for thing in write(snapshot)]
+def report(snapshot: Snapshot, *errors: dict[str, Any], number: int = 1) -> list[Any]:
+    """The report with this snapshot, in two parts."""
+    records = [json.loads(record) for record in encodeSnapshot(snapshot)]
     if errors:
-        things += [["errors", number], *(["error", error] for error in errors)]
-    return [things[:2], things[2:]]
+        records += [["errors", number], *(["error", error] for error in errors)]
+    return [records[:2], records[2:]]
 
 
 def valuesIn(text: str) -> dict[str, float]:
@@ -60,7 +60,7 @@ def valuesIn(text: str) -> dict[str, float]:
 
 
 class Many:
-    """A Processes, as far as the status asks it."""
+    """A Processes, as far as the status uses it."""
 
     name = "echo"
     isReady = isListening = True
@@ -74,70 +74,72 @@ class Many:
         self.questions: Any = None
 
 
-class TellTests(SynchronousTestCase):
-    """What goes over the channel."""
+class EncodingTests(SynchronousTestCase):
+    """The encoding for the channel."""
 
-    def test_same(self) -> None:
-        """What is read is what was written."""
+    def test_roundTrip(self) -> None:
+        """A decoded snapshot equals the encoded one."""
         snapshot = snapshotOf(7, refused=5)
-        again = read(json.loads(thing) for thing in write(snapshot))
-        self.assertEqual(list(write(snapshot)), list(write(again)))
-        self.assertEqual((7, 0.7, 1), (again.ends[0].totals.readPkgs, again.cpu, again.lag.count))
+        again = decodeSnapshot(json.loads(record) for record in encodeSnapshot(snapshot))
+        self.assertEqual(list(encodeSnapshot(snapshot)), list(encodeSnapshot(again)))
+        self.assertEqual((7, 0.7, 1), (again.endpoints[0].totals.readPkgs, again.cpu, again.lag.count))
 
-    def test_nonsense(self) -> None:
-        """What is no snapshot is refused, and not taken for one in part."""
-        things = [json.loads(thing) for thing in write(snapshotOf(7))]
+    def test_invalid(self) -> None:
+        """Invalid records are refused as a whole."""
+        records = [json.loads(record) for record in encodeSnapshot(snapshotOf(7))]
         for place, wrong in (
             (0, ["process", 1.0]),
-            (0, ["process", "x", *things[0][2:]]),
-            (0, ["process", 0.0, [[1], 0.0], *things[0][3:]]),
-            (1, ["service", 5, *things[1][2:]]),
-            (1, ["service", *things[1][1:4], [1], *things[1][5:]]),
-            (2, ["endpoint", "tcp:0", [-1, 0, 0, 0, 0], *things[2][3:]]),
-            (2, ["endpoint", "tcp:0", *things[2][2:5], {}, *things[2][6:]]),
+            (0, ["process", "x", *records[0][2:]]),
+            (0, ["process", 0.0, [[1], 0.0], *records[0][3:]]),
+            (1, ["service", 5, *records[1][2:]]),
+            (1, ["service", *records[1][1:4], [1], *records[1][5:]]),
+            (2, ["endpoint", "tcp:0", [-1, 0, 0, 0, 0], *records[2][3:]]),
+            (2, ["endpoint", "tcp:0", *records[2][2:5], {}, *records[2][6:]]),
             (2, ["bolt"]),
         ):
-            self.assertRaises((ValueError, TypeError, KeyError), read, [*things[:place], wrong, *things[place + 1 :]])
-        self.assertRaises(ValueError, read, [])
-        self.assertRaises(ValueError, read, things[1:])
+            self.assertRaises(
+                (ValueError, TypeError, KeyError), decodeSnapshot, [*records[:place], wrong, *records[place + 1 :]]
+            )
+        self.assertRaises(ValueError, decodeSnapshot, [])
+        self.assertRaises(ValueError, decodeSnapshot, records[1:])
 
 
-class SourceTests(SynchronousTestCase):
-    """What is shown of several processes."""
+class AggregateTests(SynchronousTestCase):
+    """The source for several processes."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.many: Any = Many()
-        self.told = Told(self.many)
-        self.source = ProcessesSource("echo", self.many, self.told, {}, self.clock)
+        self.reports = MemberReports(self.many)
+        self.source = AggregateSource("echo", self.many, self.reports, {}, self.clock)
         self.asked: list[tuple[Any, Any, Any]] = []
 
     def answer(self, member: Any, parts: list[Any]) -> None:
-        """It answers all that it was asked since the last time."""
+        """Have a member answer all new queries."""
         sent, member.process.channel.sent = member.process.channel.sent, []
         for _, data in sent:
             for place, part in enumerate(parts, 1):
                 head = data[:4] + bytes([place == len(parts)])
-                self.told.questions.received(member, head + json.dumps(part).encode())
+                self.reports.questions.received(member, head + json.dumps(part).encode())
 
     def collect(self, *packages: int | None) -> Any:
-        """Collect; the sub-reactors have had so many packages, or do not answer."""
+        """Collect; the sub-reactors report so many packages; None: no answer."""
         asked = self.source.collect()
         for member, number in zip(self.many.members, packages, strict=True):
             if number is not None:
-                self.answer(member, told(snapshotOf(number)))
+                self.answer(member, report(snapshotOf(number)))
         self.clock.pump([PAUSE] * 5)
         if None in packages:
             self.clock.advance(TIMEOUT)
         return self.successResultOf(asked)
 
     def values(self, snapshot: Snapshot) -> dict[str, float]:
-        """What Prometheus reads."""
+        """The metrics."""
         list(parseOpenMetrics(encode(snapshot, "application/openmetrics-text; version=1.0.0")[1].decode()))
         return valuesIn(encode(snapshot, "")[1].decode())
 
     def test_sums(self) -> None:
-        """The sum under the names that one process has, and each for itself; what the main process refused is in it."""
+        """Sums have the names of a single process, and each sub-reactor its own; the main process's refusals count."""
         self.many.restarts = [0, 4]
         values = self.values(self.collect(5, 7))
         expected = {
@@ -170,16 +172,16 @@ class SourceTests(SynchronousTestCase):
         self.assertGreater(values["getty_main_cpu_seconds_total"], 0)
 
     def test_shared(self) -> None:
-        """Who asks while it is gathered gets the same."""
+        """Concurrent requests share one result."""
         first, second = self.source.collect(), self.source.collect()
         for member in self.many.members:
             self.assertEqual(1, len(member.process.channel.sent))
-            self.answer(member, told(snapshotOf(1)))
+            self.answer(member, report(snapshotOf(1)))
         self.clock.pump([PAUSE] * 5)
         self.assertIs(self.successResultOf(first), self.successResultOf(second))
 
     def test_silent(self) -> None:
-        """One that does not answer is shown with what it told last, and as such; nobody waits for it again."""
+        """A member that does not answer is shown as silent, with its last report; the next request does not wait."""
         self.collect(5, 7)
         snapshot = self.collect(6, None)
         values = self.values(snapshot)
@@ -187,40 +189,40 @@ class SourceTests(SynchronousTestCase):
         self.assertEqual((1, 0), tuple(values[f"getty_subreactor_up subreactor={number}"] for number in (1, 2)))
         self.assertEqual(["ready", "silent"], [member.state for member in snapshot.members])
         asked = self.source.collect()
-        self.answer(self.many.members[0], told(snapshotOf(9)))
+        self.answer(self.many.members[0], report(snapshotOf(9)))
         self.clock.pump([PAUSE] * 5)
-        self.assertEqual(16, self.successResultOf(asked).ends[0].totals.readPkgs)
-        # Late, but heard.
-        self.answer(self.many.members[1], told(snapshotOf(20)))
+        self.assertEqual(16, self.successResultOf(asked).endpoints[0].totals.readPkgs)
+        # A late answer still counts.
+        self.answer(self.many.members[1], report(snapshotOf(20)))
         snapshot = self.collect(9, 21)
-        self.assertEqual((30, "ready"), (snapshot.ends[0].totals.readPkgs, snapshot.members[1].state))
-        # So is one that gives no sign of life.
+        self.assertEqual((30, "ready"), (snapshot.endpoints[0].totals.readPkgs, snapshot.members[1].state))
+        # A member without a heartbeat is silent, too.
         self.many.members[1].isLate = True
         self.assertEqual("silent", self.collect(9, 21).members[1].state)
 
-    def test_nonsense(self) -> None:
-        """One that answers what cannot be is shown with what it told last; that is logged once."""
+    def test_invalidReport(self) -> None:
+        """A member with an invalid answer is shown with its last report; that is logged once."""
         self.collect(5, 7)
         for _ in range(2):
             asked = self.source.collect()
             self.answer(self.many.members[0], [["what"]])
-            self.answer(self.many.members[1], told(snapshotOf(8)))
+            self.answer(self.many.members[1], report(snapshotOf(8)))
             self.clock.pump([PAUSE] * 5)
             snapshot = self.successResultOf(asked)
-            self.assertEqual((13, "silent"), (snapshot.ends[0].totals.readPkgs, snapshot.members[0].state))
+            self.assertEqual((13, "silent"), (snapshot.endpoints[0].totals.readPkgs, snapshot.members[0].state))
         self.assertEqual(1, len(self.flushLoggedErrors()))
         asked = self.source.collect()
-        self.answer(self.many.members[0], told(snapshotOf(9), {"text": "no time"}))
-        self.answer(self.many.members[1], told(snapshotOf(8)))
+        self.answer(self.many.members[0], report(snapshotOf(9), {"text": "no time"}))
+        self.answer(self.many.members[1], report(snapshotOf(8)))
         self.clock.pump([PAUSE] * 5)
         self.assertEqual("silent", self.successResultOf(asked).members[0].state)
         self.assertEqual([], self.source.errors())
 
-    def test_gone(self) -> None:
-        """Counters of one that is gone stay, and what it had at the moment does not; its successor adds to them."""
+    def test_ended(self) -> None:
+        """The counters of an ended process stay, its gauges do not; its successor adds to them."""
         first, second = self.many.members
         self.collect(5, 7)
-        self.told.questions.lost(second)
+        self.reports.questions.lost(second)
         self.many.members = [first]
         values = self.values(self.collect(5))
         name = "getty_read_packages_total endpoint=tcp:0"
@@ -233,34 +235,34 @@ class SourceTests(SynchronousTestCase):
         self.assertEqual((13, 6), (values[name], values["getty_sessions endpoint=tcp:0 state=open"]))
         self.assertEqual(8, values["getty_subreactor_read_packages_total subreactor=2"])
 
-    def test_goneMeanwhile(self) -> None:
-        """One that ends while it is asked holds nothing up; its last words count."""
+    def test_endedDuringQuery(self) -> None:
+        """A member that ends during a query delays nothing; its last report counts."""
         self.collect(5, 7)
         asked = self.source.collect()
         first, second = self.many.members
-        self.answer(first, told(snapshotOf(5)))
-        for place, part in enumerate(told(snapshotOf(8))):
-            self.told.questions.received(second, bytes([0, 0, 0, 0, place]) + json.dumps(part).encode())
+        self.answer(first, report(snapshotOf(5)))
+        for place, part in enumerate(report(snapshotOf(8))):
+            self.reports.questions.received(second, bytes([0, 0, 0, 0, place]) + json.dumps(part).encode())
         self.many.members = [first]
-        self.told.questions.lost(second)
+        self.reports.questions.lost(second)
         self.clock.pump([PAUSE] * 5)
-        self.assertEqual(13, self.successResultOf(asked).ends[0].totals.readPkgs)
+        self.assertEqual(13, self.successResultOf(asked).endpoints[0].totals.readPkgs)
 
     def test_unreachable(self) -> None:
-        """One whose channel is gone and whose process is not yet: nothing more is asked or kept."""
+        """A process that lives after its channel was lost gets no queries, and nothing of it is stored."""
         self.collect(5, 7)
         self.many.members[1].isUnreachable = True
-        self.told.questions.lost(self.many.members[1])
+        self.reports.questions.lost(self.many.members[1])
         for _ in range(2):
             asked = self.source.collect()
-            self.answer(self.many.members[0], told(snapshotOf(5)))
+            self.answer(self.many.members[0], report(snapshotOf(5)))
             self.clock.pump([PAUSE] * 5)
-            self.assertEqual(12, self.successResultOf(asked).ends[0].totals.readPkgs)
+            self.assertEqual(12, self.successResultOf(asked).endpoints[0].totals.readPkgs)
         self.assertEqual([], self.many.members[1].process.channel.sent)
-        self.assertEqual([self.many.members[0]], list(self.told._known))
+        self.assertEqual([self.many.members[0]], list(self.reports._last))
 
     def test_reload(self) -> None:
-        """While old ones drain and new ones start, both are shown, and their numbers are one place's."""
+        """While old processes drain and new ones start, both are shown, and summed in one slot."""
         old = self.many.members
         self.collect(5, 7)
         for member in old:
@@ -277,7 +279,7 @@ class SourceTests(SynchronousTestCase):
         self.assertEqual(1, values["getty_ready"])
 
     def test_problems(self) -> None:
-        """Ready is a main process that listens, with a sub-reactor that takes connections."""
+        """A main process is ready if it listens and a sub-reactor takes connections."""
         self.assertEqual([], self.source.problems())
         self.many.isReady = False
         self.assertEqual(["echo has no sub-reactor that is ready"], self.source.problems())
@@ -287,22 +289,22 @@ class SourceTests(SynchronousTestCase):
         self.assertEqual(["echo is stopping"], self.source.problems())
 
     def test_otherName(self) -> None:
-        """A Processes that is called otherwise than what it serves with is shown beside it."""
-        source = ProcessesSource("main", self.many, self.told, {}, self.clock)
+        """A Processes with another name than its server is shown beside it."""
+        source = AggregateSource("main", self.many, self.reports, {}, self.clock)
         asked = source.collect()
         for member in self.many.members:
-            self.answer(member, told(snapshotOf(1)))
+            self.answer(member, report(snapshotOf(1)))
         self.clock.pump([PAUSE] * 5)
         services = self.successResultOf(asked).services
         found = [(service.name, service.isReady, service.refused) for service in services]
         self.assertEqual([("main", True, {"maxSessions": 3}), ("echo", True, {"handshake": 0})], found)
 
     def test_errors(self) -> None:
-        """The last errors of all, with whose they are; told again only when there are others; they outlast it."""
+        """The last errors of all members, with their numbers; sent again only if there are new ones; they stay."""
         first, second = self.many.members
         asked = self.source.collect()
-        self.answer(first, told(snapshotOf(1), {"time": 1.0, "text": "a"}, number=1))
-        self.answer(second, told(snapshotOf(1), {"time": 5.0, "text": "c"}, {"time": 2.0, "text": "b"}, number=2))
+        self.answer(first, report(snapshotOf(1), {"time": 1.0, "text": "a"}, number=1))
+        self.answer(second, report(snapshotOf(1), {"time": 5.0, "text": "c"}, {"time": 2.0, "text": "b"}, number=2))
         self.clock.pump([PAUSE] * 5)
         self.successResultOf(asked)
         expected = [("c", 2), ("b", 2), ("a", 1)]
@@ -310,11 +312,11 @@ class SourceTests(SynchronousTestCase):
         asked = self.source.collect()
         self.assertEqual(b'["collect", 2]', second.process.channel.sent[0][1][4:])
         self.collect(1, 1)
-        self.told.questions.lost(second)
+        self.reports.questions.lost(second)
         self.assertEqual(expected, [(each["text"], each["subreactor"]) for each in self.source.errors()])
 
     def test_table(self) -> None:
-        """A page without the sub-reactor that does not answer says so; who asks for the same gets the same."""
+        """The page names a sub-reactor that did not answer; requests for the same page share it."""
         first, _ = self.many.members
         asked = [self.source.table(Query(limit=5)) for _ in range(3)]
         self.assertEqual(1, len(first.process.channel.sent))
@@ -329,15 +331,15 @@ class SourceTests(SynchronousTestCase):
             self.assertEqual((2, [1, 2], [2]), (page["total"], [row["id"] for row in page["sessions"]], page["silent"]))
         self.assertEqual({"subreactor": 1, "pid": 1000, "id": 1}, page["sessions"][0])
 
-    def test_tableGone(self) -> None:
-        """One that ends while it is asked for its rows: the page is of the others."""
+    def test_tableOfEnded(self) -> None:
+        """If a process ends while its rows are read, the page has the rows of the others."""
         first, second = self.many.members
         asked = self.source.table(Query(limit=5, descending=True))
         for member in (first, second):
             self.answer(member, [[[1, 2]]])
         self.clock.pump([PAUSE] * 10)
         self.many.members = [first]
-        self.told.questions.lost(second)
+        self.reports.questions.lost(second)
         self.answer(first, [[[1, 1, {"id": 1}], [2, 2, {"id": 2}]]])
         self.clock.pump([PAUSE] * 10)
         self.answer(first, [[[1, 1, {"id": 1}], [2, 2, {"id": 2}]]])
@@ -346,7 +348,7 @@ class SourceTests(SynchronousTestCase):
         self.assertEqual((2, [2, 1]), (page["total"], [row["id"] for row in page["sessions"]]))
 
     def test_close(self) -> None:
-        """A session is closed where it is."""
+        """A session is closed in its own process."""
         for pid in (4711, None):
             self.assertFalse(self.successResultOf(self.source.close(5, "why", pid)))
         closed = self.source.close(5, "why", 1001)
@@ -355,7 +357,7 @@ class SourceTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(closed))
 
     def test_stop(self) -> None:
-        """Nobody is left waiting, and nothing is done later."""
+        """stop() ends all requests, and leaves no delayed call."""
         asked: list[Any] = [self.source.table(Query(offset=number)) for number in range(10)]
         asked.append(self.source.collect())
         self.source.stop()
@@ -369,7 +371,7 @@ class ServiceTests(SynchronousTestCase):
     """Which services a status takes."""
 
     def test_one(self) -> None:
-        """One Processes, which is not running and has no other."""
+        """One Processes, which is not running and has no other status."""
         first, second = Processes("some:thing", "tcp:0"), Processes("some:thing", "tcp:0")
         self.assertRaises(SettingError, StatusService, first, second)
         StatusService(first)

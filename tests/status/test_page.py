@@ -24,7 +24,7 @@ NUMBER = "[...document.querySelectorAll('#numbers div')].find(box => box.firstCh
 
 
 class BrowserCase(StatusCase):
-    """A browser that looks at a page."""
+    """A browser with the status page."""
 
     timeout = 4 * PATIENCE
 
@@ -42,10 +42,10 @@ class BrowserCase(StatusCase):
 
 
 class PageTests(BrowserCase):
-    """A server and its page."""
+    """The page of one server."""
 
     async def test_sessions(self) -> None:
-        """It shows a session that comes, its rate rises under load, and closing it in the table closes it."""
+        """The page shows a new session and its rate under load, and its table closes it."""
         await self.serve(token="geheim")
         tab = await self.browse()
         await tab.until("document.getElementById('health').textContent === 'ready'")
@@ -72,7 +72,7 @@ class PageTests(BrowserCase):
         self.assertIn("closed", await tab.ask("document.getElementById('said').textContent"))
 
     async def test_sorting(self) -> None:
-        """A press on a column's head sorts by it, another the other way; the whole table, not what is shown."""
+        """A click on the head of a column sorts the whole table by it, and another click reverses the order."""
         await self.serve()
         clients = [await self.echo() for _ in range(60)]
         await self.exchange(clients[55])
@@ -106,7 +106,7 @@ class PageTests(BrowserCase):
         await tab.until(f"{ROWS}.length === 1")
 
     async def test_colours(self) -> None:
-        """Dark or light as the system is, also when that changes; and no error, of the policy on contents neither."""
+        """The page is dark or light like the system, also after a change; there is no error, nor one of the policy."""
         await self.serve()
         tab = await self.browse()
         await tab.until("document.getElementById('health').textContent === 'ready'")
@@ -119,10 +119,10 @@ class PageTests(BrowserCase):
 
 
 class SubReactorsTests(BrowserCase, ManyStatusCase):
-    """A main process, and the page of its sub-reactors."""
+    """The page of a main process and its sub-reactors."""
 
     async def test_subReactors(self) -> None:
-        """Each has a row with its rates; a session of any is closed; one that dies is replaced, and so is each."""
+        """Each sub-reactor has a row with rates; the page closes sessions of any; a replaced process is shown."""
         await self.serveMany(token="geheim")
         tab = await self.browse()
         ready = f"[...{SUBS}].map(row => row.cells[2].textContent).join() === 'ready,ready'"

@@ -12,18 +12,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from getty_tx import EventListener
 from getty_tx.status import slices
 from getty_tx.status.histogram import BOUNDS, Histogram
-from getty_tx.status.lasterrors import MOST, LastErrors
-from getty_tx.status.sampler import MOST as SAMPLED
-from getty_tx.status.sampler import PERIOD, WINDOW, Sampler
+from getty_tx.status.lasterrors import MAX_ERRORS, LastErrors
+from getty_tx.status.sampler import MAX_SAMPLED, PERIOD, WINDOW, Sampler
 from getty_tx.status.slices import PAUSE, Slices
-from getty_tx.status.snapshot import STEP, walk
+from getty_tx.status.snapshot import SESSIONS_PER_STEP, walk
 from getty_tx.status.table import COLUMNS, Query, tableOf
 from getty_tx.testing import Peer
 from tests.support.memory import SessionCase, configure, frame
 
 
 class Service:
-    """What the status asks a service."""
+    """A service, as far as the status uses it."""
 
     name = "memory"
     endpoints = ("",)
@@ -49,16 +48,16 @@ class StatusParts(SessionCase):
 
 
 class WalkTests(StatusParts):
-    """Counters."""
+    """The walk over the sessions."""
 
     def finish(self, work: Any) -> Any:
-        """The end of a walk."""
+        """The result of a walk."""
         *_, last = work
         return last
 
     def test_neverBack(self) -> None:
-        """Sessions that end or come while it goes on are neither lost nor counted twice."""
-        pairs = self.fill(3 * STEP)
+        """Sessions that open or end during the walk are neither lost nor counted twice."""
+        pairs = self.fill(3 * SESSIONS_PER_STEP)
         for pair in pairs:
             pair.peer.write(frame(b"x"))
             pair.flush()
@@ -69,13 +68,16 @@ class WalkTests(StatusParts):
             pair.flush()
         self.network.join(self.factory.buildProtocol(None), Peer(True))
         first = self.finish(work).endpoints[""]
-        self.assertEqual((3 * STEP, 3 * STEP, {}), (first.opened, first.totals.readPkgs, first.totals.closed))
+        self.assertEqual(
+            (3 * SESSIONS_PER_STEP, 3 * SESSIONS_PER_STEP, {}),
+            (first.opened, first.totals.readPkgs, first.totals.closed),
+        )
         second = self.finish(walk("memory", self.service)).endpoints[""]
-        expected = (3 * STEP + 1, 3 * STEP, {"local": 3 * STEP}, 1)
+        expected = (3 * SESSIONS_PER_STEP + 1, 3 * SESSIONS_PER_STEP, {"local": 3 * SESSIONS_PER_STEP}, 1)
         self.assertEqual(expected, (second.opened, second.totals.readPkgs, second.totals.closed, second.states["open"]))
 
     def test_gauges(self) -> None:
-        """What waits, and why a session does not read."""
+        """Pending bytes, and the reasons of pauses."""
         pair, other = self.fill(2, network={"capacity": 1000}, highWater=2000, lowWater=1000)
         pair.peer.transport.pauseProducing()
         pair.server.writePkg(bytes(100_000))
@@ -98,8 +100,8 @@ class TableTests(StatusParts):
         return [row["id"] for row in last["sessions"]]
 
     def test_everyColumn(self) -> None:
-        """Any of them sorts, either way, and the pages together are all sessions, each once."""
-        pairs = self.fill(2 * STEP + 50)
+        """Every column sorts in both orders, and the pages together have each session once."""
+        pairs = self.fill(2 * SESSIONS_PER_STEP + 50)
         for number, pair in enumerate(pairs):
             pair.peer.write(frame(b"x") * (number % 3))
             pair.flush()
@@ -114,7 +116,7 @@ class TableTests(StatusParts):
 
 
 class SlicesTests(SynchronousTestCase):
-    """Work over several turns."""
+    """Work in several slices."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -131,7 +133,7 @@ class SlicesTests(SynchronousTestCase):
         yield "done"
 
     def test_turns(self) -> None:
-        """One step in a turn, with time for others between."""
+        """One step in an iteration, with a pause between two."""
         results: list[Any] = []
         self.slices.run("a", self.work).addCallback(results.append)
         for turn in range(1, 10):
@@ -141,7 +143,7 @@ class SlicesTests(SynchronousTestCase):
         self.assertEqual(["done"], results)
 
     def test_shared(self) -> None:
-        """Who asks for the same gets the same, and what one does with it is not the others' matter."""
+        """Requests for the same work share one result; an error in one callback does not affect the others."""
         results: list[Any] = []
         asked: list[Deferred[Any]] = [self.slices.run("a", self.work) for _ in range(200)]
         asked[0].addCallback(lambda _: 1 / 0)
@@ -155,7 +157,7 @@ class SlicesTests(SynchronousTestCase):
         self.assertEqual(20, self.steps)
 
     def test_failure(self) -> None:
-        """What the work raises comes out, and stop() ends what waits."""
+        """An exception of the work fails the Deferred, and stop() fails all that are pending."""
 
         def broken() -> Any:
             yield None
@@ -172,7 +174,7 @@ class SlicesTests(SynchronousTestCase):
 
 
 class Pool:
-    """Workers that take a task and are in no hurry."""
+    """A pool that stores its tasks."""
 
     isRunning = True
 
@@ -186,10 +188,10 @@ class Pool:
 
 
 class SamplerTests(StatusParts):
-    """What is measured once a second."""
+    """The samples."""
 
     def sampler(self) -> tuple[Sampler, Clock]:
-        """One that runs on a clock of its own."""
+        """A running sampler, and its clock."""
         clock = Clock()
         sampler = Sampler({"memory": self.service}, clock, clock.seconds)
         sampler.start()
@@ -197,7 +199,7 @@ class SamplerTests(StatusParts):
         return sampler, clock
 
     def test_reactor(self) -> None:
-        """How late a call comes, and how long a turn takes."""
+        """The lag of a call, and the length of an iteration."""
         self.fill(1)
         clock = Clock()
         # The start, the call that is late, the end of the turn, and when the window begins.
@@ -211,7 +213,7 @@ class SamplerTests(StatusParts):
         self.assertAlmostEqual(0.2, sampler.turn.sum)
 
     def test_handlers(self) -> None:
-        """Messages in the window are measured, others are not; the listener stays the application's all the time."""
+        """Only messages in the window are measured; ``session.listener`` is always the application's."""
         times: list[Any] = []
 
         def work(session: Any, pkg: Any) -> None:
@@ -232,7 +234,7 @@ class SamplerTests(StatusParts):
         self.assertEqual(1, sampler.handler.count)
 
     def test_otherListener(self) -> None:
-        """One that is set in the window stays."""
+        """A listener that is set in the window stays."""
         [pair] = self.fill(1)
         _, clock = self.sampler()
         clock.advance(PERIOD)
@@ -241,18 +243,18 @@ class SamplerTests(StatusParts):
         self.assertIs(other, pair.server.receiver)
 
     def test_stop(self) -> None:
-        """It leaves no listener of its own behind, and no call."""
-        pairs = self.fill(SAMPLED + 10)
+        """stop() restores all listeners, and leaves no delayed call."""
+        pairs = self.fill(MAX_SAMPLED + 10)
         sampler, clock = self.sampler()
         clock.advance(PERIOD)
         timed = [pair for pair in pairs if pair.server.receiver is not pair.server.listener]
-        self.assertEqual(SAMPLED, len(timed))
+        self.assertEqual(MAX_SAMPLED, len(timed))
         sampler.stop()
         self.assertEqual([], [pair for pair in pairs if pair.server.receiver is not pair.server.listener])
         self.assertEqual([], clock.getDelayedCalls())
 
     def test_async(self) -> None:
-        """The time of an async def is that to its end."""
+        """The time of an async def lasts until it returns."""
         waiting: list[Deferred[None]] = []
 
         class Patient(EventListener):
@@ -273,7 +275,7 @@ class SamplerTests(StatusParts):
         self.assertEqual(1, sampler.handler.count)
 
     def test_workers(self) -> None:
-        """A task tells how long it waited; there is never more than one of them."""
+        """A task measures how long it waited; there is at most one at a time."""
         self.fill(1)
         pool = self.service.workers = Pool()
         sampler, clock = self.sampler()
@@ -298,7 +300,7 @@ class HistogramTests(SynchronousTestCase):
     """Buckets."""
 
     def test_buckets(self) -> None:
-        """A bound belongs to its bucket; what is above all is in the last; they add up."""
+        """A bound belongs to its bucket; times above all bounds are in the last; buckets are cumulative."""
         histogram = Histogram()
         for seconds in (0.0, BOUNDS[0], BOUNDS[0] * 1.01, 1e9):
             histogram.add(seconds)
@@ -312,10 +314,10 @@ class LastErrorsTests(SynchronousTestCase):
     """The list of errors."""
 
     def test_list(self) -> None:
-        """The same one is counted and comes first again; the list is bounded."""
+        """A repeated error is counted and moves to the front; the list is bounded."""
         errors = LastErrors(lambda service: "echo", Clock().seconds)
-        for number in range(MOST + 20):
+        for number in range(MAX_ERRORS + 20):
             errors.refused(None, "handshake", f"port {number} from {'x' * number}")
         errors.refused(None, "handshake", "port 4711 from " + 30 * "x")
         found = errors.list()
-        self.assertEqual((MOST, 2, "port 4711 from"), (len(found), found[0]["count"], found[0]["text"][:14]))
+        self.assertEqual((MAX_ERRORS, 2, "port 4711 from"), (len(found), found[0]["count"], found[0]["text"][:14]))

@@ -1,4 +1,4 @@
-"""The status service on real sockets: who gets what, and that nobody who asks holds up the server."""
+"""The status service on real sockets: responses, access, and that no client delays the server."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Collector(Protocol):
         self.data += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over."""
+        """The connection has ended."""
         self.lost.callback(self.data)
 
 
 class Page(EventListener):
-    """A status page that is a program."""
+    """A client of the feed in place of a status page."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
         self._waiting: list[tuple[Any, Deferred[Any]]] = []
 
     def onMessage(self, session: Any, pkg: Any) -> None:
-        """The feed says something."""
+        """Store a message of the feed."""
         self.messages.append(json.loads(pkg))
         for entry in list(self._waiting):
             found = next(filter(entry[0], self.messages), None)
@@ -60,7 +60,7 @@ class Page(EventListener):
                 entry[1].callback(found)
 
     def when(self, wanted: Any) -> Deferred[Any]:
-        """The first message, from now on, of which ``wanted`` is true."""
+        """The next message for which ``wanted`` returns true."""
         self.messages.clear()
         waiting: Deferred[Any] = Deferred()
         self._waiting.append((wanted, waiting))
@@ -99,7 +99,7 @@ class StatusCase(TestCase):
         return int(head.split()[1]), body
 
     async def echo(self) -> Any:
-        """A client whose package came back."""
+        """A client, after one round trip."""
         client = await self.connect(self.port)
         self.addCleanup(client.transport.abortConnection)
         await self.exchange(client)
@@ -137,7 +137,7 @@ class StatusCase(TestCase):
 
 
 class HTTPTests(StatusCase):
-    """What is answered."""
+    """Responses."""
 
     async def test_metrics(self) -> None:
         """Prometheus' own parsers accept both formats, and the numbers are right."""
@@ -194,7 +194,7 @@ class HTTPTests(StatusCase):
         self.assertEqual(1, len(json.loads(text)["sessions"]))
 
     async def test_wrongQuery(self) -> None:
-        """What cannot be asked for is told apart in a line."""
+        """An invalid query is answered with a line that says why."""
         await self.serve()
         for query in ("sort=colour", "order=up", "offset=-1", "limit=1001", "limit=1e3", "offset=" + 40 * "9", "x=1"):
             code, text = await self.get(f"/sessions?{query}")
@@ -202,7 +202,7 @@ class HTTPTests(StatusCase):
             self.assertIn(query.partition("=")[0], text)
 
     async def test_page(self) -> None:
-        """The page and all that it names are there, with nothing from elsewhere."""
+        """The page and all its files are served, and it loads nothing from other origins."""
         await self.serve()
         _, text = await self.get("/")
         self.assertNotIn("//", text.replace("<!DOCTYPE html>", ""))
@@ -211,14 +211,14 @@ class HTTPTests(StatusCase):
             self.assertEqual(200, (await self.get(f"/{name}"))[0])
 
     async def test_others(self) -> None:
-        """Unknown paths and methods are refused, bodies are not kept."""
+        """Unknown paths and methods are refused, and bodies are discarded."""
         await self.serve()
         self.assertEqual(404, (await self.get("/nothing"))[0])
         self.assertEqual(405, (await self.get("/metrics", "Content-Length: 0", method="POST"))[0])
         self.assertEqual((200, ""), await self.get("/metrics", method="HEAD"))
 
     async def test_health(self) -> None:
-        """Ready while it listens; while the sessions are flushed it is not, and says so to the end."""
+        """A server is ready while it listens; while it flushes its sessions, the answer is 503 until the end."""
         await self.serve()
         self.assertEqual((200, "ok\n"), await self.get("/health/live"))
         self.assertEqual((200, "ok\n"), await self.get("/health/ready"))
@@ -234,7 +234,7 @@ class HTTPTests(StatusCase):
         await self.assertFailure(self.connect(self.statusPort), Exception)
 
     async def test_notListening(self) -> None:
-        """Without a listener it is not ready."""
+        """A server that does not listen is not ready."""
         await self.serve()
         await self.server.stopService()
         self.assertEqual(503, (await self.get("/health/ready"))[0])
@@ -264,16 +264,16 @@ class HTTPTests(StatusCase):
         self.assertIn('getty_reconnects_total{service="client"} 2.0', text)
 
     async def lost(self, client: Client) -> None:
-        """Both sessions of a pool were lost, and are there again."""
+        """Both sessions of a pool were lost and replaced."""
         while client.contexts[0].reconnects < 2 or len(client.sessions) < 2:
             await deferLater(reactor, 0.01, lambda: None)
 
 
 class AccessTests(StatusCase):
-    """Who may see and do what."""
+    """The rules of access."""
 
     async def test_hosts(self) -> None:
-        """A page from elsewhere whose name leads here is not answered."""
+        """A foreign page whose host name resolves to this machine is refused."""
         await self.serve()
         for host, expected in (("localhost:1", 200), ("[::1]:8092", 200), ("evil.example", 403)):
             self.assertEqual(expected, (await self.get("/metrics", f"Host: {host}"))[0], host)
@@ -288,7 +288,7 @@ class AccessTests(StatusCase):
         await page.when(lambda message: "state" in message)
 
     async def test_token(self) -> None:
-        """On an address that others reach, all but the health takes the token, the feed too."""
+        """On a public address all requests except the health need the token, and so does the feed."""
         await self.serve(token="geheim", endpoint="tcp:0")
         for path in ("/metrics", "/sessions"):
             self.assertEqual(401, (await self.get(path))[0])
@@ -304,7 +304,7 @@ class AccessTests(StatusCase):
         self.assertTrue(message["state"]["mayClose"])
 
     def test_needed(self) -> None:
-        """Without a token it listens on loopback addresses and unix sockets only."""
+        """Without a token the status listens on loopback addresses and unix sockets only."""
         server = Server(print, LOCAL)
         for endpoint in ("tcp:8092", "tcp:8092:interface=192.0.2.1", "ssl:8092", "udp:8092", "ws:8092", "nonsense"):
             self.assertRaises(SettingError, StatusService, server, endpoint=endpoint)
@@ -318,10 +318,10 @@ class AccessTests(StatusCase):
 
 
 class FeedTests(StatusCase):
-    """What the live page gets."""
+    """The messages of the feed."""
 
     async def test_state(self) -> None:
-        """Once a second the sums and the table, which follows what the page asks for."""
+        """The sums and the table come once a second; the table follows the query of the page."""
         await self.serve()
         page, session = await self.page()
         await self.echo()
@@ -334,7 +334,7 @@ class FeedTests(StatusCase):
         self.assertTrue(message["table"]["descending"])
 
     async def test_close(self) -> None:
-        """A session is closed with the token, and not without."""
+        """Closing a session needs the token."""
         await self.serve(token="geheim")
         page, session = await self.page()
         client = await self.echo()
@@ -348,7 +348,7 @@ class FeedTests(StatusCase):
         self.assertFalse(status._access.mayClose(""))
 
     async def test_nonsense(self) -> None:
-        """What cannot be asked for is answered, and the page goes on."""
+        """An invalid request is answered with an error, and the page goes on."""
         await self.serve()
         page, session = await self.page()
         wrong = ('{"sort": 1}', '{"limit": true}', '{"x": 1}', '{"token": 1}', '{"offset": NaN}')
@@ -358,7 +358,7 @@ class FeedTests(StatusCase):
         await page.when(lambda message: message.get("state"))
 
     async def test_errors(self) -> None:
-        """The last errors are told; the same fault is counted."""
+        """The last errors are sent; repetitions are counted."""
         await self.serve()
         page, _ = await self.page()
         for _ in range(3):
@@ -371,10 +371,10 @@ class FeedTests(StatusCase):
 
 
 class HostileTests(StatusCase):
-    """The server goes on whatever is done to the status."""
+    """Misuse of the status does not affect the server."""
 
     async def test_readsNothing(self) -> None:
-        """Who asks and reads nothing holds up nobody, and is dropped in the end."""
+        """A client that sends requests and reads nothing delays nobody, and is dropped at the end."""
         await self.serve()
         client = await self.echo()
         idle = [await self.connect(self.statusPort) for _ in range(20)]
@@ -388,7 +388,7 @@ class HostileTests(StatusCase):
             each.transport.abortConnection()
 
     async def test_manyPages(self) -> None:
-        """Two hundred pages at once, and one gathering for all."""
+        """Two hundred pages share one collection."""
         await self.serve()
         client = await self.echo()
         walks: list[object] = []
@@ -402,7 +402,7 @@ class HostileTests(StatusCase):
         self.assertLess(len(walks), 50)
 
     async def test_malformed(self) -> None:
-        """Bytes that are no request."""
+        """Bytes that are not a request."""
         await self.serve()
         client = await self.echo()
         host = b"Host: 127.0.0.1\r\n"
