@@ -1,5 +1,5 @@
 """
-What you test your own codecs and listeners with: sessions in memory, without sockets and without real time.
+Tools to test codecs and listeners: sessions in memory, without sockets and without real time.
 
 ::
 
@@ -11,26 +11,28 @@ What you test your own codecs and listeners with: sessions in memory, without so
 
     def newClientSession(session):
         session.codec = LineCodec()
-        session.listener = heard
+        session.listener = recorder
 
-    heard = RecordingListener()
+    recorder = RecordingListener()
     pair = connectedSessions(newServerSession, newClientSession, split=[1, 2, 3])
     pair.client.writePkg(b"hello")
     pair.flush()
-    assert heard.packages == [b"hello to you"]
+    assert recorder.packages == [b"hello to you"]
 
-The transports below the sessions are Twisted's own TCP transport on a socket of memory, driven by a clock: producers,
-half-close, resets, full buffers and ``startTLS`` behave as they do in production, only when the test says so.
+The transports below the sessions are Twisted's own TCP transport on memory sockets, driven by a clock: producers,
+half-close, resets, full buffers and ``startTLS`` behave as in production, at the moments that the test chooses.
 
-* :py:mod:`getty_tx.testing.memory`: ``MemoryReactor``, ``MemoryTransport``, ``DirectTransport``, ``MemorySocket``
 * :py:mod:`getty_tx.testing.sessions`: ``connectedSessions``, ``connectedPeer``, ``Network``, ``Pair``, ``Peer``,
   ``RecordingListener``
+* :py:mod:`getty_tx.testing.memory`: ``MemoryTransport``, ``DirectTransport``, ``MemorySocket``
+* :py:mod:`getty_tx.testing.reactor`: ``MemoryReactor``, a clock that serves memory sockets
 * :py:mod:`getty_tx.testing.reading`: ``readAll`` and ``feedSplit``, to test a codec alone
 """
 
 from __future__ import annotations
 
-from getty_tx.testing.memory import DirectTransport, MemoryReactor, MemorySocket, MemoryTransport
+from getty_tx.testing.memory import DirectTransport, MemorySocket, MemoryTransport
+from getty_tx.testing.reactor import MemoryReactor
 from getty_tx.testing.reading import feedSplit, readAll
 from getty_tx.testing.sessions import Network, Pair, Peer, RecordingListener, connectedPeer, connectedSessions
 

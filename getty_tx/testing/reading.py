@@ -1,8 +1,8 @@
 """
-A codec alone: the reading contract without a session.
+Reads with a codec alone, by the contract of ``read`` and without a session.
 
 ``readAll`` and ``feedSplit`` read as a session does, and raise an AssertionError with a clear text for an answer that a
-session would have to refuse. They set no limit on length.
+session would refuse. They do not limit the length.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["feedSplit", "readAll"]
 
 def readAll(codec: Any, data: bytes, session: Any = None) -> tuple[list[Any], bytes]:
     """
-    All packages in ``data``, and the bytes that are left.
+    All packages in ``data``, and the rest of the bytes.
 
     ::
 
         assert readAll(LineCodec(), b"one\\ntwo\\nthr") == ([b"one", b"two"], b"thr")
 
-    :param session: what ``read`` gets as its session.
-    :raise AssertionError: the codec gave an answer that cannot be.
-    :raise Exception: what ``read`` raised.
+    :param session: the session that ``read`` gets.
+    :raise AssertionError: the codec gave an invalid answer.
+    :raise Exception: an exception of ``read``.
     """
     packages, rest, _ = _read(codec, bytes(data), session)
     return packages, rest
@@ -33,7 +33,7 @@ def readAll(codec: Any, data: bytes, session: Any = None) -> tuple[list[Any], by
 
 def feedSplit(codec: Any, data: bytes, sizes: Iterable[int], session: Any = None) -> tuple[list[Any], bytes]:
     """
-    As :py:func:`readAll`, but the bytes come in pieces of the given sizes, and what is left after those in one.
+    Like :py:func:`readAll`, but the bytes come in pieces of the given sizes, and the rest in one piece.
 
     A codec must give the same packages however the stream is cut::
 
@@ -41,7 +41,7 @@ def feedSplit(codec: Any, data: bytes, sizes: Iterable[int], session: Any = None
         for size in range(1, len(data)):
             assert feedSplit(codec, data, [size]) == whole
 
-    As in a session, ``read`` is not called again before the bytes that it asked for are there.
+    As in a session, ``read`` is not called again before the bytes that it asked for have come.
     """
     packages: list[Any] = []
     unread = b""
@@ -60,7 +60,7 @@ def feedSplit(codec: Any, data: bytes, sizes: Iterable[int], session: Any = None
 
 
 def _read(codec: Any, data: bytes, session: Any) -> tuple[list[Any], bytes, int]:
-    """The packages, the rest, and how many bytes of it the codec wants to see."""
+    """The packages, the rest, and the number of bytes that the codec needs to go on."""
     packages: list[Any] = []
     at = 0
     while at < len(data):
@@ -75,12 +75,14 @@ def _read(codec: Any, data: bytes, session: Any) -> tuple[list[Any], bytes, int]
             raise AssertionError(f"read() answered a length of {length}, which is negative")
         if pkg is None:
             if 0 < length <= left:
-                raise AssertionError(f"read() asks for {length} bytes in all where {left} are there already")
+                raise AssertionError(f"read() asks for {length} bytes in all, but {left} are available already")
             return packages, data[at:], length or left + 1
         if length == 0:
-            raise AssertionError(f"read() answered the package {pkg!r} of 0 bytes: it would be read for ever")
+            raise AssertionError(
+                f"read() answered the package {pkg!r} with a length of 0 bytes, and would do so forever"
+            )
         if length > left:
-            raise AssertionError(f"read() answered a package of {length} bytes where only {left} are there")
+            raise AssertionError(f"read() answered a package of {length} bytes, but only {left} are available")
         packages.append(pkg)
         at += length
     return packages, b"", 0

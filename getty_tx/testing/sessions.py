@@ -1,4 +1,4 @@
-"""Sessions joined in memory, a raw peer for one, and a listener that keeps what it heard."""
+"""Connected sessions in memory, a raw peer for a session, and a listener that records events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from getty_tx.listener import EventListener
-from getty_tx.testing.memory import MemoryReactor, MemorySocket, MemoryTransport
+from getty_tx.testing.memory import MemorySocket, MemoryTransport
+from getty_tx.testing.reactor import MemoryReactor
 from getty_tx.transports.factories import SessionFactory, SessionServerFactory
 from getty_tx.transports.stream import SessionProtocol
 
@@ -27,23 +28,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Network", "Pair", "Peer", "RecordingListener", "connectedPeer", "connectedSessions"]
 
-#: Of the networks that RFC 5737 keeps for documentation: nothing real can be meant.
+#: From the networks that RFC 5737 reserves for documentation, so that no real host is meant.
 SERVER = IPv4Address("TCP", "192.0.2.1", 8090)
 CLIENT_HOST = "198.51.100.1"
 
 
 class RecordingListener(EventListener):
     """
-    Keeps the events it hears, and runs a hook in any of them.
+    Records its events, and runs a hook for each.
 
     ::
 
-        heard = RecordingListener(on={"message": lambda session, pkg: session.writePkg(pkg)})
+        recorder = RecordingListener(on={"message": lambda session, pkg: session.writePkg(pkg)})
         ...
-        assert heard.events == [("open",), ("message", b"hello"), ("close",)]
+        assert recorder.events == [("open",), ("message", b"hello"), ("close",)]
 
-    :param on: hooks by event: ``open``, ``message``, ``error``, ``close``, ``cron``. A hook gets what the callback
-        gets; what it returns is returned, so it may be an ``async def``, and what it raises is raised.
+    :param on: hooks by event: ``open``, ``message``, ``error``, ``close``, ``cron``. A hook gets the arguments of the
+        callback. The callback returns its result and raises its exceptions; it may be an ``async def``.
 
     :ivar events: ``("open",)``, ``("message", pkg)``, ``("error", exception)``, ``("close",)``, ``("cron",)``.
     """
@@ -62,50 +63,50 @@ class RecordingListener(EventListener):
 
     @property
     def errors(self) -> list[BaseException]:
-        """What onError was given."""
+        """The errors that onError got."""
         return [event[1] for event in self.events if event[0] == "error"]
 
     @property
     def names(self) -> list[str]:
-        """The events without what they carry."""
+        """The names of the events."""
         return [event[0] for event in self.events]
 
-    def _heard(self, name: str, session: Session, *args: Any) -> Any:
+    def _record(self, name: str, session: Session, *args: Any) -> Any:
         self.events.append((name, *args))
         hook = self.on.get(name)
         return None if hook is None else hook(session, *args)
 
     def onOpen(self, session: Session) -> Any:
-        """Keep the event, run its hook."""
-        return self._heard("open", session)
+        """Record the event, and run its hook."""
+        return self._record("open", session)
 
     def onMessage(self, session: Session, pkg: Any) -> Any:
-        """Keep the event, run its hook."""
-        return self._heard("message", session, pkg)
+        """Record the event, and run its hook."""
+        return self._record("message", session, pkg)
 
     def onError(self, session: Session, error: BaseException) -> Any:
-        """Keep the event, run its hook."""
-        return self._heard("error", session, error)
+        """Record the event, and run its hook."""
+        return self._record("error", session, error)
 
     def onClose(self, session: Session) -> Any:
-        """Keep the event, run its hook."""
-        return self._heard("close", session)
+        """Record the event, and run its hook."""
+        return self._record("close", session)
 
     def onCron(self, session: Session) -> Any:
-        """Keep the event, run its hook."""
-        return self._heard("cron", session)
+        """Record the event, and run its hook."""
+        return self._record("cron", session)
 
 
 @implementer(IHalfCloseableProtocol)
 class Peer(Protocol):
     """
-    An end of a connection that is only bytes, to say to a session what no codec would.
+    An end of a connection without a session, which can send a session bytes that no codec would write.
 
     :param autoClose: end this side as soon as the session has ended its own.
 
-    :ivar data: what has come.
-    :ivar ended: the session has ended its side of the stream; this side goes on until ``peer.end()``.
-    :ivar lost: why the connection was lost, or None while it is there.
+    :ivar data: the received bytes.
+    :ivar ended: the session has ended its side of the stream; this side stays open until ``peer.end()``.
+    :ivar lost: why the connection was lost; None while it is open.
     """
 
     def __init__(self, autoClose: bool = False) -> None:
@@ -116,12 +117,12 @@ class Peer(Protocol):
         self._hasEnded = False
 
     def write(self, data: bytes) -> None:
-        """Send bytes; they arrive with the next turns."""
+        """Send bytes; they arrive in the next iterations."""
         assert self.transport is not None
         self.transport.write(data)
 
     def end(self) -> None:
-        """End this side of the stream, and go on reading."""
+        """End this side of the stream; reading continues."""
         transport: Any = self.transport
         if self.lost is not None:
             return
@@ -156,7 +157,7 @@ class Peer(Protocol):
 
 
 class _ClientFactory(SessionFactory, ClientFactory):
-    """The client's side: every connection gets a session."""
+    """The factory of the client's side, which gives every connection a session."""
 
     isClient = True
     noisy = False
@@ -167,8 +168,8 @@ class _ClientFactory(SessionFactory, ClientFactory):
         return protocol
 
 
-def _unwrapped(protocol: Any) -> Any:
-    """The protocol at the top, above TLS and other wrappers."""
+def _innermost(protocol: Any) -> Any:
+    """The innermost wrapped protocol, above TLS and other wrappers."""
     while isinstance(protocol, ProtocolWrapper):
         protocol = protocol.wrappedProtocol
     return protocol
@@ -178,9 +179,9 @@ class Pair:
     """
     A connection in memory, with both of its ends.
 
-    :ivar clock: the reactor of both.
-    :ivar serverProtocol: and ``clientProtocol``: the protocols.
-    :ivar serverTransport: and ``clientTransport``: the transports below them.
+    :ivar clock: the reactor of both ends.
+    :ivar serverProtocol: the server's protocol. ``clientProtocol``: the client's.
+    :ivar serverTransport: the transport below the server's protocol. ``clientTransport``: the client's.
     """
 
     def __init__(
@@ -189,13 +190,15 @@ class Pair:
         self.clock = clock
         self.serverProtocol, self.serverTransport = server
         self.clientProtocol, self.clientTransport = client
-        # Asked now, as wrappers let go of them with the connection.
-        self._tops = _unwrapped(self.serverProtocol), _unwrapped(self.clientProtocol)
+        # Found now, because wrappers drop them when the connection ends.
+        self._tops = _innermost(self.serverProtocol), _innermost(self.clientProtocol)
 
     def _session(self, side: str, protocol: Any) -> Session:
         session: Session | None = getattr(protocol, "session", None)
         if session is None:
-            raise AssertionError(f"the {side} has no session: it was refused, or a handshake is not done")
+            raise AssertionError(
+                f"the {side} has no session: the connection was refused, or its handshake is not finished"
+            )
         return session
 
     @property
@@ -210,14 +213,14 @@ class Pair:
 
     @property
     def peer(self) -> Peer:
-        """The end that is only bytes."""
+        """The end that is a :py:class:`Peer`."""
         for protocol in self._tops:
             if isinstance(protocol, Peer):
                 return protocol
         raise AssertionError("both ends are sessions")
 
     def pump(self, turns: int = 1) -> bool:
-        """Take turns of the reactor; False when there was nothing left to do."""
+        """Do iterations of the reactor; False if there was nothing left to do."""
         happened = False
         for _ in range(turns):
             happened = self.clock.turn()
@@ -226,21 +229,21 @@ class Pair:
         return happened
 
     def flush(self) -> None:
-        """Take turns until nothing moves at this moment: what ``delay`` holds back stays under way."""
+        """Do iterations until nothing is left to do at this moment; bytes that ``delay`` holds back do not arrive."""
         self.clock.settle()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: timers run, and what ``delay`` holds back arrives."""
+        """Let time pass: timers run, and bytes that ``delay`` holds back arrive."""
         self.clock.advance(seconds)
 
     def reset(self) -> None:
-        """The network fails: both ends are reset, and what was under way is lost."""
+        """Simulate a network failure: both ends are reset, and bytes that have not arrived are lost."""
         self.serverTransport.memory.breakConnection()
 
 
 class Network:
     """
-    Makes connections in memory that share a clock and their properties.
+    Makes connections in memory, with the same clock and properties.
 
     ::
 
@@ -248,16 +251,16 @@ class Network:
         server = network.serverFactory(newServerSession)
         pairs = [network.connect(server, network.clientFactory(newClientSession)) for _ in range(3)]
 
-    Sessions over TLS are connected in the same way, by factories that are wrapped::
+    Sessions over TLS are connected in the same way, with wrapped factories::
 
         tls = TLSMemoryBIOFactory(serverPolicy("cert.pem"), False, server, clock=network.clock)
         pair = network.connect(tls, ...)
         pair.flush()
 
     :param clock: the reactor; by default a new one.
-    :param split: how much is delivered at once: sizes, used over and over, or a :py:class:`random.Random`.
-    :param delay: seconds that bytes are under way.
-    :param capacity: bytes that fit between a writer and a peer that does not read; ``None`` for no bound.
+    :param split: the most that is delivered at once: sizes, used cyclically, or a :py:class:`random.Random`.
+    :param delay: seconds from sending to arrival.
+    :param capacity: bytes that fit between a writer and a peer that does not read; ``None`` for no limit.
     :param transport: :py:class:`MemoryTransport`, or a subclass of it.
     """
 
@@ -276,18 +279,18 @@ class Network:
         self._ports = count(50000)
 
     def serverFactory(self, newSession: Callable[[Session], object], **options: Any) -> SessionServerFactory:
-        """A server's factory on this network's clock; ``options`` as for SessionServerFactory."""
+        """A server's factory on this network's clock; ``options`` are those of SessionServerFactory."""
         return SessionServerFactory(newSession, reactor=self.clock, **options)
 
     def clientFactory(self, newSession: Callable[[Session], object], **options: Any) -> SessionFactory:
-        """A client's factory on this network's clock; it dials nothing."""
+        """A client's factory on this network's clock; it does not connect by itself."""
         return _ClientFactory(newSession, reactor=self.clock, **options)
 
     def connect(self, serverFactory: Any, clientFactory: Any) -> Pair:
         """
-        Connect a protocol of each factory, the server's first.
+        Build a protocol with each factory, the server's first, and connect both.
 
-        :raise AssertionError: a factory's buildProtocol refused.
+        :raise AssertionError: a buildProtocol refused the connection.
         """
         client = IPv4Address("TCP", CLIENT_HOST, next(self._ports))
         protocols = serverFactory.buildProtocol(client), clientFactory.buildProtocol(SERVER)
@@ -296,7 +299,7 @@ class Network:
         return self.join(*protocols, client)
 
     def join(self, serverProtocol: Any, clientProtocol: Any, client: IPv4Address | None = None) -> Pair:
-        """Connect two protocols, whatever made them."""
+        """Connect two protocols."""
         if client is None:
             client = IPv4Address("TCP", CLIENT_HOST, next(self._ports))
         near, far = MemorySocket.pair(self.clock, **self._options)
@@ -318,7 +321,7 @@ def connectedSessions(
     transport: type[MemoryTransport] = MemoryTransport,
 ) -> Pair:
     """
-    Two sessions that are connected to each other; ``newSession`` and onOpen of both were called.
+    Two connected sessions; ``newSession`` and onOpen of both have been called.
 
     ::
 
@@ -346,7 +349,7 @@ def connectedPeer(
     autoClose: bool = False,
 ) -> Pair:
     """
-    A server's session, ``pair.server``, whose other end is a :py:class:`Peer`, ``pair.peer``.
+    A server's session, ``pair.server``, connected to a :py:class:`Peer`, ``pair.peer``.
 
     ::
 

@@ -1,4 +1,4 @@
-"""The reactor, sockets and transports in memory: that they do what Twisted's TCP on Linux does."""
+"""Sockets and transports in memory behave like Twisted's TCP on Linux."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
     IPushProducer,
-    IReactorFromThreads,
     ITCPTransport,
     ITransport,
 )
@@ -33,59 +32,17 @@ from getty_tx.testing import (
     Network,
     Peer,
     RecordingListener,
-    connectedSessions,
 )
-from tests.support.memory import configure
-
-
-class ReactorTests(SynchronousTestCase):
-    """The clock that moves bytes."""
-
-    def test_advance(self) -> None:
-        """Each timer runs at its own time, also those that timers start."""
-        reactor = MemoryReactor()
-        times: list[float] = []
-
-        def tick() -> None:
-            times.append(reactor.seconds())
-            if len(times) < 4:
-                reactor.callLater(0.5, tick)
-
-        reactor.callLater(0.5, tick)
-        reactor.advance(1.6)
-        self.assertEqual((times, reactor.seconds()), ([0.5, 1.0, 1.5], 1.6))
-
-    def test_callFromThread(self) -> None:
-        """Calls wait for the next turn; one that fails is logged."""
-        reactor = MemoryReactor()
-        called: list[Any] = []
-        reactor.callFromThread(called.append, 1)
-        reactor.callFromThread(lambda: 1 / 0)
-        reactor.callFromThread(lambda *, key: called.append(key), key=2)
-        self.assertEqual(called, [])
-        self.assertTrue(reactor.turn())
-        self.assertEqual(called, [1, 2])
-        self.assertFalse(reactor.turn())
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertTrue(callable(getattr(reactor, next(iter(IReactorFromThreads)))))
-
-    def test_endless(self) -> None:
-        """Two ends that answer each other for ever are told of, and do not hang the test."""
-        echo = configure(RecordingListener({"message": lambda session, pkg: session.writePkg(pkg)}))
-        pair = connectedSessions(echo, echo)
-        pair.client.writePkg(b"ping")
-        error = self.assertRaises(AssertionError, pair.clock.settle, 100)
-        self.assertIn("100 turns", str(error))
 
 
 class SocketTests(SynchronousTestCase):
-    """The socket of memory."""
+    """The memory socket."""
 
     def setUp(self) -> None:
         self.reactor = MemoryReactor()
 
     def test_bytes(self) -> None:
-        """What is sent is received, in order; nothing there is a BlockingIOError."""
+        """Sent bytes are received in order; without any, recv raises BlockingIOError."""
         one, other = MemorySocket.pair(self.reactor)
         self.assertRaises(BlockingIOError, other.recv, 10)
         self.assertEqual((one.send(b"abc"), one.sendmsg([b"d", bytearray(b"e"), memoryview(b"f")])), (3, 3))
@@ -94,7 +51,7 @@ class SocketTests(SynchronousTestCase):
         self.assertEqual(one.send(b""), 0)
 
     def test_capacity(self) -> None:
-        """It takes what there is room for, then nothing."""
+        """send takes as many bytes as fit, then none."""
         one, other = MemorySocket.pair(self.reactor, capacity=10)
         self.assertEqual(one.send(bytes(8)), 8)
         self.assertTrue(one.writable())
@@ -106,7 +63,7 @@ class SocketTests(SynchronousTestCase):
         self.assertRaises(ValueError, MemorySocket, self.reactor, capacity=0)
 
     def test_split(self) -> None:
-        """recv gives the sizes asked for, over and over, or random ones."""
+        """recv returns the given sizes cyclically, or random ones."""
         one, other = MemorySocket.pair(self.reactor, split=[1, 3])
         one.send(bytes(9))
         self.assertEqual([len(other.recv(100)) for _ in range(5)], [1, 3, 1, 3, 1])
@@ -133,7 +90,7 @@ class SocketTests(SynchronousTestCase):
         self.assertEqual((other.recv(10), other.recv(10), other.recv(10)), (b"b", b"", b""))
 
     def test_halfClose(self) -> None:
-        """After shutdown one still receives, and may not send."""
+        """After shutdown the socket still receives, and cannot send."""
         one, other = MemorySocket.pair(self.reactor)
         one.shutdown(socket.SHUT_WR)
         self.assertRaises(BrokenPipeError, one.send, b"x")
@@ -144,7 +101,7 @@ class SocketTests(SynchronousTestCase):
         self.assertTrue(one.hungUp() and other.hungUp())
 
     def test_closeWithUnreadInput(self) -> None:
-        """is a reset, which loses what the peer has not read."""
+        """It is a reset, which discards the bytes that the peer has not read."""
         one, other = MemorySocket.pair(self.reactor)
         one.send(b"lost")
         other.send(b"unread")
@@ -154,7 +111,7 @@ class SocketTests(SynchronousTestCase):
         self.assertRaises(OSError, one.send, b"x")
 
     def test_closeIsTheEnd(self) -> None:
-        """Without unread input the peer gets everything; what it sends then is answered with a reset."""
+        """Without unread input the peer gets all bytes; if it sends after that, it gets a reset."""
         one, other = MemorySocket.pair(self.reactor)
         one.send(b"kept")
         one.close()
@@ -164,7 +121,7 @@ class SocketTests(SynchronousTestCase):
         self.assertRaises(ConnectionResetError, other.send, b"?")
 
     def test_linger(self) -> None:
-        """A close after SO_LINGER 1, 0 is a reset; options are kept."""
+        """A close after SO_LINGER 1, 0 is a reset; options are stored."""
         one, other = MemorySocket.pair(self.reactor)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -173,12 +130,12 @@ class SocketTests(SynchronousTestCase):
         self.assertRaises(ConnectionResetError, other.recv, 1)
 
     def test_noDescriptor(self) -> None:
-        """It has no number that could be somebody else's."""
+        """The socket has no descriptor number, which might be that of another file."""
         self.assertRaises(OSError, MemorySocket.pair(self.reactor)[0].fileno)
 
 
 class Recording(Peer):
-    """Counts reads too."""
+    """A peer that counts reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +148,7 @@ class Recording(Peer):
 
 @implementer(IPushProducer)
 class Producer:
-    """Notes what it is told."""
+    """A producer that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -207,13 +164,13 @@ class Producer:
 
 
 class TransportTests(SynchronousTestCase):
-    """Twisted's transport on it."""
+    """Twisted's transport on a memory socket."""
 
     def join(self, **options: Any) -> Any:
         return Network(**options).join(Recording(), Recording())
 
     def test_interfaces(self) -> None:
-        """It is what Twisted's is."""
+        """It provides the interfaces of Twisted's transport."""
         pair = self.join()
         for interface in (ITransport, ITCPTransport, IConsumer, IPushProducer, IHalfCloseableDescriptor):
             self.assertTrue(interface.providedBy(pair.serverTransport), interface)
@@ -224,7 +181,7 @@ class TransportTests(SynchronousTestCase):
         self.assertIs(DirectTransport.TLS, False)
 
     def test_neverWithinWrite(self) -> None:
-        """Bytes are delivered by the reactor's turns alone."""
+        """Only turns of the reactor deliver bytes."""
         pair = self.join()
         pair.serverProtocol.write(b"abc")
         self.assertEqual(pair.clientProtocol.data, b"")
@@ -232,7 +189,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(pair.clientProtocol.data, b"abc")
 
     def test_pump(self) -> None:
-        """One turn at a time; False when there was nothing to do."""
+        """pump does one turn at a time; False if there was nothing to do."""
         pair = self.join(split=[1])
         pair.serverProtocol.write(b"abc")
         self.assertTrue(pair.pump())
@@ -243,7 +200,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((pair.clientProtocol.data, pair.clientProtocol.reads), (b"abc", [1, 1, 1]))
 
     def test_pausedReader(self) -> None:
-        """What the peer does not read stays, and the writer's producer is paused; it goes on when the peer reads."""
+        """If the peer does not read, bytes stay and the writer's producer is paused; it resumes when the peer reads."""
         pair = self.join(capacity=1000)
         producer = Producer()
         pair.serverTransport.registerProducer(producer, True)
@@ -259,7 +216,7 @@ class TransportTests(SynchronousTestCase):
         self.assertRaises(RuntimeError, pair.serverTransport.registerProducer, producer, True)
 
     def test_pullProducer(self) -> None:
-        """A pull producer is asked at once, and whenever the transport is empty."""
+        """A pull producer is called at once, and each time the transport is empty."""
         pair = self.join(capacity=1000)
         left = [5]
 
@@ -282,7 +239,7 @@ class TransportTests(SynchronousTestCase):
         self.assertTrue(pair.clientProtocol.ended)
 
     def test_halfClose(self) -> None:
-        """loseWriteConnection flushes and ends one side only."""
+        """loseWriteConnection flushes, and ends one side only."""
         pair = self.join(capacity=10)
         pair.serverProtocol.write(b"last words, and many")
         pair.serverProtocol.end()
@@ -296,7 +253,7 @@ class TransportTests(SynchronousTestCase):
         self.assertIsInstance(pair.clientProtocol.lost, ConnectionDone)
 
     def test_protocolWithoutHalfClose(self) -> None:
-        """It loses the connection with the peer's end."""
+        """A protocol without half-close loses the connection at the end of the peer's stream."""
         lost: list[Any] = []
 
         class Plain(Protocol):
@@ -309,7 +266,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(lost, [ConnectionDone])
 
     def test_abort(self) -> None:
-        """One end hears that it aborted, the other that the connection was lost; pending bytes are."""
+        """One end gets ConnectionAborted, the other ConnectionLost; pending bytes are lost."""
         pair = self.join(capacity=10)
         pair.serverProtocol.write(bytes(100))
         pair.serverTransport.abortConnection()
@@ -319,7 +276,7 @@ class TransportTests(SynchronousTestCase):
         self.assertIsInstance(pair.clientProtocol.lost, ConnectionLost)
 
     def test_reset(self) -> None:
-        """Both ends lose the connection, and what was under way is gone."""
+        """Both ends lose the connection, and bytes that had not arrived are lost."""
         pair = self.join(delay=1.0)
         pair.serverProtocol.write(b"x")
         pair.flush()
@@ -330,7 +287,7 @@ class TransportTests(SynchronousTestCase):
             self.assertIsInstance(protocol.lost, ConnectionLost)
 
     def test_resetWhilePaused(self) -> None:
-        """A transport that neither reads nor writes hears of nothing, as with epoll; a write tells it."""
+        """A transport that neither reads nor writes gets no events, as with epoll; a write reports the loss."""
         pair = self.join()
         pair.serverTransport.pauseProducing()
         pair.reset()
@@ -354,7 +311,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_delay(self) -> None:
-        """Bytes are under way for their delay; flush() does not wait for them."""
+        """Bytes arrive after their delay; flush() does not wait for them."""
         pair = self.join(delay=0.5)
         pair.serverProtocol.write(b"x")
         pair.flush()
@@ -371,7 +328,7 @@ class TransportTests(SynchronousTestCase):
         st.sampled_from([None, 1, 100]),
     )
     def test_everythingArrives(self, pieces: list[bytes], split: Any, delay: Any, capacity: Any) -> None:
-        """Whatever the network is like, both ends get what the other sent, then its end."""
+        """With any network, both ends get the bytes of the other, then its end."""
         pair = self.join(split=split, delay=delay, capacity=capacity)
         for protocol in (pair.serverProtocol, pair.clientProtocol):
             protocol.transport.writeSequence(pieces)

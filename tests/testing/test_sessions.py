@@ -1,4 +1,4 @@
-"""What users test with: connected sessions, the recording listener, the reference reader, and their documentation."""
+"""The tools for users' tests: connected sessions, the recording listener, the reference reader, and their docs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SessionsTests(SynchronousTestCase):
     """connectedSessions and the rest."""
 
     def test_connectedSessions(self) -> None:
-        """Two sessions, open both, on one clock."""
+        """Two open sessions on one clock."""
         echo = RecordingListener({"message": lambda session, pkg: session.writePkg(pkg * 2)})
         heard = RecordingListener()
         clock = MemoryReactor()
@@ -49,20 +49,20 @@ class SessionsTests(SynchronousTestCase):
         self.assertTrue(pair.server.isClosed and pair.client.isClosed)
 
     def test_refused(self) -> None:
-        """A session that was refused cannot be asked for."""
+        """There is no session if the connection was refused."""
         pair = connectedSessions(lambda session: None, configure())
         self.assertIn("server has no session", str(self.assertRaises(AssertionError, lambda: pair.server)))
         self.assertRaises(AssertionError, lambda: pair.peer)
 
     def test_factoryRefuses(self) -> None:
-        """Neither can a connection that the factory refused be made."""
+        """connect fails if a factory refuses."""
         network = Network()
         server = Factory()
         self.patch(server, "buildProtocol", lambda address: None)
         self.assertRaises(AssertionError, network.connect, server, network.clientFactory(configure()))
 
     def test_connectedPeer(self) -> None:
-        """A session and bytes; the peer ends when it is told to, or with the session."""
+        """A session and a peer; the peer ends when ``end`` is called, or with the session."""
         pair = connectedPeer(configure())
         pair.server.writePkg(b"x")
         pair.server.close()
@@ -75,7 +75,7 @@ class SessionsTests(SynchronousTestCase):
         pair.peer.end()
 
     def test_recordingListener(self) -> None:
-        """Events with what they carry; hooks in any of them, async ones too; unknown events are refused."""
+        """Events are recorded with their arguments; each may have a hook, also an async one; others are refused."""
         gate: Deferred[None] = Deferred()
 
         async def onMessage(session: Any, pkg: bytes) -> None:
@@ -114,7 +114,7 @@ class ReadingTests(SynchronousTestCase):
         st.lists(st.integers(0, 50), max_size=30),
     )
     def test_anySplit(self, codec: Any, packages: list[bytes], sizes: list[int]) -> None:
-        """The same packages, however the stream is cut."""
+        """Any split of the stream gives the same packages."""
         data = b"".join(
             piece if isinstance(piece, bytes) else b"".join(piece) for piece in (codec.write(None, p) for p in packages)
         )
@@ -122,7 +122,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(feedSplit(codec, data[:-1], sizes)[0], packages[:-1])
 
     def test_need(self) -> None:
-        """read is not called again before the bytes are there that it asked for."""
+        """read is not called again before the bytes that it asked for have come."""
         asked: list[int] = []
 
         class Asking(LengthCodec):
@@ -134,7 +134,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(asked, [1, 4, 104])
 
     def test_impossible(self) -> None:
-        """Answers that cannot be are told of."""
+        """Invalid answers raise an AssertionError."""
 
         class Answer:
             def __init__(self, answer: Any) -> None:
@@ -149,15 +149,15 @@ class ReadingTests(SynchronousTestCase):
             ((b"p", "4"), "not a whole number"),
             ((b"p", True), "not a whole number"),
             ((b"p", -1), "negative"),
-            ((b"p", 0), "read for ever"),
-            ((b"p", 5), "only 4 are there"),
-            ((None, 4), "are there already"),
+            ((b"p", 0), "forever"),
+            ((b"p", 5), "only 4 are available"),
+            ((None, 4), "are available already"),
         ):
             self.assertIn(text, str(self.assertRaises(AssertionError, readAll, Answer(answer), b"abcd")))
         self.assertRaises(ValueError, feedSplit, LineCodec(), b"abcd", [-1])
 
     def test_codecsError(self) -> None:
-        """What read raises goes through."""
+        """Exceptions of read are raised."""
         self.assertRaises(ValueError, readAll, type("C", (), {"read": lambda *args: int("x")})(), b"abcd")
 
 
@@ -165,12 +165,12 @@ class DocumentationTests(SynchronousTestCase):
     """The names that users import."""
 
     def test_all(self) -> None:
-        """Every public name is there and says what it is."""
+        """Every public name exists and has a docstring."""
         for name in testing.__all__:
             self.assertTrue(getattr(testing, name).__doc__, name)
 
     def test_example(self) -> None:
-        """The example of the package runs as it stands."""
+        """The example in the package's docstring runs."""
 
         class MyListener(RecordingListener):
             def onMessage(self, session: Any, pkg: bytes) -> Any:
@@ -182,6 +182,6 @@ class DocumentationTests(SynchronousTestCase):
         exec(compile(code, "example", "exec"), {"LineCodec": LineCodec, "MyListener": MyListener})
 
     def test_noDoctests(self) -> None:
-        """The examples of the docstrings are no doctests, which nobody runs."""
-        for module in (testing.memory, testing.sessions, testing.reading):
+        """The examples in docstrings are not doctests, because nothing runs those."""
+        for module in (testing.reactor, testing.memory, testing.sessions, testing.reading):
             self.assertEqual([t for t in doctest.DocTestFinder().find(module) if t.examples], [])
