@@ -13,8 +13,8 @@ from getty_tx.client import Client
 from getty_tx.endpoints import isWebSocket
 from getty_tx.errors import SettingError
 from getty_tx.session.context import theReactor
-from getty_tx.tap import options as common
-from getty_tx.tap.options import SessionOptions, cannotStart, count, optionalCount, seconds
+from getty_tx.tap.ending import cannotStart, endProcess
+from getty_tx.tap.options import SessionOptions, count, optionalCount, seconds
 from getty_tx.tap.ping import Ping, Shape, shapeFor
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class DialService(MultiService):
     def _hasNoStatus(self, failure: Failure) -> None:
         if self.running:
             log.critical("{line}", line=_noStatus(failure))
-            common.endProcess(theReactor(self._reactor), 1)
+            endProcess(theReactor(self._reactor), 1)
 
     def _watch(self) -> None:
         """From here until a session is open, see whether there ever will be one."""
@@ -232,7 +232,7 @@ class DialService(MultiService):
         if self.ping is not None:
             self.ping.giveUp()
             failed = failed or not self.ping.results.received
-        common.endProcess(theReactor(self._reactor), int(failed))
+        endProcess(theReactor(self._reactor), int(failed))
 
     def _cancelTimers(self) -> None:
         if self._loop is not None and self._loop.running:

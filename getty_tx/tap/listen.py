@@ -22,8 +22,8 @@ from getty_tx.processes.supervisor import KILL
 from getty_tx.server import Server
 from getty_tx.session.addresses import formatAddress
 from getty_tx.session.context import theReactor
-from getty_tx.tap import options as common
-from getty_tx.tap.options import OrderlyEnd, SessionOptions, cannotStart, optionalCount, seconds
+from getty_tx.tap.ending import OrderlyEnd, cannotStart, endProcess
+from getty_tx.tap.options import SessionOptions, optionalCount, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -219,7 +219,7 @@ class _Starting(MultiService):
         elif self.running:
             # It took its time to fail: the reactor runs already.
             log.critical("{line}", line=self._explain(failure, option))
-            common.endProcess(theReactor(self._reactor), 1)
+            endProcess(theReactor(self._reactor), 1)
 
     def _explain(self, failure: Failure, option: str) -> str:
         error = failure.value

@@ -13,9 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx.listener import EventListener
 from getty_tx.server import Server
-from getty_tx.tap import dial, echo
-from getty_tx.tap import options as common
-from getty_tx.tap.options import CannotStart
+from getty_tx.tap import dial, echo, ending
+from getty_tx.tap.ending import CannotStart
 from getty_tx.tap.ping import Ping, shapeFor
 from tests.support.certificates import Authority
 from tests.tap.test_listen import keepLog
@@ -176,7 +175,7 @@ class DialTests(TestCase):
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self.endpoint = f"unix:{quoteStringArgument(self.path)}"
         self.ended = Ended()
-        self.patch(common, "endProcess", self.ended)
+        self.patch(dial, "endProcess", self.ended)
         self.lines = keepLog(self)
 
     def dial(self, *arguments: str, start: bool = True) -> dial.DialService:
@@ -279,7 +278,7 @@ class DialTests(TestCase):
         self.endpoint = f"tls:localhost:1:trustRoots={authority.path}"
         service = self.dial(start=False)
         os.unlink(authority.path)
-        self.patch(common.sys, "__stderr__", None)
+        self.patch(ending.sys, "__stderr__", None)
         error = self.assertRaises(CannotStart, service.startService)
         self.assertIn(authority.path, str(error))
 
@@ -311,7 +310,7 @@ class RoundTests(SynchronousTestCase):
     def test_begin(self) -> None:
         """The first round waits for the sessions, but not longer than ``--connect-timeout``; the others follow."""
         ended = Ended()
-        self.patch(common, "endProcess", ended)
+        self.patch(dial, "endProcess", ended)
         memory: Any = MemoryReactorClock()
         options = dial.Options()
         options.parseOptions(["--connect=tcp:192.0.2.1:1", "--connect-timeout=3", "--interval=2", "--count=3"])

@@ -26,10 +26,9 @@ from getty_tx import codecs
 from getty_tx.codecs import LineCodec
 from getty_tx.errors import SettingError
 from getty_tx.listener import EventListener
-from getty_tx.tap import echo, serve
-from getty_tx.tap import options as common
+from getty_tx.tap import echo, ending, listen, serve
+from getty_tx.tap.ending import CannotStart
 from getty_tx.tap.listen import ListenService
-from getty_tx.tap.options import CannotStart
 from getty_tx.tls import clientPolicy
 from tests.support.certificates import Authority
 
@@ -129,7 +128,7 @@ class EndTests(SynchronousTestCase):
     def test_signal(self) -> None:
         """SIGTERM is taken over while the service runs, and given back."""
         before = signal.getsignal(signal.SIGTERM)
-        service = common.OrderlyEnd(self.reactor)
+        service = ending.OrderlyEnd(self.reactor)
         service.startService()
         self.addCleanup(signal.signal, signal.SIGTERM, before)
         self.reactor.run()
@@ -140,7 +139,7 @@ class EndTests(SynchronousTestCase):
     def test_signalled(self) -> None:
         """After the signal the reactor is stopped, and another signal changes nothing."""
         before = signal.getsignal(signal.SIGTERM)
-        service = common.OrderlyEnd(self.reactor)
+        service = ending.OrderlyEnd(self.reactor)
         service.startService()
         self.addCleanup(signal.signal, signal.SIGTERM, before)
         self.reactor.run()
@@ -423,7 +422,7 @@ class CannotListenTests(SynchronousTestCase):
     def test_late(self) -> None:
         """An endpoint that fails later stops the reactor, with an exit status of 1 and one line in the log."""
         ended: list[tuple[Any, int]] = []
-        self.patch(common, "endProcess", lambda inside, status: ended.append((inside, status)))
+        self.patch(listen, "endProcess", lambda inside, status: ended.append((inside, status)))
         memory: Any = MemoryReactorClock()
         service = self.service("--listen", "tcp:1", inside=memory)
         answer: Deferred[Any] = Deferred()
@@ -438,7 +437,7 @@ class CannotListenTests(SynchronousTestCase):
     def test_stoppedBefore(self) -> None:
         """A service that is stopped before it listens has not failed."""
         ended: list[Any] = []
-        self.patch(common, "endProcess", lambda *args: ended.append(args))
+        self.patch(listen, "endProcess", lambda *args: ended.append(args))
         memory: Any = MemoryReactorClock()
         service = self.service("--listen", "tcp:1", inside=memory)
         answer: Deferred[Any] = Deferred()
@@ -451,14 +450,14 @@ class CannotListenTests(SynchronousTestCase):
     def test_endProcess(self) -> None:
         """The reactor is stopped; a status other than 0 is kept for the interpreter's end."""
         kept: list[Any] = []
-        self.patch(common.atexit, "register", lambda *args: kept.append(args))
+        self.patch(ending.atexit, "register", lambda *args: kept.append(args))
         memory: Any = MemoryReactorClock()
         memory.stop = lambda: kept.append("stopped")
-        common.endProcess(memory, 0)
+        ending.endProcess(memory, 0)
         self.assertEqual(["stopped"], kept)
-        common.endProcess(memory, 3)
+        ending.endProcess(memory, 3)
         ((leave, status), _) = kept[1:]
         left: list[int] = []
-        self.patch(common.os, "_exit", left.append)
+        self.patch(ending.os, "_exit", left.append)
         leave(status)
         self.assertEqual([3], left)
