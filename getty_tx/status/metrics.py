@@ -23,11 +23,11 @@ _ENDPOINT = ["service", "endpoint"]
 
 #: The counters of endpoints: name, help, and the attribute of Totals.
 _TRAFFIC = (
-    ("getty_read_packages", "Packages that were given to onMessage.", "readPkgs"),
-    ("getty_write_packages", "Packages that were taken for sending.", "writePkgs"),
-    ("getty_read_bytes", "Bytes that came, below compression and above TLS.", "readBytes"),
-    ("getty_write_bytes", "Bytes that were taken for sending.", "writeBytes"),
-    ("getty_dropped_datagrams", "Datagrams that were bad, empty, too long or too many.", "dropped"),
+    ("getty_read_packages", "Packages delivered to onMessage.", "readPkgs"),
+    ("getty_write_packages", "Packages accepted for sending.", "writePkgs"),
+    ("getty_read_bytes", "Bytes received, below compression and above TLS.", "readBytes"),
+    ("getty_write_bytes", "Bytes accepted for sending.", "writeBytes"),
+    ("getty_dropped_datagrams", "Datagrams dropped: bad, empty, too long or too many.", "dropped"),
 )
 
 
@@ -37,29 +37,29 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
 
     The number of label values is bounded by the configuration (services, endpoints) and by constant lists of reasons.
     """
-    opened = CounterMetricFamily("getty_sessions_opened", "Sessions that were opened.", labels=_ENDPOINT)
-    closed = CounterMetricFamily("getty_sessions_closed", "Sessions that ended.", labels=[*_ENDPOINT, "reason"])
-    states = GaugeMetricFamily("getty_sessions", "Sessions that are there.", labels=[*_ENDPOINT, "state"])
+    opened = CounterMetricFamily("getty_sessions_opened", "Sessions opened.", labels=_ENDPOINT)
+    closed = CounterMetricFamily("getty_sessions_closed", "Sessions ended, by reason.", labels=[*_ENDPOINT, "reason"])
+    states = GaugeMetricFamily("getty_sessions", "Sessions by state.", labels=[*_ENDPOINT, "state"])
     pending = GaugeMetricFamily("getty_pending_bytes", "Bytes written and not yet sent.", labels=_ENDPOINT)
     paused = GaugeMetricFamily(
-        "getty_reads_paused", "Sessions that do not read at the moment.", labels=[*_ENDPOINT, "reason"]
+        "getty_reads_paused", "Sessions whose reading is paused, by reason.", labels=[*_ENDPOINT, "reason"]
     )
     traffic = [CounterMetricFamily(name, text, labels=_ENDPOINT) for name, text, _ in _TRAFFIC]
     handshaking = GaugeMetricFamily(
         "getty_handshakes", "Connections whose TLS or WebSocket handshake is under way.", labels=_SERVICE
     )
     refused = CounterMetricFamily(
-        "getty_connections_refused", "Connections that were refused.", labels=["service", "reason"]
+        "getty_connections_refused", "Connections refused, by reason.", labels=["service", "reason"]
     )
     reconnects = CounterMetricFamily(
         "getty_reconnects", "Attempts of a client to replace a session, or an attempt that failed.", labels=_SERVICE
     )
-    ready = GaugeMetricFamily("getty_ready", "1 while the service is ready for work.", labels=_SERVICE)
+    ready = GaugeMetricFamily("getty_ready", "1 while the service is ready.", labels=_SERVICE)
     timerLag = GaugeMetricFamily(
-        "getty_timer_lag_seconds", "By how much the last turn of the sessions' timers was late.", labels=_SERVICE
+        "getty_timer_lag_seconds", "Delay of the last tick of the sessions' timers.", labels=_SERVICE
     )
-    workers = GaugeMetricFamily("getty_workers", "Threads that onMessage may have.", labels=_SERVICE)
-    busy = GaugeMetricFamily("getty_workers_busy", "Threads that are at work.", labels=_SERVICE)
+    workers = GaugeMetricFamily("getty_workers", "Maximum number of worker threads.", labels=_SERVICE)
+    busy = GaugeMetricFamily("getty_workers_busy", "Busy worker threads.", labels=_SERVICE)
     queued = GaugeMetricFamily("getty_worker_queue_packages", "Packages that wait for a worker.", labels=_SERVICE)
     wait = HistogramMetricFamily(
         "getty_worker_wait_seconds", "How long a task waits for a worker, sampled.", labels=_SERVICE
@@ -91,8 +91,8 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         wait.add_metric([name], histogram.buckets(), histogram.sum)
     yield from (opened, closed, states, pending, paused, *traffic, handshaking, refused, reconnects, ready, timerLag)
     yield from (workers, busy, queued, wait)
-    yield _histogram("getty_reactor_lag_seconds", "How late the reactor comes to a call, sampled.", snapshot.lag)
-    yield _histogram("getty_reactor_turn_seconds", "How long a turn of the reactor takes, sampled.", snapshot.turn)
+    yield _histogram("getty_reactor_lag_seconds", "How late the reactor runs a delayed call, sampled.", snapshot.lag)
+    yield _histogram("getty_reactor_turn_seconds", "How long a reactor iteration takes, sampled.", snapshot.turn)
     yield _histogram("getty_handler_seconds", "How long onMessage takes, sampled.", snapshot.handler)
     if snapshot.main is not None:
         yield from _subReactors(snapshot, snapshot.main)
@@ -101,14 +101,12 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
 def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:
     """The metrics of each sub-reactor, by its number, and of the main process."""
     label = ["subreactor"]
-    up = GaugeMetricFamily("getty_subreactor_up", "1 while it takes connections, and answers.", labels=label)
+    up = GaugeMetricFamily("getty_subreactor_up", "1 while it takes connections and answers.", labels=label)
     draining = GaugeMetricFamily(
-        "getty_subreactor_draining", "Its processes that take no more connections, and have not ended.", labels=label
+        "getty_subreactor_draining", "Its processes that take no more connections and still run.", labels=label
     )
-    restarts = CounterMetricFamily(
-        "getty_subreactor_restarts", "How often its process had to be replaced.", labels=label
-    )
-    sessions = GaugeMetricFamily("getty_subreactor_sessions", "Sessions that are there.", labels=label)
+    restarts = CounterMetricFamily("getty_subreactor_restarts", "Restarts of its process.", labels=label)
+    sessions = GaugeMetricFamily("getty_subreactor_sessions", "Open sessions.", labels=label)
     pending = GaugeMetricFamily("getty_subreactor_pending_bytes", "Bytes written and not yet sent.", labels=label)
     traffic = [
         CounterMetricFamily(name.replace("getty_", "getty_subreactor_", 1), text, labels=label)
@@ -116,7 +114,7 @@ def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:
     ]
     cpu = CounterMetricFamily("getty_subreactor_cpu_seconds", "CPU time of its processes.", labels=label)
     lag = HistogramMetricFamily(
-        "getty_subreactor_reactor_lag_seconds", "How late its reactor comes to a call, sampled.", labels=label
+        "getty_subreactor_reactor_lag_seconds", "How late its reactor runs a delayed call, sampled.", labels=label
     )
     for slot in snapshot.slots:
         labels = [str(slot.number)]
@@ -132,9 +130,11 @@ def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:
         lag.add_metric(labels, slot.sum.lag.buckets(), slot.sum.lag.sum)
     yield from (up, draining, restarts, sessions, pending, *traffic, cpu, lag)
     yield CounterMetricFamily("getty_main_cpu_seconds", "CPU time of the main process.", main.cpu)
-    yield _histogram("getty_main_reactor_lag_seconds", "How late the main process comes to a call, sampled.", main.lag)
     yield _histogram(
-        "getty_main_reactor_turn_seconds", "How long a turn of the main process takes, sampled.", main.turn
+        "getty_main_reactor_lag_seconds", "How late the main process runs a delayed call, sampled.", main.lag
+    )
+    yield _histogram(
+        "getty_main_reactor_turn_seconds", "How long a reactor iteration of the main process takes, sampled.", main.turn
     )
 
 
