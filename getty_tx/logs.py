@@ -1,5 +1,5 @@
 """
-Observers of the log, for ``twistd --logger``.
+Log observers for ``twistd --logger``.
 
 ``getty_tx.logs.json`` writes each event as a line of JSON to standard output, for programs that read logs.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JSONObserver", "json"]
 
-#: Fields of an event that are Twisted's own, or stand in the record under another name.
+#: Fields of an event that are Twisted's, or have another name in the record.
 _OWN = frozenset({"format", "isError", "message", "printed", "system", "time", "why"})
 
 
@@ -35,19 +35,18 @@ class JSONObserver:
     """
     Writes events as lines of JSON.
 
-    A line has ``time`` (ISO 8601, UTC), ``level``, ``namespace`` and ``message``. Where the event is about a session,
-    it has ``session`` (its id), ``service``, ``endpoint`` and ``peer``; where it has a failure, ``error`` and
-    ``traceback``; and beside these whatever texts and numbers it carries: ``reason``, ``endpoint``, ``address`` and so
-    on.
+    A line has ``time`` (ISO 8601, UTC), ``level``, ``namespace`` and ``message``. If the event is about a session, it
+    has ``session`` (its id), ``service``, ``endpoint`` and ``peer``; if it has a failure, ``error`` and ``traceback``.
+    All other texts and numbers of the event follow: ``reason``, ``endpoint``, ``address`` and so on.
 
-    :param stream: where to.
+    :param stream: a text file to write to.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __call__(self, event: LogEvent) -> None:
-        """Write a line. It never raises: who logs must not be hurt by it."""
+        """Write a line. It never raises, so that logging cannot break the caller."""
         try:
             line = dumps(_record(event), default=_describe)
         except Exception as error:
@@ -56,12 +55,12 @@ class JSONObserver:
             self._stream.write(line + "\n")
             self._stream.flush()
         except (OSError, ValueError):
-            # Nobody reads any more.
+            # The reader of the pipe has ended, or the file is closed.
             pass
 
 
 def json() -> JSONObserver:
-    """What ``twistd --logger getty_tx.logs.json`` uses. Standard output, so it is for ``twistd -n``."""
+    """The observer of ``twistd --logger getty_tx.logs.json``. It writes to standard output: use ``twistd -n``."""
     return JSONObserver(sys.stdout)
 
 

@@ -1,1 +1,14 @@
-"""The ``twistd`` commands ``getty-echo``, ``getty-serve`` and ``getty-dial``, each with its options and its service."""
+"""
+The ``twistd`` commands ``getty-echo``, ``getty-serve`` and ``getty-dial``.
+
+===========  ==========================================================================
+``echo``     ``getty-echo``: sends every package back
+``serve``    ``getty-serve``: serves a user's codec and listener
+``listen``   the options of a server, and the services of ``echo`` and ``serve``
+``dial``     ``getty-dial``: its options and its service
+``ping``     the stock listener of ``getty-dial``: numbered messages and round-trip times
+``options``  the options that all commands have, and their checks
+``ending``   how a command ends: the error of a start, the exit status, SIGTERM
+``lookup``   finds listeners by description, such as ``mypkg.service:Listener``
+===========  ==========================================================================
+"""

@@ -1,4 +1,4 @@
-"""``twistd getty-dial``: a pool of sessions that reconnect, and a ``ping`` over them."""
+"""``twistd getty-dial``: a pool of sessions that reconnect, and numbered messages over them, like ``ping``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["DialService", "Options", "makeService"]
 
 log = Logger()
 
-#: What ``getty-echo`` listens on.
+#: The default endpoint of ``getty-echo``.
 DEFAULT_CONNECT = "tcp:127.0.0.1:8090"
 
 #: The options of the stock listener, and their defaults.
@@ -41,17 +41,17 @@ class Options(SessionOptions):
     """
     The command line of ``getty-dial``.
 
-    :ivar listener: what ``--listener`` means, once the options are parsed; None for the stock one.
-    :ivar shape: what the messages of the stock listener look like, if it is that.
+    :ivar listener: the listener of ``--listener``, after parsing; None for the stock listener.
+    :ivar shape: the form of the stock listener's messages; None for another listener.
     """
 
     command = "getty-dial"
     about = (
-        "Keep a number of sessions to a server, and send a numbered message on every one of them each --interval,"
-        " beginning when all are connected or --connect-timeout is over. The server is expected to echo them;"
-        " round-trip times, losses and reconnects are logged, and a summary at the end. Ctrl-C ends it (by the signal)."
-        " --count ends it with exit status 0, or 1 if nothing came back. It also ends when no session will be dialed"
-        " again, with exit status 1 if that is because of --reconnect-attempts."
+        "Keep a number of sessions to a server, and send a numbered message on each of them every --interval, starting"
+        " when all are connected or --connect-timeout has passed. The server must echo the messages; round-trip times,"
+        " losses and reconnects are logged, and a summary at the end. Ctrl-C ends the command, by the signal. --count"
+        " ends it with exit status 0, or 1 if no reply came. It also ends when no session will reconnect, with exit"
+        " status 1 if --reconnect-attempts were used up."
     )
     examples = """\
   twistd -n --pidfile= getty-dial      with twistd -n getty-echo beside it, in the same folder
@@ -60,18 +60,19 @@ class Options(SessionOptions):
 """
 
     optParameters = [
-        ["connect", None, DEFAULT_CONNECT, "Whom to dial: a tcp:, tls:, unix:, udp:, ws: or wss: description."],
-        ["number", "n", "1", "Sessions to keep.", count("number", "sessions")],
-        ["reconnect-interval", None, "0.3", "Seconds until a lost session is dialed again; more after each failure.",
+        ["connect", None, DEFAULT_CONNECT,
+         "Endpoint of the server: a tcp:, tls:, unix:, udp:, ws: or wss: description."],
+        ["number", "n", "1", "Number of sessions.", count("number", "sessions")],
+        ["reconnect-interval", None, "0.3", "Seconds until a lost session reconnects; more after each failure.",
          seconds("reconnect-interval")],
-        ["reconnect-attempts", None, "none", "Failures in a row after which a session is given up; a number, or none.",
+        ["reconnect-attempts", None, "none", "Consecutive failures after which a session gives up; a number, or none.",
          optionalCount("reconnect-attempts", "attempts")],
-        ["connect-timeout", None, "3", "Seconds that an attempt to connect may take.", seconds("connect-timeout")],
-        ["listener", None, None, "Takes the place of the messages: module:attr, an instance, or what makes one."],
-        ["interval", "i", None, "Seconds between two messages of a session. [default: 1]", seconds("interval")],
-        ["count", None, None, "Messages to send on each session before it ends by itself. [default: no end]",
+        ["connect-timeout", None, "3", "Maximum time of an attempt to connect in seconds.", seconds("connect-timeout")],
+        ["listener", None, None, "Your listener, in place of the messages: module:attr, an instance or a factory."],
+        ["interval", "i", None, "Seconds between two messages on a session. [default: 1]", seconds("interval")],
+        ["count", None, None, "Number of messages on each session, after which the command ends. [default: no end]",
          count("count", "messages")],
-        ["timeout", None, None, "Seconds after which a message without a reply is lost. [default: 5]",
+        ["timeout", None, None, "Seconds without a reply after which a message is lost. [default: 5]",
          seconds("timeout")],
     ]  # fmt: skip
 
@@ -83,7 +84,7 @@ class Options(SessionOptions):
         SessionOptions.postOptions(self)
         description: str = self["connect"]
         try:
-            # Only for its errors: it is parsed, and the files that it names are read; nothing is dialed.
+            # Only for its errors: the description is parsed and its files are read, but nothing connects.
             Client(print, description)
         except SettingError as error:
             raise usage.UsageError(f"--connect {description}: {error}; an example is {DEFAULT_CONNECT}") from error
@@ -93,7 +94,7 @@ class Options(SessionOptions):
                 if self[name] is not None:
                     raise usage.UsageError(
                         f"--{name} {self[name]:g}: has no meaning with --listener {self['listener']},"
-                        " which takes the place of the messages"
+                        " which replaces the messages"
                     )
             self.listener = self.findListener(self["listener"])
             return
@@ -109,14 +110,14 @@ class Options(SessionOptions):
 
 class DialService(MultiService):
     """
-    A Client, and the messages of the stock listener.
+    A Client, and the messages of the stock listener over its sessions.
 
     :param options: parsed.
     :param reactor: by default the installed one, looked up when the service starts.
 
     :ivar client: the Client.
-    :ivar status: what ``--status`` asks for, or None.
-    :ivar ping: the stock listener, None if another one replaces it.
+    :ivar status: the StatusService of ``--status``, or None.
+    :ivar ping: the stock listener; None if ``--listener`` replaces it.
     """
 
     def __init__(self, options: Options, reactor: Any = None) -> None:
@@ -132,7 +133,7 @@ class DialService(MultiService):
         listener = options.listener
         if options.shape is not None:
             listener = self.ping = Ping(options.shape, options["timeout"], self._endIfDone)
-        assert listener is not None  # postOptions has found one or the other
+        assert listener is not None  # postOptions has set one of both
         self._configure = options.newSession(listener)
         self.client = Client(
             self._newSession,
@@ -157,9 +158,9 @@ class DialService(MultiService):
 
     def startService(self) -> None:
         """
-        Dial, and send once the sessions are there.
+        Connect, and send when the sessions are open.
 
-        :raise CannotStart: a file that the description names cannot be used any more.
+        :raise CannotStart: a file of the description cannot be used any more.
         """
         options = self._options
         try:
@@ -177,35 +178,35 @@ class DialService(MultiService):
             self.status.whenListening().addErrback(failed.append)
             if failed:
                 raise cannotStart(_noStatus(failed[0]))
-            self.status.whenListening().addErrback(self._hasNoStatus)
+            self.status.whenListening().addErrback(self._statusFailed)
         self._watch()
         if self.ping is not None:
             ready = self.client.whenReady(options["number"], options["connect-timeout"])
             ready.addErrback(lambda _: None).addCallback(self._begin)
 
-    def _hasNoStatus(self, failure: Failure) -> None:
+    def _statusFailed(self, failure: Failure) -> None:
         if self.running:
             log.critical("{line}", line=_noStatus(failure))
             endProcess(theReactor(self._reactor), 1)
 
     def _watch(self) -> None:
-        """From here until a session is open, see whether there ever will be one."""
+        """Wait for an open session; if the client gives up before there is one, end."""
         if self.running and not self._watching:
             self._watching = True
-            self.client.whenReady().addCallbacks(self._seen, self._over)
+            self.client.whenReady().addCallbacks(self._hasSession, self._gaveUp)
 
-    def _seen(self, _: object) -> None:
+    def _hasSession(self, _: object) -> None:
         self._watching = False
 
-    def _over(self, failure: Failure) -> None:
+    def _gaveUp(self, failure: Failure) -> None:
         self._watching = False
         if self.running:
             log.info("getty-dial ends: {why}", why=failure.getErrorMessage())
-            # Sessions that all have closed themselves, as a listener may have them do, are no failure.
+            # It is no failure if the listener has closed all sessions.
             self._end(failed=self._options["reconnect-attempts"] is not None and self.client.lastError is not None)
 
     def _begin(self, _: object) -> None:
-        """The sessions are there, or late: then the messages are sent on those that are."""
+        """All sessions are open, or the time for that has passed: start to send on the open ones."""
         if self.running:
             self._loop = LoopingCall(self._sendRound)
             self._loop.clock = theReactor(self._reactor)
@@ -227,7 +228,7 @@ class DialService(MultiService):
             self._end()
 
     def _end(self, failed: bool = False) -> None:
-        """All is sent, and all that will come back is there; or no session is, and none will be."""
+        """End the process: all replies have come or are lost, or no session will open again."""
         self._cancelTimers()
         if self.ping is not None:
             self.ping.giveUp()
@@ -242,7 +243,7 @@ class DialService(MultiService):
             deadline.cancel()
 
     def stopService(self) -> Deferred[Any]:
-        """Close the sessions, and log the summary."""
+        """Close the sessions and log the summary."""
         if self.ping is not None:
             self.ping.end()
         self._cancelTimers()

@@ -27,11 +27,11 @@ class EchoListener(EventListener):
     """Sends every package back."""
 
     def onMessage(self, session: Session, pkg: Any) -> None:
-        """A package came: it goes out again."""
+        """Send the package back."""
         session.writePkg(pkg)
 
     def onError(self, session: Session, error: BaseException) -> None:
-        """The session failed: a line in the log, now and then. Of what the codec refused, there is one already."""
+        """Log the error, at a limited rate. Errors of the codec are logged already."""
         if isinstance(error, CodecError):
             return
         more = session.context.faults.line("failed", error)
@@ -44,8 +44,8 @@ class Options(ListenOptions):
 
     command = "getty-echo"
     about = (
-        f"Send every package back, on any number of endpoints. Without --listen, on {DEFAULT_LISTEN}. Ctrl-C ends it:"
-        " sessions are flushed first."
+        f"Send every package back, on any number of endpoints. Without --listen, on {DEFAULT_LISTEN}. Ctrl-C ends the"
+        " command, after its sessions are flushed."
     )
     examples = """\
   twistd -n getty-echo                          then: nc localhost 8090

@@ -29,21 +29,21 @@ class CannotStart(SystemExit, Exception):
     """
     A service cannot start: one line on stderr and exit status 1, instead of a traceback.
 
-    Python ends so for a SystemExit. That it is an Exception as well lets a ``twistd`` that has gone into the background
-    hand the line to the one in the foreground, and remove its pid file.
+    Python handles a SystemExit in this way. It is an Exception as well, so that a ``twistd`` in the background passes
+    the line to the one in the foreground, and removes its pid file.
     """
 
     def __init__(self, line: str) -> None:
         super().__init__(line)
-        # With the text as its code, Python would print it to sys.stderr, which twistd has made a part of its log.
+        # If the code were the text, Python would print it to sys.stderr, which twistd has redirected to its log.
         self.code = 1
 
 
 def cannotStart(line: str) -> CannotStart:
     """
-    What to raise when a service cannot start; the line is on stderr then.
+    Print a line to stderr, and return the exception to raise because a service cannot start.
 
-    :param line: what cannot be, and what to do about it.
+    :param line: the problem, and what to do about it.
     """
     if sys.__stderr__ is not None:
         print(line, file=sys.__stderr__, flush=True)
@@ -54,18 +54,18 @@ def endProcess(reactor: Any, status: int) -> None:
     """
     Stop the reactor, and end the process with an exit status of 0 or above.
 
-    ``twistd`` has no way to set its exit status: whatever ends its reactor, it returns to a ``sys.exit`` with success.
+    ``twistd`` cannot set its exit status: it calls ``sys.exit`` with success, whatever has stopped its reactor.
     """
     if status:
         atexit.register(_exit, status)
-    # It may be stopping already.
+    # The reactor may be stopping already.
     with suppress(ReactorNotRunning):
         reactor.stop()
 
 
 class OrderlyEnd(Service):
     """
-    Ends the process with status 0 after SIGTERM; ``twistd`` alone ends by the signal when all services have stopped.
+    Ends the process with status 0 after SIGTERM; without it ``twistd`` ends by the signal after the services' stop.
 
     :param reactor: by default the installed one, looked up when the service starts.
     """
@@ -76,7 +76,7 @@ class OrderlyEnd(Service):
         self._isEnding = False
 
     def startService(self) -> None:
-        """Take the signal over, as soon as the reactor has taken it."""
+        """Install the signal handler, after the reactor has installed its own."""
         Service.startService(self)
         theReactor(self._reactor).callWhenRunning(self._install)
 
@@ -93,7 +93,7 @@ class OrderlyEnd(Service):
         endProcess(theReactor(self._reactor), 0)
 
     def stopService(self) -> None:
-        """Give the signal back, unless it was that which has ended the service: another one is to change nothing."""
+        """Restore the signal handler, unless the signal has stopped the service: a second one must change nothing."""
         Service.stopService(self)
         if self._before is not None and not self._isEnding:
             signal.signal(signal.SIGTERM, self._before)
@@ -109,6 +109,6 @@ def _exit(status: int) -> None:
 
 def _flush(stream: TextIO | None) -> None:
     if stream is not None:
-        # A pipe that nobody reads any more, or a closed file.
+        # The reader of a pipe has ended, or the file is closed.
         with suppress(OSError, ValueError):
             stream.flush()

@@ -1,4 +1,4 @@
-"""What ``getty-echo`` and ``getty-serve`` have in common: the options of a server, and its service."""
+"""The options of a server, and its services, for ``getty-echo`` and ``getty-serve``."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ __all__ = ["DEFAULT_LISTEN", "ListenOptions", "ListenService", "ProcessesService
 
 log = Logger()
 
-#: Loopback only: whoever wants to be reached from elsewhere says so.
+#: Loopback only: other addresses must be asked for.
 DEFAULT_LISTEN = "tcp:8090:interface=127.0.0.1"
 
-
-#: The part of the time for draining after which a main process ends; at KILL its sub-reactors have been killed.
+#: The part of ``--drain-timeout`` after which a main process ends; at KILL its sub-reactors have been killed.
 STOPPED = (1 + KILL) / 2
 
 
@@ -70,24 +69,26 @@ class ListenOptions(SessionOptions):
     """
     The options of a server.
 
-    :ivar endpoints: the descriptions that ``--listen`` gave, or the default one.
-    :ivar arguments: what was parsed.
+    :ivar endpoints: the descriptions of ``--listen``, or the default one.
+    :ivar arguments: the parsed command line.
     """
 
     optParameters = [
-        ["max-sessions", None, "none", "Connections above this number are refused; a number, or none.",
+        ["max-sessions", None, "none",
+         "Maximum number of connections, above which new ones are refused; a number, or none.",
          optionalCount("max-sessions", "sessions")],
         ["max-sessions-per-host", None, "none",
-         "Connections of one IP address above this number are refused; a number, or none.",
+         "Maximum number of connections from one IP address; a number, or none.",
          optionalCount("max-sessions-per-host", "sessions")],
         ["processes", None, "none",
-         "Serve with sub-reactors, processes that a main process hands connections to: so many; 0: one for each core;"  # noqa: ISC004
+         "Number of sub-reactors: processes to which a main process distributes the connections; 0: one for each core;"  # noqa: ISC004
          " none: this process serves.", processes],
-        ["balance", None, "round-robin", f"How connections are spread over processes: {', '.join(BALANCES)}.", balance],
+        ["balance", None, "round-robin",
+         f"How connections are distributed to processes: {', '.join(BALANCES)}.", balance],
         ["drain-timeout", None, f"{DRAIN_TIMEOUT:g}",
-         "Seconds that sessions may take to end after SIGTERM, or a reload by SIGHUP.", seconds("drain-timeout")],
+         "Seconds until sessions must have ended after SIGTERM, or a reload by SIGHUP.", seconds("drain-timeout")],
         ["heartbeat-timeout", None, f"{HEARTBEAT_TIMEOUT:g}",
-         "Seconds without a sign of life after which a sub-reactor is replaced.", seconds("heartbeat-timeout")],
+         "Seconds without a heartbeat after which a sub-reactor is replaced.", seconds("heartbeat-timeout")],
     ]  # fmt: skip
 
     def __init__(self) -> None:
@@ -97,27 +98,27 @@ class ListenOptions(SessionOptions):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
-        Parse, and keep what was parsed: sub-reactors have the same command line.
+        Parse, and store the command line for sub-reactors, which have the same.
 
-        :raise usage.UsageError: it names the option, its value, and what is allowed.
+        :raise usage.UsageError: its text has the option, its value, and the allowed values.
         """
         self.arguments = list(sys.argv[1:] if options is None else options)
         SessionOptions.parseOptions(self, self.arguments)  # type: ignore[no-untyped-call]  # Twisted's
 
     def opt_listen(self, description: str) -> None:
         """
-        Where to listen: a tcp:, tls:, ssl:, unix:, udp:, ws:, wss:, systemd: or haproxy: description; may be given
-        several times.
+        Endpoint to listen on: a tcp:, tls:, ssl:, unix:, udp:, ws:, wss:, systemd: or haproxy: description; may be
+        given several times.
         [default: tcp:8090:interface=127.0.0.1]
         """
         try:
-            # Without a reactor: it is parsed, and the files that it names are read; nothing listens.
+            # Without a reactor the description is only parsed, and its files are read.
             serverEndpoint(description, None)
         except SettingError as error:
             raise usage.UsageError(f"--listen {description}: {error}; an example is {DEFAULT_LISTEN}") from error
         self.endpoints.append(description)
 
-    # As Python does itself from 3.13 on; otherwise the indentation would be in the help.
+    # Python does this itself from 3.13 on; before, the indentation would be in the help.
     opt_listen.__doc__ = cleandoc(opt_listen.__doc__ or "")
 
     opt_l = opt_listen
@@ -135,12 +136,12 @@ class ListenOptions(SessionOptions):
                 raise usage.UsageError(f"--processes {self['processes']}: {error}") from error
 
 
-class _Starting(MultiService):
+class _CommandService(MultiService):
     """
-    Listens, and ends the process when it cannot.
+    Listens, and ends the process if that fails.
 
     :param options: parsed.
-    :param listening: what listens.
+    :param listening: the service that listens.
     :param reactor: by default the installed one, looked up when the service starts.
     """
 
@@ -152,13 +153,13 @@ class _Starting(MultiService):
         self._maxMsgLen: int = options["max-msg-len"]
         self._drainTimeout: float = options["drain-timeout"]
         self._reactor = reactor
-        self._awaited = self._statusAwaited = self._starting = False
+        self._isAwaited = self._isStatusAwaited = self._isStarting = False
         self._failure: tuple[Failure, str] | None = None
         self._listening = listening
-        #: What ``--status`` asks for, or None.
+        #: The StatusService of ``--status``, or None.
         self.status: StatusService | None = None
         self.addService(listening)  # type: ignore[no-untyped-call]  # Twisted's
-        # As the status shows it: the main process and its sub-reactors have one name for what they serve.
+        # The name in the status: the main process and its sub-reactors need the same.
         listening.setName(self.name)  # type: ignore[no-untyped-call]  # Twisted's
 
     def _addStatus(self, options: ListenOptions) -> None:
@@ -168,9 +169,9 @@ class _Starting(MultiService):
 
     def privilegedStartService(self) -> None:
         """
-        Listen while the process still may bind ports below 1024.
+        Listen while the process may still bind ports below 1024.
 
-        :raise CannotStart: it is known already that this is not possible.
+        :raise CannotStart: listening has failed at once.
         """
         self._start(MultiService.privilegedStartService)
 
@@ -178,7 +179,7 @@ class _Starting(MultiService):
         """
         Listen.
 
-        :raise CannotStart: it is known already that this is not possible.
+        :raise CannotStart: listening has failed at once.
         """
         self._start(MultiService.startService)
 
@@ -186,38 +187,38 @@ class _Starting(MultiService):
         try:
             start(self)
         except SettingError as error:
-            # A file that was there when the options were checked.
+            # A file has disappeared since the options were checked.
             raise cannotStart(f"{self._command}: {error}") from error
-        self._starting = True
-        if not self._awaited:
-            self._awaited = True
-            self._listening.whenListening().addCallbacks(self._listens, self._listensNot)
-        # A status does not listen before startService.
-        if self.status is not None and self.status.running and not self._statusAwaited:
-            self._statusAwaited = True
-            self.status.whenListening().addErrback(self._listensNot, "status")
-        self._starting = False
+        self._isStarting = True
+        if not self._isAwaited:
+            self._isAwaited = True
+            self._listening.whenListening().addCallbacks(self._listeningOn, self._listenFailed)
+        # A StatusService does not listen before startService.
+        if self.status is not None and self.status.running and not self._isStatusAwaited:
+            self._isStatusAwaited = True
+            self.status.whenListening().addErrback(self._listenFailed, "status")
+        self._isStarting = False
         if self._failure is not None:
             raise cannotStart(self._explain(*self._failure))
 
-    def _listens(self, addresses: list[IAddress]) -> None:
+    def _listeningOn(self, addresses: list[IAddress]) -> None:
         log.info(
-            "{command} serves {addresses}{how}: {codec!r}, packages of up to {maxMsgLen} bytes",
+            "{command} serves {addresses}{mode}: {codec!r}, packages of up to {maxMsgLen} bytes",
             command=self._command,
             addresses=", ".join(map(formatAddress, addresses)),
-            how=self._how(),
+            mode=self._mode(),
             codec=self._codec,
             maxMsgLen=self._maxMsgLen,
         )
 
-    def _how(self) -> str:
+    def _mode(self) -> str:
         return ""
 
-    def _listensNot(self, failure: Failure, option: str = "listen") -> None:
-        if self._starting:
+    def _listenFailed(self, failure: Failure, option: str = "listen") -> None:
+        if self._isStarting:
             self._failure = self._failure or (failure, option)
         elif self.running:
-            # It took its time to fail: the reactor runs already.
+            # It has failed later: the reactor runs already.
             log.critical("{line}", line=self._explain(failure, option))
             endProcess(theReactor(self._reactor), 1)
 
@@ -225,9 +226,9 @@ class _Starting(MultiService):
         error = failure.value
         if isinstance(error, CannotListenError):
             why = getattr(error.socketError, "strerror", None) or error.socketError
-            return f"{self._command}: cannot listen on {_place(error)}: {why}; choose another place with --{option}"
+            return f"{self._command}: cannot listen on {_addressOf(error)}: {why}; choose another place with --{option}"
         if isinstance(error, OSError) and error.strerror:
-            # From a unix socket's lock, which is a symbolic link that does not lead to a file.
+            # From the lock of a unix socket, a symbolic link whose target is not a file.
             place = error.filename2 or error.filename
             where = "" if place is None else f" with {os.fsdecode(place)}"
             return f"{self._command}: cannot listen{where}: {error.strerror}; choose another place with --{option}"
@@ -236,9 +237,9 @@ class _Starting(MultiService):
         return f"{self._command}: cannot listen: {failure.getErrorMessage()}; choose another place with --{option}"
 
     def _inTime(self, stopped: Deferred[Any], part: float) -> Deferred[Any]:
-        """The same, but within this part of the time for draining: what is left then goes down with the process."""
+        """Fires with ``stopped``, or after this part of ``--drain-timeout``: the process then ends without the rest."""
         done: Deferred[Any] = Deferred()
-        timer = theReactor(self._reactor).callLater(self._drainTimeout * part, self._isLate, done)
+        timer = theReactor(self._reactor).callLater(self._drainTimeout * part, self._timedOut, done)
 
         def finish(result: Any) -> None:
             if timer.active():
@@ -248,11 +249,11 @@ class _Starting(MultiService):
         stopped.addBoth(finish)
         return done
 
-    def _isLate(self, done: Deferred[Any]) -> None:
+    def _timedOut(self, done: Deferred[Any]) -> None:
         log.warn("{command} has not stopped in {timeout:g} s", command=self._command, timeout=self._drainTimeout)
         done.callback(None)
 
-    def _log(self, served: int, refused: int) -> None:
+    def _logTotals(self, served: int, refused: int) -> None:
         log.info(
             "{command} has stopped: {served} sessions served, {refused} connections refused",
             command=self._command,
@@ -261,17 +262,17 @@ class _Starting(MultiService):
         )
 
 
-class ListenService(_Starting):
+class ListenService(_CommandService):
     """
-    A Server that ends the process when it cannot listen, and logs totals when it stops.
+    A Server that ends the process if it cannot listen, and logs totals when it stops.
 
     :param options: parsed.
-    :param listener: who hears of the sessions.
+    :param listener: the listener of the sessions.
     :param reactor: by default the installed one, looked up when the service starts.
-    :param endpoints: a sub-reactor's, in place of descriptions; its main process sees to the limits.
+    :param endpoints: those of a sub-reactor, in place of descriptions; its main process checks the limits.
 
     :ivar server: the Server.
-    :ivar served: how many sessions there were.
+    :ivar served: the number of sessions so far.
     """
 
     def __init__(
@@ -282,7 +283,7 @@ class ListenService(_Starting):
         endpoints: Sequence[IStreamServerEndpoint] | None = None,
     ) -> None:
         self._configure = options.newSession(listener)
-        # The main process tells what is served, and the totals.
+        # The main process logs the endpoints and the totals.
         self._isSub = endpoints is not None
         self.served = 0
         self.server = Server(
@@ -298,13 +299,13 @@ class ListenService(_Starting):
         if not self._isSub:
             self._addStatus(options)
 
-    def _listens(self, addresses: list[IAddress]) -> None:
+    def _listeningOn(self, addresses: list[IAddress]) -> None:
         if not self._isSub:
-            super()._listens(addresses)
+            super()._listeningOn(addresses)
 
-    def _log(self, served: int, refused: int) -> None:
+    def _logTotals(self, served: int, refused: int) -> None:
         if not self._isSub:
-            super()._log(served, refused)
+            super()._logTotals(served, refused)
 
     def _newSession(self, session: Session) -> None:
         self._configure(session)
@@ -313,14 +314,14 @@ class ListenService(_Starting):
     def stopService(self) -> Deferred[Any]:
         """Stop the server; fires when every session has been flushed and closed."""
         refused = self.server.refused
-        self._awaited = self._statusAwaited = False
+        self._isAwaited = self._isStatusAwaited = False
         stopped: Deferred[Any] = MultiService.stopService(self)
-        return self._inTime(stopped, KILL).addCallback(lambda _: self._log(self.served, refused))
+        return self._inTime(stopped, KILL).addCallback(lambda _: self._logTotals(self.served, refused))
 
 
-class ProcessesService(_Starting):
+class ProcessesService(_CommandService):
     """
-    A main process that ends when it cannot serve, and logs totals when it stops.
+    A main process that ends if it cannot serve, and logs totals when it stops.
 
     :param options: parsed.
     :param reactor: by default the installed one, looked up when the service starts.
@@ -330,32 +331,32 @@ class ProcessesService(_Starting):
 
     def __init__(self, options: ListenOptions, reactor: Any = None) -> None:
         self.processes = processesOf(options, reactor)
-        self._what = f" with {self.processes.count} processes, {options['balance']}"
+        self._suffix = f" with {self.processes.count} processes, {options['balance']}"
         super().__init__(options, self.processes, reactor)
         self._addStatus(options)
 
-    def _how(self) -> str:
-        return self._what
+    def _mode(self) -> str:
+        return self._suffix
 
     def stopService(self) -> Deferred[Any]:
         """Drain the sub-reactors; fires when they have ended."""
-        self._awaited = self._statusAwaited = False
+        self._isAwaited = self._isStatusAwaited = False
         stopped: Deferred[Any] = MultiService.stopService(self)
         if self.status is not None:
-            # Sub-reactors end in time; pages that do not take the end of their connection may not.
+            # Sub-reactors end in time; pages whose connections do not end may not.
             stopped = self._inTime(stopped, STOPPED)
         return stopped.addCallback(self._stopped)
 
     def _stopped(self, _: object) -> None:
         stats = self.processes.stats
-        self._log(stats["served"], stats["refused"])
+        self._logTotals(stats["served"], stats["refused"])
 
 
 def processesOf(options: ListenOptions, reactor: Any = None) -> Processes:
     """
-    What serves as the options say with several processes.
+    Make the Processes for the options.
 
-    :raise SettingError: some of them do not go together.
+    :raise SettingError: some options exclude each other.
     """
     return Processes(
         f"{__name__}:subService",
@@ -373,9 +374,9 @@ def processesOf(options: ListenOptions, reactor: Any = None) -> Processes:
 
 def subService(endpoints: Sequence[IStreamServerEndpoint], command: str, *arguments: str) -> IService:
     """
-    What a sub-reactor runs: the module of a command, with the command line of the main process.
+    Make the service of a sub-reactor: that of the command's module, with the command line of the main process.
 
-    :raise SettingError: something is not there any more that was when the main process was started.
+    :raise SettingError: the command line is no longer valid, because a file has disappeared since the start.
     """
     module = import_module(command)
     options = module.Options()
@@ -392,9 +393,7 @@ def listenService(
     options: ListenOptions, listener: IEventListener, endpoints: Sequence[IStreamServerEndpoint] | None = None
 ) -> MultiService:
     """
-    What serves as the options say: this process, or a main process; or, with endpoints, a sub-reactor.
-
-    :raise CannotStart: as ListenService.
+    Make the service for the options: of a single process, of a main process, or with ``endpoints`` of a sub-reactor.
     """
     if endpoints is not None:
         return ListenService(options, listener, endpoints=endpoints)
@@ -403,8 +402,8 @@ def listenService(
     return service
 
 
-def _place(error: CannotListenError) -> str:
-    """The address that could not be listened on; a unix socket's path stands where others have the port."""
+def _addressOf(error: CannotListenError) -> str:
+    """The address of the error; for a unix socket, ``port`` is its path."""
     if not isinstance(error.port, int):
         return os.fsdecode(error.port)
     if not error.interface:

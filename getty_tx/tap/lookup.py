@@ -1,4 +1,4 @@
-"""Listeners by description, as command lines name them: ``mypkg.service:Listener``."""
+"""Finds listeners by description, as in command lines: ``mypkg.service:Listener``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _WANTED = "a listener is module:attr, such as mypkg.service:Listener"
 
 def lookUpListener(description: str) -> IEventListener:
     """
-    The listener that a description means.
+    Find the listener of a description.
 
-    :param description: a module and an attribute of it, which may have dots. A listener is taken as it is; a class, or
-        anything else that can be called, is called without arguments and returns one.
-    :return: has the five methods of an event listener, whether or not it declares the interface.
-    :raise SettingError: whatever is wrong; where another exception is the reason, it is the ``__cause__``.
+    :param description: a module and an attribute, which may have dots. A listener is used directly; a class or another
+        callable is called without arguments and returns a listener.
+    :return: has the five methods of an event listener; it need not declare the interface.
+    :raise SettingError: the description is wrong; if another exception is the reason, it is the ``__cause__``.
     """
     module, _, attribute = description.partition(":")
     if not module or not attribute or ":" in attribute:
@@ -54,7 +54,7 @@ def _import(module: str, attribute: str) -> Any:
     try:
         found: Any = import_module(module)
     except ModuleNotFoundError as error:
-        # The module itself, or a package it is in; not something that it imports.
+        # The module itself or its package is missing, not a module that it imports.
         if error.name and f"{module}.".startswith(f"{error.name}."):
             raise SettingError(f"there is no module {error.name!r}; {_WANTED}") from error
         raise SettingError(f"importing {module!r} failed: {error}") from error

@@ -1,4 +1,4 @@
-"""What the ``twistd`` commands have in common: the options of sessions, their checks, and how a command ends."""
+"""The options that all ``twistd`` commands have, the checks of their values, and the settings they become."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def _integer(value: str) -> int:
 
 
 def seconds(option: str) -> Callable[[str], float]:
-    """The coercion of an option that takes a time: more than 0 seconds."""
+    """Returns the coercion of an option with a time: more than 0 seconds."""
     wanted = "a number of seconds, more than 0, such as 2.5"
     return lambda value: _number(option, value, float, settings.seconds, wanted)
 
 
 def optionalSeconds(option: str) -> Callable[[str], float | None]:
-    """The coercion of an option that takes a time, or ``none`` (as well as 0) for no limit."""
+    """Returns the coercion of an option with a time, or ``none`` (or 0) for no limit."""
     wanted = "a number of seconds, such as 2.5, or none (or 0) for no limit"
 
     def coerce(value: str) -> float | None:
@@ -78,17 +78,17 @@ def optionalSeconds(option: str) -> Callable[[str], float | None]:
 
 
 def count(option: str, of: str) -> Callable[[str], int]:
-    """The coercion of an option that takes a number of something: 1 or more."""
+    """Returns the coercion of an option with a count of something: 1 or more."""
     return lambda value: _number(option, value, _integer, settings.count, f"a whole number of {of}, 1 or more")
 
 
 def size(option: str) -> Callable[[str], int]:
-    """The coercion of an option that takes bytes: 1 or more."""
+    """Returns the coercion of an option with a number of bytes: 1 or more."""
     return count(option, "bytes")
 
 
 def optionalCount(option: str, of: str) -> Callable[[str], int | None]:
-    """The coercion of an option that takes a number of something, or ``none`` for no limit."""
+    """Returns the coercion of an option with a count of something, or ``none`` for no limit."""
     wanted = f"a whole number of {of}, 1 or more, or none for no limit"
 
     def coerce(value: str) -> int | None:
@@ -111,7 +111,7 @@ def workers(value: str) -> WorkerPool | None:
 
 
 def compression(value: str) -> str | None:
-    """The coercion of ``--compression``: what the setting takes, or ``none``."""
+    """The coercion of ``--compression``: a value of the setting, or ``none``."""
     if value.lower() == "none":
         return None
     try:
@@ -123,14 +123,14 @@ def compression(value: str) -> str | None:
 
 class SessionOptions(usage.Options):
     """
-    The options that every command has: those that become settings of its sessions.
+    The options that every command has: the settings of its sessions, and the status.
 
-    :cvar command: the name it has in ``twistd``.
-    :cvar about: the lines of its help before the options.
-    :cvar examples: the last lines of its help; indented as they are here.
+    :cvar command: the name of the command in ``twistd``.
+    :cvar about: the text of the help before the options.
+    :cvar examples: the last lines of the help; their indentation is kept.
 
-    :ivar codec: what ``--codec`` means, once the options are parsed.
-    :ivar isSub: they are a sub-reactor's, whose main process shows the status; set before they are parsed.
+    :ivar codec: the codec of ``--codec``, after parsing.
+    :ivar isSub: the options are those of a sub-reactor, whose main process shows the status; set before parsing.
     """
 
     command = ""
@@ -138,31 +138,34 @@ class SessionOptions(usage.Options):
     examples = ""
 
     optParameters = [
-        ["codec", "c", "line", "What a package is: NAME[:option=value...], or module:attr for your own; see below."],
-        ["max-msg-len", None, Session.maxMsgLen.default, "Bytes of the longest package, header included.",
+        ["codec", "c", "line", "The codec: NAME[:option=value...], or module:attr for your own; see below."],
+        ["max-msg-len", None, Session.maxMsgLen.default, "Maximum size of a package in bytes, header included.",
          size("max-msg-len")],
-        ["cron", None, f"{Session.cronPeriod.default:g}", "Seconds between two onCron events of a session.",
+        ["cron", None, f"{Session.cronPeriod.default:g}", "Seconds between two onCron calls of a session.",
          seconds("cron")],
-        ["read-timeout", None, "none", "Seconds of silence after which a session fails; 0 or none: never.",
+        ["read-timeout", None, "none",
+         "Seconds without a byte from the peer after which a session fails; 0 or none: never.",
          optionalSeconds("read-timeout")],
         ["write-timeout", None, f"{Session.writeTimeout.default:g}",
-         "Seconds that unsent bytes may make no progress before a session fails; 0 or none: for ever.",
+         "Seconds without progress of unsent bytes after which a session fails; 0 or none: never.",
          optionalSeconds("write-timeout")],
         ["idle-timeout", None, "none",
-         "Seconds in which neither side sends anything, after which a session fails; 0 or none: never.",
+         "Seconds without a byte in either direction after which a session fails; 0 or none: never.",
          optionalSeconds("idle-timeout")],
-        ["max-lifetime", None, "none", "Seconds after which a session is closed in any case; 0 or none: never.",
+        ["max-lifetime", None, "none", "Seconds after its start at which a session is closed; 0 or none: never.",
          optionalSeconds("max-lifetime")],
-        ["handshake-timeout", None, f"{HANDSHAKE_TIMEOUT:g}", "Seconds that a TLS or WebSocket handshake may take.",
+        ["handshake-timeout", None, f"{HANDSHAKE_TIMEOUT:g}",
+         "Maximum time of a TLS or WebSocket handshake in seconds.",
          seconds("handshake-timeout")],
         ["workers", None, "none",
          "Threads for an onMessage that blocks: N or keyed:N keep each session's order; shared:N, sharded:N:QUEUES"  # noqa: ISC004
-         " and unbounded do not. Not for one that computes: it would hold up the reactor.", workers],
+         " and unbounded do not. Not for an onMessage that computes: it would slow down the reactor.", workers],
         ["status", None, "none",
-         "Where to show metrics, health, sessions and a live page over HTTP, such as tcp:8092:interface=127.0.0.1."],
+         "Endpoint for metrics, health, sessions and a live page over HTTP, such as tcp:8092:interface=127.0.0.1."],
         ["status-token", None, None,
-         "What closing a session there takes, and on another address than a loopback one all but the health."],
-        ["compression", None, "none", "Of streams, on both sides: deflate[:level=0-9], snappy, zstd[:level=1-19].",
+         "Secret that closing a session needs; unless the address is loopback, all requests but the health need it."],
+        ["compression", None, "none",
+         "Compression of streams, the same on both sides: deflate[:level=0-9], snappy, zstd[:level=1-19].",
          compression],
     ]  # fmt: skip
 
@@ -172,7 +175,7 @@ class SessionOptions(usage.Options):
     def __init__(self) -> None:
         usage.Options.__init__(self)
         self.longdesc = self.about
-        # Twisted coerces what is given, and not the defaults, which stand here as help shows them.
+        # Twisted coerces given values but not defaults, which are texts here, as the help shows them.
         for name, coerce in [(entry[0], entry[4]) for entry in self._parameters() if len(entry) > 4]:
             if isinstance(self[name], str):
                 self[name] = coerce(self[name])
@@ -187,21 +190,21 @@ class SessionOptions(usage.Options):
         sys.exit(0)
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help: Twisted's part of it, the table of codecs, and the examples."""
+        """The help: Twisted's part, the table of codecs, and the examples."""
         options = usage.Options.getUsage(self, width)
         table = "".join(f"  {line}\n" for line in codecs.describeAll().splitlines())
         return f"{options}\nCodecs, with defaults in brackets:\n{table}\nExamples:\n{self.examples}"
 
     def parseArgs(self, *rest: str) -> None:
-        """:raise usage.UsageError: there is anything that is no option."""
+        """:raise usage.UsageError: there is an argument that is not an option."""
         if rest:
-            raise usage.UsageError(f"{rest[0]!r} is not an option: {self.command} takes options only; see --help")
+            raise usage.UsageError(f"{rest[0]!r} is not an option: {self.command} takes only options; see --help")
 
     def postOptions(self) -> None:
         """
-        Find the codec.
+        Find the codec, and check the status.
 
-        :raise usage.UsageError: it names the option, its value, and what is allowed.
+        :raise usage.UsageError: its text has the option, its value, and the allowed values.
         """
         description: str = self["codec"]
         self._findModules(description)
@@ -215,24 +218,24 @@ class SessionOptions(usage.Options):
         where, token = self["status"], self["status-token"]
         if where.lower() == "none":
             if token is not None:
-                raise usage.UsageError("--status-token: has no meaning without --status, which says where")
+                raise usage.UsageError("--status-token: has no meaning without --status")
             self["status"] = None
             return
         if self.isSub:
-            # It may not be allowed to read what the main process could, and has no use for a web server.
+            # A sub-reactor may lack the rights to read the files, and needs no web server.
             return
-        # Imported here, as a command without a status needs nothing of it.
+        # Imported here, because a command without a status does not need it.
         from getty_tx.status.service import DEFAULT_STATUS, checkStatus
 
         try:
             checkStatus(where, token)
         except SettingError as error:
-            # Other errors say themselves what to do.
+            # The texts of other errors already say what to do.
             more = f"; an example is {DEFAULT_STATUS}" if "cannot listen" in str(error) else ""
             raise _wrong("status", where, f"{error}{more}") from error
 
     def statusOf(self, service: Server | Client | Processes, reactor: Any) -> StatusService | None:
-        """What ``--status`` asks for, if it does."""
+        """The StatusService for ``--status``, or None."""
         if self["status"] is None:
             return None
         from getty_tx.status.service import StatusService
@@ -241,24 +244,24 @@ class SessionOptions(usage.Options):
 
     def checkStreams(self, option: str, descriptions: list[str]) -> None:
         """
-        See that ``--compression`` has a meaning with what another option describes.
+        Check that the endpoints of another option allow ``--compression``.
 
-        :raise usage.UsageError: it has none.
+        :raise usage.UsageError: one of them is not a stream.
         """
         for description in descriptions:
             if self["compression"] is not None and not carriesStream(description):
                 raise _wrong(
                     "compression",
                     self["compression"],
-                    f"is for streams, and --{option} {description} is none; leave one of them out"
-                    " (a WebSocket has deflate= in its description)",
+                    f"is for streams, and --{option} {description} is not a stream; leave one of them out"
+                    " (for a WebSocket, set deflate= in its description)",
                 )
 
     def findListener(self, description: str) -> IEventListener:
         """
-        The listener that ``--listener`` means.
+        Find the listener of ``--listener``.
 
-        :raise usage.UsageError: as :py:meth:`postOptions`.
+        :raise usage.UsageError: see :py:meth:`postOptions`.
         """
         self._findModules(description)
         try:
@@ -267,15 +270,15 @@ class SessionOptions(usage.Options):
             raise _wrong("listener", description, str(error)) from error
 
     def _findModules(self, description: str) -> None:
-        """Let modules in the working directory be found, as ``python -m`` does; last, so that they hide no others."""
+        """Add the working directory to ``sys.path``, like ``python -m``; at the end, so that it hides no modules."""
         here = os.getcwd()
         if description.partition(":")[0] not in codecs.names() and here not in sys.path and "" not in sys.path:
             sys.path.append(here)
 
     def newSession(self, listener: IEventListener) -> Callable[[Session], None]:
-        """What configures each session as the options say, with this listener."""
+        """Returns a function that configures a session with the options and this listener."""
         codec = self.codec
-        asked = [
+        values = [
             ("maxMsgLen", self["max-msg-len"], Session.maxMsgLen.default),
             ("cronPeriod", self["cron"], Session.cronPeriod.default),
             ("readTimeout", self["read-timeout"], Session.readTimeout.default),
@@ -284,7 +287,7 @@ class SessionOptions(usage.Options):
             ("maxLifetime", self["max-lifetime"], Session.maxLifetime.default),
             ("compression", self["compression"], Session.compression.default),
         ]
-        changed = [(name, value) for name, value, default in asked if value != default]
+        changed = [(name, value) for name, value, default in values if value != default]
 
         def newSession(session: Session) -> None:
             session.codec = codec

@@ -1,4 +1,4 @@
-"""The stock listener of ``getty-dial``: numbered messages, their round-trip times, and what becomes of the rest."""
+"""The stock listener of ``getty-dial``: sends numbered messages, and counts replies, losses and reconnects."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ log = Logger()
 
 _TEXT = re.compile(rb"getty-dial ([0-9]{1,18})")
 
-#: No message of any command that a person starts has a higher number; it is the longest.
+#: The longest number that a message is checked with; no command sends so many messages.
 _HIGHEST = 10**12
 
 
 class Shape(NamedTuple):
     """
-    What messages look like as packages of a codec.
+    The form of messages as packages of a codec.
 
-    :ivar make: the package with this number.
-    :ivar number: the number in a package, None if there is none.
+    :ivar make: returns the package with this number.
+    :ivar number: returns the number in a package, or None.
     """
 
     make: Callable[[int], Any]
@@ -72,7 +72,7 @@ def _numberOfDocument(pkg: Any) -> int | None:
     return number if type(number) is int else None
 
 
-#: Bytes first, which most codecs take.
+#: Bytes first, which most codecs can encode.
 _SHAPES = (
     Shape(_makeBytes, _numberOfBytes),
     Shape(_makeEchoPackage, _numberOfEchoPackage),
@@ -85,12 +85,12 @@ _WEBSOCKET_SHAPES = (_SHAPES[0], Shape(_makeWebSocketEchoPackage, _numberOfEchoP
 
 def shapeFor(codec: IReadWriter, maxMsgLen: int, overWebSocket: bool = False) -> Shape:
     """
-    What messages look like for this codec: the first shape that it carries, which is found by trying.
+    Find the first form of messages that this codec can carry, by trying.
 
-    :param overWebSocket: Getty's echo examples have another command there.
-    :raise SettingError: it carries none of them, or does not keep messages apart, or they are too long.
+    :param overWebSocket: Getty's echo examples use another command over WebSocket.
+    :raise SettingError: the codec carries no form, or does not keep messages apart, or messages are too long.
     """
-    anyCodec: Any = codec  # it has to do without a session here, which those that look at theirs cannot
+    anyCodec: Any = codec  # called without a session; codecs that need theirs are refused
     why = ""
     for shape in _WEBSOCKET_SHAPES if overWebSocket else _SHAPES:
         try:
@@ -101,14 +101,14 @@ def shapeFor(codec: IReadWriter, maxMsgLen: int, overWebSocket: bool = False) ->
             why = why or f"{type(error).__name__}: {error}"
             continue
         if length > len(first):
-            why = "it does not keep packages apart, so that replies may come in pieces or together"
+            why = "it does not keep packages apart, so replies may come in pieces or together"
         elif shape.number(pkg) != 1:
-            why = why or f"it makes {pkg!r} of {shape.make(1)!r}"
+            why = why or f"it decodes {shape.make(1)!r} as {pkg!r}"
         elif longest > maxMsgLen:
             raise SettingError(f"a message of getty-dial takes up to {longest} bytes")
         else:
             return shape
-    raise SettingError(f"it cannot carry messages such as {_makeBytes(1)!r}: {why}; take another, or a --listener")
+    raise SettingError(f"it cannot carry messages such as {_makeBytes(1)!r}: {why}; use another codec, or a --listener")
 
 
 def _encode(codec: Any, pkg: Any) -> bytes:
@@ -118,13 +118,13 @@ def _encode(codec: Any, pkg: Any) -> bytes:
 
 class RoundTrips:
     """
-    The sums of ``ping``'s last lines.
+    The summary, as in the last lines of ``ping``.
 
-    :ivar sent: messages that went out.
+    :ivar sent: messages sent.
     :ivar received: replies in time.
-    :ivar other: packages that were no reply, or came too late.
-    :ivar closed: sessions that were lost.
-    :ivar reconnects: sessions that took the place of lost ones.
+    :ivar other: packages that were not a reply, or too late.
+    :ivar closed: lost sessions.
+    :ivar reconnects: sessions that replaced lost ones.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class RoundTrips:
         self._most = self._sum = self._squares = 0.0
 
     def add(self, seconds: float) -> None:
-        """A reply came, this long after its message."""
+        """Count a reply with its round-trip time."""
         self.received += 1
         self._least = min(self._least, seconds)
         self._most = max(self._most, seconds)
@@ -144,7 +144,7 @@ class RoundTrips:
         lost = self.sent - self.received
         line = f"{self.sent} messages sent, {self.received} received, {100 * lost / (self.sent or 1):.3g}% lost"
         for number, what in [
-            (self.other, "packages late or no replies"),
+            (self.other, "packages late or not a reply"),
             (self.closed, "sessions lost"),
             (self.reconnects, "reconnected"),
         ]:
@@ -152,7 +152,7 @@ class RoundTrips:
                 line += f", {number} {what}"
         if self.received:
             mean = self._sum / self.received
-            # Rounding can make it a little less than 0.
+            # Rounding can make the variance a little less than 0.
             deviation = sqrt(max(0.0, self._squares / self.received - mean * mean))
             times = "/".join(f"{1000 * time:.3f}" for time in (self._least, mean, self._most, deviation))
             line += f"; round trip min/avg/max/mdev = {times} ms"
@@ -161,15 +161,15 @@ class RoundTrips:
 
 class Ping(EventListener):
     """
-    Sends numbered messages, and waits for the same packages to come back.
+    Sends numbered messages, and waits for the same packages as replies.
 
-    :param shape: what messages look like.
+    :param shape: the form of the messages.
     :param timeout: seconds after which a message counts as lost.
-    :param onSettled: called when no message is waited for any more.
-    :param clock: seconds, of whatever beginning.
+    :param onSettled: called when no message is without a reply any more.
+    :param clock: returns seconds from any origin.
 
-    :ivar results: the sums.
-    :ivar waiting: the messages that have no reply yet, oldest first: the session and the time of each by its number.
+    :ivar results: the summary.
+    :ivar waiting: the messages without a reply, oldest first: session and time by number.
     """
 
     def __init__(
@@ -221,11 +221,11 @@ class Ping(EventListener):
             )
 
     def end(self) -> None:
-        """From here on sessions are closed, not lost."""
+        """From now on a closed session does not count as lost."""
         self._ending = True
 
     def onOpen(self, session: Session) -> None:
-        """A session is there, the first or another in place of a lost one."""
+        """A session is open: a first one, or one that replaces a lost one."""
         again = self._missing > 0
         if again:
             self._missing -= 1
@@ -233,13 +233,13 @@ class Ping(EventListener):
         log.info("{session}: {what}", session=session, what="reconnected" if again else "connected")
 
     def onMessage(self, session: Session, pkg: Any) -> None:
-        """A package came: a reply, or not."""
+        """Count the package as a reply, or as another package."""
         now = self._clock()
         number = self._shape.number(pkg)
         sender, sent = self.waiting.get(number, (None, 0.0)) if number is not None else (None, 0.0)
         if number is None or sender is not session or now - sent > self._timeout:
             self.results.other += 1
-            log.info("{session}: {shown} is no reply, or late", session=session, shown=f"{pkg!r:.100}")
+            log.info("{session}: {shown} is not a reply, or late", session=session, shown=f"{pkg!r:.100}")
             return
         del self.waiting[number]
         self.results.add(now - sent)
@@ -252,11 +252,11 @@ class Ping(EventListener):
         self._settle()
 
     def onError(self, session: Session, error: BaseException) -> None:
-        """The session failed."""
+        """Log the error."""
         log.warn("{session}: {error}", session=session, error=error)
 
     def onClose(self, session: Session) -> None:
-        """The session is gone, and its messages with it."""
+        """Count the session and its messages as lost."""
         if self._ending:
             return
         self._missing += 1

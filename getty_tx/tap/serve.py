@@ -1,4 +1,4 @@
-"""``twistd getty-serve``: serve with a codec and a listener of one's own."""
+"""``twistd getty-serve``: serves a user's codec and listener."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Options(ListenOptions):
     """
     The command line of ``getty-serve``.
 
-    :ivar listener: what ``--listener`` means, once the options are parsed.
+    :ivar listener: the listener of ``--listener``, after parsing.
     """
 
     command = "getty-serve"
     about = (
-        f"Serve your own codec and listener, on any number of endpoints. Without --listen, on {DEFAULT_LISTEN}. Modules"
-        " are found as Python finds them, and in the working directory. Ctrl-C ends it: sessions are flushed first."
+        f"Serve your codec and listener, on any number of endpoints. Without --listen, on {DEFAULT_LISTEN}. Modules are"
+        " found on Python's path and in the working directory. Ctrl-C ends the command, after its sessions are flushed."
     )
     examples = """\
   twistd -n getty-serve --listener mypkg.service:Listener
@@ -38,7 +38,7 @@ class Options(ListenOptions):
 """
 
     optParameters = [
-        ["listener", None, None, "What hears of the events (required): module:attr, an instance, or what makes one."],
+        ["listener", None, None, "Your listener (required): module:attr, an instance or a factory."],
     ]  # fmt: skip
 
     listener: IEventListener

@@ -87,7 +87,7 @@ class PingTests(SynchronousTestCase):
         self.assertEqual(["a: message 1 lost: no reply in 2 s"], self.lines)
         self.ping.onMessage(self.a, b"getty-dial 1")
         self.ping.onMessage(self.a, b"getty-dial 2")
-        self.assertIn("2 messages sent, 1 received, 50% lost, 1 packages late or no replies;", str(self.ping.results))
+        self.assertIn("2 messages sent, 1 received, 50% lost, 1 packages late or not a reply;", str(self.ping.results))
 
     def test_late(self) -> None:
         """Late is late, before a round has noticed that, too."""
@@ -106,7 +106,7 @@ class PingTests(SynchronousTestCase):
         self.ping.onMessage(self.a, b"getty-dial 1")
         self.ping.onMessage(self.a, b"getty-dial 1")
         self.assertEqual((1, 4), (self.ping.results.received, self.ping.results.other))
-        self.assertIn("a: b'welcome' is no reply, or late", self.lines)
+        self.assertIn("a: b'welcome' is not a reply, or late", self.lines)
         self.ping.onMessage(self.a, b"x" * 10_000)
         self.assertLess(len(self.lines[-1]), 200)
 
