@@ -1,4 +1,4 @@
-"""Logs: lines of JSON, faults that repeat, and what is worth a line."""
+"""Logs: lines of JSON, repeated errors, and which events are logged."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class JSONTests(SessionCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def lines(self) -> list[dict[str, Any]]:
-        """What was written."""
+        """The written records."""
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
     def test_name(self) -> None:
-        """It is what --logger takes, by its name."""
+        """--logger finds the observer by its name."""
         verifyObject(ILogObserver, namedAny("getty_tx.logs.json")())
 
     def test_session(self) -> None:
@@ -58,7 +58,7 @@ class JSONTests(SessionCase):
         self.assertRegex(line["time"], r"^\d{4}-\d\d-\d\dT[\d:.]+\+00:00$")
 
     def test_failure(self) -> None:
-        """A failure has its text and the traceback."""
+        """A failure has its text and its traceback."""
 
         def fail(session: Any, pkg: Any) -> None:
             raise ValueError("no way")
@@ -73,7 +73,7 @@ class JSONTests(SessionCase):
         self.assertEqual(pair.server.id, line["session"])
 
     def test_strange(self) -> None:
-        """Whatever is logged, there is a line, and nothing is raised."""
+        """Any event gives a line, and raises nothing."""
 
         class Bad:
             def __str__(self) -> str:
@@ -91,17 +91,17 @@ class JSONTests(SessionCase):
 
 
 class FaultsTests(SynchronousTestCase):
-    """The same fault again and again."""
+    """Repeated errors."""
 
     def raised(self, kind: type[Exception] = ValueError) -> Exception:
-        """An error with the traceback of this place."""
+        """An error that was raised here."""
         try:
             raise kind
         except Exception as error:
             return error
 
     def test_counts(self) -> None:
-        """One line each ten seconds, with the number of those that had none."""
+        """One line every ten seconds, with the number of suppressed ones."""
         clock = Clock()
         faults = Faults(clock.seconds)
         self.assertEqual("", faults.line("callback", self.raised()))
@@ -116,7 +116,7 @@ class FaultsTests(SynchronousTestCase):
         self.assertIsNotNone(faults.line("callback", self.raised()))
 
     def test_bounded(self) -> None:
-        """Faults that never are the same do not fill the memory."""
+        """Errors that never repeat do not use up memory."""
         faults = Faults(Clock().seconds)
         for number in range(2 * MOST):
             faults.line("refused", type(f"Error{number}", (Exception,), {})())
@@ -124,10 +124,10 @@ class FaultsTests(SynchronousTestCase):
 
 
 class LineTests(SessionCase):
-    """What is worth a line."""
+    """Which events are logged."""
 
     def test_faults(self) -> None:
-        """A thousand sessions that fail in the same way make one line."""
+        """A thousand sessions that fail in the same way give one line."""
 
         def fail(session: Any, pkg: Any) -> None:
             raise ValueError("no way")
@@ -140,7 +140,7 @@ class LineTests(SessionCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
     def test_echo(self) -> None:
-        """A thousand peers of an echo server that vanish at once make one line."""
+        """A thousand peers of an echo server that disconnect at once give one line."""
         lines = keepLog(self)
         listener = EchoListener()
         pair = self.open({"error": listener.onError}, autoClose=True)
@@ -151,7 +151,7 @@ class LineTests(SessionCase):
         self.assertEqual(1, len([line for line in lines if "lost" in line]), lines)
 
     def test_pressure(self) -> None:
-        """Back-pressure that lasts has a line, and its end another; a short one has none."""
+        """Long back-pressure gives a line, and its end another; a short one gives none."""
         lines = keepLog(self)
         pair = self.open(network={"capacity": 1000}, highWater=2000, lowWater=1000, autoClose=True, writeTimeout=None)
         pair.peer.transport.pauseProducing()
@@ -174,7 +174,7 @@ class PoolTests(TestCase):
     """A pool on real sockets."""
 
     async def test_lastSession(self) -> None:
-        """It says when the last session is lost, and nothing of the others, nor of its own end."""
+        """A pool logs the loss of its last session, but not the loss of others, nor its own stop."""
         lines = keepLog(self)
         server = Server(configure(EchoListener()), "tcp:0:interface=127.0.0.1")
         server.startService()

@@ -1,4 +1,4 @@
-"""``getty-dial``: what it counts, what it logs, and when it ends."""
+"""``getty-dial``: its counts, its log and its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FakeSession:
-    """What Ping sees of a session."""
+    """A session, as far as Ping uses it."""
 
     def __init__(self, name: str, fails: Exception | None = None) -> None:
         self.name = name
@@ -35,7 +35,7 @@ class FakeSession:
         return self.name
 
     def writePkg(self, pkg: bytes) -> None:
-        """Keep it."""
+        """Store the package."""
         if self.fails is not None:
             raise self.fails
         self.written.append(pkg)
@@ -55,11 +55,11 @@ class PingTests(SynchronousTestCase):
         self.a, self.b = FakeSession("a"), FakeSession("b")
 
     def test_none(self) -> None:
-        """Nothing sent, nothing lost."""
+        """Without messages nothing is lost."""
         self.assertEqual("0 messages sent, 0 received, 0% lost", str(self.ping.results))
 
     def test_roundTrips(self) -> None:
-        """Numbers go up over all sessions; the sums are those of ping."""
+        """Numbers increase over all sessions; the summary is like that of ping."""
         self.ping.sendRound([self.a, self.b])
         self.ping.sendRound([self.a])
         self.assertEqual([b"getty-dial 1", b"getty-dial 3"], self.a.written)
@@ -78,7 +78,7 @@ class PingTests(SynchronousTestCase):
         self.assertEqual("a: message 1 back in 1.000 ms", self.lines[0])
 
     def test_lost(self) -> None:
-        """After the timeout a message is lost; its reply is no reply any more."""
+        """After the timeout a message is lost; a reply to it does not count."""
         self.ping.sendRound([self.a])
         self.now += 1
         self.ping.sendRound([self.a])
@@ -90,7 +90,7 @@ class PingTests(SynchronousTestCase):
         self.assertIn("2 messages sent, 1 received, 50% lost, 1 packages late or not a reply;", str(self.ping.results))
 
     def test_late(self) -> None:
-        """Late is late, before a round has noticed that, too."""
+        """A late reply does not count, also before the next round."""
         self.ping.sendRound([self.a])
         self.now += 2.5
         self.ping.onMessage(self.a, b"getty-dial 1")
@@ -99,7 +99,7 @@ class PingTests(SynchronousTestCase):
         self.assertEqual({}, self.ping.waiting)
 
     def test_strangers(self) -> None:
-        """Neither greetings nor what comes on another session, twice or never asked for is a reply."""
+        """Greetings, repeated replies, and replies on another session or to no message do not count."""
         self.ping.sendRound([self.a])
         for session, pkg in [(self.a, b"welcome"), (self.b, b"getty-dial 1"), (self.a, b"getty-dial 9")]:
             self.ping.onMessage(session, pkg)
@@ -111,13 +111,13 @@ class PingTests(SynchronousTestCase):
         self.assertLess(len(self.lines[-1]), 200)
 
     def test_notSent(self) -> None:
-        """What cannot be written was not sent; the other sessions get theirs."""
+        """A message that cannot be written was not sent; the other sessions get theirs."""
         self.ping.sendRound([FakeSession("c", RuntimeError("blocked")), self.a])
         self.assertEqual(["message 1 not sent: blocked"], self.lines)
         self.assertEqual((1, [b"getty-dial 2"]), (self.ping.results.sent, self.a.written))
 
     def test_reconnect(self) -> None:
-        """A session that is lost takes its messages along; the next one takes its place."""
+        """The messages of a lost session are lost; the next session replaces it."""
         for session in (self.a, self.b):
             self.ping.onOpen(session)
         self.ping.sendRound([self.a, self.b])
@@ -132,7 +132,7 @@ class PingTests(SynchronousTestCase):
         self.assertIn("2 messages sent, 1 received, 50% lost, 1 sessions lost, 1 reconnected;", str(self.ping.results))
 
     def test_end(self) -> None:
-        """What closes at the end is not lost."""
+        """A session that closes at the end is not lost."""
         self.ping.onOpen(self.a)
         self.ping.end()
         self.ping.onClose(self.a)
@@ -148,12 +148,12 @@ class CloseAtOnce(EventListener):
     """Closes its session when it is open."""
 
     def onOpen(self, session: Session) -> None:
-        """Open, and enough of it."""
+        """Close the session at once."""
         session.close()
 
 
 class Ended:
-    """Takes the place of ``endProcess``, which would end trial."""
+    """Replaces ``endProcess``, which would end trial."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -200,7 +200,7 @@ class DialTests(TestCase):
         return server
 
     async def test_count(self) -> None:
-        """So many messages on each session, then success, and a summary when it stops."""
+        """After --count messages on each session it ends with success, and logs a summary."""
         await self.serve()
         service = self.dial("--number=3", "--interval=0.01", "--count=4")
         self.assertEqual(0, await self.ended.first)
@@ -210,7 +210,7 @@ class DialTests(TestCase):
         self.assertEqual([0], self.ended.statuses)
 
     async def test_noReply(self) -> None:
-        """Nothing comes back: exit status 1 when the last message has been waited for."""
+        """Without replies the exit status is 1, after the timeout of the last message."""
         await self.serve(Quiet())
         service = self.dial("--interval=0.01", "--count=2", "--timeout=0.05")
         self.assertEqual(1, await self.ended.first)
@@ -219,18 +219,18 @@ class DialTests(TestCase):
         self.assertIn(f"{self.endpoint}: 2 messages sent, 0 received, 100% lost", self.lines)
 
     async def test_nobody(self) -> None:
-        """Nobody listens: the rounds are over all the same."""
+        """Without a server the rounds end, too."""
         self.dial("--interval=0.01", "--count=2", "--connect-timeout=0.05")
         self.assertEqual(1, await self.ended.first)
 
     async def test_givenUp(self) -> None:
-        """No session will be dialed again: that is the end, and a failure."""
+        """If no session will reconnect, the command ends with a failure."""
         self.dial("--reconnect-attempts=2", "--reconnect-interval=0.01")
         self.assertEqual(1, await self.ended.first)
         self.assertTrue(any(line.startswith("getty-dial ends: ") for line in self.lines), self.lines)
 
     async def test_reconnects(self) -> None:
-        """The server closes, and comes again: counted, and the messages go on."""
+        """A restart of the server is counted, and the messages go on."""
         server = await self.serve()
         service = self.dial("--interval=0.01", "--reconnect-interval=0.01")
         ping = service.ping
@@ -246,14 +246,14 @@ class DialTests(TestCase):
         self.assertEqual([], self.ended.statuses)
 
     async def pause(self) -> None:
-        """A moment."""
+        """Wait a moment."""
         pause: Deferred[None] = Deferred()
         inside: Any = reactor
         inside.callLater(0.005, pause.callback, None)
         await pause
 
     async def test_listener(self) -> None:
-        """A listener of one's own takes the place of the messages; when its sessions are closed, that is the end."""
+        """A user's listener replaces the messages; when it has closed its sessions, the command ends."""
         await self.serve()
         service = self.dial("--listener", f"{__name__}:CloseAtOnce", "--number=2")
         self.assertIsNone(service.ping)
@@ -262,7 +262,7 @@ class DialTests(TestCase):
         self.assertEqual("getty-dial has stopped", self.lines[-1])
 
     async def test_stop(self) -> None:
-        """Stopped at any moment, it leaves neither timers nor sockets, and ends nothing else."""
+        """A stop at any moment leaves neither timers nor sockets, and ends nothing else."""
         server = await self.serve()
         service = self.dial("--interval=0.01")
         await service.stopService()
@@ -273,7 +273,7 @@ class DialTests(TestCase):
         self.assertEqual([], self.ended.statuses)
 
     def test_fileGone(self) -> None:
-        """A file that was there when the options were checked: one line, not a traceback."""
+        """A file that has disappeared since the check of the options gives one line, not a traceback."""
         authority = Authority(self.mktemp())
         self.endpoint = f"tls:localhost:1:trustRoots={authority.path}"
         service = self.dial(start=False)
@@ -283,7 +283,7 @@ class DialTests(TestCase):
         self.assertIn(authority.path, str(error))
 
     def test_getty(self) -> None:
-        """With the codec of Getty's examples the command is the one of the transport's example."""
+        """With the codec of Getty's examples, the command is that of the example for the transport."""
         for connect, command in [
             ("tcp:localhost:1", 1),
             ("udp:127.0.0.1:1", 1),
@@ -298,7 +298,7 @@ class DialTests(TestCase):
             self.assertEqual(7, options.shape.number(options.shape.make(7)))
 
     def test_unstarted(self) -> None:
-        """Making a service touches nothing."""
+        """Making a service opens nothing."""
         service = self.dial(start=False)
         self.assertFalse(service.running)
         self.assertEqual([], self.lines)
@@ -308,7 +308,7 @@ class RoundTests(SynchronousTestCase):
     """The rounds, on a clock."""
 
     def test_begin(self) -> None:
-        """The first round waits for the sessions, but not longer than ``--connect-timeout``; the others follow."""
+        """The first round waits for the sessions, at most for ``--connect-timeout``; the others follow."""
         ended = Ended()
         self.patch(dial, "endProcess", ended)
         memory: Any = MemoryReactorClock()

@@ -1,4 +1,4 @@
-"""``getty-echo`` and ``getty-serve`` on real sockets: every kind of description, limits, beginning and end."""
+"""``getty-echo`` and ``getty-serve`` on real sockets: every kind of description, limits, start and stop."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def hasIPv6() -> bool:
 
 
 def keepLog(case: SynchronousTestCase) -> list[str]:
-    """The texts that are logged from here until the end of the test."""
+    """The texts that are logged until the end of the test."""
     lines: list[str] = []
 
     def observe(event: Any) -> None:
@@ -72,7 +72,7 @@ class Collector(Protocol):
         self._seen: Deferred[bytes] | None = None
 
     def until(self, end: bytes) -> Deferred[bytes]:
-        """All that has come, once it ends so."""
+        """All received bytes, once they end with these."""
         self._wanted = end
         self._seen = seen = Deferred()
         self._look()
@@ -90,7 +90,7 @@ class Collector(Protocol):
             seen.callback(self.data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The server has gone."""
+        """The server has closed the connection."""
         self.closed.callback(self.data)
 
 
@@ -106,7 +106,7 @@ class EndTests(SynchronousTestCase):
         self.service.startService()
 
     def test_late(self) -> None:
-        """What does not stop is waited for as long as --drain-timeout says."""
+        """A stop takes at most --drain-timeout."""
         lines = keepLog(self)
         self.patch(self.service.server, "stopService", Deferred)
         stopped: Deferred[Any] = self.service.stopService()
@@ -117,7 +117,7 @@ class EndTests(SynchronousTestCase):
         self.assertIn("getty-echo has not stopped in 7 s", lines)
 
     def test_inTime(self) -> None:
-        """What has stopped leaves no timer."""
+        """A finished stop leaves no timer."""
         ended: Deferred[None] = Deferred()
         self.patch(self.service.server, "stopService", lambda: ended)
         stopped: Deferred[Any] = self.service.stopService()
@@ -126,7 +126,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_signal(self) -> None:
-        """SIGTERM is taken over while the service runs, and given back."""
+        """The handler of SIGTERM is installed while the service runs, and restored."""
         before = signal.getsignal(signal.SIGTERM)
         service = ending.OrderlyEnd(self.reactor)
         service.startService()
@@ -137,7 +137,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(before, signal.getsignal(signal.SIGTERM))
 
     def test_signalled(self) -> None:
-        """After the signal the reactor is stopped, and another signal changes nothing."""
+        """The signal stops the reactor, and another signal changes nothing."""
         before = signal.getsignal(signal.SIGTERM)
         service = ending.OrderlyEnd(self.reactor)
         service.startService()
@@ -152,7 +152,7 @@ class EndTests(SynchronousTestCase):
 
 
 class Upper(EventListener):
-    """Answers in capitals; refuses a word."""
+    """Answers in capitals; raises for one word."""
 
     def onMessage(self, session: Session, pkg: bytes) -> None:
         """A line."""
@@ -162,7 +162,7 @@ class Upper(EventListener):
 
 
 class EchoTests(TestCase):
-    """The echo, over what it can be reached by."""
+    """The echo, over every kind of endpoint."""
 
     timeout = 20
 
@@ -173,7 +173,7 @@ class EchoTests(TestCase):
         return await self.start(echo.makeService(options))
 
     async def start(self, service: IService) -> ListenService:
-        """Start a service, to be stopped after the test."""
+        """Start a service, which is stopped after the test."""
         assert isinstance(service, ListenService)
         service.startService()
         self.addCleanup(service.stopService)
@@ -181,7 +181,7 @@ class EchoTests(TestCase):
         return service
 
     async def connect(self, endpoint: str | IStreamClientEndpoint) -> Collector:
-        """A client, to be gone after the test."""
+        """A client, which is closed after the test."""
         if isinstance(endpoint, str):
             endpoint = clientFromString(reactor, endpoint)
         client = await connectProtocol(endpoint, Collector())
@@ -189,7 +189,7 @@ class EchoTests(TestCase):
         return client
 
     async def check(self, endpoint: str | IStreamClientEndpoint) -> Collector:
-        """Say something, and hear it again."""
+        """Send bytes, and expect the same back."""
         client = await self.connect(endpoint)
         client.transport.write(b"hello\nwor")
         client.transport.write(b"ld\n")
@@ -202,7 +202,7 @@ class EchoTests(TestCase):
         await self.check(f"tcp:127.0.0.1:{self.addresses[0].port}")
 
     async def test_ipv6(self) -> None:
-        """IPv6, whose colons the description has to escape."""
+        """IPv6, whose colons are escaped in the description."""
         await self.serve(r"tcp:0:interface=\:\:1")
         await self.check(rf"tcp:\:\:1:{self.addresses[0].port}")
 
@@ -224,7 +224,7 @@ class EchoTests(TestCase):
         await self.check(wrapClientTLS(clientPolicy("localhost", trustRoot=authority.path), below))
 
     async def test_haproxy(self) -> None:
-        """Behind a proxy, the session's peer is the one that the proxy tells."""
+        """Behind a proxy, the session's peer is the address in the proxy's header."""
         service = await self.serve("haproxy:tcp:0:interface=127.0.0.1")
         client = await self.connect(f"tcp:127.0.0.1:{self.addresses[0].port}")
         client.transport.write(b"PROXY TCP4 192.0.2.7 192.0.2.8 1111 2222\r\nhello\n")
@@ -241,7 +241,7 @@ class EchoTests(TestCase):
         self.assertEqual(2, service.served)
 
     async def test_codecs(self) -> None:
-        """Every ready-made codec's packages come back byte by byte the same."""
+        """The packages of every ready-made codec come back unchanged."""
         samples = {
             "length": b"\0\0\0\5hello",
             "line": b"hello\n",
@@ -259,7 +259,7 @@ class EchoTests(TestCase):
             self.assertEqual(sample, await client.until(sample))
 
     async def test_maxMsgLen(self) -> None:
-        """Longer packages end their session, and are told in the log; others are served."""
+        """A package that is too long ends its session, and is logged; other sessions go on."""
         await self.serve("tcp:0:interface=127.0.0.1", more=("--max-msg-len", "20"))
         lines = keepLog(self)
         client = await self.connect(f"tcp:127.0.0.1:{self.addresses[0].port}")
@@ -277,7 +277,7 @@ class EchoTests(TestCase):
         self.assertEqual(1, sum("readTimeout=0.05" in line for line in lines), lines)
 
     async def test_maxSessions(self) -> None:
-        """Connections above the number are refused, and counted at the end."""
+        """Connections above the limit are refused, and counted in the totals."""
         service = await self.serve("tcp:0:interface=127.0.0.1", more=("--max-sessions", "1"))
         await self.check(f"tcp:127.0.0.1:{self.addresses[0].port}")
         # That it is refused shows here or there, as the system likes.
@@ -288,7 +288,7 @@ class EchoTests(TestCase):
         self.assertIn("getty-echo has stopped: 1 sessions served, 1 connections refused", lines)
 
     async def test_flush(self) -> None:
-        """Stopping sends what is pending before it closes."""
+        """A stop sends pending bytes before it closes."""
         service = await self.serve("tcp:0:interface=127.0.0.1", more=("--codec", "length", "--max-msg-len", "9000000"))
         client = await self.connect(f"tcp:127.0.0.1:{self.addresses[0].port}")
         frame = (8_000_000).to_bytes(4, "big") + bytes(8_000_000)
@@ -301,7 +301,7 @@ class EchoTests(TestCase):
         self.assertEqual(len(frame), len(await client.closed))
 
     async def test_serve(self) -> None:
-        """``getty-serve`` uses the listener that it is given; what that raises ends its own session."""
+        """``getty-serve`` uses the given listener; an exception of it ends only its session."""
         options = serve.Options()
         options.parseOptions(["--listener", f"{__name__}:Upper", "--listen", "tcp:0:interface=127.0.0.1"])
         await self.start(serve.makeService(options))
@@ -314,7 +314,7 @@ class EchoTests(TestCase):
         self.assertEqual(b"HELLO\n", await client.until(b"\n"))
 
     async def test_startLog(self) -> None:
-        """A line tells what listens where."""
+        """A line in the log has the addresses and the codec."""
         lines = keepLog(self)
         await self.serve("tcp:0:interface=127.0.0.1", more=("--max-msg-len", "77"))
         port = self.addresses[0].port
@@ -331,14 +331,14 @@ class EchoTests(TestCase):
 
 
 class CannotListenTests(SynchronousTestCase):
-    """Ports that are not to be had."""
+    """Endpoints that cannot be listened on."""
 
     def setUp(self) -> None:
         self.errors = io.StringIO()
         self.patch(sys, "__stderr__", self.errors)
 
     def test_status(self) -> None:
-        """The status' port is as much a reason not to start, and its option is named."""
+        """A status that cannot listen prevents the start, too, and the error names its option."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -350,7 +350,7 @@ class CannotListenTests(SynchronousTestCase):
             self.assertIn("choose another place with --status", self.errors.getvalue())
 
     def service(self, *arguments: str, inside: Any = None) -> ListenService:
-        """A service that is not started."""
+        """A service that has not been started."""
         options = echo.Options()
         options.parseOptions(list(arguments))
         service = ListenService(options, EventListener(), inside)
@@ -358,7 +358,7 @@ class CannotListenTests(SynchronousTestCase):
         return service
 
     def failing(self, error: Exception) -> Callable[..., Any]:
-        """What a reactor does that cannot listen."""
+        """Fail like a reactor that cannot listen."""
 
         def listen(*args: object, **kwargs: object) -> Any:
             raise error
@@ -366,14 +366,14 @@ class CannotListenTests(SynchronousTestCase):
         return listen
 
     def test_unstarted(self) -> None:
-        """Making a service touches nothing: it has no reactor yet."""
+        """Making a service opens nothing: it has no reactor yet."""
         service = self.service("--listen", "tcp:1")
         self.assertTrue(IService.providedBy(service))
         self.assertFalse(service.running)
         self.assertEqual([service.server], list(IServiceCollection(service)))
 
     def test_taken(self) -> None:
-        """One line on stderr, and exit status 1; also when listening begins as root."""
+        """One line on stderr, and exit status 1; also if listening starts as root."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -392,7 +392,7 @@ class CannotListenTests(SynchronousTestCase):
         self.assertEqual(f"{line}\n" * 2, self.errors.getvalue())
 
     def test_texts(self) -> None:
-        """The place is named for every kind of endpoint."""
+        """The error has the address, for every kind of endpoint."""
         denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         for error, text in [
@@ -410,7 +410,7 @@ class CannotListenTests(SynchronousTestCase):
             self.assertIn(text, str(started))
 
     def test_fileGone(self) -> None:
-        """A file that was there when the options were checked: the same, not a traceback."""
+        """A file that has disappeared since the check of the options gives one line, not a traceback."""
         authority = Authority(self.mktemp())
         certificate, key = authority.issue(["localhost"])
         service = self.service("--listen", f"ssl:0:privateKey={key}:certKey={certificate}")
@@ -420,7 +420,7 @@ class CannotListenTests(SynchronousTestCase):
         self.assertIn(key, str(error))
 
     def test_late(self) -> None:
-        """An endpoint that fails later stops the reactor, with an exit status of 1 and one line in the log."""
+        """An endpoint that fails later stops the reactor, with exit status 1 and one line in the log."""
         ended: list[tuple[Any, int]] = []
         self.patch(listen, "endProcess", lambda inside, status: ended.append((inside, status)))
         memory: Any = MemoryReactorClock()
@@ -435,7 +435,7 @@ class CannotListenTests(SynchronousTestCase):
         self.assertEqual(1, sum("getty-echo: cannot listen on 127.0.0.1:1: no" in line for line in lines), lines)
 
     def test_stoppedBefore(self) -> None:
-        """A service that is stopped before it listens has not failed."""
+        """A service that is stopped before it listens does not fail."""
         ended: list[Any] = []
         self.patch(listen, "endProcess", lambda *args: ended.append(args))
         memory: Any = MemoryReactorClock()
@@ -448,7 +448,7 @@ class CannotListenTests(SynchronousTestCase):
         self.assertEqual([], ended)
 
     def test_endProcess(self) -> None:
-        """The reactor is stopped; a status other than 0 is kept for the interpreter's end."""
+        """endProcess stops the reactor; a status other than 0 is set at the interpreter's exit."""
         kept: list[Any] = []
         self.patch(ending.atexit, "register", lambda *args: kept.append(args))
         memory: Any = MemoryReactorClock()

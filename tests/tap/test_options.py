@@ -1,4 +1,4 @@
-"""The options of the ``twistd`` commands: what they become, and what is refused, before anything listens or dials."""
+"""The options of the ``twistd`` commands: their values, and errors before anything listens or connects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Needy(EventListener):
 
 
 class Half:
-    """Has some of the methods."""
+    """A listener without some of the methods."""
 
     def onOpen(self, session: Session) -> None:
         """Nothing."""
@@ -63,7 +63,7 @@ def fail() -> None:
 
 
 class Shouting:
-    """A codec of packages that getty-dial does not know."""
+    """A codec whose packages getty-dial does not know."""
 
     def read(self, session: Session, data: memoryview) -> tuple[Any, int]:
         """One byte each."""
@@ -90,7 +90,7 @@ class Texts:
 
 
 class Looking(Texts):
-    """A codec that cannot do without a session."""
+    """A codec that needs its session."""
 
     def write(self, session: Session, pkg: str) -> list[bytes]:
         """Looks at the session."""
@@ -108,7 +108,7 @@ class OptionsTestCase(SynchronousTestCase):
         return made
 
     def refuse(self, options: type[SessionOptions], *arguments: str) -> str:
-        """Why the options are refused."""
+        """The error for these options."""
         return str(self.assertRaises(usage.UsageError, self.parse, options, *arguments))
 
 
@@ -122,7 +122,7 @@ class SessionOptionsTests(OptionsTestCase):
     ]
 
     def test_defaults(self) -> None:
-        """Without options, those of the session hold."""
+        """The defaults are those of the session."""
         for options, arguments in self.commands:
             parsed = self.parse(options, *arguments)
             self.assertIsInstance(parsed.codec, LineCodec)
@@ -134,7 +134,7 @@ class SessionOptionsTests(OptionsTestCase):
             self.assertEqual(3, parsed["handshake-timeout"])
 
     def test_values(self) -> None:
-        """What is given is converted."""
+        """Values are converted."""
         for options, arguments in self.commands:
             given = "--max-msg-len 200000000 --cron 0.5 --read-timeout 7 --write-timeout none --handshake-timeout 1e1"
             parsed = self.parse(options, "--codec", "length:size=2", *given.split(), *arguments)
@@ -148,13 +148,13 @@ class SessionOptionsTests(OptionsTestCase):
             self.assertEqual((300.0, 3600.0), (parsed["idle-timeout"], parsed["max-lifetime"]))
 
     def test_noLimit(self) -> None:
-        """``none`` and 0 are no limit, where there can be none."""
+        """``none`` and 0 mean no limit, for the options that allow it."""
         for value in ("none", "None", "0", "0.0"):
             for limit in ("read-timeout", "write-timeout", "idle-timeout", "max-lifetime"):
                 self.assertIsNone(self.parse(echo.Options, f"--{limit}", value)[limit])
 
     def test_refused(self) -> None:
-        """The error names option and value, and what is allowed."""
+        """The error has the option, the value and the allowed values."""
         numbers = {
             "max-msg-len": ("whole number of bytes, 1 or more", "0 -1 1.5 64k 1_000 none x ٣"),
             "cron": ("seconds, more than 0", "0 -1 nan inf none x"),
@@ -172,7 +172,7 @@ class SessionOptionsTests(OptionsTestCase):
                     self.assertIn(allowed, text)
 
     def test_status(self) -> None:
-        """Where to show it; on an address that others reach it takes a token, and the error names both options."""
+        """--status takes an endpoint; a public address needs a token, and the error has both options."""
         for options, arguments in self.commands:
             self.assertIsNone(self.parse(options, *arguments)["status"])
             self.assertIsNone(self.parse(options, "--status", "none", *arguments)["status"])
@@ -189,7 +189,7 @@ class SessionOptionsTests(OptionsTestCase):
             self.assertIn("--status-token", self.refuse(options, "--status-token", "geheim", *arguments))
 
     def test_compression(self) -> None:
-        """What the setting takes, or none."""
+        """--compression takes a value of the setting, or none."""
         for options, arguments in self.commands:
             self.assertIsNone(self.parse(options, *arguments)["compression"])
             self.assertIsNone(self.parse(options, "--compression=None", *arguments)["compression"])
@@ -203,7 +203,7 @@ class SessionOptionsTests(OptionsTestCase):
                 self.assertIn(allowed, text)
 
     def test_compressionOfNoStream(self) -> None:
-        """It is refused together with what is no stream, whichever is given first."""
+        """--compression is refused with an endpoint that is not a stream, in any order."""
         for description in ("udp:0", "ws:0", "haproxy:getty-ws:0", r"ws:endpoint=tcp\:0"):
             for given in (["--compression=deflate", f"-l{description}"], [f"-l{description}", "--compression=deflate"]):
                 text = self.refuse(echo.Options, "-l", "tcp:0", *given)
@@ -218,7 +218,7 @@ class SessionOptionsTests(OptionsTestCase):
         self.parse(dial.Options, "--connect=tls:localhost:1", "--compression=deflate")
 
     def test_codec(self) -> None:
-        """What is wrong with a codec is told in the registry's words."""
+        """The error for a codec is that of the registry."""
         for options, arguments in self.commands:
             self.assertIn("--codec morse: codec 'morse' is unknown; known are length, line,", self.refuse(
                 options, "--codec", "morse", *arguments
@@ -227,18 +227,18 @@ class SessionOptionsTests(OptionsTestCase):
             self.assertIn("no_such", self.refuse(options, "--codec", "no_such:Codec", *arguments))
 
     def test_arguments(self) -> None:
-        """A word that is no option is named."""
+        """The error has the argument that is not an option."""
         for options, arguments in self.commands:
             text = self.refuse(options, *arguments, "tcp:8090")
             self.assertIn("'tcp:8090' is not an option", text)
             self.assertIn(options.command, text)
 
     def test_unknown(self) -> None:
-        """So is an unknown option."""
+        """The error has the unknown option."""
         self.assertIn("--port", self.refuse(echo.Options, "--port", "8090"))
 
     def test_help(self) -> None:
-        """Every option with its default, every codec, and examples that are options."""
+        """The help has every option with its default, every codec, and examples."""
         for options, _ in self.commands:
             text = options().getUsage()
             for entry in options._parameters():
@@ -251,24 +251,24 @@ class SessionOptionsTests(OptionsTestCase):
             self.assertGreater(examples.count(f"twistd -n {options.command}"), 1)
 
     def test_examples(self) -> None:
-        """The examples of the help are right: all their options exist."""
+        """All options in the examples of the help exist."""
         for options, _ in self.commands:
             known = {f"--{name.rstrip('=')}" for name in options().longOpt}
-            # What stands before the command's name is for twistd itself.
+            # Options before the command's name are those of twistd.
             own = options.examples.replace("twistd -n --pidfile= ", "twistd -n ")
             given = {word for word in own.split() if word.startswith("--")}
             self.assertTrue(given)
             self.assertEqual(set(), given - known)
 
     def test_version(self) -> None:
-        """``--version`` tells that of getty_tx, and not only Twisted's."""
+        """``--version`` prints the version of getty_tx, not only Twisted's."""
         told: list[str] = []
         self.patch(sys, "stdout", type("Out", (), {"write": staticmethod(told.append)}))
         self.assertEqual(0, self.assertRaises(SystemExit, self.parse, echo.Options, "--version").code)
         self.assertTrue("".join(told).startswith("getty_tx "))
 
     def test_newSession(self) -> None:
-        """Sessions get the codec and the listener, and those settings that are not the default ones."""
+        """Sessions get the codec, the listener, and the settings that differ from the defaults."""
         session: Any = type("Session", (), {})()
         self.parse(echo.Options).newSession(instance)(session)
         self.assertEqual({"codec", "listener"}, set(vars(session)))
@@ -283,14 +283,14 @@ class ListenOptionsTests(OptionsTestCase):
     """The options of servers."""
 
     def test_listen(self) -> None:
-        """Loopback by default; given, it may be so several times."""
+        """--listen is loopback by default, and may be given several times."""
         self.assertEqual([DEFAULT_LISTEN], self.parse(echo.Options).endpoints)
         given = self.parse(echo.Options, "--listen", "tcp:0", "-l", "unix:/x/y.sock", "--listen=haproxy:tcp:0")
         self.assertEqual(["tcp:0", "unix:/x/y.sock", "haproxy:tcp:0"], given.endpoints)
         self.assertEqual([DEFAULT_LISTEN], self.parse(echo.Options).endpoints)
 
     def test_listenRefused(self) -> None:
-        """Descriptions that cannot be, and files that are not there."""
+        """Invalid descriptions and missing files are refused."""
         for description in ("8090", "", "tcp", "tcp:http-but-not", "tcp:1:nonsense=2", "ssl:1:privateKey=/no/such.pem"):
             text = self.refuse(echo.Options, "--listen", description)
             self.assertTrue(text.startswith(f"--listen {description}: "), text)
@@ -298,7 +298,7 @@ class ListenOptionsTests(OptionsTestCase):
         self.assertIn("/no/such.pem", self.refuse(echo.Options, "--listen", "ssl:1:privateKey=/no/such.pem"))
 
     def test_maxSessions(self) -> None:
-        """A number, or none, of all and of one host's; the server gets them."""
+        """The limits of all sessions and of one host's are a number or none; the server gets them."""
         for name, setting in (("max-sessions", "maxSessions"), ("max-sessions-per-host", "maxSessionsPerHost")):
             self.assertIsNone(self.parse(echo.Options)[name])
             given = self.parse(echo.Options, f"--{name}", "10")
@@ -314,11 +314,11 @@ class ServeOptionsTests(OptionsTestCase):
     """``getty-serve --listener``."""
 
     def test_required(self) -> None:
-        """There is no default."""
+        """--listener has no default."""
         self.assertIn("--listener is required: module:attr", self.refuse(serve.Options))
 
     def test_kinds(self) -> None:
-        """An instance is taken as it is; a class, a factory and an attribute of an attribute are called."""
+        """An instance is used directly; a class, a factory and an attribute of an attribute are called."""
         for attribute in ("instance", "makeListener"):
             self.assertIs(instance, self.parse(serve.Options, "--listener", f"{HERE}:{attribute}").listener)
         made = self.parse(serve.Options, "--listener", f"{HERE}:Nested.Listener").listener
@@ -326,7 +326,7 @@ class ServeOptionsTests(OptionsTestCase):
         self.assertIsNot(instance, made)
 
     def test_refused(self) -> None:
-        """The error says what is wrong."""
+        """The error has the reason."""
         for description, why in [
             ("", "it is not a module and an attribute"),
             ("Listener", "it is not a module and an attribute; a listener is module:attr"),
@@ -348,7 +348,7 @@ class ServeOptionsTests(OptionsTestCase):
             self.assertIn(why, text)
 
     def test_importFails(self) -> None:
-        """A module that does not import is told from one that is not there; it is found in the working directory."""
+        """A module whose import fails has another error than a missing one; the working directory is searched."""
         folder = self.mktemp()
         os.makedirs(folder)
         self.patch(sys, "path", [path for path in sys.path if path])
@@ -363,7 +363,7 @@ class ServeOptionsTests(OptionsTestCase):
             self.assertIn(why, self.refuse(serve.Options, "--listener", f"{name}:Listener"))
 
     def test_cause(self) -> None:
-        """The reason is chained for those who debug."""
+        """The original exception is the cause."""
         error = self.assertRaises(SettingError, lookUpListener, f"{HERE}:fail")
         self.assertIsInstance(error.__cause__, RuntimeError)
 
@@ -372,7 +372,7 @@ class DialOptionsTests(OptionsTestCase):
     """The options of ``getty-dial``."""
 
     def test_defaults(self) -> None:
-        """They are those of the Client, and of ping."""
+        """The defaults are those of the Client, and of ping."""
         parsed = self.parse(dial.Options)
         expected = {
             "connect": "tcp:127.0.0.1:8090",
@@ -387,7 +387,7 @@ class DialOptionsTests(OptionsTestCase):
         self.assertEqual(expected, {name: parsed[name] for name in expected})
 
     def test_refused(self) -> None:
-        """The error names option and value, and what is allowed."""
+        """The error has the option, the value and the allowed values."""
         for option, allowed, values in [
             ("number", "whole number of sessions", "0 -1 1.5 none x"),
             ("reconnect-interval", "seconds, more than 0", "0 -1 nan none x"),
@@ -403,7 +403,7 @@ class DialOptionsTests(OptionsTestCase):
                 self.assertIn(allowed, text)
 
     def test_connect(self) -> None:
-        """Descriptions that cannot be, and files that are not there."""
+        """Invalid descriptions and missing files are refused."""
         for description in ("8090", "", "tcp:localhost", "ssl:localhost:1", "tls:localhost:1:trustRoots=/no/such.pem"):
             text = self.refuse(dial.Options, "--connect", description)
             self.assertTrue(text.startswith(f"--connect {description}: "), text)
@@ -412,7 +412,7 @@ class DialOptionsTests(OptionsTestCase):
             self.assertEqual(description, self.parse(dial.Options, "--connect", description)["connect"])
 
     def test_listener(self) -> None:
-        """It takes the place of the messages, which then have no options."""
+        """--listener replaces the messages, and excludes their options."""
         parsed = self.parse(dial.Options, "--listener", f"{HERE}:makeListener", "--codec", "raw")
         self.assertIs(instance, parsed.listener)
         self.assertIsNone(parsed.shape)
@@ -422,13 +422,13 @@ class DialOptionsTests(OptionsTestCase):
             self.assertIn(f"--listener {HERE}:instance", text)
 
     def test_codecs(self) -> None:
-        """Every ready-made codec carries the messages, but raw; what a codec of one's own carries is tried."""
+        """Every ready-made codec except raw carries the messages; a user's codec is tried."""
         for name in ["length:size=1", "line:delimiter=|", f"{HERE}:Texts", *codecs.names()]:
             if name != "raw":
                 self.assertIsInstance(self.parse(dial.Options, "--codec", name).shape, Shape)
 
     def test_codecsRefused(self) -> None:
-        """A codec that carries no message, or does not keep them apart."""
+        """A codec is refused if it cannot carry the messages, or does not keep them apart."""
         for name, why in [
             ("raw", "does not keep packages apart"),
             ("line:delimiter=-", "delimiter"),
@@ -441,13 +441,13 @@ class DialOptionsTests(OptionsTestCase):
             self.assertIn("--listener", text)
 
     def test_maxMsgLen(self) -> None:
-        """The messages have to fit."""
+        """The messages must fit into --max-msg-len."""
         text = self.refuse(dial.Options, "--max-msg-len", "24")
         self.assertEqual("--max-msg-len 24: a message of getty-dial takes up to 25 bytes", text)
         self.parse(dial.Options, "--max-msg-len", "25")
 
     def test_numbers(self) -> None:
-        """A number survives the way there and back for each codec; other packages have none."""
+        """Every codec returns the number of a message; other packages have none."""
         strangers: list[Any] = [None, b"", b"getty-dial x", "getty-dial 1 2", {}, {"getty-dial": True}, 17, object()]
         for name in codecs.names():
             if name == "raw":

@@ -1,4 +1,4 @@
-"""The commands as users run them: ``twistd`` in a process of its own, Python's sockets and TLS against it."""
+"""The commands in real processes: ``twistd``, with Python's sockets and TLS as clients."""
 
 from __future__ import annotations
 
@@ -83,16 +83,16 @@ class Process:
 
     @property
     def hasEnded(self) -> bool:
-        """Whether it is gone."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     @property
     def output(self) -> str:
-        """All that was printed so far, by whichever way."""
+        """The output so far, of stdout and stderr."""
         return "\n".join([*self.lines, *self.errors])
 
     def expect(self, pattern: str, count: int = 1) -> re.Match[str]:
-        """Wait until a line of the output has this in it, or so many lines; the last of them."""
+        """Wait until ``count`` lines of the output match the pattern; the last match."""
 
         def find() -> re.Match[str] | None:
             found = [match for line in self.lines if (match := re.search(pattern, line))]
@@ -106,7 +106,7 @@ class Process:
         return found
 
     def type(self, line: str | None) -> None:
-        """Type a line, if it was made with a pipe as ``stdin``; None: end the input."""
+        """Write a line to ``stdin``, which must be a pipe; None: end the input."""
         assert self._process.stdin is not None
         if line is None:
             self._process.stdin.close()
@@ -119,14 +119,14 @@ class Process:
         self._process.send_signal(number)
 
     def end(self) -> int:
-        """Wait for the end; the exit status."""
+        """Wait for the end of the process; the exit status."""
         status = self._process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
         return status
 
     def kill(self) -> None:
-        """Make an end of it, if it is still there."""
+        """Kill the process, if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
         self.end()
@@ -135,7 +135,7 @@ class Process:
 
 
 class ProcessTestCase(SynchronousTestCase):
-    """Programs, and what they are run with."""
+    """Runs programs, with the files that they need."""
 
     def setUp(self) -> None:
         self.folder = os.path.abspath(self.mktemp())
@@ -148,7 +148,7 @@ class ProcessTestCase(SynchronousTestCase):
         self.environment = {**os.environ, "PYTHONPATH": self.folder, "PYTHONUNBUFFERED": "1"}
 
     def run_(self, *command: str) -> Process:
-        """Run a program; it is gone after the test."""
+        """Run a program, which is killed after the test."""
         process = Process(list(command), self.environment, self.folder)
         self.addCleanup(process.kill)
         return process
@@ -158,7 +158,7 @@ class ProcessTestCase(SynchronousTestCase):
         return self.run_(*TWISTD, "-n", f"--pidfile={pidfile}", *arguments)
 
     def converse(self, connection: socket.socket, said: bytes, expected: bytes | None = None) -> None:
-        """Say something and hear something."""
+        """Send bytes, and expect an answer."""
         heard = b""
         expected = said if expected is None else expected
         with connection:
@@ -180,20 +180,20 @@ class ProcessTestCase(SynchronousTestCase):
 
 
 class Answer(EventListener):
-    """A client's listener: says a word and prints the answer."""
+    """A client's listener: sends a word and prints the answer."""
 
     def onOpen(self, session: Session) -> None:
-        """Say it."""
+        """Send the word."""
         session.writePkg(b"a word")
 
     def onMessage(self, session: Session, pkg: bytes) -> None:
-        """Print it, and be done."""
+        """Print the answer, and close."""
         print("heard", pkg.decode(), flush=True)
         session.close()
 
 
 class EchoTests(ProcessTestCase):
-    """``getty-echo`` to the end."""
+    """``getty-echo`` from start to end."""
 
     def test_everywhere(self) -> None:
         """TCP, TLS, IPv6 and a unix socket at once; Ctrl-C ends it by that signal, without a traceback."""
@@ -233,7 +233,7 @@ class EchoTests(ProcessTestCase):
         self.assertFalse(os.path.exists(os.path.join(self.folder, "my.pid")))
 
     def test_takenInBackground(self) -> None:
-        """A twistd that goes into the background says so in the foreground."""
+        """A twistd in the background reports the error in the foreground."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -247,14 +247,14 @@ class EchoTests(ProcessTestCase):
         self.assertNotIn("Traceback", log)
 
     def test_usage(self) -> None:
-        """A wrong option: exit status 1, and the last line names option and value."""
+        """A wrong option gives exit status 1, and the last line has the option and its value."""
         process = self.twistd("getty-echo", "--max-msg-len", "64k")
         self.assertEqual(1, process.end())
         self.assertIn("--max-msg-len 64k: takes a whole number of bytes", process.lines[-1])
         self.assertNotIn("Traceback", process.output)
 
     def test_twistdOptions(self) -> None:
-        """twistd's own options go on working: a logger, a reactor; SIGTERM ends it with success."""
+        """twistd's own options work: a logger, a reactor; SIGTERM ends it with success."""
         with open(os.path.join(self.folder, "mylog.py"), "w") as file:
             file.write(
                 "import sys\n"
@@ -274,7 +274,7 @@ class EchoTests(ProcessTestCase):
 
 
 class ServeTests(ProcessTestCase):
-    """``getty-serve`` to the end."""
+    """``getty-serve`` from start to end."""
 
     def test_workingDirectory(self) -> None:
         """Codec and listener are found in the working directory."""
@@ -294,10 +294,10 @@ class ServeTests(ProcessTestCase):
 
 
 class DialTests(ProcessTestCase):
-    """``getty-dial`` to the end."""
+    """``getty-dial`` from start to end."""
 
     def test_echo(self) -> None:
-        """Against getty-echo: exit status 0; then nobody is there any more: 1."""
+        """With getty-echo the exit status is 0; without a server it is 1."""
         same = ["--codec=getty", "--compression=deflate"]
         echo = self.twistd("getty-echo", "--listen=unix:x.sock", *same)
         echo.expect("getty-echo serves")
@@ -313,7 +313,7 @@ class DialTests(ProcessTestCase):
         self.assertNotIn("Traceback", process.output)
 
     def test_listener(self) -> None:
-        """A listener of one's own that closes its session when it has what it wants: that is the end, with success."""
+        """If a user's listener closes its session, the command ends with success."""
         echo = self.twistd("getty-echo", "--listen=unix:x.sock")
         echo.expect("getty-echo serves")
         process = self.twistd("getty-dial", "--connect=unix:x.sock", f"--listener={__name__}:Answer")

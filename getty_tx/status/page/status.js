@@ -1,9 +1,9 @@
-// The live page: asks the feed for its part of the table, and shows what comes.
+// The live page: sends its query for the table to the feed, and shows the messages of the feed.
 "use strict";
 
 const NUMBERS = ["pendingBytes", "dropped", "readPkgs", "writePkgs", "readBytes", "writeBytes", "age", "silence", "id",
   "subreactor", "pid"];
-// Those of the numbers that are names, and begin with the lowest.
+// Numbers that identify something: these are sorted from the lowest first.
 const NAMES = ["id", "subreactor", "pid"];
 const PAGE = 50;
 
@@ -120,7 +120,7 @@ function showState(state) {
   last = state;
 }
 
-// Its rates are those since the last message about the same process.
+// The rates of a process are computed from its last message.
 function showSub(sub, state) {
   const before = last && last.subreactors.find((each) => each.pid === sub.pid);
   const seconds = last === null ? 0 : state.time - last.time;
@@ -173,7 +173,7 @@ function showTable(table) {
   total = table.total;
   if (table.sessions.length) showHead(Object.keys(table.sessions[0]));
   const body = byId("sessions").tBodies[0];
-  // The row that has the keyboard's focus keeps it: rows are used again, by their session.
+  // Rows are reused by session, so that a row keeps the focus of the keyboard.
   const rows = new Map([...body.rows].map((row) => [row.dataset.key, row]));
   const shown = table.sessions.map((session) => {
     const row = rows.get(keyOf(session)) || newRow(session);
@@ -198,7 +198,7 @@ function showTable(table) {
   if (query.offset && query.offset >= total) turn(-1);
 }
 
-// Numbers of sessions are those of a process.
+// Ids of sessions are unique only within a process.
 function keyOf(session) {
   return `${session.pid || ""} ${session.id}`;
 }
@@ -215,7 +215,7 @@ function newRow(session) {
     if (token()) {
       send({ close: session.id, pid: session.pid, token: token() });
     } else {
-      byId("said").textContent = "closing takes the token of --status-token";
+      byId("said").textContent = "closing a session needs the token of --status-token";
       byId("token").focus();
     }
   };
