@@ -176,9 +176,9 @@ def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
     if workers is not None:
         found.workers = workers.size
         found.queued, found.threads = workers.load()
-    open: list[tuple[ServiceContext, list[Session]]] = []
+    openSessions: list[tuple[ServiceContext, list[Session]]] = []
     for context in service.contexts:
-        open.append((context, list(context.sessions)))
+        openSessions.append((context, list(context.sessions)))
         found.handshaking += len(context.handshaking)
         found.reconnects += context.reconnects
         found.timerLag = max(found.timerLag, context.wheel.late if context.wheel.running else 0.0)
@@ -188,7 +188,7 @@ def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
             of = _of(found, endpoint)
             of.totals.addAll(totals)
             of.opened += sum(totals.closed.values())
-    for context, sessions in open:
+    for context, sessions in openSessions:
         yield from _walkSessions(found, context, sessions)
     yield found
 

@@ -92,9 +92,9 @@ class SubReactorStatus:
             service.removeObserver(self._errors)
         self._source.stop()
 
-    def answer(self, question: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:
+    def answer(self, query: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:
         """See IAnswering."""
-        name, *arguments = question
+        name, *arguments = query
         if name == "collect":
             return self._collect(*arguments)
         if name == "close":

@@ -133,7 +133,7 @@ class Peer(Protocol):
             transport.loseWriteConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came."""
+        """Store the received bytes."""
         self.data += data
 
     def readConnectionLost(self) -> None:
@@ -152,7 +152,7 @@ class Peer(Protocol):
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone."""
+        """Store the reason."""
         self.lost = reason.value
 
 
