@@ -3,7 +3,7 @@ Main and sub-reactor processes: one program on every core.
 
 ==============  =========================================================================================
 ``service``     ``Processes``, the IService
-``run``         the main process, from its start to its end
+``main``        the main process, from its start to its end
 ``supervisor``  which sub-reactors are to run: start, watch, replace, reload, drain
 ``child``       the process of a sub-reactor, and its channel
 ``channel``     messages between the two, with descriptors beside them

@@ -29,7 +29,7 @@ from getty_tx import settings
 from getty_tx.endpoints import listensWith, serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.processes.balance import REUSE_PORT, checkBalance
-from getty_tx.processes.run import Run
+from getty_tx.processes.main import Run
 from getty_tx.processes.totals import addUp, refusalsIn, statsIn
 from getty_tx.session.context import theReactor
 from getty_tx.session.observers import Observers
