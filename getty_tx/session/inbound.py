@@ -308,6 +308,11 @@ class Inbound:
         return self._chunks is not None and self.unread >= self._need
 
     @property
+    def hasPartial(self) -> bool:
+        """True while undelivered input is buffered, such as a part of a package."""
+        return self.unread > 0
+
+    @property
     def hasRest(self) -> bool:
         """True if a lost connection left packages that may be delivered."""
         return self.hasDeliverable and not self.paused & CLOSED

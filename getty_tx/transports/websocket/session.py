@@ -211,6 +211,11 @@ class MessageInbound(Inbound):
         self._slow = engine.inside_message or engine.current_frame is not None or bool(engine.data)
         return stop
 
+    @property
+    def hasPartial(self) -> bool:
+        """True while undelivered input is buffered, such as a fragment of a message."""
+        return self.unread > 0 or self._slow
+
     # After the end
 
     def deliverBuffered(self) -> bool:
