@@ -249,9 +249,9 @@ def sharing(description: str, places: int, reactor: Any) -> Deferred[SharedPort]
     """
     endpoint = serverEndpoint(description, reactor)
     if isinstance(endpoint, UDPServerEndpoint):
-        if endpoint._group is not None:
+        if endpoint.group is not None:
             raise SettingError(f"{description!r}: each process would get every datagram of a multicast group")
-        return succeed(SharedPort(bindAll(places, socket.SOCK_DGRAM, endpoint._port, endpoint._interface)))
+        return succeed(SharedPort(bindAll(places, socket.SOCK_DGRAM, endpoint.port, endpoint.interface)))
     made: list[SharedPort] = []
 
     def listen(binding: Binding, factory: Any) -> IListeningPort:

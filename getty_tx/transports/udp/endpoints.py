@@ -54,6 +54,10 @@ class UDPServerEndpoint:
     :param group: a multicast group to join. With an interface it is joined there, and only the group's datagrams come:
         the socket is bound to the group's address.
     :param maxPacketSize: bytes; longer datagrams are dropped.
+
+    :ivar port: as given.
+    :ivar interface: as given.
+    :ivar group: as given.
     """
 
     def __init__(
@@ -67,10 +71,10 @@ class UDPServerEndpoint:
         maxPacketSize: int = MAX_PACKET_SIZE,
     ) -> None:
         self._reactor = reactor
-        self._port = port
-        self._interface = interface
+        self.port = port
+        self.interface = interface
         self._sessions = sessions
-        self._group = group
+        self.group = group
         self._maxPacketSize = maxPacketSize
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
@@ -87,15 +91,15 @@ class UDPServerEndpoint:
         protocol = SessionDatagramProtocol(factory=factory, sessions=self._sessions)
         # A datagram that fills the buffer may have been cut; so one byte more than any may have.
         size = self._maxPacketSize + 1
-        if self._group is None:
-            raw = listenUDP(self._reactor, self._port, protocol, self._interface, size)
+        if self.group is None:
+            raw = listenUDP(self._reactor, self.port, protocol, self.interface, size)
         else:
-            bound = self._group if self._interface or ":" in self._group else ""
-            raw = self._reactor.listenMulticast(self._port, protocol, bound, size)
+            bound = self.group if self.interface or ":" in self.group else ""
+            raw = self._reactor.listenMulticast(self.port, protocol, bound, size)
         try:
             protocol.checkOpen()
-            if self._group is not None:
-                await raw.joinGroup(self._group, self._interface)
+            if self.group is not None:
+                await raw.joinGroup(self.group, self.interface)
         except BaseException:
             await protocol.close()
             raise
