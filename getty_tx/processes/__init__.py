@@ -11,9 +11,8 @@ Main and sub-reactor processes: one program on every core.
 ``ports``       the main process's ports: it accepts, or lends the socket
 ``handover``    accepted connections on their way to a sub-reactor
 ``balance``     which sub-reactor gets the next connection
-``standin``     divides an endpoint: what to bind in the main process, what to build in the sub-reactor
 ``subreactor``  the sub-reactor: receives connections, builds protocols, counts
-``listening``   what the service of a sub-reactor listens on
+``listening``   divides an endpoint: what to bind, what to build; what a sub-reactor listens on
 ``drain``       closes sessions as they come to rest
 ``totals``      the counters of all sub-reactors
 ==============  =========================================================================================

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import SettingError
 from getty_tx.processes.handover import Accepted
-from getty_tx.processes.standin import Binding, divide, innermost, tellsHost
+from getty_tx.processes.listening import Binding, divide, innermost, tellsHost
 from getty_tx.transports.base import plainHost
 from getty_tx.transports.udp.endpoints import UDPServerEndpoint
 

@@ -32,9 +32,16 @@ from getty_tx.errors import GettyError
 from getty_tx.processes import channel as passing
 from getty_tx.processes.channel import Channel, packNumbers, receiveOne, unpackConnections
 from getty_tx.processes.drain import Drain
-from getty_tx.processes.listening import Arrival, Place, StandInPort, SubEndpoint
+from getty_tx.processes.listening import (
+    Arrival,
+    Binding,
+    Place,
+    StandInPort,
+    SubEndpoint,
+    innermost,
+    innermostProtocol,
+)
 from getty_tx.processes.queries import Answers
-from getty_tx.processes.standin import Binding, innermost, innermostProtocol
 from getty_tx.processes.totals import countsOf
 from getty_tx.transports.udp.port import SessionPort
 

@@ -18,9 +18,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from getty_tx.endpoints import listensWith
 from getty_tx.errors import SettingError
 from getty_tx.processes import ports as binding
-from getty_tx.processes import standin
+from getty_tx.processes import listening
 from getty_tx.processes.ports import RETRY, AcceptingPort, accepting, bindAll, sharing
-from getty_tx.processes.standin import Binding
+from getty_tx.processes.listening import Binding
 from tests.support.certificates import Authority
 from tests.tap.test_listen import hasIPv6
 
@@ -163,7 +163,7 @@ class AcceptingTests(TestCase):
                     asked.append(self.reactor.listenTCP(0, factory, interface="127.0.0.1").getHost())
                 return succeed(None)
 
-        self.patch(standin, "serverEndpoint", Endpoint)
+        self.patch(listening, "serverEndpoint", Endpoint)
         self.patch(binding, "serverEndpoint", Endpoint)
         for divided in (
             lambda description: accepting(description, 0, self.accepted.extend, reactor),
