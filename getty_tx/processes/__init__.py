@@ -1,21 +1,22 @@
 """
-Main and sub-reactor processes: one program on every core.
+Several processes: a main process accepts connections, and a sub-reactor on every core serves them.
 
-==============  =========================================================================================
+==============  ==============================================================================================
 ``service``     ``Processes``, the IService
-``main``        the main process, from its start to its end
-``supervisor``  which sub-reactors are to run: start, watch, replace, reload, drain
-``child``       the process of a sub-reactor, and its channel
-``channel``     messages between the two, with descriptors beside them
-``queries``     questions to the sub-reactors, and their answers
-``ports``       the main process's ports: it accepts, or lends the socket
-``handover``    accepted connections on their way to a sub-reactor
-``balance``     which sub-reactor gets the next connection
-``subreactor``  the sub-reactor: receives connections, builds protocols, counts
-``listening``   divides an endpoint: what to bind, what to build; what a sub-reactor listens on
-``drain``       closes sessions as they come to rest
-``totals``      the counters of all sub-reactors
-==============  =========================================================================================
+``main``        the running main process: ports, sub-reactors, and the messages and connections between them
+``supervisor``  supervision of the sub-reactors: start, watch, replace, reload, drain
+``member``      the main process's record of one sub-reactor, and of a connection on its way to one
+``child``       the process of a sub-reactor, with its channel
+``channel``     the channel between the processes: messages with descriptors; the table of all messages
+``queries``     queries to the sub-reactors, and their answers
+``ports``       the ports of the main process: it accepts, or lends the sockets
+``handover``    handover of accepted connections: limits, acknowledgements, counts
+``balance``     the choice of the sub-reactor for a connection
+``listening``   capture of an endpoint's call to listen; the endpoints and new connections of a sub-reactor
+``subreactor``  the sub-reactor: receives connections, builds protocols, reports
+``drain``       closes sessions when they are at rest
+``totals``      counters of the sub-reactors, and their sums
+==============  ==============================================================================================
 """
 
 from getty_tx.processes.service import Processes

@@ -1,4 +1,4 @@
-"""How the main process chooses the sub-reactor for a connection that it has accepted."""
+"""Balancers: the choice of the sub-reactor for an accepted connection."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 __all__ = ["BALANCES", "REUSE_PORT", "Balancer", "IMember", "checkBalance", "makeBalancer"]
 
-#: The kernel chooses: each sub-reactor accepts on a socket of its own, and the main process sees no connection.
+#: The kernel balances: each sub-reactor accepts on its own socket, and the main process sees no connection.
 REUSE_PORT = "reuse-port"
 
 
 class IMember(Protocol):
-    """What a balancer knows of a sub-reactor."""
+    """What a balancer reads of a sub-reactor."""
 
     @property
-    def place(self) -> int:
-        """From 0 to the number of processes, and its successor's after it has been replaced."""
+    def slot(self) -> int:
+        """The number of its slot, from 0; its successor has the same."""
 
     @property
     def load(self) -> int:
-        """Connections that were handed to it and that it has not reported closed."""
+        """How many connections were handed to it and not reported closed."""
 
 
 M = TypeVar("M", bound=IMember)
@@ -34,45 +34,45 @@ M = TypeVar("M", bound=IMember)
 
 class Balancer:
     """
-    Chooses.
+    Chooses a sub-reactor for each connection.
 
-    :param places: how many sub-reactors there are when all run.
+    :param slots: the number of sub-reactors when all run.
     """
 
-    def __init__(self, places: int) -> None:
-        self.places = places
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
 
     def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
         """
-        The sub-reactor for a connection.
+        Return the sub-reactor for a connection.
 
-        :param members: those that take connections, at least one, in the order of their places.
-        :param number: what the connection's descriptor would be if the main process kept its connections: the lowest
-            number that no other has, counted from 0.
+        :param members: the sub-reactors that take connections, at least one, in the order of their slots.
+        :param number: the number of the connection: the lowest from 0 that no other connection has, as a descriptor's
+            would be if the main process kept its connections.
         :param host: the peer's IP address; None where it has none.
         """
         raise NotImplementedError
 
 
 class RoundRobin(Balancer):
-    """Each in turn."""
+    """Each sub-reactor in turn."""
 
-    def __init__(self, places: int) -> None:
-        super().__init__(places)
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
         self._next = 0
 
     def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
-        """The first whose place is not before the next; so one that is away for a while shifts nobody's turn."""
-        chosen = next((member for member in members if member.place >= self._next), members[0])
-        self._next = (chosen.place + 1) % self.places
+        """Take the first from the next slot on, so that a missing sub-reactor shifts no other's turn."""
+        chosen = next((member for member in members if member.slot >= self._next), members[0])
+        self._next = (chosen.slot + 1) % self.slots
         return chosen
 
 
 class LeastConnections(Balancer):
-    """The one with the fewest connections."""
+    """The sub-reactor with the fewest connections."""
 
     def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
-        """The first of those with the fewest."""
+        """Take the first of the members with the fewest."""
         return min(members, key=_loadOf)
 
 
@@ -81,42 +81,42 @@ def _loadOf(member: IMember) -> int:
 
 
 class _Hash(Balancer):
-    """By a number of the connection: the same one leads to the same place, as long as that runs."""
+    """By a hash of the connection: the same hash leads to the same slot, while its sub-reactor runs."""
 
-    def _of(self, members: Sequence[M], hashed: int) -> M:
-        rest, place = divmod(hashed, self.places)
-        chosen = next((member for member in members if member.place == place), None)
-        # Only the connections of a place that is away are spread over the others.
+    def _atHash(self, members: Sequence[M], hashed: int) -> M:
+        rest, slot = divmod(hashed, self.slots)
+        chosen = next((member for member in members if member.slot == slot), None)
+        # Only the connections of a missing sub-reactor are spread over the others.
         return members[rest % len(members)] if chosen is None else chosen
 
 
 class SourceHash(_Hash):
-    """Connections of the same IP address have the same sub-reactor."""
+    """Connections from the same IP address get the same sub-reactor."""
 
-    def __init__(self, places: int) -> None:
-        super().__init__(places)
-        self._without = RoundRobin(places)
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
+        self._withoutHost = RoundRobin(slots)
 
     def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
-        """By the CRC-32 of the address, as gnet does it; in turn where there is none (unix sockets)."""
+        """Hash the address with CRC-32, as gnet does; in turn where there is no address (unix sockets)."""
         if host is None:
-            return self._without.choose(members, number, host)
-        return self._of(members, crc32(host.encode()))
+            return self._withoutHost.choose(members, number, host)
+        return self._atHash(members, crc32(host.encode()))
 
 
 class FdHash(_Hash):
-    """By the connection's number."""
+    """By the number of the connection."""
 
     def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
-        """The remainder of the division by the number of sub-reactors, as nbio and wnet do it with descriptors."""
-        return self._of(members, number)
+        """Take the remainder of the number divided by the number of slots, as nbio and wnet do with descriptors."""
+        return self._atHash(members, number)
 
 
 class Random(Balancer):
-    """Any."""
+    """Any sub-reactor."""
 
     def choose(self, members: Sequence[M], number: int, host: str | None) -> M:
-        """Each as likely as the others."""
+        """Choose with equal probability."""
         return random.choice(members)
 
 
@@ -128,21 +128,21 @@ _BALANCERS: dict[str, Callable[[int], Balancer]] = {
     "random": Random,
 }
 
-#: The names of all ways to balance.
+#: The names of all balancers.
 BALANCES = (*_BALANCERS, REUSE_PORT)
 
 
 def checkBalance(name: str) -> str:
     """
-    The name, if there is such a balance.
+    Return the name of a balancer if there is one.
 
-    :raise SettingError: there is none.
+    :raise SettingError: there is no balancer of this name.
     """
     if name not in BALANCES:
         raise SettingError(f"balance={name!r} is none of {', '.join(BALANCES)}")
     return name
 
 
-def makeBalancer(name: str, places: int) -> Balancer:
-    """The balancer of a name other than :py:data:`REUSE_PORT`."""
-    return _BALANCERS[name](places)
+def makeBalancer(name: str, slots: int) -> Balancer:
+    """Make the balancer of a name other than :py:data:`REUSE_PORT`."""
+    return _BALANCERS[name](slots)

@@ -1,25 +1,26 @@
 """
-The channel between the main process and a sub-reactor: messages, with descriptors beside them.
+The channel between the main process and a sub-reactor: messages with file descriptors.
 
-It is a pair of ``SOCK_SEQPACKET`` unix sockets, which keep messages apart and each descriptor with its message. The
-first byte of a message is its kind; numbers of connections have 4 bytes, of endpoints 2, in the machine's own order.
+It is a pair of ``SOCK_SEQPACKET`` unix sockets, which preserve message boundaries and keep each descriptor with its
+message. The first byte of a message is its kind. Numbers of connections have 4 bytes, those of endpoints 2, in native
+byte order.
 
 ===============  =========  =======================================================================================
-from the main    CONFIG     JSON: what to run; the first message. Listening sockets beside it, where there are any
-                 TAKE       numbers and endpoints of connections, the sockets beside it
-                 REFUSE     as TAKE, of connections above ``maxSessions`` that get an answer
-                 DRAIN      seconds within which to end
-                 ASK        a question's number, 4 bytes, and JSON
+from the main    CONFIG     JSON: the settings; the first message. With listening sockets, where they are lent
+                 TAKE       numbers and endpoints of connections, with their sockets
+                 REFUSE     as TAKE, for connections above ``maxSessions`` that are refused with an answer
+                 DRAIN      seconds in which to end
+                 ASK        the number of a query, 4 bytes, and the query, JSON
 from the sub     READY      it takes connections
-                 FAILED     why it cannot start, in words
-                 TAKEN      numbers of connections: the main may let go of them. Sent before anything is read of them
+                 FAILED     it cannot start: the reason, text
+                 TAKEN      numbers of connections: the main process can close them. Sent before they are read
                  RETURNED   numbers of connections that it does not take
                  ENDED      numbers of connections that are closed
-                 BEAT       JSON: what it counts; sent regularly as a sign of life
+                 BEAT       JSON: its counters; sent regularly, as a heartbeat
                  LOG        JSON: an event of ``twisted.logger``
-                 LEAVING    it was told by a signal to end, and takes no more connections
-                 ANSWER     the question's number, a byte that is 1 in the last part, and a part of the answer, JSON;
-                            number 0: what nobody has asked for
+                 LEAVING    a signal told it to end, and it takes no more connections
+                 ANSWER     the number of the query, a byte that is 1 in the last part, and a part of the answer, JSON;
+                            number 0: a report without a query
 ===============  =========  =======================================================================================
 """
 
@@ -52,8 +53,8 @@ __all__ = [
     "FAILED",
     "LEAVING",
     "LOG",
-    "LONGEST",
-    "MOST_DESCRIPTORS",
+    "MAX_DESCRIPTORS",
+    "MAX_MESSAGE",
     "READY",
     "REFUSE",
     "RETURNED",
@@ -72,26 +73,26 @@ log = Logger()
 
 CONFIG, TAKE, DRAIN, READY, FAILED, TAKEN, RETURNED, ENDED, BEAT, LOG, LEAVING, ASK, ANSWER, REFUSE = b"ctdrfkbehlqsan"
 
-#: Linux takes no more in one message (SCM_MAX_FD in include/net/scm.h).
-MOST_DESCRIPTORS = 253
+#: Descriptors in one message: the limit of Linux (SCM_MAX_FD in include/net/scm.h).
+MAX_DESCRIPTORS = 253
 
-#: Bytes of the longest message, well below what a socket's buffer takes.
-LONGEST = 60000
+#: Bytes of the longest message, well below the size of a socket's buffer.
+MAX_MESSAGE = 60000
 
-#: Messages that are read before the reactor looks at other descriptors.
-ROUND = 64
+#: Messages that are read before the reactor serves other descriptors.
+READS_PER_ITERATION = 64
 
-#: The system takes nothing more for the moment. ETOOMANYREFS: too many descriptors are under way (unix(7)).
+#: Errors that mean: try later. ETOOMANYREFS: too many descriptors are in flight (unix(7)).
 _FULL = (EAGAIN, ENOBUFS, ENOMEM, ETOOMANYREFS)
 
-#: Seconds after which sending is tried again where the system does not tell when it is possible.
+#: Seconds until the next attempt to send, where the system does not report when it is possible.
 _RETRY = 0.02
 
 _CONNECTION = Struct("=IH")
 
 
 def packNumbers(numbers: Iterable[int]) -> bytes:
-    """Numbers of connections, 4 bytes each."""
+    """Pack numbers of connections, 4 bytes each."""
     return array("I", numbers).tobytes()
 
 
@@ -103,7 +104,7 @@ def unpackNumbers(data: bytes) -> array[int]:
 
 
 def packConnections(connections: Iterable[tuple[int, int]]) -> bytes:
-    """Connections, each with its number and that of its endpoint."""
+    """Pack connections, each with its number and the number of its endpoint."""
     return b"".join(_CONNECTION.pack(*connection) for connection in connections)
 
 
@@ -113,17 +114,19 @@ def unpackConnections(data: bytes) -> list[tuple[int, int]]:
 
 
 def channelPair() -> tuple[socket.socket, socket.socket]:
-    """Both ends of a channel, not inheritable."""
+    """Make both ends of a channel, not inheritable."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def receiveOne(channel: socket.socket) -> tuple[bytes, list[int]]:
     """
-    The next message and its descriptors; empty at the end. Blocks where the socket does.
+    Receive a message and its descriptors; empty at the end of the channel. Blocks where the socket does.
 
-    Descriptors beyond those that the process may have are lost, without an error.
+    Descriptors above the process's limit of open files are lost without an error.
     """
-    data, beside, _, _ = channel.recvmsg(LONGEST + 1, socket.CMSG_SPACE(MOST_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
+    data, beside, _, _ = channel.recvmsg(
+        MAX_MESSAGE + 1, socket.CMSG_SPACE(MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
+    )
     descriptors: list[int] = []
     for level, kind, payload in beside:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -138,14 +141,14 @@ class Channel:
     """
     One end of a channel, for a reactor.
 
-    What cannot be sent at once is kept and sent later, in order.
+    Messages that cannot be sent now are queued and sent later, in order.
 
     :param end: the socket; the channel closes it.
     :param reactor: the reactor.
-    :param received: called with each message's kind, what is behind that, and the descriptors.
-    :param lost: called once when the other end is gone, or :py:meth:`close` was called; after the last message.
+    :param received: called for each message with its kind, its data and its descriptors.
+    :param lost: called once, after the last message, when the other end or this one is closed.
 
-    :ivar sent: how many messages are out, or will never be.
+    :ivar sent: how many messages are sent, or will never be sent.
     """
 
     def __init__(
@@ -163,22 +166,22 @@ class Channel:
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
         self.sent = 0
         self._retry: Any = None
-        # There was nothing more to read.
+        # The last read has found no message.
         self._isEmpty = False
         reactor.addReader(self)
 
     @property
-    def waiting(self) -> int:
-        """How many messages wait to be sent."""
+    def queued(self) -> int:
+        """How many messages are queued."""
         return len(self._queue)
 
     def send(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> int:
         """
-        Send a message, or keep it; nothing happens when the other end is gone, as ``lost`` tells.
+        Send a message, or queue it. Does nothing after ``lost`` was called.
 
-        :param descriptors: at most :py:data:`MOST_DESCRIPTORS`. They must stay open until the other end has told that
-            it has them.
-        :return: what :py:attr:`sent` is, or more, once this message is out.
+        :param descriptors: at most :py:data:`MAX_DESCRIPTORS`. They must stay open until the other end has
+            acknowledged them.
+        :return: the value that :py:attr:`sent` has reached when this message is sent.
         """
         message = pack("B", kind) + data
         if self._socket is None:
@@ -190,7 +193,7 @@ class Channel:
         return self.sent + len(self._queue)
 
     def _send(self, message: bytes, descriptors: Sequence[int]) -> bool:
-        """Send now; False if it has to be tried again."""
+        """Send now; return False if it must be tried again."""
         assert self._socket is not None
         try:
             if descriptors:
@@ -200,7 +203,7 @@ class Channel:
                 self._socket.send(message, socket.MSG_NOSIGNAL)
         except OSError as error:
             if isinstance(error, ConnectionError):
-                # The other end is gone, which reading finds as well, after what it has sent before.
+                # The other end is closed. Reading finds that too, after the messages that it has sent before.
                 self.sent += max(0, len(self._queue) - 1)
                 self._queue.clear()
                 return True
@@ -219,21 +222,21 @@ class Channel:
         self.doWrite()
 
     def close(self) -> None:
-        """Let go of the other end, which sees that."""
+        """Close this end; the other one is notified by the system."""
         if self._socket is not None:
             self._reactor.removeReader(self)
             self._reactor.removeWriter(self)
-            self._ended()
+            self._closed()
 
     def finish(self) -> None:
-        """The process at the other end is gone, whoever else may have the other end: take what it has sent, close."""
-        # Its last messages are there already, so that nothing to read means that there are no more.
+        """Receive the last messages of a process that has ended, and close. Its children may have the other end."""
+        # The process has ended, so all its messages are in the socket: an empty read means the end.
         self._isEmpty = False
         while self._socket is not None and not self._isEmpty and self.doRead() is None:
             pass
         self.close()
 
-    def _ended(self) -> None:
+    def _closed(self) -> None:
         end, self._socket = self._socket, None
         if end is None:
             return
@@ -248,16 +251,16 @@ class Channel:
     # IReadWriteDescriptor
 
     def fileno(self) -> int:
-        """The socket's number, -1 once it is closed."""
+        """Return the descriptor of the socket, or -1 when it is closed."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def logPrefix(self) -> str:
-        """What the log says of what happens here."""
+        """Return the name for the log."""
         return "channel"
 
     def doRead(self) -> Any:
-        """Take messages. As Twisted's own it returns an exception when that is over."""
-        for _ in range(ROUND):
+        """Receive messages; returns as IReadDescriptor.doRead."""
+        for _ in range(READS_PER_ITERATION):
             if self._socket is None:
                 break
             try:
@@ -266,7 +269,7 @@ class Channel:
                 self._isEmpty = True
                 break
             except ConnectionResetError:
-                # The other end has gone with messages unread. The system says so once, before those that it has sent.
+                # The other end was closed with unread messages. The system reports that once, before its last messages.
                 continue
             except OSError:
                 return CONNECTION_LOST
@@ -275,12 +278,12 @@ class Channel:
             try:
                 self._received(data[0], data[1:], descriptors)
             except Exception:
-                # The next one may be about other connections.
+                # Go on: the next message may concern other connections.
                 log.failure("a message of kind {kind!r} was not handled", kind=data[:1])
         return None
 
     def doWrite(self) -> None:
-        """Send what is kept."""
+        """Send queued messages."""
         if self._socket is None:
             return
         self._reactor.removeWriter(self)
@@ -289,10 +292,10 @@ class Channel:
             if not self._send(*queue[0]):
                 break
             self.sent += 1
-            # It is empty after an error.
+            # A failed send clears the queue.
             if queue:
                 queue.popleft()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The other end is gone. What it has sent before was taken: a socket has its end after its last message."""
-        self._ended()
+        """The other end is closed. All its messages were received, because the end of a socket comes last."""
+        self._closed()

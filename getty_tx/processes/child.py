@@ -1,4 +1,4 @@
-"""The process of a sub-reactor, as the main process has it."""
+"""The main process's side of a sub-reactor process: it starts, signals and watches the process, and has the channel."""
 
 from __future__ import annotations
 
@@ -21,30 +21,34 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from getty_tx.processes.supervisor import Member
+    from getty_tx.processes.member import Member
 
 __all__ = ["SubProcess"]
 
 log = Logger()
 
-#: What the interpreter of a sub-reactor runs. Twisted looks at these variables when it is imported; the sockets that
-#: systemd has passed are the main process's, and have stand-ins here, to which only descriptions refer.
+#: The program of a sub-reactor's interpreter. Twisted reads LISTEN_PID when it is imported. Sockets that systemd has
+#: passed belong to the main process; the sub-reactor has other descriptors with their numbers, for the descriptions.
 _RUN = "import os; os.environ['LISTEN_PID'] = str(os.getpid()); from getty_tx.processes.subreactor import main; main()"
 
-#: The first descriptor that systemd passes. The channel is behind the last.
+#: The first descriptor that systemd passes. The channel comes after the last one.
 FIRST = 3
 
 
 class SubProcess(ProcessProtocol):
     """
-    Starts a sub-reactor.
+    Starts the process of a sub-reactor.
 
-    :param member: which it is.
-    :param received: called with the member, a message's kind, and what is behind that.
-    :param lost: called with the member when it will send no more.
-    :param gone: called with the member when it has ended, and with how, in words; after ``lost``.
+    :param member: the sub-reactor.
+    :param received: called with the member, and the kind and data of a message.
+    :param lost: called with the member when no more messages come.
+    :param ended: called with the member when its process has ended, and with a text how; after ``lost``.
     :param reactor: the reactor.
-    :raise GettyError: this process may not run the interpreter.
+    :raise GettyError: the user may not run the interpreter.
+
+    :ivar pid: the process id.
+    :ivar channel: the channel to the process.
+    :ivar send: sends a message, see IProcess; the channel's method itself, which saves a call.
     """
 
     def __init__(
@@ -52,27 +56,28 @@ class SubProcess(ProcessProtocol):
         member: Member,
         received: Callable[[Member, int, bytes], object],
         lost: Callable[[Member], object],
-        gone: Callable[[Member, str], object],
+        ended: Callable[[Member, str], object],
         reactor: Any,
     ) -> None:
         self._member = member
         self._lost = lost
-        self._gone = gone
+        self._ended = ended
         self._lines = {1: b"", 2: b""}
         self._isRunning = True
         ours, theirs = channelPair()
         self.channel = Channel(
             ours, reactor, lambda kind, data, descriptors: received(member, kind, data), self._channelLost
         )
+        self.send = self.channel.send
         with theirs, open(os.devnull) as nothing:
             environment, descriptors = _surroundings(theirs.fileno(), nothing.fileno())
-            # -P: what is in the working directory hides no module that is needed before sys.path is set.
+            # -P: files in the working directory must hide no module that is imported before sys.path is set.
             command = [sys.executable, "-P", "-c", _RUN, str(max(descriptors)), f"sub-reactor-{member.number}"]
             childFDs = {0: nothing.fileno(), 1: "r", 2: "r", **descriptors}
             try:
                 process = reactor.spawnProcess(self, command[0], command, environment, childFDs=childFDs)
             except PermissionError as error:
-                # twistd has changed to another user, who cannot reach it in the home of the one before.
+                # twistd has changed to another user, which cannot read the first user's home directory.
                 text = f"user id {os.geteuid()} may not run {command[0]}: install it where that user can read it"
                 raise GettyError(text) from error
         self.pid: int = process.pid
@@ -90,23 +95,23 @@ class SubProcess(ProcessProtocol):
     def _channelLost(self) -> None:
         self._lost(self._member)
         if not self._member.isEnding:
-            # Usually it is gone already. If not, nobody can reach it any more.
+            # Usually the process has ended already. If not, it cannot be reached any more.
             self.kill()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """It has printed something while it had no log, or beside it."""
+        """Log a line that the process has printed, before its log has started or besides the log."""
         *lines, self._lines[childFD] = (self._lines[childFD] + data).split(b"\n")
         for line in lines:
             log.info("{member}: {line}", member=self._member, line=line.decode(errors="replace"))
 
     def processEnded(self, reason: Failure) -> None:
-        """All that it has printed is there."""
+        """The process has ended, and all its output has come: log an incomplete last line."""
         for childFD, line in self._lines.items():
             if line:
                 self.childDataReceived(childFD, b"\n")
 
     def processExited(self, reason: Failure) -> None:
-        """It is gone."""
+        """The process has ended."""
         self._isRunning = False
         self.channel.finish()
         error = reason.value
@@ -114,13 +119,13 @@ class SubProcess(ProcessProtocol):
             how = f"was ended by {signal.Signals(error.signal).name}"
         else:
             how = f"has ended with status {getattr(error, 'exitCode', 0) or 0}"
-        self._gone(self._member, how)
+        self._ended(self._member, how)
 
 
 def _surroundings(channel: int, nothing: int) -> tuple[dict[str, str], dict[int, int]]:
-    """The environment and the further descriptors of a sub-reactor; the channel is the last of them."""
+    """Return the environment and the further descriptors of a sub-reactor; the last of them is the channel."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    # When they are meant for this process, Twisted takes all of systemd's variables away but the names.
+    # If the sockets are meant for this process, Twisted has removed all of systemd's variables but the names.
     names = environment.get("LISTEN_FDNAMES", "")
     count = len(names.split(":")) if names and "LISTEN_PID" not in environment else 0
     if count:

@@ -1,4 +1,4 @@
-"""The end of a sub-reactor's sessions: each is closed when nothing of it is under way, as far as time allows."""
+"""Draining: the sessions of a sub-reactor are closed when they are idle, as far as the time allows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Drain", "isAtRest"]
 
-#: Seconds of silence before a session is taken for being at rest, at first: what comes next may be on its way.
+#: Seconds without input before an idle session is closed, in the first half of the time: more may be on its way.
 SILENCE = 0.1
 
-#: Seconds between two looks at which sessions are at rest; at least so many times what a look takes.
-LOOK, APART = 0.02, 10
+#: Seconds between two checks of all sessions; and how many times the duration of a check they are at least.
+CHECK_INTERVAL, CHECK_SPACING = 0.02, 10
 
 
 def isAtRest(session: Session) -> bool:
     """
-    Whether all that has arrived is delivered, every callback has returned, and all that was written is out.
+    Whether all input is delivered, every callback has returned, and all output is sent.
 
-    Only sessions over streams come to rest: there is always one more datagram.
+    Only sessions over streams can be at rest: another datagram may always come.
     """
-    inbound: Any = session.inbound
+    inbound = session.inbound
     if session.state != OPEN or session.inCallback or session.awaiting is not None or not isinstance(inbound, Inbound):
         return False
-    # Incomplete packages, and WebSocket messages of which a fragment is there.
-    if inbound.unread or getattr(inbound, "_slow", False) or session.pendingBytes:
+    if inbound.hasPartial or session.pendingBytes:
         return False
     if session.work is not None and session.work.busy:
         return False
@@ -48,53 +47,53 @@ def isAtRest(session: Session) -> bool:
     try:
         waiting: int = unpack("i", fcntl.ioctl(handle.fileno(), FIONREAD, b"\0\0\0\0"))[0]
     except OSError:
-        # It is closed, which reading is about to find out.
+        # The socket is closed, and the next read will report that.
         return True
     return not waiting
 
 
 class Drain:
     """
-    Closes sessions as they come to rest.
+    Closes sessions when they are at rest.
 
-    :param contexts: whose sessions.
+    :param contexts: the contexts of the sessions.
     :param reactor: the reactor.
     """
 
     def __init__(self, contexts: Iterable[ServiceContext], reactor: Any) -> None:
-        self._keepers = list(contexts)
+        self._contexts = list(contexts)
         self._reactor = reactor
         self._done: Deferred[None] = Deferred()
-        self._end = self._half = 0.0
+        self._deadline = self._half = 0.0
 
     def run(self, timeout: float) -> Deferred[None]:
         """
-        Begin. A session is closed when it has been at rest for :py:data:`SILENCE`; in the second half of the time, as
-        soon as it is.
+        Start. A session is closed when it has been at rest for :py:data:`SILENCE`; in the second half of the time, as
+        soon as it is at rest.
 
-        :param timeout: seconds that sessions have to come to rest.
-        :return: fires when that is over, or there is nothing left to wait for.
+        :param timeout: seconds that the sessions have to come to rest.
+        :return: fires after the timeout, or earlier when no session is left to wait for.
         """
-        self._end = self._reactor.seconds() + timeout
+        self._deadline = self._reactor.seconds() + timeout
         self._half = timeout / 2
-        self._look()
+        self._check()
         return self._done
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         begin = self._reactor.seconds()
-        left = 0
-        latest = begin - SILENCE if self._end - begin > self._half else begin
-        for context in self._keepers:
-            left += len(context.handshaking)
+        remaining = 0
+        latest = begin - SILENCE if self._deadline - begin > self._half else begin
+        for context in self._contexts:
+            remaining += len(context.handshaking)
             for session in list(context.sessions):
                 if session.activeAt <= latest and isAtRest(session):
-                    # As when the service stops: a WebSocket's peer is told that the server goes away (1001).
+                    # As when the service stops: a WebSocket close has the code 1001, going away.
                     session.stop()
                 elif session.state == OPEN and isinstance(session.inbound, Inbound):
-                    left += 1
+                    remaining += 1
         now = self._reactor.seconds()
-        if left and now < self._end:
-            delay = max(LOOK, (now - begin) * APART)
-            self._reactor.callLater(min(delay, self._end - now), self._look)
+        if remaining and now < self._deadline:
+            delay = max(CHECK_INTERVAL, (now - begin) * CHECK_SPACING)
+            self._reactor.callLater(min(delay, self._deadline - now), self._check)
         else:
             self._done.callback(None)

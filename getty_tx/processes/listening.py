@@ -1,16 +1,15 @@
 """
-A stand-in for the reactor, that endpoints listen with.
+Listening in two processes: an endpoint's call to listen is captured, and a sub-reactor adopts its connections.
 
-Whatever an endpoint's description says, in the end it calls ``listenTCP`` or one of its like, with a factory that has
-all its wrappers: TLS, WebSocket, PROXY headers. So that call is where an endpoint is divided: the main process takes
-from it what to bind, and a sub-reactor what to build for a connection.
+Every endpoint calls ``listenTCP`` or a similar method of the reactor in the end, with a factory that has all its
+wrappers: TLS, WebSocket, PROXY headers. This call is where an endpoint is divided: the main process takes the address
+from it, and binds it; a sub-reactor takes the factory, and builds protocols with it.
 """
 
 from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -25,18 +24,16 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
-    from getty_tx.processes.subreactor import SubReactor
-
     Listen = Callable[["Binding", Any], IListeningPort]
 
 __all__ = [
-    "Arrival",
+    "AdoptedConnection",
     "Binding",
-    "Place",
-    "StandIn",
-    "StandInPort",
+    "BoundEndpoint",
+    "ListenCapture",
+    "RemotePort",
     "SubEndpoint",
-    "divide",
+    "captureListen",
     "innermost",
     "innermostProtocol",
     "tellsHost",
@@ -46,11 +43,11 @@ __all__ = [
 @dataclass(frozen=True)
 class Binding:
     """
-    What an endpoint would bind.
+    The address that an endpoint listens on.
 
     :ivar family: the address family.
-    :ivar listen: has the reactor bind it, with a factory that is given in place of the endpoint's.
-    :ivar port: of TCP and UDP only, as the following.
+    :ivar listen: binds the address with the real reactor, with the given factory instead of the endpoint's.
+    :ivar port: the port of TCP or UDP; None for other sockets, for which the following have no meaning either.
     """
 
     family: int
@@ -62,12 +59,12 @@ class Binding:
     isDatagrams: bool = False
 
 
-class StandIn:
+class ListenCapture:
     """
-    The reactor, but for what listens.
+    A reactor that calls a function instead of listening; everything else is the real reactor's.
 
-    :param reactor: the reactor.
-    :param listen: called in its place, with the endpoint's factory; for UDP with the protocol.
+    :param reactor: the real reactor.
+    :param listen: called with the binding and the endpoint's factory, or its protocol for UDP.
     """
 
     def __init__(self, reactor: Any, listen: Listen) -> None:
@@ -121,14 +118,14 @@ def _family(interface: str) -> int:
     return socket.AF_INET6 if ":" in interface else socket.AF_INET
 
 
-def divide(description: str, reactor: Any, listen: Listen, factory: Any) -> Deferred[IListeningPort]:
+def captureListen(description: str, reactor: Any, listen: Listen, factory: Any) -> Deferred[IListeningPort]:
     """
-    Listen on what a description says, with ``listen`` called in place of binding.
+    Have the endpoint of a description listen, and call ``listen`` instead of binding its address.
 
-    :raise SettingError: the description cannot be.
+    :raise SettingError: the description is not valid.
     """
-    standIn: Any = StandIn(reactor, listen)
-    return serverEndpoint(description, standIn).listen(factory)
+    capture: Any = ListenCapture(reactor, listen)
+    return serverEndpoint(description, capture).listen(factory)
 
 
 def innermost(factory: Any) -> Any:
@@ -146,7 +143,7 @@ def innermostProtocol(protocol: Any) -> Any:
 
 
 def tellsHost(factory: Any) -> bool:
-    """Whether the address that a connection comes from is its peer's, as it is not behind ``haproxy:``."""
+    """Whether a connection's remote address is its peer's: False behind ``haproxy:``."""
     while isinstance(factory, WrappingFactory):
         if not INegotiated.implementedBy(factory.protocol):
             return False
@@ -155,8 +152,8 @@ def tellsHost(factory: Any) -> bool:
 
 
 @implementer(IListeningPort)
-class StandInPort:
-    """What an endpoint gets for the port that the main process listens on."""
+class RemotePort:
+    """The port of an endpoint in a sub-reactor; the main process has the socket."""
 
     def __init__(self, address: IAddress, factory: Any) -> None:
         self._address = address
@@ -164,64 +161,66 @@ class StandInPort:
         factory.doStart()
 
     def startListening(self) -> None:
-        """The main process does."""
+        """Do nothing: the main process listens."""
 
     def stopListening(self) -> Deferred[None]:
-        """The main process hands nothing over any more, or is told so."""
+        """Stop the factory. The main process hands over no more connections by now, or is told so."""
         factory, self._factory = self._factory, None
         if factory is not None:
             factory.doStop()
         return succeed(None)
 
     def getHost(self) -> IAddress:
-        """The address that the main process has bound."""
+        """Return the address that the main process has bound."""
         return self._address
 
 
 @implementer(IStreamServerEndpoint)
 class SubEndpoint:
     """
-    Listens to the main process for the connections of one endpoint.
+    An endpoint in a sub-reactor, which gets its connections from the main process.
 
-    :param sub: the sub-reactor.
-    :param number: the endpoint's.
-    :param description: of the endpoint, as the main process has it.
+    :param description: of the endpoint, the same as in the main process.
+    :param reactor: the reactor.
+    :param bind: called with the binding and the factory when the service listens.
+    :param failed: called with the Failure when listening fails; its result replaces it.
     """
 
-    def __init__(self, sub: SubReactor, number: int, description: str) -> None:
-        self._sub = sub
-        self._number = number
+    def __init__(self, description: str, reactor: Any, bind: Listen, failed: Callable[[Any], Any]) -> None:
+        self._reactor = reactor
+        self._bind = bind
+        self._failed = failed
         self.description = description
 
     def __repr__(self) -> str:
         return self.description
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
-        """Have this factory build what comes."""
-        bind = partial(self._sub.bind, self._number)
+        """Build the protocols of this endpoint's connections with the factory."""
         listening: Deferred[IListeningPort] = maybeDeferred(
-            divide, self.description, self._sub.reactor, bind, protocolFactory
+            captureListen, self.description, self._reactor, self._bind, protocolFactory
         )
-        return listening.addErrback(self._sub.bindFailed)
+        return listening.addErrback(self._failed)
 
 
-class Place:
-    """An endpoint, once the service listens on it."""
+class BoundEndpoint:
+    """An endpoint that the service listens on."""
 
     def __init__(self, family: int, factory: Any) -> None:
         self.family = family
         self.factory = factory
 
 
-class Arrival:
+class AdoptedConnection:
     """
-    The factory of one connection, which hears of its end, however soon that comes.
+    The factory of one connection that the main process has handed over; it reports the connection's end, even a very
+    early one.
 
     :param factory: builds the protocol.
-    :param number: the connection's.
-    :param ended: called with the number when the transport is gone.
+    :param number: the number of the connection.
+    :param ended: called with the number when the transport has lost its connection.
 
-    :ivar transport: the connection's, as soon as the protocol has it.
+    :ivar transport: the connection's transport, from ``makeConnection`` on.
     """
 
     __slots__ = ("_ended", "_factory", "_number", "_protocol", "transport")
@@ -242,7 +241,7 @@ class Arrival:
 
     def _makeConnection(self, transport: Any) -> None:
         self.transport = transport
-        # The reactor, and the transport itself, ask the transport for it.
+        # The reactor, and the transport itself, look it up on the transport.
         transport.connectionLost = self._connectionLost
         protocol, self._protocol = self._protocol, None
         self._factory = None
@@ -258,6 +257,6 @@ class Arrival:
             self._ended(self._number)
 
     def drop(self) -> None:
-        """The protocol was not built, or has failed at once."""
+        """Abort the connection because its protocol was not built, or has failed at once."""
         if self.transport is not None:
             self.transport.abortConnection()

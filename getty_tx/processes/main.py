@@ -1,4 +1,4 @@
-"""What a main process has from its start to its end: ports, sub-reactors, and what is handed from one to the other."""
+"""The running main process: its ports, its sub-reactors, and the messages and connections between them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
@@ -20,92 +21,121 @@ from getty_tx.processes.channel import unpackNumbers
 from getty_tx.processes.child import SubProcess
 from getty_tx.processes.handover import Handover
 from getty_tx.processes.ports import accepting, sharing
-from getty_tx.processes.supervisor import Member, Supervisor, beatPeriod
+from getty_tx.processes.supervisor import Supervisor, beatPeriod
 from getty_tx.processes.totals import addUp, lasting
 from getty_tx.session.refusals import Refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IAddress
 
-    from getty_tx.processes.handover import Accepted
+    from getty_tx.processes.member import Member, PendingConnection
     from getty_tx.processes.ports import AcceptingPort, SharedPort
-    from getty_tx.processes.service import Processes
+    from getty_tx.processes.queries import Queries
     from getty_tx.session.refusals import Reason
 
-__all__ = ["Run"]
+__all__ = ["MainProcess", "ProcessesConfig"]
 
 log = Logger()
 
 
-class Run:
-    """What a service has from a start to the end of the stop that follows it."""
+@dataclass
+class ProcessesConfig:
+    """
+    The settings of a Processes, checked; see there.
 
-    def __init__(self, service: Processes) -> None:
-        self._service = service
-        self._reactor = service.reactor
+    :ivar queries: the queries to sub-reactors, or None; sub-reactors that are started later can answer them.
+    """
+
+    target: str
+    arguments: Sequence[str]
+    endpoints: Sequence[str]
+    count: int
+    balance: str
+    maxSessions: int | None
+    maxSessionsPerHost: int | None
+    drainTimeout: float
+    heartbeatTimeout: float
+    queries: Queries | None = None
+
+
+class MainProcess:
+    """
+    The main process, from the start of the service to the end of its stop.
+
+    :param config: the settings.
+    :param reactor: the reactor.
+    :param refused: called with the reason and a text for each connection that the main process refuses.
+
+    :ivar refusals: the refusals of the main process.
+    :ivar supervisor: keeps the sub-reactors running.
+    """
+
+    def __init__(self, config: ProcessesConfig, reactor: Any, refused: Callable[[Reason, str], object]) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._refused = refused
         self._ports: list[AcceptingPort | SharedPort] = []
         self._listening: Deferred[Any] | None = None
         self._outcome: list[IAddress] | Failure | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
         self._stopping: Deferred[None] | None = None
         self._handlesSignal = False
-        # The counts of sub-reactors that are gone.
-        self._gone = addUp(())
-        self.refusals = Refusals(self._reactor.seconds)
+        # The counts of sub-reactors that have ended.
+        self._endedCounts = addUp(())
+        self.refusals = Refusals(reactor.seconds)
         self.supervisor = Supervisor(
-            service.count,
+            config.count,
             self._startMember,
-            self._changed,
-            reactor=self._reactor,
-            heartbeatTimeout=service._heartbeatTimeout,
-            drainTimeout=service._drainTimeout,
+            self._readyChanged,
+            reactor=reactor,
+            heartbeatTimeout=config.heartbeatTimeout,
+            drainTimeout=config.drainTimeout,
         )
         self._handover: Handover | None = None
-        if service._balance != REUSE_PORT:
+        if config.balance != REUSE_PORT:
             self._handover = Handover(
-                makeBalancer(service._balance, service.count),
+                makeBalancer(config.balance, config.count),
                 lambda: self.supervisor.ready,
-                self._send,
                 self._refuse,
-                service._maxSessions,
-                service._maxSessionsPerHost,
+                config.maxSessions,
+                config.maxSessionsPerHost,
             )
 
     # Starting
 
     def listen(self) -> None:
-        """Bind. Nothing listens, or at least nothing is accepted, before all sub-reactors are ready."""
+        """Bind all endpoints. No connection is accepted before all sub-reactors are ready."""
         if self._listening is not None:
             return
-        service = self._service
+        config = self._config
         attempts: list[Deferred[Any]] = []
-        for number, description in enumerate(service.endpoints):
+        for number, description in enumerate(config.endpoints):
             attempt: Deferred[Any]
             if self._handover is None:
-                attempt = maybeDeferred(sharing, description, service.count, self._reactor)
+                attempt = maybeDeferred(sharing, description, config.count, self._reactor)
             else:
                 attempt = maybeDeferred(accepting, description, number, self._accepted, self._reactor)
-            attempts.append(attempt.addCallback(self._listensOn))
+            attempts.append(attempt.addCallback(self._bound))
         self._listening = gatherResults(attempts, consumeErrors=True)
-        self._listening.addErrback(self._listensNot)
+        self._listening.addErrback(self._listenFailed)
 
-    def _listensOn(self, port: Any) -> Any:
+    def _bound(self, port: Any) -> Any:
         if self._outcome is None:
             self._ports.append(port)
         else:
             port.stop()
         return port
 
-    def _listensNot(self, failure: Failure) -> None:
+    def _listenFailed(self, failure: Failure) -> None:
         error: Any = failure.value
         reason: Failure = error.subFailure
         log.error("cannot listen: {reason}", reason=reason.getErrorMessage())
         self._fail(reason)
 
     def start(self) -> None:
-        """Start the sub-reactors, once all endpoints are bound."""
+        """Start the sub-reactors when all endpoints are bound."""
         if self._listening is not None:
             self._listening.addCallback(self._startAll)
 
@@ -124,7 +154,7 @@ class Run:
             log.error("cannot listen: {reason}", reason=error)
             self._fail(Failure())
         else:
-            self._flow()
+            self._updateAccepting()
             self._settle([port.address for port in self._ports])
 
     def _fail(self, failure: Failure) -> None:
@@ -140,7 +170,7 @@ class Run:
             _fire(deferred, outcome)
 
     def whenListening(self) -> Deferred[list[IAddress]]:
-        """See Processes."""
+        """See Processes.whenListening."""
         waiting: Deferred[list[IAddress]] = Deferred()
         if self._outcome is None:
             self._waiting.append(waiting)
@@ -154,7 +184,7 @@ class Run:
                 signal.signal(signal.SIGHUP, self._onSignal)
                 self._handlesSignal = True
         except ValueError:
-            # Only the main thread may, and the reactor runs in another.
+            # Only the main thread may set handlers, and the reactor runs in another one.
             pass
 
     def _onSignal(self, number: int, frame: object) -> None:
@@ -169,77 +199,75 @@ class Run:
             log.info("reloaded")
 
     def _startMember(self, member: Member) -> None:
-        service = self._service
-        member.process = process = SubProcess(member, self._received, self._lost, self._isGone, self._reactor)
-        config = {
-            "target": service._target,
-            "arguments": service._arguments,
-            "endpoints": service.endpoints,
+        config = self._config
+        member.process = SubProcess(member, self._received, self._lost, self.supervisor.memberGone, self._reactor)
+        # The names are part of the protocol between processes.
+        message = {
+            "target": config.target,
+            "arguments": config.arguments,
+            "endpoints": config.endpoints,
             "addresses": [_plain(port.address) for port in self._ports],
             "path": sys.path,
             "pythonpath": os.environ.get("PYTHONPATH"),
             "reactor": type(self._reactor).__module__,
-            "period": beatPeriod(service._heartbeatTimeout),
-            "drainTimeout": service._drainTimeout,
+            "period": beatPeriod(config.heartbeatTimeout),
+            "drainTimeout": config.drainTimeout,
             "maxSessions": self._shareOf(member),
-            "limit": service._maxSessions,
-            "answering": None if service.questions is None else service.questions.target,
+            "limit": config.maxSessions,
+            "answering": None if config.queries is None else config.queries.target,
         }
-        lent = [each.fileno() for port in self._ports if (each := port.lend(member.place)) is not None]
-        process.channel.send(passing.CONFIG, json.dumps(config).encode(), lent)
+        lent = [each.fileno() for port in self._ports if (each := port.lend(member.slot)) is not None]
+        member.send(passing.CONFIG, json.dumps(message).encode(), lent)
 
     def _shareOf(self, member: Member) -> int | None:
-        """Its part of ``maxSessions`` where the main process cannot count."""
-        limit = self._service._maxSessions
+        """Return the member's part of ``maxSessions`` where the main process cannot count, else None."""
+        limit = self._config.maxSessions
         if self._handover is not None or limit is None:
             return None
-        count = self._service.count
-        return limit // count + (member.place < limit % count)
+        count = self._config.count
+        return limit // count + (member.slot < limit % count)
 
     # Connections
 
-    def _accepted(self, batch: list[Accepted]) -> None:
+    def _accepted(self, batch: list[PendingConnection]) -> None:
         assert self._handover is not None
-        self._handover.take(batch)
-        self._flow()
-
-    def _send(self, member: Member, kind: int, data: bytes, descriptors: Sequence[int]) -> None:
-        process: Any = member.process
-        process.channel.send(kind, data, descriptors)
+        self._handover.dispatch(batch)
+        self._updateAccepting()
 
     def _refuse(self, reason: Reason, why: str) -> None:
         self.refusals.count(reason, why)
-        self._service.observers.tell("refused", self._service, reason, why)
+        self._refused(reason, why)
 
-    def _changed(self) -> None:
-        """Other sub-reactors take connections than before."""
+    def _readyChanged(self) -> None:
+        """The sub-reactors that take connections have changed."""
         if self._handover is not None:
-            self._handover.proceed()
-            self._flow()
+            self._handover.readyChanged()
+            self._updateAccepting()
 
-    def _flow(self) -> None:
-        takes = self._handover is not None and self._handover.takes
+    def _updateAccepting(self) -> None:
+        """Have the ports accept connections while the handover can take more."""
+        wanted = self._handover is not None and self._handover.canAccept
         for port in self._ports:
-            port.accept(takes)
+            port.setAccepting(wanted)
 
-    # What sub-reactors tell
+    # Events of sub-reactors
 
     def _received(self, member: Member, kind: int, data: bytes) -> None:
         supervisor, handover = self.supervisor, self._handover
-        supervisor.isAlive(member)
+        supervisor.memberAlive(member)
         if kind == passing.BEAT:
             member.counts = json.loads(data)
         elif kind == passing.LOG:
             _publish(member, data)
         elif kind == passing.ANSWER:
-            if self._service.questions is not None:
-                self._service.questions.received(member, data)
+            if self._config.queries is not None:
+                self._config.queries.received(member, data)
         elif kind == passing.READY:
-            supervisor.isReady(member)
+            supervisor.memberReady(member)
         elif kind == passing.FAILED:
-            supervisor.hasFailed(member, data.decode(errors="replace"))
+            supervisor.memberFailed(member, data.decode(errors="replace"))
         elif kind == passing.LEAVING:
-            supervisor.isLeaving(member)
+            supervisor.memberLeaving(member)
         elif handover is not None:
             numbers = unpackNumbers(data)
             if kind == passing.TAKEN:
@@ -248,25 +276,22 @@ class Run:
                 handover.ended(member, numbers)
             elif kind == passing.RETURNED:
                 handover.returned(member, numbers)
-            self._flow()
+            self._updateAccepting()
 
     def _lost(self, member: Member) -> None:
-        self.supervisor.isUnreachable(member)
-        self._gone = addUp([self._gone, lasting(member.counts)])
+        self.supervisor.memberUnreachable(member)
+        self._endedCounts = addUp([self._endedCounts, lasting(member.counts)])
         member.counts = {}
-        if self._service.questions is not None:
-            self._service.questions.lost(member)
+        if self._config.queries is not None:
+            self._config.queries.lost(member)
         if self._handover is not None:
             self._handover.lost(member)
-            self._flow()
-
-    def _isGone(self, member: Member, how: str) -> None:
-        self.supervisor.isGone(member, how)
+            self._updateAccepting()
 
     def counts(self) -> dict[str, int]:
-        """What all have counted."""
-        told = [member.counts for member in self.supervisor.members]
-        sums = addUp([*told, self._gone, self.refusals.counts])
+        """Return the counters of all processes together."""
+        reports = [member.counts for member in self.supervisor.members]
+        sums = addUp([*reports, self._endedCounts, self.refusals.counts])
         if self._handover is not None:
             sums["connections"] = self._handover.connections
         return sums
@@ -275,7 +300,7 @@ class Run:
 
     @property
     def isReady(self) -> bool:
-        """Whether it listens, and some sub-reactor takes connections."""
+        """Whether it listens and a sub-reactor takes connections."""
         return self.isListening and bool(self.supervisor.ready)
 
     @property
@@ -285,11 +310,11 @@ class Run:
 
     @property
     def isStopping(self) -> bool:
-        """Whether the sub-reactors drain, and no others come."""
+        """Whether the sub-reactors drain and are not replaced."""
         return self._stopping is not None
 
     def stop(self) -> Deferred[None]:
-        """See Processes."""
+        """Stop accepting, and drain the sub-reactors; see Processes.stopService."""
         if self._stopping is None:
             self._settle(Failure(GettyError("the service was stopped")))
             ends: list[Deferred[Any]] = [port.stop() for port in self._ports]
@@ -304,7 +329,7 @@ class Run:
 
     def _stopped(self, _: object) -> None:
         if self._handlesSignal:
-            # Not before: it would end the process.
+            # Not earlier: the default action would end the process.
             self._handlesSignal = False
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -317,17 +342,17 @@ def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) 
 
 
 def _plain(address: Any) -> list[Any]:
-    """An address for JSON."""
+    """Return the host or path, and the port, of an address, for JSON."""
     name = getattr(address, "name", None)
     return [getattr(address, "host", None) if name is None else os.fsdecode(name), getattr(address, "port", None)]
 
 
 def _publish(member: Member, data: bytes) -> None:
-    """An event of a sub-reactor's log, as one of this process's."""
+    """Publish an event of a sub-reactor's log in this process."""
     event = eventFromJSON(data.decode())
     failure = event.get("log_failure")
     if failure is not None:
-        # JSON has lost it.
+        # JSON does not carry the exception.
         failure.value = Exception(event.pop("failureText", ""))
     namespace, level = event.get("log_namespace", "-"), event.get("log_level")
     system = event.get("log_system") or f"{namespace}#{getattr(level, 'name', '-')}"

@@ -1,4 +1,4 @@
-"""The sockets that the main process binds: it accepts on them, or lends each to a sub-reactor (``reuse-port``)."""
+"""The ports of the main process: it accepts on them, or lends their sockets to sub-reactors (``reuse-port``)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from zope.interface import implementer
 
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import SettingError
-from getty_tx.processes.handover import Accepted
-from getty_tx.processes.listening import Binding, divide, innermost, tellsHost
+from getty_tx.processes.listening import Binding, captureListen, innermost, tellsHost
+from getty_tx.processes.member import PendingConnection
 from getty_tx.transports.base import plainHost
 from getty_tx.transports.udp.endpoints import UDPServerEndpoint
 
@@ -33,14 +33,14 @@ log = Logger()
 
 P = TypeVar("P")
 
-#: Connections that are accepted before the reactor looks at other descriptors.
+#: Connections that are accepted before the reactor serves other descriptors.
 BATCH = 100
 
-#: Seconds until accepting is tried again where the process or the system has no descriptor left.
+#: Seconds until the next attempt to accept when the process or the system is out of descriptors.
 RETRY = 0.1
 
-#: Errors of a connection that is gone already or that the system refuses; accept(2) names them.
-_PASSING = (
+#: Errors of accept(2) that concern one connection, which has ended already or which the system refuses.
+_CONNECTION_ERRORS = (
     errno.ECONNABORTED,
     errno.EPERM,
     errno.EPROTO,
@@ -55,32 +55,33 @@ _PASSING = (
 
 
 class MainReactor(Factory):
-    """Stands where a port has the factory that it builds protocols with; the log has its name."""
+    """The factory of a port whose connections are read elsewhere; the log shows its name."""
 
     noisy = False
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """
-        Nothing is built in the main process.
+        Refuse: no protocols are built in the main process.
 
-        :raise SettingError: an endpoint has not asked the reactor to listen.
+        :raise SettingError: always; only an endpoint that listens without the reactor calls this.
         """
         raise SettingError("it listens in a way of its own, and cannot be divided: serve it with one process")
 
 
 class AcceptingPort:
     """
-    A listening port of Twisted's that is read here, in place of building a protocol for each connection.
+    A listening port of Twisted that accepts batches of connections, instead of building a protocol for each.
 
-    TCP is bound first, as only that may need rights or fail for another program, and listens when it is told to:
-    nobody is to connect before there is a sub-reactor. The others listen from the beginning, and accept later.
+    TCP is bound at once, because only binding may need privileges or fail because of another program. It listens
+    later, on :py:meth:`listen`, because no peer must connect before there is a sub-reactor. Other sockets listen at
+    once and accept later.
 
-    :param binding: what to bind.
-    :param endpoint: its number.
-    :param factory: the endpoint's, with its wrappers.
+    :param binding: the address.
+    :param endpoint: the number of the endpoint.
+    :param factory: the factory of the endpoint, with its wrappers.
     :param accepted: called with each batch.
     :param reactor: the reactor.
-    :raise CannotListenError: it cannot be bound.
+    :raise CannotListenError: the address cannot be bound.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class AcceptingPort:
         binding: Binding,
         endpoint: int,
         factory: Any,
-        accepted: Callable[[list[Accepted]], object],
+        accepted: Callable[[list[PendingConnection]], object],
         reactor: Any,
     ) -> None:
         self._binding = binding
@@ -97,7 +98,7 @@ class AcceptingPort:
         self._answers = getattr(innermost(factory), "answersRefused", False)
         self._accepted = accepted
         self._reactor = reactor
-        self._reads = False
+        self._isAccepting = False
         self._retry: Any = None
         self._bound: socket.socket | None = None
         self._port: Any = None
@@ -113,14 +114,14 @@ class AcceptingPort:
     def _take(self, port: Any) -> None:
         self._port = port
         port.stopReading()
-        # The reactor asks the port for it at each event.
+        # The reactor looks it up on the port at each event.
         port.doRead = self._doRead
 
     def listen(self) -> None:
         """
-        Let connections come.
+        Listen.
 
-        :raise CannotListenError: another program has been quicker.
+        :raise CannotListenError: another program listens on the address by now.
         """
         bound, self._bound = self._bound, None
         if bound is not None:
@@ -131,23 +132,23 @@ class AcceptingPort:
                     raise CannotListenError(self._binding.interface, self._binding.port, error) from error
                 self._take(self._reactor.adoptStreamPort(bound.fileno(), self._binding.family, MainReactor()))
 
-    def lend(self, place: int) -> socket.socket | None:
+    def lend(self, slot: int) -> socket.socket | None:
         """Nothing: it is read here."""
         return None
 
-    def accept(self, wanted: bool) -> None:
-        """Go on accepting, or leave connections in the backlog."""
+    def setAccepting(self, wanted: bool) -> None:
+        """Accept connections, or leave them in the backlog."""
         if self._port is None:
             return
-        if wanted != self._reads and self._retry is None:
+        if wanted != self._isAccepting and self._retry is None:
             if wanted:
                 self._port.startReading()
             else:
                 self._port.stopReading()
-        self._reads = wanted
+        self._isAccepting = wanted
 
     def _doRead(self) -> None:
-        batch: list[Accepted] = []
+        batch: list[PendingConnection] = []
         accept = self._port.socket.accept
         for _ in range(BATCH):
             try:
@@ -155,18 +156,18 @@ class AcceptingPort:
             except BlockingIOError:
                 break
             except OSError as error:
-                if error.errno in _PASSING:
+                if error.errno in _CONNECTION_ERRORS:
                     continue
                 self._pause(error)
                 break
-            # A unix socket's peer has a path or nothing.
+            # The address of a unix socket's peer is a path or empty.
             host = plainHost(address[0]) if type(address) is tuple else None
-            batch.append(Accepted(connection, self._endpoint, host, self._tellsHost, self._answers))
+            batch.append(PendingConnection(connection, self._endpoint, host, self._tellsHost, self._answers))
         if batch:
             self._accepted(batch)
 
     def _pause(self, error: OSError) -> None:
-        """Leave the others in the backlog for a moment: descriptors become free as sub-reactors acknowledge."""
+        """Stop accepting for a moment: descriptors become free when sub-reactors acknowledge connections."""
         if self._retry is None:
             log.warn("accepting pauses: {reason}", reason=error.strerror)
             self._port.stopReading()
@@ -174,7 +175,7 @@ class AcceptingPort:
 
     def _tryAgain(self) -> None:
         self._retry = None
-        if self._reads:
+        if self._isAccepting:
             self._port.startReading()
 
     def stop(self) -> Deferred[Any]:
@@ -185,11 +186,13 @@ class AcceptingPort:
         if self._bound is not None:
             self._bound.close()
             self._bound = None
-        return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening).addErrback(_leave)
+        return (
+            succeed(None) if self._port is None else maybeDeferred(self._port.stopListening).addErrback(_logStopFailed)
+        )
 
 
-def _leave(failure: Failure) -> None:
-    """Usually a unix socket, in a folder where the user that twistd has changed to may remove nothing."""
+def _logStopFailed(failure: Failure) -> None:
+    """Log the failure. Usually twistd has changed to a user that may not remove the unix socket from its folder."""
     log.warn("a port did not close: {reason}", reason=failure.getErrorMessage())
 
 
@@ -197,9 +200,9 @@ class SharedPort:
     """
     Sockets that are bound to one address with SO_REUSEPORT, one for each sub-reactor.
 
-    They belong to the main process, so that what waits in the backlog of a sub-reactor that dies is left to the next.
+    The main process keeps them open, so that the successor of a dead sub-reactor gets the connections in the backlog.
 
-    :param sockets: by place.
+    :param sockets: the sockets, by slot.
     """
 
     def __init__(self, sockets: list[socket.socket]) -> None:
@@ -207,112 +210,114 @@ class SharedPort:
         self.address: IAddress = _addressOf(sockets[0])
 
     def listen(self) -> None:
-        """The sub-reactors do, each when it is ready."""
+        """Do nothing: each sub-reactor listens when it is ready."""
 
-    def lend(self, place: int) -> socket.socket | None:
-        """The socket of a sub-reactor."""
-        return self._sockets[place]
+    def lend(self, slot: int) -> socket.socket | None:
+        """Return the socket of a sub-reactor."""
+        return self._sockets[slot]
 
-    def accept(self, wanted: bool) -> None:
-        """It is not for this process to do so."""
+    def setAccepting(self, wanted: bool) -> None:
+        """Do nothing: the sub-reactors accept."""
 
     def stop(self) -> Deferred[Any]:
-        """Let go of the sockets."""
+        """Close the sockets."""
         for each in self._sockets:
             each.close()
         return succeed(None)
 
 
 def accepting(
-    description: str, endpoint: int, accepted: Callable[[list[Accepted]], object], reactor: Any
+    description: str, endpoint: int, accepted: Callable[[list[PendingConnection]], object], reactor: Any
 ) -> Deferred[AcceptingPort]:
     """
-    Listen on what a description says, and hand out what is accepted.
+    Make the port of an endpoint's description.
 
-    :raise SettingError: the description cannot be.
-    :return: fails with what the endpoint's ``listen`` fails with.
+    :param accepted: called with each batch of connections.
+    :raise SettingError: the description is not valid.
+    :return: fails with the error of the endpoint's ``listen``.
     """
     made: list[AcceptingPort] = []
 
     def listen(binding: Binding, factory: Any) -> IListeningPort:
         made.append(AcceptingPort(binding, endpoint, factory, accepted, reactor))
-        return _Elsewhere(made[0])
+        return _CapturedPort(made[0])
 
-    return divide(description, reactor, listen, MainReactor()).addCallback(lambda _: _firstOf(made, description))
+    return captureListen(description, reactor, listen, MainReactor()).addCallback(lambda _: _firstOf(made, description))
 
 
-def sharing(description: str, places: int, reactor: Any) -> Deferred[SharedPort]:
+def sharing(description: str, slots: int, reactor: Any) -> Deferred[SharedPort]:
     """
-    Bind what a description says once for each place.
+    Bind the address of an endpoint's description once for each slot.
 
-    :raise SettingError: the description cannot be, or not with SO_REUSEPORT.
+    :raise SettingError: the description is not valid, or not possible with SO_REUSEPORT.
     """
     endpoint = serverEndpoint(description, reactor)
     if isinstance(endpoint, UDPServerEndpoint):
         if endpoint.group is not None:
             raise SettingError(f"{description!r}: each process would get every datagram of a multicast group")
-        return succeed(SharedPort(bindAll(places, socket.SOCK_DGRAM, endpoint.port, endpoint.interface)))
+        return succeed(SharedPort(bindAll(slots, socket.SOCK_DGRAM, endpoint.port, endpoint.interface)))
     made: list[SharedPort] = []
 
     def listen(binding: Binding, factory: Any) -> IListeningPort:
         if binding.port is None:
             raise SettingError(f"{description!r} has one socket: SO_REUSEPORT is for tcp, its like, and udp")
-        made.append(SharedPort(bindAll(places, socket.SOCK_STREAM, binding.port, binding.interface)))
-        return _Elsewhere(made[0])
+        made.append(SharedPort(bindAll(slots, socket.SOCK_STREAM, binding.port, binding.interface)))
+        return _CapturedPort(made[0])
 
-    return divide(description, reactor, listen, MainReactor()).addCallback(lambda _: _firstOf(made, description))
+    return captureListen(description, reactor, listen, MainReactor()).addCallback(lambda _: _firstOf(made, description))
 
 
 def _firstOf(made: list[P], description: str) -> P:
-    """What was made when the endpoint asked the reactor to listen, if it did."""
+    """Return the port that was made when the endpoint called the reactor to listen."""
     if not made:
         raise SettingError(f"{description!r} listens in a way of its own: serve it with one process")
     return made[0]
 
 
 @implementer(IListeningPort)
-class _Elsewhere:
+class _CapturedPort:
     """
-    What an endpoint of the main process gets for a port: what it is for is done elsewhere.
+    The port that an endpoint gets in the main process; it only has an address.
 
-    :param port: what does it.
+    :param port: the port that was made instead.
     """
 
     def __init__(self, port: AcceptingPort | SharedPort) -> None:
         self._port = port
 
     def startListening(self) -> None:
-        """Others do."""
+        """Do nothing: the main process starts and stops the port itself."""
 
     def stopListening(self) -> Deferred[None]:
-        """Others do."""
+        """Do nothing: the main process starts and stops the port itself."""
         return succeed(None)
 
     def getHost(self) -> IAddress:
-        """The address that is bound, as endpoints of other packages may want to log it."""
+        """Return the bound address. Endpoints of other packages may log it."""
         return self._port.address
 
 
-def bindAll(places: int, kind: int, port: int, interface: str) -> list[socket.socket]:
+def bindAll(count: int, kind: int, port: int, interface: str) -> list[socket.socket]:
     """
-    Bind sockets to one address; with SO_REUSEPORT where they are several.
+    Bind sockets to one address, with SO_REUSEPORT for more than one.
 
+    :param count: how many sockets.
     :param kind: SOCK_STREAM or SOCK_DGRAM.
-    :param port: 0 for any, the same for all of them.
-    :raise CannotListenError: it is not possible.
+    :param port: 0 for any port, the same for all sockets.
+    :raise CannotListenError: the address cannot be bound.
     """
     family = socket.AF_INET6 if ":" in interface else socket.AF_INET
     made: list[socket.socket] = []
     try:
         flags = socket.AI_PASSIVE | socket.AI_NUMERICHOST
         address = socket.getaddrinfo(interface or "0.0.0.0", port, family, kind, 0, flags)[0][4]
-        for _ in range(places):
+        for _ in range(count):
             each = socket.socket(family, kind)
             made.append(each)
             each.setblocking(False)
             if kind == socket.SOCK_STREAM:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if places > 1:
+            if count > 1:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             each.bind(address)
             address = each.getsockname()

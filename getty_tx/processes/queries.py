@@ -1,9 +1,9 @@
 """
-Questions of the main process, and the answers of sub-reactors.
+Queries of the main process to sub-reactors, and their answers.
 
-What is asked is the matter of who asks: nothing here knows what it means. Answers come in parts, each a document of
-its own, so that neither side is long at one of them, and a part is sent only when nothing else waits to be: an
-acknowledgement, or a sign of life, is behind one part at most.
+This module does not know what a query means. An answer is sent in parts, each a complete JSON document, so that neither
+process spends long on one of them. A part is sent only when no other message is queued; so an acknowledgement or a
+heartbeat waits behind one part at most.
 """
 
 from __future__ import annotations
@@ -19,16 +19,25 @@ from twisted.logger import Logger
 from zope.interface import Interface
 
 from getty_tx.errors import GettyError
-from getty_tx.processes.channel import ANSWER, ASK, LONGEST
-from getty_tx.processes.supervisor import DRAINING, READY
+from getty_tx.processes.channel import ANSWER, ASK, MAX_MESSAGE
+from getty_tx.processes.member import DRAINING, READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from getty_tx.processes.channel import Channel
-    from getty_tx.processes.supervisor import Member
+    from getty_tx.processes.member import Member
 
-__all__ = ["MOST_ASKED", "PART", "TIMEOUT", "Answers", "IAnswering", "NoAnswerError", "Questions", "inParts"]
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "MAX_QUERIES",
+    "PART_BYTES",
+    "IAnswering",
+    "NoAnswerError",
+    "Queries",
+    "QueryHandler",
+    "inParts",
+]
 
 log = Logger()
 
@@ -37,50 +46,50 @@ T = TypeVar("T")
 _NUMBER = Struct("=I")
 _PART = Struct("=I?")
 
-#: Bytes of a part of an answer at most, unless one thing in it is longer: what takes about a millisecond to read.
-PART = 16 * 1024
+#: Most bytes in one part of an answer, unless a single item is longer: reading it takes about a millisecond.
+PART_BYTES = 16 * 1024
 
-#: Seconds without a part of an answer, after which who asks waits no longer.
-TIMEOUT = 1.0
+#: Seconds without a part of an answer after which a query fails.
+ANSWER_TIMEOUT = 1.0
 
-#: Questions to one sub-reactor that may be under way.
-MOST_ASKED = 32
+#: Unanswered queries to one sub-reactor.
+MAX_QUERIES = 32
 
-#: Seconds until a part that has to wait for other messages is tried again.
-SOON = 0.01
+#: Seconds until a part that waits behind other messages is tried again.
+RETRY = 0.01
 
 
 class NoAnswerError(GettyError):
-    """A sub-reactor does not answer, or is gone."""
+    """A sub-reactor does not answer, or has ended."""
 
 
 class IAnswering(Interface):
-    """What answers in a sub-reactor. All calls come on the reactor's thread."""
+    """Answers queries in a sub-reactor. All calls come on the reactor's thread."""
 
     def start() -> None:
         """The sub-reactor's service has started."""
 
     def stop() -> None:
-        """It is over: let go of everything."""
+        """The sub-reactor ends: release everything."""
 
-    def answer(question: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:
+    def answer(query: Any) -> Iterable[bytes] | Deferred[Iterable[bytes]]:
         """
-        The parts of an answer, each JSON and shorter than :py:data:`getty_tx.processes.channel.LONGEST`.
+        Return the parts of an answer, each JSON and shorter than :py:data:`getty_tx.processes.channel.MAX_MESSAGE`.
 
-        What it raises is logged, and the answer is ``null``.
+        An exception is logged, and the answer is ``null`` then.
         """
 
     def lastWords() -> Iterable[bytes]:
-        """What is to be told at the end, though nobody has asked."""
+        """Return the parts of a last report, which is sent at the end without a query."""
 
 
 def inParts(texts: Iterable[str]) -> Iterator[bytes]:
-    """Lists in JSON of at most :py:data:`PART` bytes each, of things that are JSON already."""
+    """Join items that are JSON into JSON lists of at most :py:data:`PART_BYTES` bytes each."""
     part: list[str] = []
     size = 0
     for text in texts:
-        # As ASCII, which json.dumps writes.
-        if part and size + len(text) > PART:
+        # Characters are bytes: json.dumps writes ASCII.
+        if part and size + len(text) > PART_BYTES:
             yield f"[{','.join(part)}]".encode()
             part, size = [], 0
         part.append(text)
@@ -88,125 +97,125 @@ def inParts(texts: Iterable[str]) -> Iterator[bytes]:
     yield f"[{','.join(part)}]".encode()
 
 
-class _Question:
-    """One that is under way to a member."""
+class _Query:
+    """A query that is not answered yet."""
 
-    __slots__ = ("heard", "isLate", "parts", "timer", "waiter")
+    __slots__ = ("done", "isLate", "parse", "parts", "timer")
 
-    def __init__(self, heard: Callable[[list[Any]], Any]) -> None:
-        self.heard = heard
+    def __init__(self, parse: Callable[[list[Any]], Any]) -> None:
+        self.parse = parse
         self.parts: list[Any] = []
-        self.waiter: Deferred[Any] = Deferred()
+        self.done: Deferred[Any] = Deferred()
         self.timer: Any = None
         self.isLate = False
 
 
-class Questions:
+class Queries:
     """
-    The main process's side.
+    Sends queries to sub-reactors, in the main process.
 
-    :param target: ``module:attribute`` of what is called in a sub-reactor, with its service and its reactor, for an
-        :py:class:`IAnswering`.
-    :param told: called with a member and all parts of what it tells without being asked.
-    :param lost: called with a member that will tell nothing more.
+    :param target: ``module:attribute`` of a callable. A sub-reactor calls it with its service and its reactor; it
+        returns an :py:class:`IAnswering`.
+    :param reported: called with a member and all parts of a report that it sends without a query.
+    :param lost: called with a member that sends no more messages.
     """
 
     def __init__(
-        self, target: str, told: Callable[[Member, list[Any]], object], lost: Callable[[Member], object]
+        self, target: str, reported: Callable[[Member, list[Any]], object], lost: Callable[[Member], object]
     ) -> None:
         self.target = target
-        self._told = told
+        self._reported = reported
         self._lost = lost
         self._number = 0
-        self._asked: dict[Member, dict[int, _Question]] = {}
-        # Parts of what nobody has asked for.
-        self._telling: dict[Member, list[Any]] = {}
+        self._open: dict[Member, dict[int, _Query]] = {}
+        # Parts of reports that come without a query.
+        self._reports: dict[Member, list[Any]] = {}
 
     def isSilent(self, member: Member) -> bool:
-        """Whether it owes an answer for too long."""
-        return any(question.isLate for question in self._asked.get(member, {}).values())
+        """Whether an answer of the member is late."""
+        return any(query.isLate for query in self._open.get(member, {}).values())
 
-    def ask(self, member: Member, question: Any, heard: Callable[[list[Any]], T], reactor: Any) -> Deferred[T]:
+    def ask(self, member: Member, query: Any, parse: Callable[[list[Any]], T], reactor: Any) -> Deferred[T]:
         """
-        Ask a sub-reactor.
+        Send a query to a sub-reactor.
 
-        One that owes an answer for too long is not asked again before that has come, so that nobody waits for it
-        twice, and nothing piles up.
+        While an answer is late, no more queries are sent to this sub-reactor, so that no caller waits for it again and
+        no queries pile up.
 
-        :param heard: called with the parts of the answer, also when that comes too late.
-        :param reactor: measures :py:data:`TIMEOUT`.
-        :return: fires with what ``heard`` returns; fails with what it raises, or with NoAnswerError.
+        :param query: the query, for JSON.
+        :param parse: called with the parts of the answer, even when it is late.
+        :param reactor: the clock of :py:data:`ANSWER_TIMEOUT`.
+        :return: fires with the result of ``parse``; fails with its exception, or with NoAnswerError.
         """
         if member.state not in (READY, DRAINING) or member.isKilled or member.isUnreachable:
-            return _noAnswer(f"{member} is not there")
-        asked = self._asked.setdefault(member, {})
-        if len(asked) >= MOST_ASKED or self.isSilent(member):
+            return _noAnswer(f"{member} does not run")
+        queries = self._open.setdefault(member, {})
+        if len(queries) >= MAX_QUERIES or self.isSilent(member):
             return _noAnswer(f"{member} does not answer")
-        # 4 bytes, and 0 is what nobody has asked for.
+        # 4 bytes; 0 is for reports without a query.
         self._number = number = self._number % 0xFFFFFFFF + 1
-        made = asked[number] = _Question(heard)
-        made.timer = reactor.callLater(TIMEOUT, self._isLate, member, made)
-        process: Any = member.process
-        process.channel.send(ASK, _NUMBER.pack(number) + json.dumps(question).encode())
-        return made.waiter
+        made = queries[number] = _Query(parse)
+        made.timer = reactor.callLater(ANSWER_TIMEOUT, self._timedOut, member, made)
+        member.send(ASK, _NUMBER.pack(number) + json.dumps(query).encode())
+        return made.done
 
-    def _isLate(self, member: Member, question: _Question) -> None:
-        question.isLate = True
-        question.waiter.errback(NoAnswerError(f"{member} does not answer"))
+    def _timedOut(self, member: Member, query: _Query) -> None:
+        query.isLate = True
+        query.done.errback(NoAnswerError(f"{member} does not answer"))
 
     def received(self, member: Member, data: bytes) -> None:
-        """A part of an answer came."""
+        """Take a part of an answer, or of a report."""
         number, isLast = _PART.unpack_from(data)
-        question = self._asked.get(member, {}).get(number)
-        if question is None:
+        query = self._open.get(member, {}).get(number)
+        if query is None:
             if number == 0:
-                self._receiveTold(member, data, isLast)
+                self._receiveReport(member, data, isLast)
             return
         try:
-            question.parts.append(json.loads(data[_PART.size :]))
+            query.parts.append(json.loads(data[_PART.size :]))
         except ValueError as error:
-            log.error("{member} answers what cannot be read: {error}", member=member, error=error)
-            question.heard, isLast = _raise, True
-        if not question.isLate:
-            question.timer.reset(TIMEOUT)
+            log.error("{member} sent an answer that is not JSON: {error}", member=member, error=error)
+            query.parse, isLast = _raise, True
+        if not query.isLate:
+            query.timer.reset(ANSWER_TIMEOUT)
         if isLast:
-            del self._asked[member][number]
-            self._finish(question)
+            del self._open[member][number]
+            self._finish(query)
 
-    def _receiveTold(self, member: Member, data: bytes, isLast: bool) -> None:
-        parts = self._telling.setdefault(member, [])
+    def _receiveReport(self, member: Member, data: bytes, isLast: bool) -> None:
+        parts = self._reports.setdefault(member, [])
         parts.append(json.loads(data[_PART.size :]))
         if isLast:
-            self._told(member, self._telling.pop(member))
+            self._reported(member, self._reports.pop(member))
 
-    def _finish(self, question: _Question) -> None:
-        if question.parts == [None]:
-            # It has logged why.
-            question.heard = _raise
-        done = maybeDeferred(question.heard, question.parts)
-        if question.isLate:
-            done.addErrback(lambda failure: log.failure("an answer cannot be used", failure))
+    def _finish(self, query: _Query) -> None:
+        if query.parts == [None]:
+            # The sub-reactor has logged why.
+            query.parse = _raise
+        parsed = maybeDeferred(query.parse, query.parts)
+        if query.isLate:
+            parsed.addErrback(lambda failure: log.failure("a late answer was not accepted", failure))
         else:
-            question.timer.cancel()
-            done.chainDeferred(question.waiter)
+            query.timer.cancel()
+            parsed.chainDeferred(query.done)
 
     def giveUp(self) -> None:
-        """Wait for no answer any more; they are heard all the same if they come."""
-        for member, asked in self._asked.items():
-            for question in asked.values():
-                if not question.isLate:
-                    question.timer.cancel()
-                    self._isLate(member, question)
+        """Let all queries fail as late; late answers are still delivered."""
+        for member, queries in self._open.items():
+            for query in queries.values():
+                if not query.isLate:
+                    query.timer.cancel()
+                    self._timedOut(member, query)
 
     def lost(self, member: Member) -> None:
-        """It will tell nothing more."""
-        self._telling.pop(member, None)
-        asked = self._asked.pop(member, {})
+        """A member sends no more messages."""
+        self._reports.pop(member, None)
+        queries = self._open.pop(member, {})
         self._lost(member)
-        for question in asked.values():
-            if not question.isLate:
-                question.timer.cancel()
-                question.waiter.errback(NoAnswerError(f"{member} is gone"))
+        for query in queries.values():
+            if not query.isLate:
+                query.timer.cancel()
+                query.done.errback(NoAnswerError(f"{member} has ended"))
 
 
 def _noAnswer(why: str) -> Deferred[Any]:
@@ -216,15 +225,15 @@ def _noAnswer(why: str) -> Deferred[Any]:
 
 
 def _raise(parts: list[Any]) -> Any:
-    raise NoAnswerError("there is no answer that can be read")
+    raise NoAnswerError("the answer cannot be read")
 
 
-class Answers:
+class QueryHandler:
     """
-    A sub-reactor's side.
+    Answers the queries of the main process, in a sub-reactor.
 
-    :param answering: what answers.
-    :param channel: to the main process.
+    :param answering: an :py:class:`IAnswering`.
+    :param channel: the channel to the main process.
     :param reactor: the reactor.
     """
 
@@ -234,54 +243,54 @@ class Answers:
         self._reactor = reactor
         self._parts: deque[bytes] = deque()
         self._later: Any = None
-        self._isOver = False
+        self._isStopped = False
 
     def start(self) -> None:
         """The service has started."""
         self._answering.start()
 
-    def asked(self, data: bytes) -> None:
-        """A question came."""
+    def queryReceived(self, data: bytes) -> None:
+        """Answer a query."""
         [number] = _NUMBER.unpack_from(data)
         answer = maybeDeferred(self._answering.answer, json.loads(data[_NUMBER.size :]))
-        answer.addCallback(list).addErrback(_cannot).addCallback(self._answer, number)
+        answer.addCallback(list).addErrback(_answerFailed).addCallback(self._answer, number)
 
     def _answer(self, parts: Iterable[bytes], number: int) -> None:
-        if not self._isOver:
-            self._parts.extend(_packed(parts, number))
+        if not self._isStopped:
+            self._parts.extend(_packParts(parts, number))
             if self._later is None:
                 self._send()
 
     def _send(self) -> None:
-        """One part, if nothing else is waiting; the next when the reactor has seen to others."""
+        """Send one part if no message is queued; the next one after the other events of the reactor."""
         self._later = None
-        delay = SOON
-        if not self._channel.waiting:
+        delay = RETRY
+        if not self._channel.queued:
             self._channel.send(ANSWER, self._parts.popleft())
             delay = 0
         if self._parts:
             self._later = self._reactor.callLater(delay, self._send)
 
-    def end(self) -> None:
-        """It is over: what is to be told yet, and nothing after it."""
-        self._isOver = True
+    def stop(self) -> None:
+        """Send the last report, and nothing after it."""
+        self._isStopped = True
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        for part in _packed(self._answering.lastWords(), 0):
+        for part in _packParts(self._answering.lastWords(), 0):
             self._channel.send(ANSWER, part)
         self._answering.stop()
 
 
-def _packed(parts: Iterable[bytes], number: int) -> list[bytes]:
-    made = list(parts) or [b"[]"]
-    if max(map(len, made)) + _PART.size >= LONGEST:
+def _packParts(parts: Iterable[bytes], number: int) -> list[bytes]:
+    packed = list(parts) or [b"[]"]
+    if max(map(len, packed)) + _PART.size >= MAX_MESSAGE:
         log.error("an answer has a part that is too long for a message")
-        made = [b"null"]
-    return [_PART.pack(number, place == len(made)) + part for place, part in enumerate(made, 1)]
+        packed = [b"null"]
+    return [_PART.pack(number, index == len(packed)) + part for index, part in enumerate(packed, 1)]
 
 
-def _cannot(failure: Any) -> list[bytes]:
+def _answerFailed(failure: Any) -> list[bytes]:
     if not failure.check(SchedulerStopped):
-        log.failure("a question cannot be answered", failure)
+        log.failure("a query was not answered", failure)
     return [b"null"]

@@ -1,9 +1,9 @@
 """
-A sub-reactor: the process that serves the connections which the main process hands to it.
+The sub-reactor process: it serves the connections that the main process hands over.
 
-It runs an IService, for which ``makeService`` is called with endpoints that listen to the main process in place of a
-port. A connection that comes is acknowledged first, and built after the reactor's turn, with the factory that the
-service has given to the endpoint: its TLS, its WebSocket and its sessions are made here.
+It runs the IService that ``makeService`` returns for endpoints which get their connections from the main process
+instead of a port. A new connection is acknowledged first. Its protocol is built after the reactor iteration, with the
+factory that the service has given to the endpoint; so TLS, WebSocket and sessions are made in this process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import sys
 from contextlib import suppress
 from errno import ENOTCONN
+from functools import partial
 from importlib import import_module
 from struct import unpack
 from typing import TYPE_CHECKING, Any
@@ -33,15 +34,15 @@ from getty_tx.processes import channel as passing
 from getty_tx.processes.channel import Channel, packNumbers, receiveOne, unpackConnections
 from getty_tx.processes.drain import Drain
 from getty_tx.processes.listening import (
-    Arrival,
+    AdoptedConnection,
     Binding,
-    Place,
-    StandInPort,
+    BoundEndpoint,
+    RemotePort,
     SubEndpoint,
     innermost,
     innermostProtocol,
 )
-from getty_tx.processes.queries import Answers
+from getty_tx.processes.queries import QueryHandler
 from getty_tx.processes.totals import countsOf
 from getty_tx.transports.udp.port import SessionPort
 
@@ -54,80 +55,83 @@ __all__ = ["SubReactor", "main"]
 
 log = Logger()
 
-#: Messages to the main process that may wait, above which events of the log are dropped.
-MOST_WAITING = 1000
+#: Messages queued to the main process above which events of the log are dropped.
+MAX_QUEUED = 1000
 
-#: The part of the given time that sessions have to come to rest, and the part after which the process ends anyway.
-REST, END = 0.5, 0.9
+#: The part of the drain timeout in which sessions may come to rest, and the part after which the process ends anyway.
+REST_SHARE, END_SHARE = 0.5, 0.9
 
-#: Seconds until what has to wait for a message's being sent is tried again.
-SOON = 0.01
+#: Seconds between two checks whether a message is sent.
+CHECK_INTERVAL = 0.01
 
-#: Seconds that messages to the main process have to be sent at the end.
-LAST_WORDS = 0.1
+#: Seconds at the end in which queued messages to the main process may be sent.
+FLUSH_TIMEOUT = 0.1
 
-#: Counting what all sessions have done may take this part of the time.
-COUNTING = 0.002
+#: The part of the time that counting all sessions may take.
+COUNTING_SHARE = 0.002
 
-
-#: Errors whose text says what is wrong, to whoever starts a program.
+#: Errors whose text is enough for the user; others get a traceback.
 _PLAIN = (GettyError, SystemExit)
 
 
 class SubReactor:
     """
-    What a sub-reactor does for the main process.
+    Runs the service of a sub-reactor, with the connections of the main process.
 
-    :param config: what the main process has told.
-    :param lent: listening sockets for its endpoints, in their order, or none.
+    :param config: the content of the CONFIG message.
+    :param lent: the listening sockets of its endpoints, in their order, or none.
     :param end: its end of the channel.
     :param reactor: the reactor.
-    :param over: called when it has ended.
+    :param stopped: called when it has ended.
+
+    :ivar service: the service, once it is made.
+    :ivar channel: the channel to the main process.
     """
 
     def __init__(
-        self, config: dict[str, Any], lent: list[int], end: socket.socket, reactor: Any, over: Callable[[], object]
+        self, config: dict[str, Any], lent: list[int], end: socket.socket, reactor: Any, stopped: Callable[[], object]
     ) -> None:
         self.reactor = reactor
-        self._over = over
+        self._stopped = stopped
         self._config = config
         self._lent = lent
-        self._channel = Channel(end, reactor, self._received, self._mainIsGone)
+        self.channel = Channel(end, reactor, self._received, self._mainLost)
         self._endpoints = [
-            SubEndpoint(self, number, description) for number, description in enumerate(config["endpoints"])
+            SubEndpoint(description, reactor, partial(self._bind, number), self._bindFailed)
+            for number, description in enumerate(config["endpoints"])
         ]
-        self._places: dict[int, Place] = {}
+        self._bound: dict[int, BoundEndpoint] = {}
         self._ports: list[Any] = []
-        self._service: Any = None
-        self._isReady = self._isDraining = self._isOver = False
-        # Acknowledged, to be built when the reactor's turn is over.
+        self.service: Any = None
+        self._isReady = self._isDraining = self._hasEnded = False
+        # Acknowledged connections, to be built after the reactor iteration.
         self._arrived: list[tuple[int, int, int, int | None]] = []
-        # What the channel has sent when they are acknowledged.
+        # The value of channel.sent when they are acknowledged.
         self._acknowledged = 0
         self._ended: list[int] = []
         self._beating = LoopingCall(self._beat)
         self._beating.clock = reactor
         self._counts: dict[str, int] = {}
-        self._countAgain = 0.0
-        # Events of the log.
+        self._nextCount = 0.0
+        # Dropped events of the log.
         self._dropped = 0
         self._deadline: Any = None
-        # What answers the main process's questions, where it will have any.
-        self._answers: Answers | None = None
+        # Answers the queries of the main process, where it may send any.
+        self._queries: QueryHandler | None = None
 
     # Starting
 
     def start(self) -> None:
-        """Make the service, and start it."""
+        """Make the service and start it."""
         try:
             made = _find(self._config["target"])
-            self._service = IService(made(self._endpoints, *self._config["arguments"]))
-            self._service.privilegedStartService()
-            self._service.startService()
+            self.service = IService(made(self._endpoints, *self._config["arguments"]))
+            self.service.privilegedStartService()
+            self.service.startService()
             answering = self._config["answering"]
             if answering is not None:
-                self._answers = Answers(_find(answering)(self._service, self.reactor), self._channel, self.reactor)
-                self._answers.start()
+                self._queries = QueryHandler(_find(answering)(self.service, self.reactor), self.channel, self.reactor)
+                self._queries.start()
         except BaseException as error:
             if not isinstance(error, _PLAIN):
                 log.failure("the service did not start")
@@ -135,8 +139,8 @@ class SubReactor:
         else:
             self._checkReady()
 
-    def bind(self, number: int, binding: Binding, factory: Any) -> IListeningPort:
-        """The service listens on an endpoint."""
+    def _bind(self, number: int, binding: Binding, factory: Any) -> IListeningPort:
+        """The service listens on an endpoint: return the port."""
         if self._lent:
             return self._bindLent(number, binding, factory)
         host, port = self._config["addresses"][number]
@@ -147,54 +151,54 @@ class SubReactor:
             address = IPv6Address("TCP", host, port)
         else:
             address = IPv4Address("TCP", host, port)
-        self._places[number] = Place(binding.family, factory)
+        self._bound[number] = BoundEndpoint(binding.family, factory)
         self._checkReady()
-        return StandInPort(address, factory)
+        return RemotePort(address, factory)
 
     def _bindLent(self, number: int, binding: Binding, factory: Any) -> IListeningPort:
-        """Listen on a socket of the main process's; the factory is a protocol where it takes datagrams."""
+        """Listen on a socket that the main process has lent; for datagrams the factory is a protocol."""
         descriptor = self._lent[number]
         if binding.isDatagrams:
-            # Private, as the reactor's adoptDatagramPort would make Twisted's own port and not a SessionPort.
-            # tests.processes.test_twistd has a UDP server, which fails without.
+            # Private in Twisted. The reactor's adoptDatagramPort would make Twisted's port instead of a SessionPort.
+            # tests.processes.test_twistd has a UDP server, which fails without this.
             port: Any = SessionPort._fromListeningDescriptor(  # type: ignore[no-untyped-call]  # Twisted's
                 self.reactor, descriptor, binding.family, factory, binding.maxPacketSize
             )
             port.startListening()
             factory = factory.factory
         else:
-            with socket.socket(fileno=os.dup(descriptor)) as bound:
-                # It may listen already, from another sub-reactor.
-                bound.listen(binding.backlog)
+            with socket.socket(fileno=os.dup(descriptor)) as listening:
+                # Another sub-reactor may have called listen() already.
+                listening.listen(binding.backlog)
             port = self.reactor.adoptStreamPort(descriptor, binding.family, factory)
             self._ports.append(port)
         os.close(descriptor)
-        self._places[number] = Place(binding.family, factory)
+        self._bound[number] = BoundEndpoint(binding.family, factory)
         self._checkReady()
         made: IListeningPort = port
         return made
 
-    def bindFailed(self, failure: Any) -> Any:
-        """An endpoint cannot be listened on."""
+    def _bindFailed(self, failure: Any) -> Any:
+        """Listening on an endpoint has failed."""
         self._fail(failure.value)
         return failure
 
     def _checkReady(self) -> None:
-        if self._service is not None and not self._isReady and len(self._places) == len(self._endpoints):
+        if self.service is not None and not self._isReady and len(self._bound) == len(self._endpoints):
             self._isReady = True
             share = self._config["maxSessions"]
             if share is not None:
-                for context in self._keepers():
+                for context in self._contexts():
                     context.maxSessions = share
             self._beating.start(self._config["period"])
-            self._channel.send(passing.READY)
+            self.channel.send(passing.READY)
 
     def _fail(self, error: BaseException) -> None:
         if not self._isReady and not self._isDraining:
             self._isDraining = True
             text = str(error) if isinstance(error, _PLAIN) else f"{type(error).__name__}: {error}"
-            self._channel.send(passing.FAILED, text.encode()[: passing.LONGEST - 1])
-            self._end()
+            self.channel.send(passing.FAILED, text.encode()[: passing.MAX_MESSAGE - 1])
+            self._finish()
 
     # Connections
 
@@ -204,10 +208,10 @@ class SubReactor:
         elif kind == passing.REFUSE:
             self._take(unpackConnections(data), descriptors, self._config["limit"])
         elif kind == passing.ASK:
-            if self._answers is not None:
-                self._answers.asked(data)
+            if self._queries is not None:
+                self._queries.queryReceived(data)
         elif kind == passing.DRAIN:
-            # After those that have arrived.
+            # After the connections that have arrived.
             self.reactor.callLater(0, self._drain, *unpack("<d", data))
 
     def _take(self, connections: list[tuple[int, int]], descriptors: list[int], above: int | None = None) -> None:
@@ -215,92 +219,92 @@ class SubReactor:
             for descriptor in descriptors:
                 os.close(descriptor)
             descriptors = []
-        # Fewer descriptors than connections came where the process may have no more.
+        # Fewer descriptors than connections arrive when the process has too many open files.
         taken = connections[: len(descriptors)]
         if taken:
-            self._acknowledged = self._channel.send(passing.TAKEN, packNumbers(number for number, _ in taken))
+            self._acknowledged = self.channel.send(passing.TAKEN, packNumbers(number for number, _ in taken))
             if not self._arrived:
-                # Not now: the reactor may have further events of this turn for descriptors that were just closed, and
-                # would take them for those of new connections with the same numbers.
+                # Later: the reactor may still have events of this iteration for descriptors that were just closed, and
+                # would deliver them to new connections with the same descriptors.
                 self.reactor.callLater(0, self._build)
             self._arrived += [(*each, descriptor, above) for each, descriptor in zip(taken, descriptors, strict=True)]
         if len(taken) < len(connections):
-            self._channel.send(passing.RETURNED, packNumbers(number for number, _ in connections[len(taken) :]))
+            self.channel.send(passing.RETURNED, packNumbers(number for number, _ in connections[len(taken) :]))
 
     def _build(self) -> None:
-        if self._channel.sent < self._acknowledged:
-            # Otherwise the main process would give them to another sub-reactor if this one died now.
-            self.reactor.callLater(SOON, self._build)
+        if self.channel.sent < self._acknowledged:
+            # If this process died now, the main process would hand them to another sub-reactor.
+            self.reactor.callLater(CHECK_INTERVAL, self._build)
             return
         arrived, self._arrived = self._arrived, []
         adopt = self.reactor.adoptStreamConnection
         for number, endpoint, descriptor, above in arrived:
-            place = self._places[endpoint]
-            arrival = Arrival(place.factory, number, self._hasEnded)
+            bound = self._bound[endpoint]
+            adopted = AdoptedConnection(bound.factory, number, self._connectionEnded)
             try:
-                adopt(descriptor, place.family, arrival)
+                adopt(descriptor, bound.family, adopted)
             except OSError as error:
                 if error.errno != ENOTCONN:
-                    self._refuse(place, error)
-                # Otherwise the peer has reset it in the meantime.
+                    self._outOfDescriptors(bound, error)
+                # With ENOTCONN the peer has reset the connection in the meantime.
             except Exception:
                 log.failure("a connection was not built")
-                arrival.drop()
-            # It was duplicated.
+                adopted.drop()
+            # The reactor has duplicated it.
             os.close(descriptor)
-            if arrival.transport is None:
-                self._hasEnded(number)
-            elif above is not None and arrival.transport.connected:
-                # The protocol has an answer, once it knows what is asked.
-                innermostProtocol(arrival.transport.protocol).above = above
+            if adopted.transport is None:
+                self._connectionEnded(number)
+            elif above is not None and adopted.transport.connected:
+                # The protocol refuses the connection with an answer when it has read the request.
+                innermostProtocol(adopted.transport.protocol).above = above
 
-    def _refuse(self, place: Place, error: OSError) -> None:
-        """Nothing can be built of it, for want of a descriptor."""
+    def _outOfDescriptors(self, bound: BoundEndpoint, error: OSError) -> None:
+        """Out of file descriptors: count the connection as refused."""
         why = f"{error.strerror}: raise the limit (ulimit -n) or set maxSessions"
-        context = getattr(innermost(place.factory), "context", None)
+        context = getattr(innermost(bound.factory), "context", None)
         if context is None:
             log.error("a connection is dropped: {why}", why=why)
         else:
             context.countRefusal("descriptors", why)
 
-    def _hasEnded(self, number: int) -> None:
+    def _connectionEnded(self, number: int) -> None:
         if not self._ended:
-            self.reactor.callLater(0, self._tellEnded)
+            self.reactor.callLater(0, self._reportEnded)
         self._ended.append(number)
 
-    def _tellEnded(self) -> None:
+    def _reportEnded(self) -> None:
         ended, self._ended = self._ended, []
-        most = passing.LONGEST // 4 - 1
-        for first in range(0, len(ended), most):
-            self._channel.send(passing.ENDED, packNumbers(ended[first : first + most]))
+        limit = passing.MAX_MESSAGE // 4 - 1
+        for first in range(0, len(ended), limit):
+            self.channel.send(passing.ENDED, packNumbers(ended[first : first + limit]))
 
-    # Counting
+    # Counters and the log
 
     def _beat(self) -> None:
         now = self.reactor.seconds()
-        if now >= self._countAgain:
-            self._counts = countsOf(self._keepers())
+        if now >= self._nextCount:
+            self._counts = countsOf(self._contexts())
             took = self.reactor.seconds() - now
-            self._countAgain = now + took / COUNTING
-        self._channel.send(passing.BEAT, json.dumps(self._counts).encode())
+            self._nextCount = now + took / COUNTING_SHARE
+        self.channel.send(passing.BEAT, json.dumps(self._counts).encode())
 
-    def _keepers(self) -> list[Any]:
+    def _contexts(self) -> list[Any]:
         found: dict[int, Any] = {}
-        for place in self._places.values():
-            context = getattr(innermost(place.factory), "context", None)
+        for bound in self._bound.values():
+            context = getattr(innermost(bound.factory), "context", None)
             if context is not None:
                 found[id(context)] = context
         return list(found.values())
 
     def relay(self, event: dict[str, Any]) -> None:
-        """Give an event of the log to the main process; an observer for ``twisted.logger``, on any thread."""
+        """Send an event of the log to the main process. An observer for ``twisted.logger``, on any thread."""
         if "log_failure" in event:
-            # What an exception says is lost in JSON.
+            # JSON does not carry the exception.
             event = {**event, "failureText": reflect.safe_str(event["log_failure"].value)}
         data = eventAsJSON(event).encode()
-        if len(data) >= passing.LONGEST:
+        if len(data) >= passing.MAX_MESSAGE:
             small = {name: event.get(name) for name in ("log_namespace", "log_level", "log_time")}
-            small |= {"log_format": "{text}", "text": formatEvent(event)[: passing.LONGEST // 8]}
+            small |= {"log_format": "{text}", "text": formatEvent(event)[: passing.MAX_MESSAGE // 8]}
             data = eventAsJSON(small).encode()
         if isInIOThread():
             self._relay(data)
@@ -308,10 +312,10 @@ class SubReactor:
             self.reactor.callFromThread(self._relay, data)
 
     def _relay(self, data: bytes) -> None:
-        if self._channel.waiting >= MOST_WAITING:
+        if self.channel.queued >= MAX_QUEUED:
             self._dropped += 1
             return
-        self._channel.send(passing.LOG, data)
+        self.channel.send(passing.LOG, data)
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             log.warn("{dropped} events of the log were dropped", dropped=dropped)
@@ -319,12 +323,12 @@ class SubReactor:
     # The end
 
     def leave(self) -> None:
-        """A signal asks for the end: the main process has to know that this was not its doing."""
+        """A signal asks this process to end: tell the main process, and drain."""
         if not self._isDraining:
-            self._channel.send(passing.LEAVING)
+            self.channel.send(passing.LEAVING)
             self._drain(self._config["drainTimeout"])
 
-    def _mainIsGone(self) -> None:
+    def _mainLost(self) -> None:
         if not self._isDraining:
             self._drain(self._config["drainTimeout"])
 
@@ -332,47 +336,47 @@ class SubReactor:
         if self._isDraining:
             return
         self._isDraining = True
-        self._deadline = self.reactor.callLater(timeout * END, self._end)
-        self._rest(timeout * REST)
+        self._deadline = self.reactor.callLater(timeout * END_SHARE, self._finish)
+        self._drainSessions(timeout * REST_SHARE)
 
-    def _rest(self, timeout: float) -> None:
+    def _drainSessions(self, timeout: float) -> None:
         if self._arrived:
-            self.reactor.callLater(SOON, self._rest, timeout)
+            self.reactor.callLater(CHECK_INTERVAL, self._drainSessions, timeout)
             return
         for port in self._ports:
-            # The service stops it for good, later.
+            # The service closes the port later.
             port.stopReading()
-        Drain(self._keepers(), self.reactor).run(timeout).addCallback(self._stop)
+        Drain(self._contexts(), self.reactor).run(timeout).addCallback(self._stop)
 
     def _stop(self, _: object) -> None:
-        stopped = maybeDeferred(self._service.stopService)
+        stopped = maybeDeferred(self.service.stopService)
         stopped.addErrback(lambda failure: log.failure("the service did not stop", failure))
-        stopped.addCallback(lambda _: self._end())
+        stopped.addCallback(lambda _: self._finish())
 
-    def _end(self) -> None:
-        """It is over, or there is no time left."""
-        if self._isOver:
+    def _finish(self) -> None:
+        """End, because the service has stopped or the time has passed."""
+        if self._hasEnded:
             return
-        self._isOver = True
+        self._hasEnded = True
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         if self._ended:
-            self._tellEnded()
+            self._reportEnded()
         if self._beating.running:
-            self._countAgain = 0.0
+            self._nextCount = 0.0
             self._beat()
             self._beating.stop()
-        if self._answers is not None:
-            self._answers.end()
-        if self._channel.waiting:
-            # Of the log, most of all.
-            self.reactor.callLater(LAST_WORDS, self._over)
+        if self._queries is not None:
+            self._queries.stop()
+        if self.channel.queued:
+            # Mostly events of the log.
+            self.reactor.callLater(FLUSH_TIMEOUT, self._stopped)
         else:
-            self._over()
+            self._stopped()
 
 
 def _find(target: str) -> Any:
-    """What ``module:attribute`` names."""
+    """Return the object that ``module:attribute`` names."""
     module, _, attribute = target.partition(":")
     found: Any = import_module(module)
     for name in attribute.split("."):
@@ -381,9 +385,9 @@ def _find(target: str) -> Any:
 
 
 def main() -> None:
-    """What the process of a sub-reactor runs."""
-    # Ctrl-C goes to all processes of the terminal, and the main process tells what is to be done. A handler, as what is
-    # ignored would be so in other programs that are started here.
+    """Run the process of a sub-reactor."""
+    # Ctrl-C goes to all processes of the terminal, but the main process decides what happens. A handler instead of
+    # SIG_IGN, because programs that are started from here would inherit SIG_IGN.
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGHUP, _ignore)
     end = socket.socket(fileno=int(sys.argv[1]))
@@ -400,14 +404,14 @@ def main() -> None:
     import_module(config["reactor"]).install()
     from twisted.internet import reactor
 
-    def over() -> None:
+    def stopped() -> None:
         with suppress(ReactorNotRunning):
             reactor.stop()
 
     def onSignal(number: int, frame: object) -> None:
         sub.reactor.callFromThread(sub.leave)
 
-    sub = SubReactor(config, lent, end, reactor, over)
+    sub = SubReactor(config, lent, end, reactor, stopped)
     relay: Any = sub.relay
     globalLogBeginner.beginLoggingTo([relay])
     # After the reactor has set its own handler.

@@ -1,4 +1,4 @@
-"""What sub-reactors count, and what it is for all of them together."""
+"""The counters of sub-reactors, and their sums over all processes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["addUp", "countsOf", "lasting", "refusalsIn", "statsIn"]
 
-#: What is there at the moment.
-_STANDING = ("sessions", "connections")
+#: Current numbers.
+_GAUGES = ("sessions", "connections")
 
-#: Totals since the start, which outlast the process that has counted them; how many were refused is a sum of reasons.
+#: Totals since the start, which are kept after the process has ended. Refusals are counted by reason.
 _TOTALS = ("served", "readBytes", "writeBytes", "readPkgs", "writePkgs", "dropped")
 
 
 def countsOf(contexts: Iterable[ServiceContext]) -> dict[str, int]:
-    """What services of this process count."""
+    """Count the sessions of the services of this process."""
     counts = addUp(())
     for context in contexts:
         counts = addUp([counts, _sumsOf(context), context.refusals.counts])
@@ -32,7 +32,7 @@ def countsOf(contexts: Iterable[ServiceContext]) -> dict[str, int]:
 
 
 def _sumsOf(context: ServiceContext) -> dict[str, int]:
-    """What all sessions have counted since the start, open ones included."""
+    """Return the totals of all sessions since the start, including the open ones."""
     totals = Totals()
     for each in context.totals.values():
         totals.addAll(each)
@@ -43,8 +43,8 @@ def _sumsOf(context: ServiceContext) -> dict[str, int]:
 
 
 def addUp(all: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """The sum of all that counted, each name of it there."""
-    sums = dict.fromkeys((*_STANDING, *_TOTALS, *REASONS), 0)
+    """Add counters by name. Every name is in the result, unknown names are not."""
+    sums = dict.fromkeys((*_GAUGES, *_TOTALS, *REASONS), 0)
     for counts in all:
         for name, number in counts.items():
             if name in sums:
@@ -53,16 +53,16 @@ def addUp(all: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def lasting(counts: Mapping[str, int]) -> dict[str, int]:
-    """What is left of the counts of a process that is gone."""
-    return {name: number for name, number in counts.items() if name not in _STANDING}
+    """Return the counters that remain of a process that has ended."""
+    return {name: number for name, number in counts.items() if name not in _GAUGES}
 
 
 def statsIn(counts: Mapping[str, int]) -> dict[str, int]:
-    """The counts but the reasons of refusals, of which there is the sum."""
-    stats = {name: counts[name] for name in (*_STANDING, *_TOTALS)}
+    """Return the counters, with the sum of refusals instead of their reasons."""
+    stats = {name: counts[name] for name in (*_GAUGES, *_TOTALS)}
     return {**stats, "refused": sum(refusalsIn(counts).values())}
 
 
 def refusalsIn(counts: Mapping[str, int]) -> dict[str, int]:
-    """How many were refused, by reason."""
+    """Return the number of refusals by reason."""
     return {name: counts[name] for name in REASONS}

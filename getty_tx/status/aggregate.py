@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, Fi
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from getty_tx.processes.queries import NoAnswerError, Questions
-from getty_tx.processes.supervisor import DRAINING, READY, STARTING
+from getty_tx.processes.queries import NoAnswerError, Queries
+from getty_tx.processes.member import DRAINING, READY, STARTING
 from getty_tx.status.lasterrors import MAX_ERRORS
 from getty_tx.status.merging import decodeSnapshot, emptySnapshot, mergeEnded, mergeInto
 from getty_tx.status.paging import TablePart, mergedPage
@@ -25,8 +25,8 @@ from getty_tx.status.table import COLUMNS, pageOf
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from getty_tx.processes.member import Member
     from getty_tx.processes.service import Processes
-    from getty_tx.processes.supervisor import Member
     from getty_tx.status.snapshot import Service, Snapshot
     from getty_tx.status.table import Query
 
@@ -63,7 +63,7 @@ class MemberReports:
     """
 
     def __init__(self, processes: Processes) -> None:
-        self.questions = Questions(SUBREACTOR_STATUS, self.received, self.lost)
+        self.questions = Queries(SUBREACTOR_STATUS, self.received, self.lost)
         processes.questions = self.questions
         self._last: dict[Member, _LastReport] = {}
         self.ended: dict[int, Snapshot] = {}
@@ -201,7 +201,7 @@ class AggregateSource:
         restarts = processes.restarts
         for place in range(processes.count):
             number = place + 1
-            members = [member for member in processes.members if member.place == place]
+            members = [member for member in processes.members if member.slot == place]
             snapshots = [self._member(member) for member in members]
             sums = emptySnapshot()
             if number in reports.ended:

@@ -18,7 +18,7 @@ from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.processes.balance import BALANCES
 from getty_tx.processes.service import DRAIN_TIMEOUT, HEARTBEAT_TIMEOUT, Processes
-from getty_tx.processes.supervisor import KILL
+from getty_tx.processes.supervisor import KILL_SHARE
 from getty_tx.server import Server
 from getty_tx.session.addresses import formatAddress
 from getty_tx.session.context import theReactor
@@ -43,8 +43,8 @@ log = Logger()
 #: Loopback only: other addresses must be asked for.
 DEFAULT_LISTEN = "tcp:8090:interface=127.0.0.1"
 
-#: The part of ``--drain-timeout`` after which a main process ends; at KILL its sub-reactors have been killed.
-STOPPED = (1 + KILL) / 2
+#: The part of ``--drain-timeout`` after which a main process ends; at KILL_SHARE its sub-reactors have been killed.
+STOPPED = (1 + KILL_SHARE) / 2
 
 
 def processes(value: str) -> int | None:
@@ -316,7 +316,7 @@ class ListenService(_CommandService):
         refused = self.server.refused
         self._isAwaited = self._isStatusAwaited = False
         stopped: Deferred[Any] = MultiService.stopService(self)
-        return self._inTime(stopped, KILL).addCallback(lambda _: self._logTotals(self.served, refused))
+        return self._inTime(stopped, KILL_SHARE).addCallback(lambda _: self._logTotals(self.served, refused))
 
 
 class ProcessesService(_CommandService):

@@ -13,19 +13,19 @@ from getty_tx.processes.balance import BALANCES, REUSE_PORT, Balancer, checkBala
 class FakeMember:
     """A sub-reactor, as balancers know it."""
 
-    def __init__(self, place: int, load: int = 0) -> None:
-        self.place = place
+    def __init__(self, slot: int, load: int = 0) -> None:
+        self.slot = slot
         self.load = load
 
 
 def spread(balancer: Balancer, members: list[FakeMember], hosts: list[str | None]) -> list[int]:
-    """The places that connections get which come one after the other and stay."""
-    places = []
+    """The slots that connections get which come one after the other and stay."""
+    slots = []
     for number, host in enumerate(hosts):
         chosen = balancer.choose(members, number, host)
         chosen.load += 1
-        places.append(chosen.place)
-    return places
+        slots.append(chosen.slot)
+    return slots
 
 
 class BalanceTests(SynchronousTestCase):
@@ -33,7 +33,7 @@ class BalanceTests(SynchronousTestCase):
 
     def members(self, count: int) -> list[FakeMember]:
         """Sub-reactors that have no connections."""
-        return [FakeMember(place) for place in range(count)]
+        return [FakeMember(slot) for slot in range(count)]
 
     def test_roundRobin(self) -> None:
         """Each in turn."""
@@ -55,16 +55,16 @@ class BalanceTests(SynchronousTestCase):
     def test_even(self) -> None:
         """A thousand connections that come and stay are spread exactly evenly."""
         for name in ("round-robin", "least-connections", "fd-hash"):
-            places = spread(makeBalancer(name, 4), self.members(4), [None] * 1000)
-            self.assertEqual(dict.fromkeys(range(4), 250), dict(Counter(places)), name)
+            slots = spread(makeBalancer(name, 4), self.members(4), [None] * 1000)
+            self.assertEqual(dict.fromkeys(range(4), 250), dict(Counter(slots)), name)
 
     def test_sourceHash(self) -> None:
-        """The same address leads to the same place, and addresses are spread."""
+        """The same address leads to the same slot, and addresses are spread."""
         balancer = makeBalancer("source-hash", 4)
         hosts: list[str | None] = [f"192.0.2.{number}" for number in range(200)]
-        places = spread(balancer, self.members(4), hosts)
-        self.assertEqual(places, spread(balancer, self.members(4), hosts))
-        self.assertTrue(all(30 < number < 70 for number in Counter(places).values()), Counter(places))
+        slots = spread(balancer, self.members(4), hosts)
+        self.assertEqual(slots, spread(balancer, self.members(4), hosts))
+        self.assertTrue(all(30 < number < 70 for number in Counter(slots).values()), Counter(slots))
 
     def test_sourceHashAway(self) -> None:
         """When one is away, only its addresses are served by others, all of which take part."""
@@ -85,8 +85,8 @@ class BalanceTests(SynchronousTestCase):
         """By the connection's number, and by the rest where one is away."""
         balancer = makeBalancer("fd-hash", 3)
         members = self.members(3)
-        self.assertEqual(1, balancer.choose(members, 7, None).place)
-        self.assertEqual([0, 2], [balancer.choose([members[0], members[2]], number, None).place for number in (1, 4)])
+        self.assertEqual(1, balancer.choose(members, 7, None).slot)
+        self.assertEqual([0, 2], [balancer.choose([members[0], members[2]], number, None).slot for number in (1, 4)])
 
     def test_random(self) -> None:
         """Each is chosen."""
@@ -96,8 +96,8 @@ class BalanceTests(SynchronousTestCase):
         """Where only one is there, it is chosen."""
         for name in BALANCES:
             if name != REUSE_PORT:
-                places = spread(makeBalancer(name, 3), [FakeMember(2)], ["192.0.2.1", "2001:db8::1", None])
-                self.assertEqual([2, 2, 2], places, name)
+                slots = spread(makeBalancer(name, 3), [FakeMember(2)], ["192.0.2.1", "2001:db8::1", None])
+                self.assertEqual([2, 2, 2], slots, name)
 
     def test_unknown(self) -> None:
         """A name that there is not."""

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 from typing import Any
-from unittest.mock import Mock
 
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.testing import MemoryReactorClock
@@ -25,6 +24,27 @@ from getty_tx.processes.channel import (
 )
 
 
+class FailingSocket:
+    """
+    A socket.
+
+    :ivar error: raised by ``send``, while it is set.
+    """
+
+    def __init__(self, real: socket.socket) -> None:
+        self.real = real
+        self.error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def send(self, *arguments: Any) -> int:
+        """Send, or fail."""
+        if self.error is not None:
+            raise self.error
+        return self.real.send(*arguments)
+
+
 class ChannelTests(SynchronousTestCase):
     """A Channel and a bare socket at the other end."""
 
@@ -34,7 +54,8 @@ class ChannelTests(SynchronousTestCase):
         self.addCleanup(self.other.close)
         self.received: list[tuple[int, bytes, list[int]]] = []
         self.lost = 0
-        self.channel = Channel(ours, self.reactor, self._receive, self._lose)
+        self.socket: Any = FailingSocket(ours)
+        self.channel = Channel(self.socket, self.reactor, self._receive, self._lose)
         self.addCleanup(self.channel.close)
 
     def _receive(self, kind: int, data: bytes, descriptors: list[int]) -> None:
@@ -54,7 +75,7 @@ class ChannelTests(SynchronousTestCase):
 
     def fill(self) -> int:
         """Send until the system takes no more; how many messages are out then."""
-        while not self.channel.waiting:
+        while not self.channel.queued:
             self.channel.send(passing.LOG, bytes(20000))
         return self.channel.sent
 
@@ -98,13 +119,13 @@ class ChannelTests(SynchronousTestCase):
         end, _ = self.pipe()
         out = self.fill()
         number = self.channel.send(passing.TAKE, b"kept", [end])
-        self.assertEqual((out + 2, 2), (number, self.channel.waiting))
+        self.assertEqual((out + 2, 2), (number, self.channel.queued))
         self.assertIn(self.channel, self.reactor.getWriters())
         self.channel.doWrite()
         self.assertLess(self.channel.sent, number)
         self.assertEqual(out, len(self.empty()))
         self.channel.doWrite()
-        self.assertEqual((number, 0), (self.channel.sent, self.channel.waiting))
+        self.assertEqual((number, 0), (self.channel.sent, self.channel.queued))
         self.assertEqual([], self.reactor.getWriters())
         receiveOne(self.other)
         data, descriptors = receiveOne(self.other)
@@ -112,15 +133,14 @@ class ChannelTests(SynchronousTestCase):
         os.close(descriptors[0])
 
     def test_descriptorsUnderWay(self) -> None:
-        """Where too many descriptors are under way, the system does not tell when it takes more: time does."""
-        channel: Any = self.channel
-        ours, channel._socket = channel._socket, Mock(**{"send.side_effect": OSError(errno.ETOOMANYREFS, "too many")})
-        channel.send(passing.READY)
-        channel._socket = ours
-        self.assertEqual((1, 0), (self.channel.waiting, self.channel.sent))
+        """Where too many descriptors are in flight, the system does not tell when it takes more: time does."""
+        self.socket.error = OSError(errno.ETOOMANYREFS, "too many")
+        self.channel.send(passing.READY)
+        self.socket.error = None
+        self.assertEqual((1, 0), (self.channel.queued, self.channel.sent))
         self.reactor.advance(1)
         self.assertEqual((b"r", []), receiveOne(self.other))
-        self.assertEqual((0, 1), (self.channel.waiting, self.channel.sent))
+        self.assertEqual((0, 1), (self.channel.queued, self.channel.sent))
 
     def test_gone(self) -> None:
         """The other end goes with messages unread: what it has sent before is received all the same, then it ends."""
@@ -151,7 +171,7 @@ class ChannelTests(SynchronousTestCase):
         number = self.channel.send(passing.READY)
         self.other.close()
         self.channel.doWrite()
-        self.assertEqual((0, number), (self.channel.waiting, self.channel.sent))
+        self.assertEqual((0, number), (self.channel.queued, self.channel.sent))
         self.channel.close()
         self.assertEqual(0, self.channel.send(passing.READY))
 
@@ -168,25 +188,25 @@ class ChannelTests(SynchronousTestCase):
 
     def test_finish(self) -> None:
         """The process is gone though something else has its end still: all that was sent is taken first."""
-        for number in range(passing.ROUND * 2):
+        for number in range(passing.READS_PER_ITERATION * 2):
             self.other.send(b"k%d" % number)
         self.channel.finish()
-        self.assertEqual(passing.ROUND * 2, len(self.received))
+        self.assertEqual(passing.READS_PER_ITERATION * 2, len(self.received))
         self.assertEqual(1, self.lost)
 
     def test_mostDescriptors(self) -> None:
         """As many descriptors as the system takes in one message fit."""
         end, _ = self.pipe()
-        self.channel.send(passing.TAKE, b"", [end] * passing.MOST_DESCRIPTORS)
+        self.channel.send(passing.TAKE, b"", [end] * passing.MAX_DESCRIPTORS)
         _, descriptors = receiveOne(self.other)
         for each in descriptors:
             os.close(each)
-        self.assertEqual(passing.MOST_DESCRIPTORS, len(descriptors))
+        self.assertEqual(passing.MAX_DESCRIPTORS, len(descriptors))
 
     def test_longest(self) -> None:
         """The longest message comes whole."""
-        self.channel.send(passing.LOG, bytes(passing.LONGEST - 1))
-        self.assertEqual(passing.LONGEST, len(receiveOne(self.other)[0]))
+        self.channel.send(passing.LOG, bytes(passing.MAX_MESSAGE - 1))
+        self.assertEqual(passing.MAX_MESSAGE, len(receiveOne(self.other)[0]))
 
     def test_tooLong(self) -> None:
         """What the system never takes is an error in the log, and holds nothing up."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.processes.balance import makeBalancer
-from getty_tx.processes.channel import MOST_DESCRIPTORS, REFUSE, TAKE, unpackConnections
-from getty_tx.processes.handover import MOST_ATTEMPTS, MOST_IN_FLIGHT, Accepted, Handover
-from getty_tx.processes.supervisor import Member
+from getty_tx.processes.channel import MAX_DESCRIPTORS, REFUSE, TAKE, unpackConnections
+from getty_tx.processes.handover import MAX_ATTEMPTS, MAX_IN_FLIGHT, Handover
+from getty_tx.processes.member import Member, PendingConnection
 from getty_tx.session.refusals import MOST_ANSWERED
 
 if TYPE_CHECKING:
@@ -35,36 +35,53 @@ class FakeSocket:
         self.isClosed = True
 
 
+class FakeProcess:
+    """The process of a member; ``send`` is a test's."""
+
+    pid = 1000
+
+    def __init__(self, send: Any) -> None:
+        self.send = send
+
+
 class HandoverTests(SynchronousTestCase):
     """A Handover, with members of which a list says which are ready."""
 
     def setUp(self) -> None:
-        self.members = [Member(0), Member(1)]
+        self.members = [self.memberOf(0), self.memberOf(1)]
         self.ready = list(self.members)
         self.sent: list[tuple[Member, list[tuple[int, int]], list[int]]] = []
         self.toRefuse: list[tuple[Member, list[tuple[int, int]], list[int]]] = []
         self.refused: list[str] = []
         self.sockets: list[FakeSocket] = []
 
-    def make(self, balance: str = "round-robin", **limits: Any) -> Handover:
-        """What is tested."""
+    def memberOf(self, slot: int) -> Member:
+        """A sub-reactor whose messages are recorded."""
+        member = Member(slot)
 
-        def send(member: Member, kind: int, data: bytes, descriptors: Sequence[int]) -> None:
+        def send(kind: int, data: bytes, descriptors: Sequence[int]) -> None:
             sent = {TAKE: self.sent, REFUSE: self.toRefuse}[kind]
             sent.append((member, unpackConnections(data), list(descriptors)))
+
+        process: Any = FakeProcess(send)
+        member.process = process
+        return member
+
+    def make(self, balance: str = "round-robin", **limits: Any) -> Handover:
+        """The Handover that is tested."""
 
         def refused(reason: str, why: str) -> None:
             self.assertIn(reason, why + " descriptors")
             self.refused.append(reason)
 
-        return Handover(makeBalancer(balance, 2), lambda: self.ready, send, refused, **limits)
+        return Handover(makeBalancer(balance, 2), lambda: self.ready, refused, **limits)
 
-    def connections(self, count: int, host: str | None = "192.0.2.1", endpoint: int = 0) -> list[Accepted]:
-        """Accepted ones."""
+    def connections(self, count: int, host: str | None = "192.0.2.1", endpoint: int = 0) -> list[PendingConnection]:
+        """Accepted connections."""
         made = [FakeSocket(100 + len(self.sockets) + index) for index in range(count)]
         self.sockets += made
         fake: list[Any] = list(made)
-        return [Accepted(each, endpoint, host) for each in fake]
+        return [PendingConnection(each, endpoint, host) for each in fake]
 
     def taken(self, handover: Handover, member: Member) -> None:
         """A member acknowledges all that it has."""
@@ -73,7 +90,7 @@ class HandoverTests(SynchronousTestCase):
     def test_batch(self) -> None:
         """A batch is one message to each sub-reactor; sockets are kept until they are acknowledged."""
         handover = self.make()
-        handover.take(self.connections(5, endpoint=3))
+        handover.dispatch(self.connections(5, endpoint=3))
         first, second = self.members
         self.assertEqual(
             [
@@ -90,18 +107,18 @@ class HandoverTests(SynchronousTestCase):
     def test_large(self) -> None:
         """More connections than a message can have go in several."""
         self.ready = self.members[:1]
-        self.make().take(self.connections(MOST_DESCRIPTORS + 1))
-        self.assertEqual([MOST_DESCRIPTORS, 1], [len(descriptors) for _, _, descriptors in self.sent])
+        self.make().dispatch(self.connections(MAX_DESCRIPTORS + 1))
+        self.assertEqual([MAX_DESCRIPTORS, 1], [len(descriptors) for _, _, descriptors in self.sent])
 
     def test_leastConnections(self) -> None:
         """Handed over, less what was reported closed, is what counts; also within a batch."""
         handover = self.make("least-connections")
-        handover.take(self.connections(6))
+        handover.dispatch(self.connections(6))
         first, second = self.members
         self.taken(handover, first)
         handover.ended(first, [0, 2, 4])
         self.assertEqual([0, 3], [first.load, second.load])
-        handover.take(self.connections(4))
+        handover.dispatch(self.connections(4))
         self.assertEqual([4, 3], [first.load, second.load])
 
     def test_thousand(self) -> None:
@@ -111,26 +128,26 @@ class HandoverTests(SynchronousTestCase):
                 member.open.clear()
             handover = self.make(balance)
             for size in (1, 99, 7, 400, 493):
-                handover.take(self.connections(size))
+                handover.dispatch(self.connections(size))
             self.assertEqual([500, 500], [member.load for member in self.members], balance)
 
     def test_numbers(self) -> None:
         """A number is given again when its connection has ended, the lowest first; a report of none is ignored."""
         handover = self.make()
-        handover.take(self.connections(4))
+        handover.dispatch(self.connections(4))
         for member in self.members:
             self.taken(handover, member)
         handover.ended(self.members[0], [0, 2, 77])
         handover.ended(self.members[1], [0, 2])
         self.assertEqual(2, handover.connections)
         self.sent.clear()
-        handover.take(self.connections(3))
+        handover.dispatch(self.connections(3))
         self.assertEqual({0, 2, 4}, {number for _, those, _ in self.sent for number, _ in those})
 
     def test_lost(self) -> None:
         """What a dying sub-reactor has not acknowledged goes to another; what it has is gone with it. None is twice."""
         handover = self.make()
-        handover.take(self.connections(6))
+        handover.dispatch(self.connections(6))
         first, second = self.members
         handover.taken(first, [0])
         self.ready = [second]
@@ -149,28 +166,28 @@ class HandoverTests(SynchronousTestCase):
     def test_lostAll(self) -> None:
         """Without any sub-reactor they wait, and nothing more is accepted; then they are the first to be served."""
         handover = self.make()
-        handover.take(self.connections(2))
+        handover.dispatch(self.connections(2))
         self.ready = []
         for member in self.members:
             handover.lost(member)
-        self.assertFalse(handover.takes)
-        handover.proceed()
-        self.ready = [Member(1)]
-        self.assertFalse(handover.takes)
+        self.assertFalse(handover.canAccept)
+        handover.readyChanged()
+        self.ready = [self.memberOf(1)]
+        self.assertFalse(handover.canAccept)
         self.sent.clear()
-        handover.proceed()
+        handover.readyChanged()
         self.assertEqual([[100, 101]], [descriptors for _, _, descriptors in self.sent])
-        self.assertTrue(handover.takes)
+        self.assertTrue(handover.canAccept)
         self.assertEqual(2, handover.connections)
 
     def test_returned(self) -> None:
         """What a sub-reactor returns goes to the next; what nobody takes is dropped in the end, and counted."""
         handover = self.make()
-        handover.take(self.connections(1))
-        for _ in range(MOST_ATTEMPTS):
+        handover.dispatch(self.connections(1))
+        for _ in range(MAX_ATTEMPTS):
             member, those, _ = self.sent[-1]
             handover.returned(member, [number for number, _ in those])
-        self.assertEqual(MOST_ATTEMPTS, len(self.sent))
+        self.assertEqual(MAX_ATTEMPTS, len(self.sent))
         self.assertEqual(["descriptors"], self.refused)
         self.assertTrue(self.sockets[0].isClosed)
         self.assertEqual((0, [0, 0]), (handover.connections, [member.load for member in self.members]))
@@ -179,50 +196,52 @@ class HandoverTests(SynchronousTestCase):
     def test_inFlight(self) -> None:
         """Too many under way: no more are accepted until some are acknowledged. A stuck sub-reactor's do not count."""
         handover = self.make()
-        handover.take(self.connections(MOST_IN_FLIGHT - 1))
-        self.assertTrue(handover.takes)
-        handover.take(self.connections(1))
-        self.assertFalse(handover.takes)
+        handover.dispatch(self.connections(MAX_IN_FLIGHT - 1))
+        self.assertTrue(handover.canAccept)
+        handover.dispatch(self.connections(1))
+        self.assertFalse(handover.canAccept)
         self.taken(handover, self.members[1])
-        self.assertTrue(handover.takes)
+        self.assertTrue(handover.canAccept)
         self.ready = self.members[:1]
-        handover.take(self.connections(MOST_IN_FLIGHT // 2))
-        self.assertFalse(handover.takes)
+        handover.dispatch(self.connections(MAX_IN_FLIGHT // 2))
+        self.assertFalse(handover.canAccept)
         self.ready = self.members[1:]
-        self.assertTrue(handover.takes)
+        self.assertTrue(handover.canAccept)
 
     def test_maxSessions(self) -> None:
         """The limit is that of all together, exactly."""
         handover = self.make(maxSessions=3)
-        handover.take(self.connections(5))
+        handover.dispatch(self.connections(5))
         self.assertEqual(["maxSessions"] * 2, self.refused)
         self.assertEqual([False] * 3 + [True] * 2, [each.isClosed for each in self.sockets])
         self.taken(handover, self.members[0])
         handover.ended(self.members[0], [2])
-        handover.take(self.connections(2))
+        handover.dispatch(self.connections(2))
         self.assertEqual((3, 3), (handover.connections, len(self.refused)))
 
     def test_maxSessionsPerHost(self) -> None:
         """The limit for each host is, too; where the peer's address is not known it does not hold."""
         handover = self.make(maxSessionsPerHost=2)
-        handover.take(self.connections(3, "192.0.2.1") + self.connections(2, "192.0.2.2") + self.connections(9, None))
+        handover.dispatch(
+            self.connections(3, "192.0.2.1") + self.connections(2, "192.0.2.2") + self.connections(9, None)
+        )
         unknown = self.connections(5, "192.0.2.9")
         for each in unknown:
             each.counted = False
-        handover.take(unknown)
+        handover.dispatch(unknown)
         self.assertEqual(["maxSessionsPerHost"], self.refused)
         self.assertTrue(self.sockets[2].isClosed)
         self.taken(handover, self.members[0])
         handover.ended(self.members[0], [0])
-        handover.take(self.connections(2, "192.0.2.1"))
+        handover.dispatch(self.connections(2, "192.0.2.1"))
         self.assertEqual(2, len(self.refused))
         for member in self.members:
             self.taken(handover, member)
             handover.lost(member)
-        self.assertEqual((0, {}), (handover.connections, handover._hosts))
+        self.assertEqual((0, {}), (handover.connections, handover.hosts))
 
-    def answering(self, count: int, host: str | None = "192.0.2.1") -> list[Accepted]:
-        """Accepted ones, for which their endpoint has an answer."""
+    def answering(self, count: int, host: str | None = "192.0.2.1") -> list[PendingConnection]:
+        """Accepted connections whose endpoint has an answer."""
         made = self.connections(count, host)
         for each in made:
             each.answers = True
@@ -234,7 +253,7 @@ class HandoverTests(SynchronousTestCase):
         take nobody's turn, and leave room for others when they have ended.
         """
         handover = self.make(maxSessions=3)
-        handover.take(self.answering(4))
+        handover.dispatch(self.answering(4))
         second = self.members[1]
         self.assertEqual([[(0, 0), (2, 0)], [(1, 0)]], [those for _, those, _ in self.sent])
         self.assertEqual([(second, [(3, 0)], [103])], self.toRefuse)
@@ -242,7 +261,7 @@ class HandoverTests(SynchronousTestCase):
         self.taken(handover, second)
         self.assertTrue(self.sockets[3].isClosed)
         handover.ended(second, [1])
-        handover.take(self.answering(2))
+        handover.dispatch(self.answering(2))
         # The second's turn, as if nobody had been refused.
         self.assertEqual((second, [(1, 0)], [104]), self.sent[-1])
         self.assertEqual([(4, 0)], self.toRefuse[-1][1])
@@ -252,24 +271,24 @@ class HandoverTests(SynchronousTestCase):
     def test_answeredMost(self) -> None:
         """A flood of them is dropped, as are those whose host has too many, until some have had their answer."""
         handover = self.make(maxSessions=1, maxSessionsPerHost=1)
-        handover.take(self.answering(2))
+        handover.dispatch(self.answering(2))
         self.assertEqual(["maxSessions"], self.refused)
-        handover.take(self.answering(MOST_ANSWERED + 5, "192.0.2.2"))
+        handover.dispatch(self.answering(MOST_ANSWERED + 5, "192.0.2.2"))
         self.assertEqual(["maxSessions"] * 6, self.refused)
         for member in self.members:
             self.taken(handover, member)
         handover.ended(self.members[1], [1])
-        handover.take(self.answering(2, "192.0.2.2"))
+        handover.dispatch(self.answering(2, "192.0.2.2"))
         self.assertEqual((1, ["maxSessions"] * 7), (handover.connections, self.refused))
         for member in self.members:
             self.taken(handover, member)
             handover.lost(member)
-        self.assertEqual((0, {}, set()), (handover.connections, handover._hosts, handover._refusing))
+        self.assertEqual((0, {}, set()), (handover.connections, handover.hosts, handover.refusing))
 
     def test_answeredRescued(self) -> None:
         """One that a sub-reactor has not taken is refused by another."""
         handover = self.make(maxSessions=1)
-        handover.take(self.answering(2))
+        handover.dispatch(self.answering(2))
         self.ready = self.members[:1]
         handover.lost(self.members[1])
         self.assertEqual([self.members[1], self.members[0]], [member for member, _, _ in self.toRefuse])
@@ -278,29 +297,29 @@ class HandoverTests(SynchronousTestCase):
     def test_perHostRescued(self) -> None:
         """A connection that goes to another sub-reactor counts once."""
         handover = self.make(maxSessionsPerHost=3)
-        handover.take(self.connections(2))
+        handover.dispatch(self.connections(2))
         self.ready = self.members[1:]
         handover.lost(self.members[0])
-        self.assertEqual({"192.0.2.1": 2}, handover._hosts)
-        handover.take(self.connections(2))
+        self.assertEqual({"192.0.2.1": 2}, handover.hosts)
+        handover.dispatch(self.connections(2))
         self.assertEqual(["maxSessionsPerHost"], self.refused)
 
     def test_sourceHash(self) -> None:
         """The balance knows the address, even where no limit counts it."""
         handover = self.make("source-hash")
         for number in range(40):
-            handover.take(self.connections(2, f"192.0.2.{number}"))
-        places: Counter[int] = Counter()
+            handover.dispatch(self.connections(2, f"192.0.2.{number}"))
+        slots: Counter[int] = Counter()
         for member, those, _ in self.sent:
             self.assertEqual(2, len(those))
-            places[member.place] += 1
-        self.assertEqual({0, 1}, set(places))
+            slots[member.slot] += 1
+        self.assertEqual({0, 1}, set(slots))
 
     def test_close(self) -> None:
         """Those that wait are dropped at the end."""
         self.ready = []
         handover = self.make()
-        handover.take(self.connections(2))
+        handover.dispatch(self.connections(2))
         handover.close()
         self.assertTrue(all(each.isClosed for each in self.sockets))
         self.assertEqual(0, handover.connections)
@@ -308,7 +327,7 @@ class HandoverTests(SynchronousTestCase):
     def test_closeInFlight(self) -> None:
         """So are those that a sub-reactor did not take before its end."""
         handover = self.make()
-        handover.take(self.connections(4))
+        handover.dispatch(self.connections(4))
         handover.taken(self.members[0], [0])
         handover.close()
         for member in self.members:

@@ -17,15 +17,15 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx.endpoints import listensWith
 from getty_tx.errors import SettingError
-from getty_tx.processes import ports as binding
 from getty_tx.processes import listening
-from getty_tx.processes.ports import RETRY, AcceptingPort, accepting, bindAll, sharing
+from getty_tx.processes import ports as binding
 from getty_tx.processes.listening import Binding
+from getty_tx.processes.ports import RETRY, AcceptingPort, accepting, bindAll, sharing
 from tests.support.certificates import Authority
 from tests.tap.test_listen import hasIPv6
 
 if TYPE_CHECKING:
-    from getty_tx.processes.handover import Accepted
+    from getty_tx.processes.member import PendingConnection
 
 
 class AcceptingTests(TestCase):
@@ -34,7 +34,7 @@ class AcceptingTests(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
-        self.accepted: list[Accepted] = []
+        self.accepted: list[PendingConnection] = []
 
     def tearDown(self) -> None:
         for each in self.accepted:
@@ -45,17 +45,17 @@ class AcceptingTests(TestCase):
         port = await accepting(description, number, self.accepted.extend, reactor)
         self.addCleanup(port.stop)
         port.listen()
-        port.accept(True)
+        port.setAccepting(True)
         return port
 
-    async def connect(self, port: Any) -> Accepted:
+    async def connect(self, port: Any) -> PendingConnection:
         """Connect to it; what is accepted."""
         client = socket.socket(socket.AF_INET6 if ":" in port.address.host else socket.AF_INET)
         self.addCleanup(client.close)
         client.connect((port.address.host, port.address.port))
         return await self.next()
 
-    async def next(self) -> Accepted:
+    async def next(self) -> PendingConnection:
         """The connection that comes next."""
         count = len(self.accepted)
         while len(self.accepted) == count:
@@ -92,7 +92,7 @@ class AcceptingTests(TestCase):
         """A unix socket's peer has no address; its file is gone with the port."""
         path = self.mktemp()
         port = await accepting(f"unix:{path}", 0, self.accepted.extend, reactor)
-        port.accept(True)
+        port.setAccepting(True)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
             self.assertIsNone((await self.next()).host)
@@ -106,9 +106,9 @@ class AcceptingTests(TestCase):
         address: Any = port.address
         with socket.socket() as client:
             self.assertRaises(ConnectionRefusedError, client.connect, (address.host, address.port))
-        port.accept(True)
+        port.setAccepting(True)
         port.listen()
-        port.accept(True)
+        port.setAccepting(True)
         await self.connect(port)
 
     async def test_neverListened(self) -> None:
@@ -122,12 +122,12 @@ class AcceptingTests(TestCase):
     async def test_paused(self) -> None:
         """While nothing is accepted connections wait in the backlog; none is refused."""
         port = await self.listen("tcp:0:interface=127.0.0.1")
-        port.accept(False)
+        port.setAccepting(False)
         address: Any = port.address
         clients = [socket.create_connection((address.host, address.port)) for _ in range(150)]
         await deferLater(reactor, 0.02)
         self.assertEqual([], self.accepted)
-        port.accept(True)
+        port.setAccepting(True)
         while len(self.accepted) < 150:
             await deferLater(reactor, 0.002)
         for client in clients:
@@ -224,7 +224,7 @@ class ErrorTests(SynchronousTestCase):
         """A port and what it is made of."""
         below: Any = FakePort(*answers)
         port = AcceptingPort(Binding(socket.AF_INET, lambda _: below), 0, Factory(), self.accepted.append, self.reactor)
-        port.accept(True)
+        port.setAccepting(True)
         return port, below
 
     def test_exhausted(self) -> None:
@@ -240,10 +240,10 @@ class ErrorTests(SynchronousTestCase):
         """What is wanted when the pause is over counts."""
         port, below = self.port(OSError(errno.ENFILE, "too many"), OSError(errno.ENFILE, "too many"))
         below.doRead()
-        port.accept(False)
+        port.setAccepting(False)
         self.reactor.advance(RETRY)
         self.assertFalse(below.reading)
-        port.accept(True)
+        port.setAccepting(True)
         self.assertTrue(below.reading)
         below.doRead()
         port.stop()
@@ -270,7 +270,7 @@ class SharingTests(SynchronousTestCase):
         """One for each, all of the same address."""
         port = self.successResultOf(sharing("tcp:0:interface=127.0.0.1", 3, None))
         self.addCleanup(port.stop)
-        sockets = [port.lend(place) for place in range(3)]
+        sockets = [port.lend(slot) for slot in range(3)]
         addresses = {each.getsockname() for each in sockets if each is not None}
         address: Any = port.address
         self.assertEqual({(address.host, address.port)}, addresses)

@@ -1,40 +1,43 @@
-"""Questions to sub-reactors, and their answers, over a channel that is none."""
+"""Queries to sub-reactors, and their answers, over a channel that is none."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, SchedulerStopped
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.processes.channel import ANSWER, ASK, LONGEST
+from getty_tx.processes.channel import ANSWER, ASK, MAX_MESSAGE
+from getty_tx.processes.member import DRAINING, GONE, READY, STARTING, Member
 from getty_tx.processes.queries import (
-    MOST_ASKED,
-    PART,
-    SOON,
-    TIMEOUT,
-    Answers,
+    ANSWER_TIMEOUT,
+    MAX_QUERIES,
+    PART_BYTES,
+    RETRY,
     NoAnswerError,
-    Questions,
+    Queries,
+    QueryHandler,
     inParts,
 )
-from getty_tx.processes.supervisor import DRAINING, GONE, READY, STARTING, Member
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Wire:
     """
     A channel, as far as it is asked.
 
-    :ivar waiting: how many messages wait to be sent.
+    :ivar queued: how many messages are queued.
     """
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, bytes]] = []
-        self.waiting = 0
+        self.queued = 0
 
-    def send(self, kind: int, data: bytes = b"") -> int:
+    def send(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> int:
         """A message."""
         self.sent.append((kind, data))
         return 0
@@ -47,35 +50,36 @@ class Process:
 
     def __init__(self) -> None:
         self.channel = Wire()
+        self.send = self.channel.send
 
 
-def memberOf(place: int = 0, state: int = READY) -> Any:
+def memberOf(slot: int = 0, state: int = READY) -> Any:
     """A sub-reactor."""
-    member: Any = Member(place)
+    member: Any = Member(slot)
     member.state = state
     member.process = Process()
-    member.process.pid += place
+    member.process.pid += slot
     return member
 
 
-class QuestionsTests(SynchronousTestCase):
+class QueriesTests(SynchronousTestCase):
     """The main process's side."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.told: list[tuple[Any, list[Any]]] = []
         self.gone: list[Any] = []
-        self.questions = Questions("a:b", lambda *told: self.told.append(told), self.gone.append)
+        self.queries = Queries("a:b", lambda *told: self.told.append(told), self.gone.append)
         self.member = memberOf()
 
     def ask(self, question: Any = "what", heard: Any = list, member: Any = None) -> Deferred[Any]:
         """Ask it."""
-        return self.questions.ask(self.member if member is None else member, question, heard, self.clock)
+        return self.queries.ask(self.member if member is None else member, question, heard, self.clock)
 
     def answer(self, number: int, text: str, isLast: bool = True, member: Any = None) -> None:
         """A part of an answer comes."""
         data = number.to_bytes(4, "little") + bytes([isLast]) + text.encode()
-        self.questions.received(self.member if member is None else member, data)
+        self.queries.received(self.member if member is None else member, data)
 
     def test_parts(self) -> None:
         """The parts of an answer come together, whatever comes between them."""
@@ -94,29 +98,29 @@ class QuestionsTests(SynchronousTestCase):
         """Nobody waits for longer than that, nor a second time; what comes late is heard, and then it may be asked."""
         heard: list[Any] = []
         asked = self.ask(heard=heard.append)
-        self.clock.advance(TIMEOUT)
+        self.clock.advance(ANSWER_TIMEOUT)
         self.failureResultOf(asked, NoAnswerError)
-        self.assertTrue(self.questions.isSilent(self.member))
+        self.assertTrue(self.queries.isSilent(self.member))
         self.failureResultOf(self.ask(), NoAnswerError)
         self.assertEqual(1, len(self.member.process.channel.sent))
         self.assertNoResult(self.ask(member=memberOf(1)))
         self.answer(1, "[1]")
         self.assertEqual([[[1]]], heard)
-        self.assertFalse(self.questions.isSilent(self.member))
+        self.assertFalse(self.queries.isSilent(self.member))
         self.assertNoResult(self.ask())
 
     def test_slow(self) -> None:
         """A long answer may take longer, as long as something comes."""
         asked = self.ask()
         for _ in range(5):
-            self.clock.advance(TIMEOUT * 0.9)
+            self.clock.advance(ANSWER_TIMEOUT * 0.9)
             self.answer(1, "[]", False)
         self.answer(1, "[1]")
         self.assertEqual(6, len(self.successResultOf(asked)))
 
     def test_bounded(self) -> None:
         """So many questions may be under way, and no more."""
-        asked = [self.ask() for _ in range(MOST_ASKED)]
+        asked = [self.ask() for _ in range(MAX_QUERIES)]
         self.failureResultOf(self.ask(), NoAnswerError)
         self.answer(1, "[]")
         self.assertEqual([[]], self.successResultOf(asked[0]))
@@ -137,7 +141,7 @@ class QuestionsTests(SynchronousTestCase):
         self.answer(0, "[1]", False)
         self.answer(0, "[2]")
         self.assertEqual([(self.member, [[1], [2]])], self.told)
-        self.questions.lost(self.member)
+        self.queries.lost(self.member)
         self.failureResultOf(waiting, NoAnswerError)
         self.failureResultOf(late, NoAnswerError)
         self.assertEqual([self.member], self.gone)
@@ -157,7 +161,7 @@ class QuestionsTests(SynchronousTestCase):
         self.answer(3, "[]")
         self.failureResultOf(asked, ZeroDivisionError)
         asked = self.ask(heard=lambda parts: 1 / 0)
-        self.clock.advance(TIMEOUT)
+        self.clock.advance(ANSWER_TIMEOUT)
         self.failureResultOf(asked, NoAnswerError)
         self.answer(4, "[]")
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
@@ -165,20 +169,20 @@ class QuestionsTests(SynchronousTestCase):
     def test_giveUp(self) -> None:
         """Nobody waits any more."""
         asked = [self.ask(), self.ask(member=memberOf(1))]
-        self.questions.giveUp()
+        self.queries.giveUp()
         for each in asked:
             self.failureResultOf(each, NoAnswerError)
         self.assertEqual([], self.clock.getDelayedCalls())
 
 
-class AnswersTests(SynchronousTestCase):
+class QueryHandlerTests(SynchronousTestCase):
     """A sub-reactor's side."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.wire: Any = Wire()
         self.calls: list[str] = []
-        self.answers = Answers(self, self.wire, self.clock)
+        self.handler = QueryHandler(self, self.wire, self.clock)
         self.reply: Any = [b"[1]", b"[2]"]
 
     # What answers
@@ -204,7 +208,7 @@ class AnswersTests(SynchronousTestCase):
 
     def ask(self, number: int) -> None:
         """A question comes."""
-        self.answers.asked(number.to_bytes(4, "little") + b'"what"')
+        self.handler.queryReceived(number.to_bytes(4, "little") + b'"what"')
 
     def sent(self) -> list[tuple[int, bool, bytes]]:
         """The parts that were sent."""
@@ -215,12 +219,12 @@ class AnswersTests(SynchronousTestCase):
         """One part in a turn, the last one marked; and none while other messages wait."""
         self.ask(7)
         self.assertEqual([(7, False, b"[1]")], self.sent())
-        self.wire.waiting = 3
+        self.wire.queued = 3
         self.clock.advance(0)
-        self.clock.advance(SOON)
+        self.clock.advance(RETRY)
         self.assertEqual(1, len(self.wire.sent))
-        self.wire.waiting = 0
-        self.clock.advance(SOON)
+        self.wire.queued = 0
+        self.clock.advance(RETRY)
         self.assertEqual([(7, False, b"[1]"), (7, True, b"[2]")], self.sent())
         self.assertEqual([], self.clock.getDelayedCalls())
 
@@ -240,7 +244,7 @@ class AnswersTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
         self.reply = SchedulerStopped()
         self.ask(2)
-        self.reply = [b"x" * LONGEST]
+        self.reply = [b"x" * MAX_MESSAGE]
         self.ask(3)
         self.reply = (1 / each for each in [0])
         self.ask(4)
@@ -252,11 +256,11 @@ class AnswersTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """At the end comes what is to be told then, and nothing after it."""
-        self.answers.start()
+        self.handler.start()
         self.ask(1)
         self.reply = later = Deferred()
         self.ask(2)
-        self.answers.end()
+        self.handler.stop()
         later.callback([b"2"])
         self.assertEqual([(1, False, b"[1]"), (0, True, b"[9]")], self.sent())
         self.assertEqual((["start", "what", "what", "stop"], []), (self.calls, self.clock.getDelayedCalls()))
@@ -270,6 +274,6 @@ class PartsTests(SynchronousTestCase):
         texts = [json.dumps("é" * (number % 700)) for number in range(200)]
         parts = list(inParts(texts))
         self.assertEqual(texts, [json.dumps(each) for part in parts for each in json.loads(part)])
-        self.assertGreater(min(map(len, parts[:-1])), PART // 2)
-        self.assertLess(max(map(len, parts)), PART + 10)
+        self.assertGreater(min(map(len, parts[:-1])), PART_BYTES // 2)
+        self.assertLess(max(map(len, parts)), PART_BYTES + 10)
         self.assertEqual([b"[]"], list(inParts([])))

@@ -109,8 +109,8 @@ class StartTests(SubTestCase):
         lines = keepLog(self)
         for _ in range(3000):
             logger.info("x" * 1000)
-        self.assertLess(self.sub._channel.waiting, 1100)
-        while self.sub._channel.waiting:
+        self.assertLess(self.sub.channel.queued, 1100)
+        while self.sub.channel.queued:
             self.hear()
             await deferLater(reactor, 0)
         logger.info("more")
@@ -233,7 +233,7 @@ class EndTests(SubTestCase):
         self.tell(passing.DRAIN, struct.pack("<d", 8.0))
         await self.over
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
-        self.sub._service = self.servers[0]
+        self.sub.service = self.servers[0]
 
 
 class AnswerTests(SubTestCase):

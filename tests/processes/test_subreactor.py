@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from getty_tx import EventListener
 from getty_tx.processes import channel as passing
 from getty_tx.processes.channel import packConnections, unpackNumbers
+from getty_tx.session.wrappers import socketOf
 from tests.support.certificates import Authority
 from tests.support.processes import Echo, SubTestCase, making
 
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 def socketNumber(session: Session) -> int:
     """The number of a session's descriptor."""
-    number: int = session.connection._raw.fileno()  # type: ignore[attr-defined]
-    return number
+    handle = socketOf(session.outbound.transport)
+    assert handle is not None
+    return handle.fileno()
 
 
 class Closing(EventListener):
@@ -101,8 +103,8 @@ class ConnectionTests(SubTestCase):
         """As long as the acknowledgement is not out, nothing is read and no session is opened."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
-        while not self.sub._channel.waiting:
-            self.sub._channel.send(passing.FAILED, bytes(20000))
+        while not self.sub.channel.queued:
+            self.sub.channel.send(passing.FAILED, bytes(20000))
         client = self.connect(1)
         client.send(b"hello\n")
         await deferLater(reactor, 0.05)
@@ -132,7 +134,7 @@ class ConnectionTests(SubTestCase):
         def drop(session: Session, pkg: Any) -> None:
             for each in stuck:
                 # At once, as a refused connection is dropped; abort() waits for the next turn.
-                each.connection._raw.connectionLost(Failure(ConnectionAborted()))  # type: ignore[attr-defined]
+                each.outbound.transport.connectionLost(Failure(ConnectionAborted()))
 
         self.listener.onMessage = drop
         await deferLater(reactor, 0.01)
@@ -226,7 +228,7 @@ class ConnectionTests(SubTestCase):
         """One that the factory drops has ended, too."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
-        self.servers[0]._factory.maxSessions = 1
+        self.servers[0].contexts[0].maxSessions = 1
         self.connect(1)
         await self.expect(passing.TAKEN)
         client = self.connect(2)
@@ -348,7 +350,7 @@ class ConnectionTests(SubTestCase):
             other.setblocking(False)
             other.sendto(b"hi\n", datagrams.getsockname())
             self.assertEqual(b"hi\n", await self.receive(other))
-            self.assertEqual(2, self.servers[0]._factory.context.maxSessions)
+            self.assertEqual(2, self.servers[0].contexts[0].maxSessions)
             self.tell(passing.DRAIN, struct.pack("<d", 4.0))
             await self.over
         # The sockets are still there for another sub-reactor.

@@ -11,12 +11,12 @@ from getty_tx.errors import GettyError
 from getty_tx.processes.supervisor import (
     DRAINING,
     GONE,
+    MAX_RETRY,
     READY,
     RETRY,
-    RETRY_MOST,
     START_TIMEOUT,
     STARTING,
-    STEADY,
+    STEADY_AFTER,
     Member,
     Supervisor,
     beatPeriod,
@@ -43,7 +43,7 @@ class FakeProcess:
 
 
 class SupervisorTests(SynchronousTestCase):
-    """Two places."""
+    """Two slots."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -51,7 +51,12 @@ class SupervisorTests(SynchronousTestCase):
         self.made: list[Member] = []
         self.changes = 0
         self.supervisor = Supervisor(
-            2, self.startMember, self.changed, reactor=self.clock, heartbeatTimeout=10, drainTimeout=20
+            2,
+            lambda member: self.startMember(member),
+            self.changed,
+            reactor=self.clock,
+            heartbeatTimeout=10,
+            drainTimeout=20,
         )
 
     def startMember(self, member: Member) -> None:
@@ -71,7 +76,7 @@ class SupervisorTests(SynchronousTestCase):
         """Both are ready."""
         started = self.supervisor.start()
         for member in list(self.made):
-            self.supervisor.isReady(member)
+            self.supervisor.memberReady(member)
         self.assertIsNone(self.successResultOf(started))
         first, second = self.made
         return first, second
@@ -82,41 +87,41 @@ class SupervisorTests(SynchronousTestCase):
             self.clock.advance(1)
             for member in self.supervisor.members:
                 if member not in silent:
-                    self.supervisor.isAlive(member)
+                    self.supervisor.memberAlive(member)
 
-    def places(self) -> list[int]:
+    def slots(self) -> list[int]:
         """Which members are ready, by the order in which they were made."""
         return [self.made.index(member) for member in self.supervisor.ready]
 
     def test_start(self) -> None:
         """Each takes connections when it is ready; the start is over when all are."""
         started = self.supervisor.start()
-        self.assertEqual([0, 1], [member.place for member in self.made])
-        self.assertEqual([], self.places())
-        self.supervisor.isReady(self.made[1])
-        self.assertEqual([1], self.places())
+        self.assertEqual([0, 1], [member.slot for member in self.made])
+        self.assertEqual([], self.slots())
+        self.supervisor.memberReady(self.made[1])
+        self.assertEqual([1], self.slots())
         self.assertNoResult(started)
-        self.supervisor.isReady(self.made[0])
+        self.supervisor.memberReady(self.made[0])
         self.successResultOf(started)
-        self.assertEqual(([0, 1], 2), (self.places(), self.changes))
+        self.assertEqual(([0, 1], 2), (self.slots(), self.changes))
 
     def test_startFails(self) -> None:
         """One cannot start: that is how the start went, and none is started again."""
         started = self.supervisor.start()
-        self.supervisor.isReady(self.made[0])
-        self.supervisor.hasFailed(self.made[1], "there is no module 'x'")
+        self.supervisor.memberReady(self.made[0])
+        self.supervisor.memberFailed(self.made[1], "there is no module 'x'")
         self.assertIn("there is no module 'x'", str(self.failureResultOf(started, GettyError).value))
         stopped = self.supervisor.stop()
-        self.supervisor.isGone(self.made[1], "has ended with status 0")
+        self.supervisor.memberGone(self.made[1], "has ended with status 0")
         self.assertEqual(20, self.process(self.made[0]).drained)
-        self.supervisor.isGone(self.made[0], "has ended with status 0")
+        self.supervisor.memberGone(self.made[0], "has ended with status 0")
         self.successResultOf(stopped)
         self.assertEqual((2, []), (len(self.made), self.clock.getDelayedCalls()))
 
     def test_startDies(self) -> None:
         """One ends before it was ready, without a word."""
         started = self.supervisor.start()
-        self.supervisor.isGone(self.made[0], "was ended by SIGSEGV")
+        self.supervisor.memberGone(self.made[0], "was ended by SIGSEGV")
         error = self.failureResultOf(started, GettyError).value
         self.assertIn("sub-reactor 1 (process 1000) was ended by SIGSEGV before it was ready", str(error))
 
@@ -129,33 +134,33 @@ class SupervisorTests(SynchronousTestCase):
     def test_cannotSpawn(self) -> None:
         """The system starts no process: that is tried again later."""
         first, _ = self.start()
-        self.beat(STEADY)
-        self.supervisor._start = self._fail
-        self.supervisor.isGone(first, "was ended by SIGKILL")
+        self.beat(STEADY_AFTER)
+        self.startMember = self._fail
+        self.supervisor.memberGone(first, "was ended by SIGKILL")
         self.assertTrue(any("could not be started: no more processes, with 0" in line for line in self.log))
-        self.supervisor._start = self.startMember
+        del self.startMember
         self.clock.advance(RETRY)
-        self.supervisor.isReady(self.made[-1])
-        self.assertEqual([2, 1], self.places())
+        self.supervisor.memberReady(self.made[-1])
+        self.assertEqual([2, 1], self.slots())
 
     def _fail(self, member: Member) -> None:
         raise OSError("no more processes")
 
     def test_unforeseen(self) -> None:
         """What nobody has foreseen is logged in full."""
-        self.supervisor._start = lambda member: 1 / 0  # type: ignore[assignment, return-value]  # mypy: a method
+        self.startMember = lambda member: 1 / 0
         self.supervisor.start().addErrback(lambda _: None)
         self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_replaced(self) -> None:
         """One that dies after it has served for a while is replaced at once; the other stays as it is."""
         first, second = self.start()
-        self.beat(STEADY)
-        self.supervisor.isGone(first, "was ended by SIGKILL")
-        self.assertEqual(([1], GONE, READY), (self.places(), first.state, second.state))
-        self.assertEqual((3, 0), (len(self.made), self.made[2].place))
-        self.supervisor.isReady(self.made[2])
-        self.assertEqual(([2, 1], [1, 0]), (self.places(), self.supervisor.restarts))
+        self.beat(STEADY_AFTER)
+        self.supervisor.memberGone(first, "was ended by SIGKILL")
+        self.assertEqual(([1], GONE, READY), (self.slots(), first.state, second.state))
+        self.assertEqual((3, 0), (len(self.made), self.made[2].slot))
+        self.supervisor.memberReady(self.made[2])
+        self.assertEqual(([2, 1], [1, 0]), (self.slots(), self.supervisor.restarts))
         self.assertTrue(any("sub-reactor 1 (process 1000) was ended by SIGKILL, with 0" in line for line in self.log))
 
     def test_backOff(self) -> None:
@@ -163,27 +168,27 @@ class SupervisorTests(SynchronousTestCase):
         self.start()
         delays = []
         for _ in range(10):
-            member = self.made[-1] if self.made[-1].place == 0 else self.made[0]
+            member = self.made[-1] if self.made[-1].slot == 0 else self.made[0]
             begin, count = self.clock.seconds(), len(self.made)
-            self.supervisor.isGone(member, "was ended by SIGSEGV")
+            self.supervisor.memberGone(member, "was ended by SIGSEGV")
             while len(self.made) == count:
                 self.clock.advance(RETRY / 2)
-                self.supervisor.isAlive(self.made[1])
+                self.supervisor.memberAlive(self.made[1])
             delays.append(self.clock.seconds() - begin)
-            self.supervisor.isReady(self.made[-1])
+            self.supervisor.memberReady(self.made[-1])
         self.assertEqual([0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30], delays)
-        self.assertEqual(RETRY_MOST, delays[-1])
-        self.beat(STEADY)
-        self.supervisor.isGone(self.made[-1], "was ended by SIGSEGV")
+        self.assertEqual(MAX_RETRY, delays[-1])
+        self.beat(STEADY_AFTER)
+        self.supervisor.memberGone(self.made[-1], "was ended by SIGSEGV")
         self.assertEqual((12, STARTING), (len(self.made) - 1, self.made[-1].state))
 
     def test_failingReplacement(self) -> None:
         """One whose replacement cannot start is not started again at once."""
         first, _ = self.start()
-        self.beat(STEADY)
-        self.supervisor.isGone(first, "was ended by SIGKILL")
-        self.supervisor.hasFailed(self.made[2], "why ever")
-        self.supervisor.isGone(self.made[2], "has ended with status 0")
+        self.beat(STEADY_AFTER)
+        self.supervisor.memberGone(first, "was ended by SIGKILL")
+        self.supervisor.memberFailed(self.made[2], "why ever")
+        self.supervisor.memberGone(self.made[2], "has ended with status 0")
         self.assertEqual(3, len(self.made))
         self.clock.advance(RETRY)
         self.assertEqual(4, len(self.made))
@@ -192,66 +197,66 @@ class SupervisorTests(SynchronousTestCase):
         """One that is silent is reported, gets nothing more, and is killed; if it speaks in time, all is well again."""
         first, second = self.start()
         self.beat(5, second)
-        self.assertEqual([0, 1], self.places())
+        self.assertEqual([0, 1], self.slots())
         self.beat(1, second)
-        self.assertEqual([0], self.places())
+        self.assertEqual([0], self.slots())
         self.assertTrue(any("(process 1001) has not been heard of for 6 s: it gets no more" in x for x in self.log))
-        self.supervisor.isAlive(second)
-        self.assertEqual([0, 1], self.places())
+        self.supervisor.memberAlive(second)
+        self.assertEqual([0, 1], self.slots())
         self.beat(10, second)
         self.assertEqual(0, self.process(second).killed)
         self.beat(3, second)
         self.assertEqual((1, 0), (self.process(second).killed, self.process(first).killed))
-        self.supervisor.isGone(second, "was ended by SIGKILL")
-        self.assertEqual((3, 1), (len(self.made), self.made[2].place))
+        self.supervisor.memberGone(second, "was ended by SIGKILL")
+        self.assertEqual((3, 1), (len(self.made), self.made[2].slot))
 
     def test_ownSleep(self) -> None:
         """A main process that has slept does not take others for silent."""
         first, second = self.start()
         self.clock.advance(1000)
-        self.assertEqual([0, 1], self.places())
+        self.assertEqual([0, 1], self.slots())
         self.assertEqual([0, 0], [self.process(member).killed for member in (first, second)])
 
     def test_unreachable(self) -> None:
         """One whose channel is gone gets nothing more."""
         first, _ = self.start()
-        self.supervisor.isUnreachable(first)
-        self.assertEqual([1], self.places())
+        self.supervisor.memberUnreachable(first)
+        self.assertEqual([1], self.slots())
 
     def test_reload(self) -> None:
         """All are started anew, and take over together when the last of them is ready."""
         first, second = self.start()
         done = self.supervisor.reload()
-        self.assertEqual([0, 1, 0, 1], [member.place for member in self.made])
-        self.supervisor.isReady(self.made[3])
-        self.assertEqual([0, 1], self.places())
-        self.supervisor.isReady(self.made[2])
-        self.assertEqual([2, 3], self.places())
+        self.assertEqual([0, 1, 0, 1], [member.slot for member in self.made])
+        self.supervisor.memberReady(self.made[3])
+        self.assertEqual([0, 1], self.slots())
+        self.supervisor.memberReady(self.made[2])
+        self.assertEqual([2, 3], self.slots())
         self.assertTrue(self.successResultOf(done))
         self.assertEqual([20, 20], [self.process(member).drained for member in (first, second)])
-        self.supervisor.isGone(first, "has ended with status 0")
+        self.supervisor.memberGone(first, "has ended with status 0")
         self.clock.advance(18)
         self.assertEqual(0, self.process(second).killed)
         self.clock.advance(1)
         self.assertEqual(1, self.process(second).killed)
-        self.supervisor.isGone(second, "was ended by SIGKILL")
+        self.supervisor.memberGone(second, "was ended by SIGKILL")
         self.assertEqual((4, 2), (len(self.made), len(self.supervisor.members)))
 
     def test_reloadFails(self) -> None:
         """One of the new ones cannot start: all stays as it is, and no new one is left."""
         self.start()
         done = self.supervisor.reload()
-        self.supervisor.isReady(self.made[2])
-        self.supervisor.hasFailed(self.made[3], "SyntaxError: invalid syntax")
-        self.supervisor.isGone(self.made[3], "has ended with status 0")
+        self.supervisor.memberReady(self.made[2])
+        self.supervisor.memberFailed(self.made[3], "SyntaxError: invalid syntax")
+        self.supervisor.memberGone(self.made[3], "has ended with status 0")
         self.assertFalse(self.successResultOf(done))
         self.assertEqual(1, self.process(self.made[2]).killed)
-        self.supervisor.isGone(self.made[2], "was ended by SIGKILL")
-        self.assertEqual(([0, 1], 4), (self.places(), len(self.made)))
+        self.supervisor.memberGone(self.made[2], "was ended by SIGKILL")
+        self.assertEqual(([0, 1], 4), (self.slots(), len(self.made)))
         self.assertTrue(any("reload given up" in line for line in self.log))
         again = self.supervisor.reload()
         for member in self.made[4:]:
-            self.supervisor.isReady(member)
+            self.supervisor.memberReady(member)
         self.assertTrue(self.successResultOf(again))
 
     def test_reloadAgain(self) -> None:
@@ -261,77 +266,77 @@ class SupervisorTests(SynchronousTestCase):
         second = self.supervisor.reload()
         third = self.supervisor.reload()
         for member in self.made[2:]:
-            self.supervisor.isReady(member)
+            self.supervisor.memberReady(member)
         self.assertTrue(self.successResultOf(first))
         self.assertNoResult(second)
         for member in self.made[4:]:
-            self.supervisor.isReady(member)
+            self.supervisor.memberReady(member)
         self.assertEqual([True, True], [self.successResultOf(done) for done in (second, third)])
-        self.assertEqual(([4, 5], 6), (self.places(), len(self.made)))
+        self.assertEqual(([4, 5], 6), (self.slots(), len(self.made)))
 
     def test_reloadAtStart(self) -> None:
         """One that is asked for during the start comes after it."""
         started = self.supervisor.start()
         done = self.supervisor.reload()
         for member in list(self.made):
-            self.supervisor.isReady(member)
+            self.supervisor.memberReady(member)
         self.successResultOf(started)
         for member in self.made[2:]:
-            self.supervisor.isReady(member)
+            self.supervisor.memberReady(member)
         self.assertTrue(self.successResultOf(done))
-        self.assertEqual([2, 3], self.places())
+        self.assertEqual([2, 3], self.slots())
 
     def test_reloadAndDeath(self) -> None:
         """One dies during a reload: its successor takes over as soon as it is ready."""
         first, second = self.start()
-        self.beat(STEADY)
+        self.beat(STEADY_AFTER)
         done = self.supervisor.reload()
-        self.supervisor.isReady(self.made[2])
-        self.supervisor.isGone(first, "was ended by SIGKILL")
-        self.assertEqual([2, 1], self.places())
-        self.supervisor.isReady(self.made[3])
+        self.supervisor.memberReady(self.made[2])
+        self.supervisor.memberGone(first, "was ended by SIGKILL")
+        self.assertEqual([2, 1], self.slots())
+        self.supervisor.memberReady(self.made[3])
         self.assertTrue(self.successResultOf(done))
-        self.assertEqual(([2, 3], 4), (self.places(), len(self.made)))
+        self.assertEqual(([2, 3], 4), (self.slots(), len(self.made)))
         self.assertEqual(20, self.process(second).drained)
 
     def test_reloadDuringBackOff(self) -> None:
         """A reload does not wait for the next attempt."""
         first, _ = self.start()
-        self.supervisor.isGone(first, "was ended by SIGSEGV")
-        self.supervisor.isGone(self.made[2], "was ended by SIGSEGV")
+        self.supervisor.memberGone(first, "was ended by SIGSEGV")
+        self.supervisor.memberGone(self.made[2], "was ended by SIGSEGV")
         self.assertEqual(3, len(self.made))
         done = self.supervisor.reload()
         for member in self.made[3:]:
-            self.supervisor.isReady(member)
+            self.supervisor.memberReady(member)
         self.assertTrue(self.successResultOf(done))
-        self.assertEqual([3, 4], self.places())
+        self.assertEqual([3, 4], self.slots())
         self.beat(5)
         self.assertEqual(5, len(self.made))
 
     def test_reloadReplacesStarting(self) -> None:
         """One that is on its way when a reload is asked for may have loaded the old code: it is started anew."""
         first, _ = self.start()
-        self.beat(STEADY)
-        self.supervisor.isGone(first, "was ended by SIGKILL")
+        self.beat(STEADY_AFTER)
+        self.supervisor.memberGone(first, "was ended by SIGKILL")
         done = self.supervisor.reload()
         self.assertEqual(1, self.process(self.made[2]).killed)
-        self.supervisor.isReady(self.made[2])
-        self.supervisor.isGone(self.made[2], "was ended by SIGKILL")
+        self.supervisor.memberReady(self.made[2])
+        self.supervisor.memberGone(self.made[2], "was ended by SIGKILL")
         for member in self.made[3:]:
-            self.supervisor.isReady(member)
+            self.supervisor.memberReady(member)
         self.assertTrue(self.successResultOf(done))
-        self.assertEqual(([3, 4], 5), (self.places(), len(self.made)))
+        self.assertEqual(([3, 4], 5), (self.slots(), len(self.made)))
 
     def test_leaving(self) -> None:
         """One that a signal tells to end drains, and is replaced meanwhile."""
         first, _ = self.start()
-        self.beat(STEADY)
-        self.supervisor.isLeaving(first)
+        self.beat(STEADY_AFTER)
+        self.supervisor.memberLeaving(first)
         self.assertEqual((DRAINING, None), (first.state, self.process(first).drained))
-        self.supervisor.isReady(self.made[2])
-        self.assertEqual([2, 1], self.places())
-        self.supervisor.isLeaving(first)
-        self.supervisor.isGone(first, "has ended with status 0")
+        self.supervisor.memberReady(self.made[2])
+        self.assertEqual([2, 1], self.slots())
+        self.supervisor.memberLeaving(first)
+        self.supervisor.memberGone(first, "has ended with status 0")
         self.assertEqual(3, len(self.made))
 
     def test_stop(self) -> None:
@@ -339,19 +344,19 @@ class SupervisorTests(SynchronousTestCase):
         first, second = self.start()
         stopped = self.supervisor.stop()
         self.assertIs(stopped, self.supervisor.stop())
-        self.assertEqual([], self.places())
-        self.supervisor.isGone(first, "has ended with status 0")
+        self.assertEqual([], self.slots())
+        self.supervisor.memberGone(first, "has ended with status 0")
         self.assertNoResult(stopped)
         self.clock.advance(19)
         self.assertEqual(1, self.process(second).killed)
-        self.supervisor.isGone(second, "was ended by SIGKILL")
+        self.supervisor.memberGone(second, "was ended by SIGKILL")
         self.successResultOf(stopped)
         self.assertEqual((2, []), (len(self.made), self.clock.getDelayedCalls()))
 
     def test_stopDuringReload(self) -> None:
         """Those that are not ready are killed, those that drain have their time."""
         first, second = self.start()
-        self.supervisor.isLeaving(first)
+        self.supervisor.memberLeaving(first)
         reloaded = self.supervisor.reload()
         again = self.supervisor.reload()
         stopped = self.supervisor.stop()
@@ -361,7 +366,7 @@ class SupervisorTests(SynchronousTestCase):
         for member in list(self.supervisor.members):
             if member.state != DRAINING:
                 self.assertEqual(1, self.process(member).killed)
-            self.supervisor.isGone(member, "has ended")
+            self.supervisor.memberGone(member, "has ended")
         self.successResultOf(stopped)
         self.assertEqual([], self.clock.getDelayedCalls())
 
@@ -372,10 +377,10 @@ class SupervisorTests(SynchronousTestCase):
     def test_stopDuringBackOff(self) -> None:
         """No further attempt is made."""
         first, second = self.start()
-        self.supervisor.isGone(first, "was ended by SIGSEGV")
-        self.supervisor.isGone(self.made[2], "was ended by SIGSEGV")
+        self.supervisor.memberGone(first, "was ended by SIGSEGV")
+        self.supervisor.memberGone(self.made[2], "was ended by SIGSEGV")
         stopped = self.supervisor.stop()
-        self.supervisor.isGone(second, "has ended with status 0")
+        self.supervisor.memberGone(second, "has ended with status 0")
         self.successResultOf(stopped)
         self.assertEqual([], self.clock.getDelayedCalls())
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from getty_tx import Server
-from getty_tx.processes.supervisor import READY
+from getty_tx.processes.member import READY
 from getty_tx.reactors import Processes
 from getty_tx.status import StatusService
 from getty_tx.status.table import COLUMNS

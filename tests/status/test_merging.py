@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import SettingError
-from getty_tx.processes.queries import TIMEOUT
-from getty_tx.processes.supervisor import DRAINING, STARTING, Member
+from getty_tx.processes.member import DRAINING, STARTING, Member
+from getty_tx.processes.queries import ANSWER_TIMEOUT
 from getty_tx.reactors import Processes
 from getty_tx.session.totals import Totals
 from getty_tx.status import StatusService
@@ -130,7 +130,7 @@ class AggregateTests(SynchronousTestCase):
                 self.answer(member, report(snapshotOf(number)))
         self.clock.pump([PAUSE] * 5)
         if None in packages:
-            self.clock.advance(TIMEOUT)
+            self.clock.advance(ANSWER_TIMEOUT)
         return self.successResultOf(asked)
 
     def values(self, snapshot: Snapshot) -> dict[str, float]:
@@ -322,7 +322,7 @@ class AggregateTests(SynchronousTestCase):
         self.assertEqual(1, len(first.process.channel.sent))
         self.answer(first, [[[1, 2]]])
         self.clock.pump([PAUSE] * 10)
-        self.clock.advance(TIMEOUT)
+        self.clock.advance(ANSWER_TIMEOUT)
         # Both of its rows are on the page, so that it is asked for nothing else.
         self.answer(first, [[[1, 1, {"id": 1}]], [[2, 2, {"id": 2}]]])
         self.clock.pump([PAUSE] * 10)

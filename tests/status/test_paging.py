@@ -13,7 +13,7 @@ from twisted.internet.task import Clock, SchedulerStopped
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import GettyError
-from getty_tx.processes.queries import PART
+from getty_tx.processes.queries import PART_BYTES
 from getty_tx.status.paging import PROBES, READ_ALL_BELOW, TablePart, mergedPage
 from getty_tx.status.slices import PAUSE, Slices
 from getty_tx.status.sorting import CACHE_TIME, MAX_CACHED, MAX_TEXT, SortedTables
@@ -143,7 +143,7 @@ class SortedTablesTests(StatusParts):
             self.time.pump([PAUSE] * 200)
             asked = self.successResultOf(asked)
         parts = list(asked)
-        self.assertLessEqual(max(map(len, parts), default=0), PART + 1000)
+        self.assertLessEqual(max(map(len, parts), default=0), PART_BYTES + 1000)
         return [thing for part in parts for thing in json.loads(part)]
 
     def test_rows(self) -> None:

@@ -106,9 +106,9 @@ class SubTestCase(TestCase):
         if not self.over.called:
             self.tell(passing.DRAIN, struct.pack("<d", 1.0))
             await self.over
-        self.sub._channel.close()
-        if self.sub._service is not None:
-            await self.sub._service.stopService()
+        self.sub.channel.close()
+        if self.sub.service is not None:
+            await self.sub.service.stopService()
 
     def tell(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         """As the main process does."""
