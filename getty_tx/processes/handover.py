@@ -22,7 +22,7 @@ __all__ = ["MAX_ATTEMPTS", "MAX_IN_FLIGHT", "Handover"]
 #: others can wait in the backlog instead.
 MAX_IN_FLIGHT = 1024
 
-#: Sub-reactors that a connection is handed to before it is dropped.
+#: How often a connection is handed over before it is dropped.
 MAX_ATTEMPTS = 8
 
 

@@ -65,7 +65,7 @@ class MainReactor(Factory):
 
         :raise SettingError: always; only an endpoint that listens without the reactor calls this.
         """
-        raise SettingError("it listens in a way of its own, and cannot be divided: serve it with one process")
+        raise SettingError("it does not listen through the reactor, and cannot be divided: serve it with one process")
 
 
 class AcceptingPort:
@@ -133,7 +133,7 @@ class AcceptingPort:
                 self._take(self._reactor.adoptStreamPort(bound.fileno(), self._binding.family, MainReactor()))
 
     def lend(self, slot: int) -> socket.socket | None:
-        """Nothing: it is read here."""
+        """Return None: this process accepts."""
         return None
 
     def setAccepting(self, wanted: bool) -> None:
@@ -260,7 +260,7 @@ def sharing(description: str, slots: int, reactor: Any) -> Deferred[SharedPort]:
 
     def listen(binding: Binding, factory: Any) -> IListeningPort:
         if binding.port is None:
-            raise SettingError(f"{description!r} has one socket: SO_REUSEPORT is for tcp, its like, and udp")
+            raise SettingError(f"{description!r} has one socket: SO_REUSEPORT is for tcp, similar endpoints, and udp")
         made.append(SharedPort(bindAll(slots, socket.SOCK_STREAM, binding.port, binding.interface)))
         return _CapturedPort(made[0])
 
@@ -270,7 +270,7 @@ def sharing(description: str, slots: int, reactor: Any) -> Deferred[SharedPort]:
 def _firstOf(made: list[P], description: str) -> P:
     """Return the port that was made when the endpoint called the reactor to listen."""
     if not made:
-        raise SettingError(f"{description!r} listens in a way of its own: serve it with one process")
+        raise SettingError(f"{description!r} does not listen through the reactor: serve it with one process")
     return made[0]
 
 

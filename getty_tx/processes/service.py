@@ -130,7 +130,7 @@ class Processes(Service):
             if kind in ("unix", "systemd") and shares:
                 raise SettingError(f"{endpoint!r} is one socket, balance={REUSE_PORT!r}: take 'round-robin'")
         if shares and perHost is not None:
-            text = f"maxSessionsPerHost={perHost}: nobody counts for all with balance={REUSE_PORT!r}"
+            text = f"maxSessionsPerHost={perHost}: no process counts all connections with balance={REUSE_PORT!r}"
             raise SettingError(text)
         if shares and maxSessions is not None and maxSessions < self.count:
             text = f"{maxSessions=} is less than processes={self.count}, with balance={REUSE_PORT!r}"

@@ -1,4 +1,4 @@
-"""The channel between the main process and a sub-reactor."""
+"""Tests of processes/channel: messages with descriptors."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ class ChannelTests(SynchronousTestCase):
         return ends
 
     def fill(self) -> int:
-        """Send until the system takes no more; how many messages are out then."""
+        """Send until a message is queued; return the number of sent messages."""
         while not self.channel.queued:
             self.channel.send(passing.LOG, bytes(20000))
         return self.channel.sent
 
     def empty(self) -> list[bytes]:
-        """What is to be read at the other end."""
+        """Read all messages at the other end."""
         self.other.setblocking(False)
         found = []
         try:
@@ -91,7 +91,7 @@ class ChannelTests(SynchronousTestCase):
         return found
 
     def test_apart(self) -> None:
-        """Messages stay apart, empty ones as well, and each has its descriptors."""
+        """Message boundaries are preserved, also of empty messages, and each message has its descriptors."""
         end, _ = self.pipe()
         self.channel.send(passing.READY)
         self.channel.send(passing.TAKE, b"some", [end, end])
@@ -106,7 +106,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual((b"dlater", []), receiveOne(self.other))
 
     def test_receive(self) -> None:
-        """What comes is handed out by kind; one that cannot be handled does not take the next with it."""
+        """Messages are received with their kind; a handler that fails does not affect the next message."""
         self.other.send(b"rone")
         self.other.send(b"kbad")
         self.other.send(b"ktwo")
@@ -115,7 +115,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_kept(self) -> None:
-        """What the system does not take is sent later, in order, and ``sent`` tells when."""
+        """Queued messages are sent later, in order, and ``sent`` counts them then."""
         end, _ = self.pipe()
         out = self.fill()
         number = self.channel.send(passing.TAKE, b"kept", [end])
@@ -133,7 +133,7 @@ class ChannelTests(SynchronousTestCase):
         os.close(descriptors[0])
 
     def test_descriptorsUnderWay(self) -> None:
-        """Where too many descriptors are in flight, the system does not tell when it takes more: time does."""
+        """With too many descriptors in flight, the channel retries after a time: the system reports no event."""
         self.socket.error = OSError(errno.ETOOMANYREFS, "too many")
         self.channel.send(passing.READY)
         self.socket.error = None
@@ -143,7 +143,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual((0, 1), (self.channel.queued, self.channel.sent))
 
     def test_gone(self) -> None:
-        """The other end goes with messages unread: what it has sent before is received all the same, then it ends."""
+        """The other end is closed with unread messages: its own messages are received, then the channel ends."""
         self.channel.send(passing.READY)
         self.other.send(b"kone")
         self.other.send(b"ktwo")
@@ -158,7 +158,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(-1, self.channel.fileno())
 
     def test_goneUnread(self) -> None:
-        """The same where reading is the first to know."""
+        """The same when a read is the first call to fail."""
         self.channel.send(passing.READY)
         self.other.send(b"kone")
         self.other.close()
@@ -166,7 +166,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual([b"one"], [data for _, data, _ in self.received])
 
     def test_goneWaiting(self) -> None:
-        """Messages that wait are dropped with the other end, and count as sent, so that nobody waits for them."""
+        """Queued messages are dropped with the other end, and count as sent, so that no caller waits for them."""
         self.fill()
         number = self.channel.send(passing.READY)
         self.other.close()
@@ -176,7 +176,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(0, self.channel.send(passing.READY))
 
     def test_closeWaiting(self) -> None:
-        """The same when it is closed here."""
+        """The same when this end is closed."""
         self.fill()
         number = self.channel.send(passing.READY)
         self.channel.close()
@@ -187,7 +187,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertIsNone(self.channel.doRead())
 
     def test_finish(self) -> None:
-        """The process is gone though something else has its end still: all that was sent is taken first."""
+        """The process has ended, but another one has the other end: its messages are received, then it closes."""
         for number in range(passing.READS_PER_ITERATION * 2):
             self.other.send(b"k%d" % number)
         self.channel.finish()
@@ -195,7 +195,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(1, self.lost)
 
     def test_mostDescriptors(self) -> None:
-        """As many descriptors as the system takes in one message fit."""
+        """A message carries MAX_DESCRIPTORS descriptors."""
         end, _ = self.pipe()
         self.channel.send(passing.TAKE, b"", [end] * passing.MAX_DESCRIPTORS)
         _, descriptors = receiveOne(self.other)
@@ -204,12 +204,12 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(passing.MAX_DESCRIPTORS, len(descriptors))
 
     def test_longest(self) -> None:
-        """The longest message comes whole."""
+        """A message of MAX_MESSAGE bytes arrives whole."""
         self.channel.send(passing.LOG, bytes(passing.MAX_MESSAGE - 1))
         self.assertEqual(passing.MAX_MESSAGE, len(receiveOne(self.other)[0]))
 
     def test_tooLong(self) -> None:
-        """What the system never takes is an error in the log, and holds nothing up."""
+        """A message that the system refuses is logged as an error, and the next ones are sent."""
         self.channel.send(passing.LOG, bytes(10_000_000))
         self.channel.send(passing.READY)
         self.assertEqual((b"r", []), receiveOne(self.other))
@@ -217,15 +217,15 @@ class ChannelTests(SynchronousTestCase):
 
 
 class FormatTests(SynchronousTestCase):
-    """What is in messages."""
+    """The contents of messages."""
 
     def test_numbers(self) -> None:
-        """Numbers of connections come back as they were."""
+        """Numbers of connections are unpacked as packed."""
         for numbers in ([], [0], [1, 2**32 - 1, 7]):
             self.assertEqual(numbers, unpackNumbers(packNumbers(numbers)).tolist())
 
     def test_connections(self) -> None:
-        """So do connections."""
+        """Connections are unpacked as packed."""
         connections = [(0, 0), (2**32 - 1, 65535), (5, 1)]
         self.assertEqual(connections, unpackConnections(packConnections(connections)))
 
@@ -235,7 +235,7 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual((14, 14), (len(kinds), len(set(kinds))))
 
     def test_pair(self) -> None:
-        """Neither end is left to other programs."""
+        """Neither end is inheritable."""
         for end in channelPair():
             self.assertFalse(end.get_inheritable())
             self.assertEqual(socket.SOCK_SEQPACKET, end.type)

@@ -1,4 +1,4 @@
-"""Connections on their way from the main process to sub-reactors."""
+"""Tests of processes/handover: connections on their way to sub-reactors."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 class FakeSocket:
-    """An accepted connection's socket."""
+    """The socket of an accepted connection."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.isClosed = False
 
     def fileno(self) -> int:
-        """Its number."""
+        """Return its descriptor."""
         assert not self.isClosed
         return self.number
 
     def close(self) -> None:
-        """It is closed once."""
+        """Close it, once."""
         assert not self.isClosed
         self.isClosed = True
 
 
 class FakeProcess:
-    """The process of a member; ``send`` is a test's."""
+    """The process of a member, with the ``send`` of a test."""
 
     pid = 1000
 
@@ -45,7 +45,7 @@ class FakeProcess:
 
 
 class HandoverTests(SynchronousTestCase):
-    """A Handover, with members of which a list says which are ready."""
+    """A Handover with two members; ``self.ready`` lists the ready ones."""
 
     def setUp(self) -> None:
         self.members = [self.memberOf(0), self.memberOf(1)]
@@ -56,7 +56,7 @@ class HandoverTests(SynchronousTestCase):
         self.sockets: list[FakeSocket] = []
 
     def memberOf(self, slot: int) -> Member:
-        """A sub-reactor whose messages are recorded."""
+        """Make a member whose messages are recorded."""
         member = Member(slot)
 
         def send(kind: int, data: bytes, descriptors: Sequence[int]) -> None:
@@ -68,7 +68,7 @@ class HandoverTests(SynchronousTestCase):
         return member
 
     def make(self, balance: str = "round-robin", **limits: Any) -> Handover:
-        """The Handover that is tested."""
+        """Make the Handover under test."""
 
         def refused(reason: str, why: str) -> None:
             self.assertIn(reason, why + " descriptors")
@@ -77,14 +77,14 @@ class HandoverTests(SynchronousTestCase):
         return Handover(makeBalancer(balance, 2), lambda: self.ready, refused, **limits)
 
     def connections(self, count: int, host: str | None = "192.0.2.1", endpoint: int = 0) -> list[PendingConnection]:
-        """Accepted connections."""
+        """Make accepted connections."""
         made = [FakeSocket(100 + len(self.sockets) + index) for index in range(count)]
         self.sockets += made
         fake: list[Any] = list(made)
         return [PendingConnection(each, endpoint, host) for each in fake]
 
     def taken(self, handover: Handover, member: Member) -> None:
-        """A member acknowledges all that it has."""
+        """A member acknowledges all its connections."""
         handover.taken(member, list(member.inFlight))
 
     def test_batch(self) -> None:
@@ -105,13 +105,13 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual([3, 2], [member.load for member in self.members])
 
     def test_large(self) -> None:
-        """More connections than a message can have go in several."""
+        """More connections than a message can carry are sent in several messages."""
         self.ready = self.members[:1]
         self.make().dispatch(self.connections(MAX_DESCRIPTORS + 1))
         self.assertEqual([MAX_DESCRIPTORS, 1], [len(descriptors) for _, _, descriptors in self.sent])
 
     def test_leastConnections(self) -> None:
-        """Handed over, less what was reported closed, is what counts; also within a batch."""
+        """The load is the connections handed over less those reported closed, even within a batch."""
         handover = self.make("least-connections")
         handover.dispatch(self.connections(6))
         first, second = self.members
@@ -132,7 +132,7 @@ class HandoverTests(SynchronousTestCase):
             self.assertEqual([500, 500], [member.load for member in self.members], balance)
 
     def test_numbers(self) -> None:
-        """A number is given again when its connection has ended, the lowest first; a report of none is ignored."""
+        """Numbers of ended connections are used again, the lowest first; reports of unknown numbers are ignored."""
         handover = self.make()
         handover.dispatch(self.connections(4))
         for member in self.members:
@@ -145,7 +145,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual({0, 2, 4}, {number for _, those, _ in self.sent for number, _ in those})
 
     def test_lost(self) -> None:
-        """What a dying sub-reactor has not acknowledged goes to another; what it has is gone with it. None is twice."""
+        """Unacknowledged connections of a dead sub-reactor go to another one; acknowledged ones end with it."""
         handover = self.make()
         handover.dispatch(self.connections(6))
         first, second = self.members
@@ -164,7 +164,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual(5, handover.connections)
 
     def test_lostAll(self) -> None:
-        """Without any sub-reactor they wait, and nothing more is accepted; then they are the first to be served."""
+        """Without a ready sub-reactor connections wait, and no more are accepted; they are handed over first."""
         handover = self.make()
         handover.dispatch(self.connections(2))
         self.ready = []
@@ -181,7 +181,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual(2, handover.connections)
 
     def test_returned(self) -> None:
-        """What a sub-reactor returns goes to the next; what nobody takes is dropped in the end, and counted."""
+        """A returned connection goes to the next sub-reactor; after MAX_ATTEMPTS it is dropped and counted."""
         handover = self.make()
         handover.dispatch(self.connections(1))
         for _ in range(MAX_ATTEMPTS):
@@ -194,7 +194,7 @@ class HandoverTests(SynchronousTestCase):
         handover.returned(self.members[0], [0])
 
     def test_inFlight(self) -> None:
-        """Too many under way: no more are accepted until some are acknowledged. A stuck sub-reactor's do not count."""
+        """With MAX_IN_FLIGHT connections no more are accepted; those of a stuck sub-reactor do not count."""
         handover = self.make()
         handover.dispatch(self.connections(MAX_IN_FLIGHT - 1))
         self.assertTrue(handover.canAccept)
@@ -209,7 +209,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertTrue(handover.canAccept)
 
     def test_maxSessions(self) -> None:
-        """The limit is that of all together, exactly."""
+        """``maxSessions`` is an exact limit for all sub-reactors together."""
         handover = self.make(maxSessions=3)
         handover.dispatch(self.connections(5))
         self.assertEqual(["maxSessions"] * 2, self.refused)
@@ -220,7 +220,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual((3, 3), (handover.connections, len(self.refused)))
 
     def test_maxSessionsPerHost(self) -> None:
-        """The limit for each host is, too; where the peer's address is not known it does not hold."""
+        """``maxSessionsPerHost`` is exact, too; it does not apply where the peer's address is unknown."""
         handover = self.make(maxSessionsPerHost=2)
         handover.dispatch(
             self.connections(3, "192.0.2.1") + self.connections(2, "192.0.2.2") + self.connections(9, None)
@@ -241,7 +241,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual((0, {}), (handover.connections, handover.hosts))
 
     def answering(self, count: int, host: str | None = "192.0.2.1") -> list[PendingConnection]:
-        """Accepted connections whose endpoint has an answer."""
+        """Make accepted connections whose endpoint has an answer."""
         made = self.connections(count, host)
         for each in made:
             each.answers = True
@@ -249,8 +249,8 @@ class HandoverTests(SynchronousTestCase):
 
     def test_answered(self) -> None:
         """
-        Those above the limit that get an answer are handed over for that, beside the sessions: they are no connections,
-        take nobody's turn, and leave room for others when they have ended.
+        Connections above the limit that get an answer are handed over to be refused. They do not count as connections,
+        take no session's turn, and when they end others can be answered.
         """
         handover = self.make(maxSessions=3)
         handover.dispatch(self.answering(4))
@@ -262,14 +262,14 @@ class HandoverTests(SynchronousTestCase):
         self.assertTrue(self.sockets[3].isClosed)
         handover.ended(second, [1])
         handover.dispatch(self.answering(2))
-        # The second's turn, as if nobody had been refused.
+        # The turn of the second, as without the refusal.
         self.assertEqual((second, [(1, 0)], [104]), self.sent[-1])
         self.assertEqual([(4, 0)], self.toRefuse[-1][1])
         handover.ended(second, [3])
         self.assertEqual((3, []), (handover.connections, self.refused))
 
     def test_answeredMost(self) -> None:
-        """A flood of them is dropped, as are those whose host has too many, until some have had their answer."""
+        """Above MOST_ANSWERED, or above the limit of their host, connections are dropped without an answer."""
         handover = self.make(maxSessions=1, maxSessionsPerHost=1)
         handover.dispatch(self.answering(2))
         self.assertEqual(["maxSessions"], self.refused)
@@ -286,7 +286,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual((0, {}, set()), (handover.connections, handover.hosts, handover.refusing))
 
     def test_answeredRescued(self) -> None:
-        """One that a sub-reactor has not taken is refused by another."""
+        """A connection to refuse that a sub-reactor has not taken is refused by another one."""
         handover = self.make(maxSessions=1)
         handover.dispatch(self.answering(2))
         self.ready = self.members[:1]
@@ -295,7 +295,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual((1, []), (handover.connections, self.refused))
 
     def test_perHostRescued(self) -> None:
-        """A connection that goes to another sub-reactor counts once."""
+        """A connection that is handed over again counts once."""
         handover = self.make(maxSessionsPerHost=3)
         handover.dispatch(self.connections(2))
         self.ready = self.members[1:]
@@ -305,7 +305,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual(["maxSessionsPerHost"], self.refused)
 
     def test_sourceHash(self) -> None:
-        """The balance knows the address, even where no limit counts it."""
+        """The balancer gets the address even where no limit counts it."""
         handover = self.make("source-hash")
         for number in range(40):
             handover.dispatch(self.connections(2, f"192.0.2.{number}"))
@@ -316,7 +316,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual({0, 1}, set(slots))
 
     def test_close(self) -> None:
-        """Those that wait are dropped at the end."""
+        """Waiting connections are dropped at the end."""
         self.ready = []
         handover = self.make()
         handover.dispatch(self.connections(2))
@@ -325,7 +325,7 @@ class HandoverTests(SynchronousTestCase):
         self.assertEqual(0, handover.connections)
 
     def test_closeInFlight(self) -> None:
-        """So are those that a sub-reactor did not take before its end."""
+        """Unacknowledged connections of ended sub-reactors are dropped at the end."""
         handover = self.make()
         handover.dispatch(self.connections(4))
         handover.taken(self.members[0], [0])

@@ -1,4 +1,4 @@
-"""What the main process binds, and how it accepts."""
+"""Tests of processes/ports: binding and accepting in the main process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class AcceptingTests(TestCase):
-    """Ports that are read here."""
+    """AcceptingPort with real sockets."""
 
     timeout = 60
 
@@ -41,7 +41,7 @@ class AcceptingTests(TestCase):
             each.connection.close()
 
     async def listen(self, description: str, number: int = 0) -> AcceptingPort:
-        """An accepting port that accepts."""
+        """Make an accepting port that accepts."""
         port = await accepting(description, number, self.accepted.extend, reactor)
         self.addCleanup(port.stop)
         port.listen()
@@ -49,26 +49,26 @@ class AcceptingTests(TestCase):
         return port
 
     async def connect(self, port: Any) -> PendingConnection:
-        """Connect to it; what is accepted."""
+        """Connect to the port; return the accepted connection."""
         client = socket.socket(socket.AF_INET6 if ":" in port.address.host else socket.AF_INET)
         self.addCleanup(client.close)
         client.connect((port.address.host, port.address.port))
         return await self.next()
 
     async def next(self) -> PendingConnection:
-        """The connection that comes next."""
+        """Return the next accepted connection."""
         count = len(self.accepted)
         while len(self.accepted) == count:
             await deferLater(reactor, 0.002)
         return self.accepted[-1]
 
     async def test_tcp(self) -> None:
-        """A connection comes with its endpoint's number and the peer's address."""
+        """A connection has the number of its endpoint and the peer's address."""
         accepted = await self.connect(await self.listen("tcp:0:interface=127.0.0.1", 7))
         self.assertEqual((7, "127.0.0.1", True), (accepted.endpoint, accepted.host, accepted.counted))
 
     async def test_tcp6(self) -> None:
-        """So does one over IPv6."""
+        """A connection over IPv6 has its peer's address."""
         accepted = await self.connect(await self.listen(r"tcp:0:interface=\:\:1"))
         self.assertEqual("::1", accepted.host)
 
@@ -76,7 +76,7 @@ class AcceptingTests(TestCase):
         test_tcp6.skip = "there is no IPv6 here"  # type: ignore[attr-defined]
 
     async def test_wrapped(self) -> None:
-        """TLS changes nothing about the peer's address; behind HAProxy it is not the peer's."""
+        """TLS does not change the peer's address; behind HAProxy the address is not the peer's."""
         authority = Authority(self.mktemp())
         certificate, key = authority.issue(["localhost"])
         for description, counted in [
@@ -89,7 +89,7 @@ class AcceptingTests(TestCase):
             self.assertEqual(counted, accepted.counted, description)
 
     async def test_unix(self) -> None:
-        """A unix socket's peer has no address; its file is gone with the port."""
+        """The peer of a unix socket has no address; the file is removed with the port."""
         path = self.mktemp()
         port = await accepting(f"unix:{path}", 0, self.accepted.extend, reactor)
         port.setAccepting(True)
@@ -100,7 +100,7 @@ class AcceptingTests(TestCase):
         self.assertFalse(os.path.exists(path))
 
     async def test_notYet(self) -> None:
-        """TCP is bound at once, so that it is nobody else's, and listens when it is told to."""
+        """TCP is bound at once, so that no other program can, and listens on ``listen()``."""
         port = await accepting("tcp:0:interface=127.0.0.1", 0, self.accepted.extend, reactor)
         self.addCleanup(port.stop)
         address: Any = port.address
@@ -112,7 +112,7 @@ class AcceptingTests(TestCase):
         await self.connect(port)
 
     async def test_neverListened(self) -> None:
-        """A port that was only bound is free again after its stop."""
+        """A port that was only bound is free after ``stop()``."""
         port = await accepting("tcp:0:interface=127.0.0.1", 0, self.accepted.extend, reactor)
         address: Any = port.address
         await port.stop()
@@ -120,7 +120,7 @@ class AcceptingTests(TestCase):
             other.bind((address.host, address.port))
 
     async def test_paused(self) -> None:
-        """While nothing is accepted connections wait in the backlog; none is refused."""
+        """While the port does not accept, connections wait in the backlog; none is refused."""
         port = await self.listen("tcp:0:interface=127.0.0.1")
         port.setAccepting(False)
         address: Any = port.address
@@ -134,7 +134,7 @@ class AcceptingTests(TestCase):
             client.close()
 
     async def test_taken(self) -> None:
-        """An address that is taken is an error at once."""
+        """An address in use is an error at once."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             number = taken.getsockname()[1]
             for make in (
@@ -145,12 +145,12 @@ class AcceptingTests(TestCase):
                 self.assertEqual((number, "127.0.0.1"), (error.port, error.interface))
 
     async def test_ownWay(self) -> None:
-        """An endpoint that listens in a way of its own cannot be divided."""
+        """An endpoint that does not listen through the reactor is an error."""
         make = _deferred(lambda: accepting("stdio:", 0, self.accepted.extend, reactor))
-        self.assertIn("in a way of its own", str(await self.assertFailure(make, SettingError)))
+        self.assertIn("does not listen through the reactor", str(await self.assertFailure(make, SettingError)))
 
     async def test_anyEndpoint(self) -> None:
-        """Endpoints of other packages are told the address; those that ask the reactor for nothing are an error."""
+        """Endpoints of other packages get the address; those that do not use the reactor are an error."""
         asked: list[Any] = []
 
         class Endpoint:
@@ -173,7 +173,7 @@ class AcceptingTests(TestCase):
             self.addCleanup(port.stop)
             self.assertEqual(port.address, asked[-1])
             error = await self.assertFailure(_deferred(lambda divided=divided: divided("mute:")), SettingError)
-            self.assertIn("in a way of its own", str(error))
+            self.assertIn("does not listen through the reactor", str(error))
 
 
 def _deferred(make: Any) -> Deferred[Any]:
@@ -184,7 +184,7 @@ def _deferred(make: Any) -> Deferred[Any]:
 
 
 class FakePort:
-    """A port whose accept fails as it is told."""
+    """A port whose ``accept`` fails with given errors."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -199,36 +199,36 @@ class FakePort:
         return answer
 
     def startReading(self) -> None:
-        """Read."""
+        """Start reading."""
         self.reading = True
 
     def stopReading(self) -> None:
-        """Do not."""
+        """Stop reading."""
         self.reading = False
 
     def getHost(self) -> None:
-        """No address."""
+        """Return no address."""
 
     def stopListening(self) -> None:
-        """No more."""
+        """Stop listening."""
 
 
 class ErrorTests(SynchronousTestCase):
-    """Errors of accept."""
+    """Errors of ``accept``."""
 
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
         self.accepted: list[Any] = []
 
     def port(self, *answers: Any) -> tuple[AcceptingPort, Any]:
-        """A port and what it is made of."""
+        """Make an AcceptingPort on a fake port."""
         below: Any = FakePort(*answers)
         port = AcceptingPort(Binding(socket.AF_INET, lambda _: below), 0, Factory(), self.accepted.append, self.reactor)
         port.setAccepting(True)
         return port, below
 
     def test_exhausted(self) -> None:
-        """Without descriptors it pauses for a moment; what it has accepted before is handed out."""
+        """Out of descriptors it pauses for RETRY; connections accepted before are delivered."""
         _, below = self.port("ab", OSError(errno.EMFILE, "too many"))
         below.answers[0] = (object(), ("192.0.2.1", 5))
         below.doRead()
@@ -237,7 +237,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertTrue(below.reading)
 
     def test_exhaustedAndPaused(self) -> None:
-        """What is wanted when the pause is over counts."""
+        """After the pause the last ``setAccepting`` applies."""
         port, below = self.port(OSError(errno.ENFILE, "too many"), OSError(errno.ENFILE, "too many"))
         below.doRead()
         port.setAccepting(False)
@@ -250,24 +250,24 @@ class ErrorTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_passing(self) -> None:
-        """Errors of a connection that is gone already are none of the port."""
+        """Errors of a single connection do not concern the port."""
         passing = [OSError(number, "gone") for number in (errno.ECONNABORTED, errno.EPERM, errno.EPROTO)]
         _, below = self.port(*passing, BlockingIOError())
         below.doRead()
         self.assertEqual(([], True, []), (below.answers, below.reading, self.accepted))
 
     def test_mapped(self) -> None:
-        """An IPv4 address that came over IPv6 is the same as without."""
+        """An IPv4-mapped IPv6 address is an IPv4 address."""
         _, below = self.port((object(), ("::ffff:192.0.2.1", 5, 0, 0)), BlockingIOError())
         below.doRead()
         self.assertEqual("192.0.2.1", self.accepted[0][0].host)
 
 
 class SharingTests(SynchronousTestCase):
-    """Sockets that are lent to sub-reactors."""
+    """SharedPort."""
 
     def test_tcp(self) -> None:
-        """One for each, all of the same address."""
+        """Each slot has a socket, all with the same address."""
         port = self.successResultOf(sharing("tcp:0:interface=127.0.0.1", 3, None))
         self.addCleanup(port.stop)
         sockets = [port.lend(slot) for slot in range(3)]
@@ -277,7 +277,7 @@ class SharingTests(SynchronousTestCase):
         self.assertEqual(("TCP", 3), (address.type, len({each.fileno() for each in sockets if each is not None})))
 
     def test_udp(self) -> None:
-        """UDP is possible here."""
+        """UDP can be shared."""
         port = self.successResultOf(sharing("udp:0:interface=127.0.0.1", 2, None))
         self.addCleanup(port.stop)
         address: Any = port.address
@@ -286,17 +286,17 @@ class SharingTests(SynchronousTestCase):
         self.assertEqual(("UDP", socket.SOCK_DGRAM), (address.type, first.type))
 
     def test_multicast(self) -> None:
-        """Each process would have each datagram."""
+        """A multicast group is an error: each process would get each datagram."""
         error = self.assertRaises(SettingError, sharing, "udp:0:group=239.1.2.3", 2, None)
         self.assertIn("multicast", str(error))
 
     def test_unix(self) -> None:
-        """There is no SO_REUSEPORT for others."""
+        """Endpoints without SO_REUSEPORT are an error."""
         failure = self.failureResultOf(sharing(f"unix:{self.mktemp()}", 2, None), SettingError)
         self.assertIn("one socket", str(failure.value))
 
     def test_fails(self) -> None:
-        """What cannot be bound leaves nothing open."""
+        """After a failed bind no socket is open."""
         before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
         self.assertRaises(CannotListenError, bindAll, 2, socket.SOCK_STREAM, 0, "192.0.2.1")
         after = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
@@ -304,10 +304,10 @@ class SharingTests(SynchronousTestCase):
 
 
 class KindTests(SynchronousTestCase):
-    """What a description listens with in the end."""
+    """The kind of socket that a description listens on."""
 
     def test_all(self) -> None:
-        """Below all wrappers."""
+        """The kind below all wrappers."""
         for description, kind in [
             ("tcp:8090", "tcp"),
             ("ssl:8443:certKey=x", "ssl"),

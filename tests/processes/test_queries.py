@@ -1,4 +1,4 @@
-"""Queries to sub-reactors, and their answers, over a channel that is none."""
+"""Tests of processes/queries, over a fake channel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 class Wire:
     """
-    A channel, as far as it is asked.
+    A channel with the attributes that queries use.
 
     :ivar queued: how many messages are queued.
     """
@@ -38,13 +38,13 @@ class Wire:
         self.queued = 0
 
     def send(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> int:
-        """A message."""
+        """Record a message."""
         self.sent.append((kind, data))
         return 0
 
 
 class Process:
-    """A process that has only a channel."""
+    """A process with only a channel."""
 
     pid = 1000
 
@@ -54,7 +54,7 @@ class Process:
 
 
 def memberOf(slot: int = 0, state: int = READY) -> Any:
-    """A sub-reactor."""
+    """Make a member with a fake process."""
     member: Any = Member(slot)
     member.state = state
     member.process = Process()
@@ -63,7 +63,7 @@ def memberOf(slot: int = 0, state: int = READY) -> Any:
 
 
 class QueriesTests(SynchronousTestCase):
-    """The main process's side."""
+    """Queries, in the main process."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -73,16 +73,16 @@ class QueriesTests(SynchronousTestCase):
         self.member = memberOf()
 
     def ask(self, question: Any = "what", heard: Any = list, member: Any = None) -> Deferred[Any]:
-        """Ask it."""
+        """Send a query."""
         return self.queries.ask(self.member if member is None else member, question, heard, self.clock)
 
     def answer(self, number: int, text: str, isLast: bool = True, member: Any = None) -> None:
-        """A part of an answer comes."""
+        """Receive a part of an answer."""
         data = number.to_bytes(4, "little") + bytes([isLast]) + text.encode()
         self.queries.received(self.member if member is None else member, data)
 
     def test_parts(self) -> None:
-        """The parts of an answer come together, whatever comes between them."""
+        """The parts of an answer are joined, even with other answers between them."""
         first, second = self.ask(["x", 1]), self.ask()
         kind, data = self.member.process.channel.sent[0]
         self.assertEqual((ASK, b'\x01\0\0\0["x", 1]'), (kind, data))
@@ -95,7 +95,7 @@ class QueriesTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_timeout(self) -> None:
-        """Nobody waits for longer than that, nor a second time; what comes late is heard, and then it may be asked."""
+        """A query fails after ANSWER_TIMEOUT, and further ones at once, until the late answer has come."""
         heard: list[Any] = []
         asked = self.ask(heard=heard.append)
         self.clock.advance(ANSWER_TIMEOUT)
@@ -110,7 +110,7 @@ class QueriesTests(SynchronousTestCase):
         self.assertNoResult(self.ask())
 
     def test_slow(self) -> None:
-        """A long answer may take longer, as long as something comes."""
+        """An answer may take longer in all, while its parts keep coming."""
         asked = self.ask()
         for _ in range(5):
             self.clock.advance(ANSWER_TIMEOUT * 0.9)
@@ -119,7 +119,7 @@ class QueriesTests(SynchronousTestCase):
         self.assertEqual(6, len(self.successResultOf(asked)))
 
     def test_bounded(self) -> None:
-        """So many questions may be under way, and no more."""
+        """A member gets at most MAX_QUERIES unanswered queries."""
         asked = [self.ask() for _ in range(MAX_QUERIES)]
         self.failureResultOf(self.ask(), NoAnswerError)
         self.answer(1, "[]")
@@ -127,7 +127,7 @@ class QueriesTests(SynchronousTestCase):
         self.assertNoResult(self.ask())
 
     def test_whom(self) -> None:
-        """Those are asked that run."""
+        """Only running members are queried."""
         for state in (STARTING, GONE):
             self.failureResultOf(self.ask(member=memberOf(0, state)), NoAnswerError)
         self.assertNoResult(self.ask(member=memberOf(0, DRAINING)))
@@ -135,7 +135,7 @@ class QueriesTests(SynchronousTestCase):
         self.failureResultOf(self.ask(), NoAnswerError)
 
     def test_lost(self) -> None:
-        """Who waits for one that is gone is told at once, after that has told what it had to."""
+        """When a member is lost, its queries fail at once; its report was delivered before."""
         waiting = self.ask()
         late = self.ask(heard=lambda parts: self.fail("heard"))
         self.answer(0, "[1]", False)
@@ -149,7 +149,7 @@ class QueriesTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_nonsense(self) -> None:
-        """An answer that is no JSON, or that cannot be used, is an error to who asked; in time or not."""
+        """An answer that is not JSON, or that ``parse`` refuses, fails the query; a late one is logged."""
         self.answer(77, "[]")
         asked = self.ask()
         self.answer(1, "{")
@@ -167,7 +167,7 @@ class QueriesTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_giveUp(self) -> None:
-        """Nobody waits any more."""
+        """``giveUp`` fails all queries."""
         asked = [self.ask(), self.ask(member=memberOf(1))]
         self.queries.giveUp()
         for each in asked:
@@ -176,7 +176,7 @@ class QueriesTests(SynchronousTestCase):
 
 
 class QueryHandlerTests(SynchronousTestCase):
-    """A sub-reactor's side."""
+    """QueryHandler, in a sub-reactor."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -207,16 +207,16 @@ class QueryHandlerTests(SynchronousTestCase):
         return [b"[9]"]
 
     def ask(self, number: int) -> None:
-        """A question comes."""
+        """Receive a query."""
         self.handler.queryReceived(number.to_bytes(4, "little") + b'"what"')
 
     def sent(self) -> list[tuple[int, bool, bytes]]:
-        """The parts that were sent."""
+        """Return the sent parts."""
         self.assertEqual({ANSWER} if self.wire.sent else set(), {kind for kind, _ in self.wire.sent})
         return [(data[0], bool(data[4]), data[5:]) for _, data in self.wire.sent]
 
     def test_parts(self) -> None:
-        """One part in a turn, the last one marked; and none while other messages wait."""
+        """One part is sent per iteration, the last one marked; and none while messages are queued."""
         self.ask(7)
         self.assertEqual([(7, False, b"[1]")], self.sent())
         self.wire.queued = 3
@@ -229,7 +229,7 @@ class QueryHandlerTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_later(self) -> None:
-        """An answer may take its time, and others come before it."""
+        """An asynchronous answer may be overtaken by others."""
         self.reply = later = Deferred()
         self.ask(1)
         self.reply = [b"2"]
@@ -238,7 +238,7 @@ class QueryHandlerTests(SynchronousTestCase):
         self.assertEqual([(2, True, b"2"), (1, True, b"1")], self.sent())
 
     def test_failure(self) -> None:
-        """What fails has an answer, too: nothing."""
+        """A failed query is answered with null."""
         self.reply = ValueError("no")
         self.ask(1)
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
@@ -255,7 +255,7 @@ class QueryHandlerTests(SynchronousTestCase):
         self.assertEqual((5, True, b"[]"), self.sent()[-1])
 
     def test_end(self) -> None:
-        """At the end comes what is to be told then, and nothing after it."""
+        """At the end the last report is sent, and nothing after it."""
         self.handler.start()
         self.ask(1)
         self.reply = later = Deferred()
@@ -267,10 +267,10 @@ class QueryHandlerTests(SynchronousTestCase):
 
 
 class PartsTests(SynchronousTestCase):
-    """Answers in parts."""
+    """inParts."""
 
     def test_size(self) -> None:
-        """Lists of bounded size, which together are all; empty ones as well."""
+        """The lists have a bounded size and contain all items; no items make one empty list."""
         texts = [json.dumps("é" * (number % 700)) for number in range(200)]
         parts = list(inParts(texts))
         self.assertEqual(texts, [json.dumps(each) for part in parts for each in json.loads(part)])

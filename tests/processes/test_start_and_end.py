@@ -1,4 +1,4 @@
-"""How a sub-reactor begins and ends, in this process."""
+"""Tests of processes/subreactor: start and end, in this process."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class StartTests(SubTestCase):
-    """How it begins."""
+    """The start."""
 
     async def failure(self, make: Callable[..., Any]) -> str:
-        """What it says when its service cannot be made so."""
+        """Return the FAILED message when the service cannot be made."""
         making.append(make)
         self.addCleanup(making.pop)
         self.make("tcp:8090", "tcp:8091")
@@ -39,7 +39,7 @@ class StartTests(SubTestCase):
         return (await self.expect(passing.FAILED)).decode()
 
     async def test_error(self) -> None:
-        """An error is told with its type, one of a setting as it is."""
+        """FAILED has the type of an error, unless its text is enough."""
         self.assertEqual("ZeroDivisionError: division by zero", await self.failure(lambda endpoints: 1 / 0))
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
@@ -53,12 +53,12 @@ class StartTests(SubTestCase):
         self.flushLoggedErrors(SettingError)
 
     async def test_noService(self) -> None:
-        """What is no service."""
+        """A target that returns no service fails."""
         self.assertIn("TypeError", await self.failure(lambda endpoints: None))
         self.flushLoggedErrors(TypeError)
 
     async def test_unused(self) -> None:
-        """It is ready when all endpoints are listened on, and not before."""
+        """It is ready when the service listens on all endpoints."""
         making.append(lambda endpoints: self.makeServer(endpoints[:1]))
         self.addCleanup(making.pop)
         self.make("tcp:8090", "tcp:8091")
@@ -66,14 +66,14 @@ class StartTests(SubTestCase):
         self.assertNotIn(passing.READY, [kind for kind, _ in self.hear()])
 
     async def test_certificates(self) -> None:
-        """A file that is there no more when it starts, though it was when the main process did."""
+        """A certificate file that is missing by now is an error."""
         self.make("ssl:8443:certKey=gone.pem:privateKey=gone.pem")
         await self.over
         self.assertIn(b"gone.pem", await self.expect(passing.FAILED))
         self.flushLoggedErrors()
 
     async def test_beats(self) -> None:
-        """It gives signs of life, with what it counts."""
+        """It sends heartbeats with its counters."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         client = self.connect(1)
@@ -87,7 +87,7 @@ class StartTests(SubTestCase):
         self.assertEqual(wanted, {name: counts[name] for name in wanted})
 
     async def test_log(self) -> None:
-        """Events of the log go to the main process, with what they are made of, or shortened."""
+        """Events of the log go to the main process with their fields, or shortened."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         logger = Logger("some.place", observer=self.sub.relay)  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ class StartTests(SubTestCase):
         self.assertIn("xxx", formatEvent(event))
 
     async def test_logFlood(self) -> None:
-        """Where the main process does not read, events are dropped, and that is told."""
+        """When the main process does not read, events are dropped, and their number is logged."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         logger = Logger("some.place", observer=self.sub.relay)  # type: ignore[arg-type]
@@ -118,10 +118,10 @@ class StartTests(SubTestCase):
 
 
 class EndTests(SubTestCase):
-    """How it ends."""
+    """The end."""
 
     async def test_drain(self) -> None:
-        """Sessions at rest are closed, what comes then is returned, and it is over."""
+        """Sessions at rest are closed, later connections are returned, and the process ends."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         client = self.connect(1)
@@ -169,7 +169,7 @@ class EndTests(SubTestCase):
         await self.over
 
     async def test_arrivedBefore(self) -> None:
-        """Connections that came before it was told to end are served what they have asked."""
+        """Connections that came before DRAIN get their answers."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         client = self.connect(1)
@@ -180,7 +180,7 @@ class EndTests(SubTestCase):
         await self.over
 
     async def test_late(self) -> None:
-        """What does not come to rest is closed in the end; the process does not wait for it."""
+        """Sessions that do not come to rest are closed after the timeout."""
         self.listener.onMessage = lambda session, pkg: Deferred()
         self.make("tcp:8090")
         await self.expect(passing.READY)
@@ -193,7 +193,7 @@ class EndTests(SubTestCase):
         await self.over
 
     async def test_leave(self) -> None:
-        """A signal makes it say that it leaves, and drain."""
+        """After a signal it sends LEAVING and drains."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         self.sub.leave()
@@ -203,7 +203,7 @@ class EndTests(SubTestCase):
         self.assertEqual(1, len([kind for kind, _ in self.hear() if kind == passing.LEAVING]))
 
     async def test_mainGone(self) -> None:
-        """Without its main process it drains as well."""
+        """It drains when the main process has ended."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         client = self.connect(1)
@@ -215,7 +215,7 @@ class EndTests(SubTestCase):
         await self.over
 
     async def test_stopFails(self) -> None:
-        """A service that fails to stop does not keep it."""
+        """It ends even if the service fails to stop."""
 
         class Failing(MultiService):
             def stopService(self) -> Any:
@@ -237,10 +237,10 @@ class EndTests(SubTestCase):
 
 
 class AnswerTests(SubTestCase):
-    """What it answers when the main process shows a status."""
+    """Answers for the status of the main process."""
 
     async def answers(self, count: int) -> list[tuple[int, list[Any]]]:
-        """So many answers: their numbers, and the things in them."""
+        """Return the numbers and the items of answers."""
         while True:
             parts = [data for kind, data in self.hear() if kind == passing.ANSWER]
             found: list[tuple[int, list[Any]]] = []
@@ -255,11 +255,11 @@ class AnswerTests(SubTestCase):
             await deferLater(reactor, 0.005)
 
     def ask(self, number: int, *question: Any) -> None:
-        """As the main process does."""
+        """Send a query."""
         self.tell(passing.ASK, struct.pack("=I", number) + json.dumps(question).encode())
 
     async def test_answers(self) -> None:
-        """Numbers, rows, a close; and at the end, unasked, what there was in all, though its service has stopped."""
+        """It answers with totals and rows, closes sessions, and sends a last report after its service has stopped."""
         self.make("tcp:8090", answering=SUBREACTOR_STATUS)
         await self.expect(passing.READY)
         clients = [self.connect(number) for number in (1, 2)]
@@ -288,7 +288,7 @@ class AnswerTests(SubTestCase):
         self.assertEqual({"local": 1, "stopping": 1}, snapshot.endpoints[0].totals.closed)
 
     async def test_withoutStatus(self) -> None:
-        """Nobody answers where nobody is to, and nothing else is the worse for it."""
+        """Without an IAnswering, queries are ignored."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         self.ask(1, "collect", -1)

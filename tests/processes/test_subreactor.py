@@ -1,4 +1,4 @@
-"""A sub-reactor, in this process: what it does with the connections that a main process passes to it."""
+"""Tests of processes/subreactor: connections, in this process."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 
 def socketNumber(session: Session) -> int:
-    """The number of a session's descriptor."""
+    """Return the descriptor of a session."""
     handle = socketOf(session.outbound.transport)
     assert handle is not None
     return handle.fileno()
 
 
 class Closing(EventListener):
-    """Closes sessions, in every callback, and checks that they hear of nothing that is not theirs."""
+    """Closes sessions in every callback, and checks that each session gets only its own events."""
 
     def __init__(self, chance: random.Random) -> None:
         self.random = chance
@@ -56,26 +56,26 @@ class Closing(EventListener):
                 each.abort()
 
     def onOpen(self, session: Session) -> None:
-        """It is open."""
+        """Remember the session."""
         self.opened += 1
         self.sessions.add(session)
         session.attributes["port"] = b"%d" % session.remoteAddr.port
         self._close(session)
 
     def onMessage(self, session: Session, pkg: Any) -> None:
-        """What came is what its client has said."""
+        """Check that the line is from the session's client."""
         if session not in self.sessions or pkg != session.attributes["port"]:
             self.wrong.append(f"{session} heard {pkg!r}")
         self._close(session)
 
     def onError(self, session: Session, error: BaseException) -> None:
-        """Reset, or what else there is."""
+        """Close the session in a random way."""
         if session not in self.sessions:
             self.wrong.append(f"{session} failed after its end")
         self._close(session)
 
     def onClose(self, session: Session) -> None:
-        """It is closed, once."""
+        """Check that it is closed once."""
         self.closed += 1
         if session not in self.sessions:
             self.wrong.append(f"{session} was closed twice")
@@ -84,7 +84,7 @@ class Closing(EventListener):
 
 
 class ConnectionTests(SubTestCase):
-    """What it takes and what it tells."""
+    """The connections that it takes, and its messages."""
 
     async def test_serve(self) -> None:
         """It acknowledges a connection, serves it, and reports its end."""
@@ -100,7 +100,7 @@ class ConnectionTests(SubTestCase):
         self.assertEqual(1, self.listener.closed)
 
     async def test_acknowledgedFirst(self) -> None:
-        """As long as the acknowledgement is not out, nothing is read and no session is opened."""
+        """Before the acknowledgement is sent, nothing is read and no session is opened."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         while not self.sub.channel.queued:
@@ -188,7 +188,7 @@ class ConnectionTests(SubTestCase):
         self.assertEqual(sorted(ended), list(range(600)))
 
     async def test_reset(self) -> None:
-        """A connection that was reset on its way is acknowledged and has ended."""
+        """A connection that was reset on its way is acknowledged and reported as ended."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         client = self.connect(9)
@@ -197,7 +197,7 @@ class ConnectionTests(SubTestCase):
         self.assertEqual([9], unpackNumbers(await self.expect(passing.ENDED)).tolist())
 
     async def test_noDescriptor(self) -> None:
-        """One for which the process has no further descriptor is refused."""
+        """Out of descriptors a connection is refused."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         error = OSError(errno.EMFILE, "Too many open files")
@@ -208,7 +208,7 @@ class ConnectionTests(SubTestCase):
         self.assertEqual(b"", await self.receive(client))
 
     async def test_failing(self) -> None:
-        """One whose protocol fails at once is dropped, and reported."""
+        """A connection whose protocol fails at once is dropped and reported as ended."""
 
         class Failing(Protocol):
             def connectionMade(self) -> None:
@@ -225,7 +225,7 @@ class ConnectionTests(SubTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     async def test_refused(self) -> None:
-        """One that the factory drops has ended, too."""
+        """A connection that the factory drops is reported as ended."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         self.servers[0].contexts[0].maxSessions = 1
@@ -236,7 +236,7 @@ class ConnectionTests(SubTestCase):
         self.assertEqual(b"", await self.receive(client))
 
     async def test_toRefuse(self) -> None:
-        """One that is handed over to be refused has its endpoint's answer, and is counted here."""
+        """A REFUSE connection gets its endpoint's answer, and is counted here."""
         self.make("ws:8091", limit=7)
         await self.expect(passing.READY)
         clients = [self.connect(1, 0, passing.REFUSE), self.connect(2)]
@@ -256,7 +256,7 @@ class ConnectionTests(SubTestCase):
         self.assertEqual([1, 3], unpackNumbers(await self.expect(passing.ENDED, 2)).tolist())
 
     async def test_fewDescriptors(self) -> None:
-        """Connections without a descriptor, as the process may have no more, are returned."""
+        """Connections whose descriptors were lost are returned."""
         self.make("tcp:8090")
         await self.expect(passing.READY)
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -315,7 +315,7 @@ class ConnectionTests(SubTestCase):
             self.assertEqual(b"near\n", await self.receive(ours))
 
     async def test_protocols(self) -> None:
-        """A factory of another program's protocols is served as well."""
+        """Factories of other packages are served, too."""
 
         class Shout(Protocol):
             def dataReceived(self, data: bytes) -> None:
@@ -333,7 +333,7 @@ class ConnectionTests(SubTestCase):
         await self.expect(passing.ENDED)
 
     async def test_lent(self) -> None:
-        """With reuse-port it listens itself, on sockets that the main process has bound, with its part of a limit."""
+        """With reuse-port it listens on lent sockets itself, with its part of ``maxSessions``."""
         stream, datagrams = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         for each in (stream, datagrams):
             self.addCleanup(each.close)

@@ -1,4 +1,4 @@
-"""Starting, watching, replacing, reloading and draining sub-reactors, without any process."""
+"""Tests of processes/supervisor, without processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.tap.test_listen import keepLog
 
 
 class FakeProcess:
-    """A sub-reactor's process."""
+    """The process of a sub-reactor."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -43,7 +43,7 @@ class FakeProcess:
 
 
 class SupervisorTests(SynchronousTestCase):
-    """Two slots."""
+    """A Supervisor with two slots."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -60,20 +60,20 @@ class SupervisorTests(SynchronousTestCase):
         )
 
     def startMember(self, member: Member) -> None:
-        """A process is asked for."""
+        """Start a fake process."""
         member.process = FakeProcess(1000 + len(self.made))
         self.made.append(member)
 
     def changed(self) -> None:
-        """Others are ready."""
+        """Count the calls."""
         self.changes += 1
 
     def process(self, member: Member) -> Any:
-        """The process of a member."""
+        """Return the process of a member."""
         return member.process
 
     def start(self) -> tuple[Member, Member]:
-        """Both are ready."""
+        """Start both members and make them ready."""
         started = self.supervisor.start()
         for member in list(self.made):
             self.supervisor.memberReady(member)
@@ -82,7 +82,7 @@ class SupervisorTests(SynchronousTestCase):
         return first, second
 
     def beat(self, seconds: float, *silent: Member) -> None:
-        """Time passes in which all but some are heard of."""
+        """Advance the clock with heartbeats of all members but some."""
         for _ in range(round(seconds)):
             self.clock.advance(1)
             for member in self.supervisor.members:
@@ -90,11 +90,11 @@ class SupervisorTests(SynchronousTestCase):
                     self.supervisor.memberAlive(member)
 
     def slots(self) -> list[int]:
-        """Which members are ready, by the order in which they were made."""
+        """Return the indices of the ready members, in the order in which they were made."""
         return [self.made.index(member) for member in self.supervisor.ready]
 
     def test_start(self) -> None:
-        """Each takes connections when it is ready; the start is over when all are."""
+        """Each member takes connections when it is ready; the start ends when all are ready."""
         started = self.supervisor.start()
         self.assertEqual([0, 1], [member.slot for member in self.made])
         self.assertEqual([], self.slots())
@@ -106,7 +106,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(([0, 1], 2), (self.slots(), self.changes))
 
     def test_startFails(self) -> None:
-        """One cannot start: that is how the start went, and none is started again."""
+        """When a member cannot start, the start fails, and no member is started again."""
         started = self.supervisor.start()
         self.supervisor.memberReady(self.made[0])
         self.supervisor.memberFailed(self.made[1], "there is no module 'x'")
@@ -119,20 +119,20 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual((2, []), (len(self.made), self.clock.getDelayedCalls()))
 
     def test_startDies(self) -> None:
-        """One ends before it was ready, without a word."""
+        """When a member ends before it is ready, the start fails."""
         started = self.supervisor.start()
         self.supervisor.memberGone(self.made[0], "was ended by SIGSEGV")
         error = self.failureResultOf(started, GettyError).value
         self.assertIn("sub-reactor 1 (process 1000) was ended by SIGSEGV before it was ready", str(error))
 
     def test_startNever(self) -> None:
-        """One is never ready: it is killed after a time."""
+        """A member that is not ready in START_TIMEOUT is killed."""
         self.supervisor.start()
         self.clock.advance(START_TIMEOUT)
         self.assertEqual([1, 1], [self.process(member).killed for member in self.made])
 
     def test_cannotSpawn(self) -> None:
-        """The system starts no process: that is tried again later."""
+        """When the system cannot start a process, the start is tried again later."""
         first, _ = self.start()
         self.beat(STEADY_AFTER)
         self.startMember = self._fail
@@ -147,13 +147,13 @@ class SupervisorTests(SynchronousTestCase):
         raise OSError("no more processes")
 
     def test_unforeseen(self) -> None:
-        """What nobody has foreseen is logged in full."""
+        """An unexpected exception of the start is logged with its traceback."""
         self.startMember = lambda member: 1 / 0
         self.supervisor.start().addErrback(lambda _: None)
         self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_replaced(self) -> None:
-        """One that dies after it has served for a while is replaced at once; the other stays as it is."""
+        """A member that dies after STEADY_AFTER is replaced at once; the other one stays."""
         first, second = self.start()
         self.beat(STEADY_AFTER)
         self.supervisor.memberGone(first, "was ended by SIGKILL")
@@ -164,7 +164,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertTrue(any("sub-reactor 1 (process 1000) was ended by SIGKILL, with 0" in line for line in self.log))
 
     def test_backOff(self) -> None:
-        """One that keeps dying is replaced at once the first time, then later and later; at once after it served."""
+        """A member that keeps dying is replaced after growing delays; after STEADY_AFTER at once again."""
         self.start()
         delays = []
         for _ in range(10):
@@ -183,7 +183,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual((12, STARTING), (len(self.made) - 1, self.made[-1].state))
 
     def test_failingReplacement(self) -> None:
-        """One whose replacement cannot start is not started again at once."""
+        """A replacement that cannot start is started again later."""
         first, _ = self.start()
         self.beat(STEADY_AFTER)
         self.supervisor.memberGone(first, "was ended by SIGKILL")
@@ -194,7 +194,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(4, len(self.made))
 
     def test_late(self) -> None:
-        """One that is silent is reported, gets nothing more, and is killed; if it speaks in time, all is well again."""
+        """A silent member is logged, gets no connections, and is killed; a heartbeat in time undoes the first two."""
         first, second = self.start()
         self.beat(5, second)
         self.assertEqual([0, 1], self.slots())
@@ -211,20 +211,20 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual((3, 1), (len(self.made), self.made[2].slot))
 
     def test_ownSleep(self) -> None:
-        """A main process that has slept does not take others for silent."""
+        """A suspended main process does not kill members."""
         first, second = self.start()
         self.clock.advance(1000)
         self.assertEqual([0, 1], self.slots())
         self.assertEqual([0, 0], [self.process(member).killed for member in (first, second)])
 
     def test_unreachable(self) -> None:
-        """One whose channel is gone gets nothing more."""
+        """A member whose channel is closed gets no connections."""
         first, _ = self.start()
         self.supervisor.memberUnreachable(first)
         self.assertEqual([1], self.slots())
 
     def test_reload(self) -> None:
-        """All are started anew, and take over together when the last of them is ready."""
+        """A reload starts new members, which take over together when the last one is ready."""
         first, second = self.start()
         done = self.supervisor.reload()
         self.assertEqual([0, 1, 0, 1], [member.slot for member in self.made])
@@ -243,7 +243,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual((4, 2), (len(self.made), len(self.supervisor.members)))
 
     def test_reloadFails(self) -> None:
-        """One of the new ones cannot start: all stays as it is, and no new one is left."""
+        """When a new member cannot start, the old ones stay, and the new ones are killed."""
         self.start()
         done = self.supervisor.reload()
         self.supervisor.memberReady(self.made[2])
@@ -260,7 +260,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertTrue(self.successResultOf(again))
 
     def test_reloadAgain(self) -> None:
-        """What is asked for during a reload comes after it."""
+        """A reload during a reload comes after it."""
         self.start()
         first = self.supervisor.reload()
         second = self.supervisor.reload()
@@ -275,7 +275,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(([4, 5], 6), (self.slots(), len(self.made)))
 
     def test_reloadAtStart(self) -> None:
-        """One that is asked for during the start comes after it."""
+        """A reload during the start comes after it."""
         started = self.supervisor.start()
         done = self.supervisor.reload()
         for member in list(self.made):
@@ -287,7 +287,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual([2, 3], self.slots())
 
     def test_reloadAndDeath(self) -> None:
-        """One dies during a reload: its successor takes over as soon as it is ready."""
+        """When a member dies during a reload, its successor takes over as soon as it is ready."""
         first, second = self.start()
         self.beat(STEADY_AFTER)
         done = self.supervisor.reload()
@@ -300,7 +300,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(20, self.process(second).drained)
 
     def test_reloadDuringBackOff(self) -> None:
-        """A reload does not wait for the next attempt."""
+        """A reload does not wait for a delayed restart."""
         first, _ = self.start()
         self.supervisor.memberGone(first, "was ended by SIGSEGV")
         self.supervisor.memberGone(self.made[2], "was ended by SIGSEGV")
@@ -314,7 +314,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(5, len(self.made))
 
     def test_reloadReplacesStarting(self) -> None:
-        """One that is on its way when a reload is asked for may have loaded the old code: it is started anew."""
+        """A reload starts a starting member again because it may have loaded the old code."""
         first, _ = self.start()
         self.beat(STEADY_AFTER)
         self.supervisor.memberGone(first, "was ended by SIGKILL")
@@ -328,7 +328,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(([3, 4], 5), (self.slots(), len(self.made)))
 
     def test_leaving(self) -> None:
-        """One that a signal tells to end drains, and is replaced meanwhile."""
+        """A member that a signal tells to end drains, and is replaced meanwhile."""
         first, _ = self.start()
         self.beat(STEADY_AFTER)
         self.supervisor.memberLeaving(first)
@@ -340,7 +340,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(3, len(self.made))
 
     def test_stop(self) -> None:
-        """All drain; the stop is over when the last one is gone."""
+        """All members drain; the stop ends when the last one has ended."""
         first, second = self.start()
         stopped = self.supervisor.stop()
         self.assertIs(stopped, self.supervisor.stop())
@@ -354,7 +354,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual((2, []), (len(self.made), self.clock.getDelayedCalls()))
 
     def test_stopDuringReload(self) -> None:
-        """Those that are not ready are killed, those that drain have their time."""
+        """A stop kills starting members; draining ones keep their time."""
         first, second = self.start()
         self.supervisor.memberLeaving(first)
         reloaded = self.supervisor.reload()
@@ -371,11 +371,11 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_stopBeforeStart(self) -> None:
-        """Nothing was started."""
+        """A stop before the start ends at once."""
         self.successResultOf(self.supervisor.stop())
 
     def test_stopDuringBackOff(self) -> None:
-        """No further attempt is made."""
+        """A stop cancels a delayed restart."""
         first, second = self.start()
         self.supervisor.memberGone(first, "was ended by SIGSEGV")
         self.supervisor.memberGone(self.made[2], "was ended by SIGSEGV")
@@ -385,5 +385,5 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_period(self) -> None:
-        """There are several signs of life in the time that one may be silent."""
+        """There are several heartbeats in the heartbeat timeout."""
         self.assertEqual([1.0, 1.0, 0.2], [beatPeriod(timeout) for timeout in (60, 10, 1)])

@@ -1,4 +1,4 @@
-"""Main and sub-reactor processes, as users run them."""
+"""Tests of several processes, run with twistd as users do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Who(EventListener):
-    """Answers who it is, and does other things when it is asked to."""
+    """Answers with its process id, and obeys commands."""
 
     def onMessage(self, session: Session, pkg: Any) -> None:
         """A line came."""
@@ -50,7 +50,7 @@ class Who(EventListener):
 
 
 def makeService(endpoints: Sequence[IStreamServerEndpoint]) -> IService:
-    """What sub-reactors run."""
+    """Make the service of a sub-reactor."""
 
     def newSession(session: Session) -> None:
         session.codec = LineCodec()
@@ -85,43 +85,43 @@ class ManyTestCase(ProcessTestCase):
         self.connections: list[socket.socket] = []
 
     def serve(self, *more: str, listener: str = f"{__name__}:Who", before: Sequence[str] = TWISTD) -> Process:
-        """``getty-serve``; on TCP, unless told otherwise."""
+        """Start ``getty-serve``, by default on TCP."""
         words = ["getty-serve", f"--listener={listener}", "--processes=2", *more]
         if not any(word.startswith("--listen=") for word in more):
             words.append("--listen=tcp:0:interface=127.0.0.1")
         return self.run_(*before, "-n", "--pidfile=", *words)
 
     def ports(self, process: Process) -> list[int]:
-        """The ports of its endpoints, once all is ready; 0 for one without."""
+        """Wait until it is ready; return the ports of its endpoints, 0 where there is none."""
         places: list[str] = process.expect(r"serves (.*) with 2 processes")[1].split(", ")
         return [int(port) if (port := place.rpartition(":")[2]).isdigit() else 0 for place in places]
 
     def connect(self, port: int) -> socket.socket:
-        """A connection, closed after the test."""
+        """Make a connection, closed after the test."""
         self.connections.append(socket.create_connection(("127.0.0.1", port), PATIENCE))
         self.addCleanup(self.connections[-1].close)
         return self.connections[-1]
 
     def ask(self, connection: Any, what: bytes = b"who") -> str:
-        """Say something; the answer, empty at the end."""
+        """Send a line; return the answer, empty at the end."""
         connection.sendall(what + b"\n")
         answer: bytes = connection.recv(1000)
         return answer.decode().strip()
 
     def subs(self, process: Process) -> list[int]:
-        """The process ids of the sub-reactors."""
+        """Return the process ids of the sub-reactors."""
         pid = process.pid
         return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Until it holds."""
+        """Wait until the condition is true."""
         end = time.monotonic() + PATIENCE
         while not condition():
             self.assertLess(time.monotonic(), end, "waited in vain")
             time.sleep(0.01)
 
     def stop(self, process: Process, isClean: bool = True) -> None:
-        """It ends in order, with all that it has started."""
+        """Stop the program; it ends in order, with all its processes."""
         for connection in self.connections:
             # Otherwise it would wait for their ends, too.
             connection.close()
@@ -134,10 +134,10 @@ class ManyTestCase(ProcessTestCase):
 
 
 class ServeTests(ManyTestCase):
-    """What is served, and how it is spread."""
+    """Serving and balancing."""
 
     def test_roundRobin(self) -> None:
-        """Connections are spread exactly evenly; SIGTERM ends all with status 0; totals are those of all."""
+        """Connections are spread exactly evenly; SIGTERM ends all with status 0; totals are sums."""
         process = self.serve()
         [port] = self.ports(process)
         connections = [self.connect(port) for _ in range(20)]
@@ -149,7 +149,7 @@ class ServeTests(ManyTestCase):
         self.assertIn("tap.listen#info] getty-serve has stopped: 20 sessions served, 0 connections", process.output)
 
     def test_everywhere(self) -> None:
-        """TLS, WebSocket, unix sockets; the reactor that was chosen; a limit that holds for all processes together."""
+        """TLS, WebSocket, unix sockets; the chosen reactor; a limit for all processes together."""
         authority = Authority(self.mktemp())
         certificate, key = map(os.path.abspath, authority.issue(["localhost"]))
         process = self.serve(
@@ -194,7 +194,7 @@ class ServeTests(ManyTestCase):
         self.assertNotIn("Traceback", process.output)
 
     def test_answered(self) -> None:
-        """WebSocket clients above the limit are told so, by TLS as well, and counted once; others are dropped."""
+        """WebSocket clients above the limit get an answer, also over TLS, and count once; others are dropped."""
         authority = Authority(self.mktemp())
         certificate, key = map(os.path.abspath, authority.issue(["localhost"]))
         process = self.serve(
@@ -222,7 +222,7 @@ class ServeTests(ManyTestCase):
         self.assertIn("2 sessions served, 6 connections refused", process.output)
 
     def hasRoom(self, port: int) -> bool:
-        """Whether a connection is served."""
+        """Return whether a connection is served."""
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
             try:
                 return self.ask(connection) != ""
@@ -230,7 +230,7 @@ class ServeTests(ManyTestCase):
                 return False
 
     def test_reusePort(self) -> None:
-        """The kernel chooses, for TCP and UDP."""
+        """The kernel balances, for TCP and UDP."""
         process = self.serve(
             "--balance=reuse-port",
             "--listen=tcp:0:interface=127.0.0.1",
@@ -251,7 +251,7 @@ class ServeTests(ManyTestCase):
         self.stop(process)
 
     def test_systemd(self) -> None:
-        """A socket that systemd has bound is the main process's; who connects before all is ready waits."""
+        """A socket of systemd belongs to the main process; early clients wait until all is ready."""
         before = [sys.executable, "-c", ACTIVATE, *TWISTD]
         process = self.serve("--listen=systemd:domain=INET:name=some", before=before)
         port = int(process.expect("bound (.*)")[1])
@@ -263,10 +263,10 @@ class ServeTests(ManyTestCase):
 
 
 class FaultTests(ManyTestCase):
-    """What happens when something goes wrong."""
+    """Failures, and reloads."""
 
     def test_killed(self) -> None:
-        """One is killed, again and again: the other's connections see nothing, and new ones are always served."""
+        """When a sub-reactor is killed repeatedly, connections of the other stay, and new ones are always served."""
         process = self.serve()
         [port] = self.ports(process)
         stays, victim = self.subs(process)
@@ -291,7 +291,7 @@ class FaultTests(ManyTestCase):
         self.assertIn("was ended by SIGKILL, with 4 connections", process.output)
 
     def test_stuck(self) -> None:
-        """One that gives no sign of life is reported, killed and replaced; one that a signal ends is replaced, too."""
+        """A sub-reactor without heartbeats is logged, killed and replaced; one that a signal ends is replaced."""
         process = self.serve("--heartbeat-timeout=1")
         [port] = self.ports(process)
         first, second = self.connect(port), self.connect(port)
@@ -320,7 +320,7 @@ class FaultTests(ManyTestCase):
         os.utime(path, (time.time(), os.stat(path).st_mtime + len(code) * 10))
 
     def test_reload(self) -> None:
-        """SIGHUP: new code takes over, with no connection refused; old sessions end. Bad code changes nothing."""
+        """On SIGHUP new code takes over, no connection is refused, and old sessions end. Bad code changes nothing."""
         self.write("session.writePkg(b'one')")
         process = self.serve(listener="mine:Listener")
         [port] = self.ports(process)
@@ -350,7 +350,7 @@ class FaultTests(ManyTestCase):
         self.assertIn("cannot start: --listener mine:Listener: importing 'mine' failed: SyntaxError", process.output)
 
     def test_certificates(self) -> None:
-        """SIGHUP takes the certificate that is there then."""
+        """On SIGHUP the present certificate is loaded."""
         authority = Authority(self.mktemp())
         paths = [os.path.join(self.folder, name) for name in ("cert.pem", "key.pem")]
 
@@ -372,7 +372,7 @@ class FaultTests(ManyTestCase):
         self.stop(process)
 
     def test_cannotStart(self) -> None:
-        """The sub-reactors cannot start: exit status 1, and the reason."""
+        """When sub-reactors cannot start, the exit status is 1, with the reason."""
         self.write("pass")
         path = Path(self.folder, "mine.py")
         path.write_text(
@@ -384,14 +384,14 @@ class FaultTests(ManyTestCase):
         self.assertIn("OSError: no such thing", process.output)
 
     def test_taken(self) -> None:
-        """A taken port is found at once."""
+        """A port in use is an error at once."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             process = self.serve(f"--listen=tcp:{taken.getsockname()[1]}:interface=127.0.0.1")
             self.assertEqual(1, process.end())
         self.assertIn("Address already in use; choose another place with --listen", process.errors[-1])
 
     def test_application(self) -> None:
-        """From Python; when the main process is killed, the sub-reactors end by themselves."""
+        """Started from Python: when the main process is killed, the sub-reactors end by themselves."""
         with open(os.path.join(self.folder, "many.tac"), "w") as file:
             file.write(
                 "from twisted.application.service import Application\n"
@@ -413,15 +413,15 @@ class FaultTests(ManyTestCase):
 
 
 class SettingTests(SynchronousTestCase):
-    """What is refused before anything starts."""
+    """Settings that are refused before the start."""
 
     def check(self, wanted: str, *words: str) -> None:
-        """Options that cannot be."""
+        """Check that options are refused with a text."""
         error = self.assertRaises(usage.UsageError, echo.Options().parseOptions, list(words))
         self.assertIn(wanted, str(error))
 
     def test_options(self) -> None:
-        """Wrong options name the option, the value and the way out."""
+        """Errors name the option, the value and the remedy."""
         self.check("--processes many: takes a whole number of processes, 1 or more", "--processes=many")
         self.check("or 0 for one on each core", "--processes=-1")
         self.check("--balance fair: takes one of round-robin", "--processes=2", "--balance=fair")
@@ -434,26 +434,26 @@ class SettingTests(SynchronousTestCase):
         self.check("maxSessions=3 is less than processes=4", *few)
 
     def test_cores(self) -> None:
-        """0 is one for each core that may be used."""
+        """0 is one process for each usable core."""
         options = echo.Options()
         options.parseOptions(["--processes=0"])
         service = Processes("some:thing", "tcp:0", processes=0)
         self.assertEqual((0, len(os.sched_getaffinity(0))), (options["processes"], service.count))
 
     def test_one(self) -> None:
-        """By default there are no processes, and the rest may be set all the same."""
+        """By default there are no sub-reactors, and the other options may be set anyway."""
         options = echo.Options()
         options.parseOptions(["--listen=udp:8090", "--balance=reuse-port"])
         self.assertIsNone(options["processes"])
 
     def test_settings(self) -> None:
-        """From Python, too."""
+        """Errors of the settings in Python."""
         for settings, wanted in [
             ({"processes": -1}, "processes=-1"),
             ({"balance": "fair"}, "balance='fair'"),
             ({"maxSessions": 0}, "maxSessions=0"),
             ({"maxSessionsPerHost": 0}, "maxSessionsPerHost=0"),
-            ({"maxSessionsPerHost": 1, "balance": "reuse-port"}, "nobody counts for all"),
+            ({"maxSessionsPerHost": 1, "balance": "reuse-port"}, "no process counts all connections"),
             ({"drainTimeout": 0}, "drainTimeout=0"),
             ({"heartbeatTimeout": -1}, "heartbeatTimeout=-1"),
         ]:
@@ -465,7 +465,7 @@ class SettingTests(SynchronousTestCase):
         self.assertRaises(SettingError, Processes, "some:thing", "nowhere:0")
 
     def test_idle(self) -> None:
-        """A service that was not started has counted nothing, and can be stopped."""
+        """A service that was not started has zero totals, and can be stopped."""
         service = Processes("some:thing", "tcp:0")
         self.assertEqual((0, 0, []), (service.stats["served"], service.refusals["maxSessions"], service.members))
         self.assertFalse(self.successResultOf(service.reload()))

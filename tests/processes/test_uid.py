@@ -1,4 +1,4 @@
-"""``twistd --uid`` with several processes: what is bound before, and what sub-reactors may still do."""
+"""Tests of ``twistd --uid`` with several processes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ NOBODY = 65534
 
 
 class Whose(EventListener):
-    """Answers whose process it is."""
+    """Answers with the user of its process."""
 
     def onMessage(self, session: Session, pkg: bytes) -> None:
-        """A line came."""
+        """Answer."""
         session.writePkg(b"%d %d" % (os.getuid(), os.getgid()))
 
 
 @cache
 def interpreter(environment: tuple[tuple[str, str], ...], folder: str) -> str | None:
-    """One of this version that nobody may run, with all that it needs; None: there is none."""
+    """Find an interpreter of this version that the user nobody may run, with all packages; None without."""
     system = shutil.which(f"python{sys.version_info[0]}.{sys.version_info[1]}", path=os.defpath)
     for path in filter(None, (sys.executable, system)):
         command = [path, "-P", "-c", f"import {__name__}, twisted.scripts.twistd"]
@@ -48,7 +48,7 @@ def interpreter(environment: tuple[tuple[str, str], ...], folder: str) -> str | 
 
 
 def privilegedPort() -> int | None:
-    """A free port below 1024; None: there is none for this process."""
+    """Find a free port below 1024; None where this process may not bind one."""
     for port in range(1023, 600, -1):
         try:
             with socket.create_server(("127.0.0.1", port)):
@@ -59,7 +59,7 @@ def privilegedPort() -> int | None:
 
 
 class UserTests(ManyTestCase):
-    """The main process is started as root, and gives up its rights."""
+    """The main process is started as root, and drops its privileges."""
 
     if os.getuid():
         skip = "only root may change to another user"
@@ -77,13 +77,13 @@ class UserTests(ManyTestCase):
         self.tls = f"--listen=ssl:0:privateKey={self.key}:certKey={self.certificate}:interface=127.0.0.1"
 
     def serveAs(self, *more: str, python: str, pidfile: str = "") -> Process:
-        """``getty-serve`` with the rights of nobody."""
+        """Start ``getty-serve`` as the user nobody."""
         listener = f"--listener={__name__}:Whose"
         rights = [f"--uid={NOBODY}", f"--gid={NOBODY}", f"--pidfile={pidfile}"]
         return self.run_(python, "-P", "-c", RUN_TWISTD, "-n", *rights, "getty-serve", listener, "--processes=2", *more)
 
     def needed(self) -> str:
-        """The interpreter to run."""
+        """Return the interpreter to run."""
         found = interpreter(tuple(self.environment.items()), self.folder)
         if found is None:
             self.skipTest(f"user id {NOBODY} may not run {sys.executable}, or not read what it imports")
@@ -91,7 +91,7 @@ class UserTests(ManyTestCase):
         return found
 
     def test_served(self) -> None:
-        """A port below 1024, TLS and unix sockets are served without rights, a reload included; files are removed."""
+        """A low port, TLS and unix sockets are served without privileges, also after a reload; files are removed."""
         python = self.needed()
         port = privilegedPort()
         if port is None:
@@ -123,7 +123,7 @@ class UserTests(ManyTestCase):
         self.assertIn("a port did not close: [Errno 13] Permission denied: b'roots.sock'", process.output)
 
     def test_key(self) -> None:
-        """Each sub-reactor reads the private key itself: one that only root may read is an error that says so."""
+        """A private key that only root may read is an error, because each sub-reactor reads it."""
         os.chmod(self.key, 0o600)
         process = self.serveAs(self.tls, python=self.needed())
         self.assertEqual(1, process.end())
@@ -131,7 +131,7 @@ class UserTests(ManyTestCase):
         self.assertNotIn("Traceback", process.output)
 
     def test_interpreter(self) -> None:
-        """An interpreter that only root can reach, too."""
+        """An interpreter that only root can reach is an error."""
         locked = os.path.join(self.folder, "locked")
         os.mkdir(locked, 0o700)
         os.symlink(sys.executable, os.path.join(locked, "python"))

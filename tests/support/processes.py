@@ -1,4 +1,4 @@
-"""A sub-reactor in the process of a test, which is its main process."""
+"""A SubReactor in the process of a test, which acts as its main process."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from getty_tx.session.session import Session
 
-#: What the service of the next SubReactor is made by; set by tests.
+#: Makes the service of the next SubReactor; set by tests.
 making: list[Callable[..., Any]] = []
 
 
 def makeService(endpoints: Sequence[IStreamServerEndpoint], *arguments: str) -> IService:
-    """What a config names."""
+    """The target of the config."""
     service: IService = making[-1](endpoints, *arguments)
     return service
 
@@ -43,20 +43,20 @@ class Echo(EventListener):
         self.closed = 0
 
     def onOpen(self, session: Session) -> None:
-        """It is open."""
+        """Remember the session."""
         self.opened.append(session)
 
     def onMessage(self, session: Session, pkg: Any) -> None:
-        """A line came."""
+        """Send the line back."""
         session.writePkg(pkg)
 
     def onClose(self, session: Session) -> None:
-        """It is closed."""
+        """Count the closed session."""
         self.closed += 1
 
 
 class SubTestCase(TestCase):
-    """A SubReactor; the other end of its channel is this test's."""
+    """A SubReactor, with the other end of its channel."""
 
     timeout = 60
 
@@ -69,7 +69,7 @@ class SubTestCase(TestCase):
         self.addCleanup(making.pop)
 
     def makeServer(self, endpoints: Sequence[IStreamServerEndpoint]) -> Server:
-        """The service."""
+        """Make the service."""
 
         def newSession(session: Session) -> None:
             session.codec = LineCodec()
@@ -79,7 +79,7 @@ class SubTestCase(TestCase):
         return self.servers[-1]
 
     def make(self, *endpoints: str, lent: Sequence[int] = (), **config: Any) -> SubReactor:
-        """Start one."""
+        """Start a SubReactor."""
         ours, theirs = channelPair()
         self.main = ours
         ours.setblocking(False)
@@ -102,7 +102,7 @@ class SubTestCase(TestCase):
         return self.sub
 
     async def clean(self) -> None:
-        """Nothing is left."""
+        """End it, and stop its service."""
         if not self.over.called:
             self.tell(passing.DRAIN, struct.pack("<d", 1.0))
             await self.over
@@ -111,13 +111,13 @@ class SubTestCase(TestCase):
             await self.sub.service.stopService()
 
     def tell(self, kind: int, data: bytes = b"", descriptors: Sequence[int] = ()) -> None:
-        """As the main process does."""
+        """Send a message as the main process."""
         self.main.setblocking(True)
         socket.send_fds(self.main, [bytes([kind]) + data], list(descriptors))
         self.main.setblocking(False)
 
     def hear(self) -> list[tuple[int, bytes]]:
-        """All that it has said so far."""
+        """Return all messages so far."""
         try:
             while True:
                 data, _ = receiveOne(self.main)
@@ -129,7 +129,7 @@ class SubTestCase(TestCase):
         return self.messages
 
     async def expect(self, kind: int, count: int = 1) -> bytes:
-        """Wait for messages of a kind; what is in all of them together."""
+        """Wait for messages of a kind; return their data, joined."""
         while True:
             found = [data for each, data in self.hear() if each == kind]
             if sum(len(data) // 4 or 1 for data in found) >= count:
@@ -137,7 +137,7 @@ class SubTestCase(TestCase):
             await deferLater(reactor, 0.005)
 
     def connect(self, number: int, endpoint: int = 0, kind: int = passing.TAKE) -> socket.socket:
-        """Pass it a connection over TCP; the client's end of it."""
+        """Hand over a TCP connection; return the client's end."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             client = socket.create_connection(listening.getsockname())
             accepted, _ = listening.accept()
@@ -148,7 +148,7 @@ class SubTestCase(TestCase):
         return client
 
     async def receive(self, client: socket.socket, size: int = 1) -> bytes:
-        """What comes to a client, at least so many bytes, or all until the end."""
+        """Return at least ``size`` bytes that a client receives, or all until the end."""
         heard = b""
         while len(heard) < size:
             try:
