@@ -50,7 +50,7 @@ __all__ = ["DRAIN_TIMEOUT", "HEARTBEAT_TIMEOUT", "Processes"]
 #: Seconds that a sub-reactor may take to end.
 DRAIN_TIMEOUT = 10.0
 
-#: Seconds without a sign of life after which a sub-reactor is killed.
+#: Seconds without a heartbeat after which a sub-reactor is killed.
 HEARTBEAT_TIMEOUT = 10.0
 
 
@@ -68,7 +68,7 @@ class Processes(Service):
     :param maxSessions: connections above this number, in all processes together, are refused; None: no limit.
     :param maxSessionsPerHost: the same for the connections of each IP address.
     :param drainTimeout: seconds that a sub-reactor may take to end, in which its sessions are flushed and closed.
-    :param heartbeatTimeout: seconds without a sign of life after which a sub-reactor is killed and replaced.
+    :param heartbeatTimeout: seconds without a heartbeat after which a sub-reactor is killed and replaced.
     :param arguments: further arguments for the target, strings.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: a description or a setting is not valid.

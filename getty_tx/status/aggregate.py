@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, Fi
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from getty_tx.processes.queries import NoAnswerError, Queries
 from getty_tx.processes.member import DRAINING, READY, STARTING
+from getty_tx.processes.queries import NoAnswerError, Queries
 from getty_tx.status.lasterrors import MAX_ERRORS
 from getty_tx.status.merging import decodeSnapshot, emptySnapshot, mergeEnded, mergeInto
 from getty_tx.status.paging import TablePart, mergedPage
