@@ -74,8 +74,8 @@ TAKEN = (
     Change(
         "whole-reads",
         "reads of 64 KiB, Twisted's default, in place of 120",
-        "from getty_tx.session import inbound\nfrom getty_tx.transports import base\n"
-        "inbound.WHOLE_READ = base.WHOLE_READ = 65536\n",
+        "from getty_tx.session import inbound\nfrom getty_tx.transports import stream\n"
+        "inbound.WHOLE_READ = stream.WHOLE_READ = 65536\n",
         ("256x1x65536",),
     ),
     Change(
@@ -99,8 +99,8 @@ TAKEN = (
 )
 
 _RECV_INTO = """
-from getty_tx.transports import base
-buffer = bytearray(base.WHOLE_READ)
+from getty_tx.transports import stream
+buffer = bytearray(stream.WHOLE_READ)
 view = memoryview(buffer)
 def doRead(self):
     try:
@@ -108,11 +108,11 @@ def doRead(self):
     except BlockingIOError:
         return None
     except OSError:
-        return base.CONNECTION_LOST
+        return stream.CONNECTION_LOST
     if not count:
-        return base.CONNECTION_DONE
+        return stream.CONNECTION_DONE
     self.session.inbound.receive(bytes(view[:count]))
-base.StreamConnection._doRead = doRead
+stream.StreamConnection._doRead = doRead
 """
 
 _POLLER = """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, INegotiated, IStreamServerEndpoint
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.policies import WrappingFactory
 from zope.interface import implementer
 
 from getty_tx.endpoints import serverEndpoint
@@ -35,7 +35,6 @@ __all__ = [
     "SubEndpoint",
     "captureListen",
     "innermost",
-    "innermostProtocol",
     "tellsHost",
 ]
 
@@ -133,13 +132,6 @@ def innermost(factory: Any) -> Any:
     while isinstance(factory, WrappingFactory):
         factory = factory.wrappedFactory
     return factory
-
-
-def innermostProtocol(protocol: Any) -> Any:
-    """The protocol below TLS and other wrappers."""
-    while isinstance(protocol, ProtocolWrapper):
-        protocol = protocol.wrappedProtocol
-    return protocol
 
 
 def tellsHost(factory: Any) -> bool:

@@ -18,7 +18,7 @@ from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import SettingError
 from getty_tx.processes.listening import Binding, captureListen, innermost, tellsHost
 from getty_tx.processes.member import PendingConnection
-from getty_tx.transports.base import plainHost
+from getty_tx.session.wrappers import plainHost
 from getty_tx.transports.udp.endpoints import UDPServerEndpoint
 
 if TYPE_CHECKING:

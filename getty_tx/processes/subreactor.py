@@ -40,10 +40,10 @@ from getty_tx.processes.listening import (
     RemotePort,
     SubEndpoint,
     innermost,
-    innermostProtocol,
 )
 from getty_tx.processes.queries import QueryHandler
 from getty_tx.processes.totals import countsOf
+from getty_tx.session.wrappers import innermostProtocol
 from getty_tx.transports.udp.port import SessionPort
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What lies below a transport: wrappers, TLS, the socket. Twisted has no common way down."""
+"""Find the TLS layer, the socket or the peer's host below a transport. Twisted has no common way down its wrappers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,78 @@ from twisted.internet.interfaces import INegotiated
 from twisted.protocols.policies import ProtocolWrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
-__all__ = ["bottomOf", "bytesInKernel", "isCutOff", "readRest", "socketOf"]
+__all__ = [
+    "bottomOf",
+    "bytesInKernel",
+    "hostOf",
+    "innermostProtocol",
+    "isCutOff",
+    "isEncrypted",
+    "plainHost",
+    "readRest",
+    "socketOf",
+    "tlsOf",
+]
+
+
+def _descend(transport: Any, isFound: Callable[[Any], bool] | None = None) -> Any:
+    """The first wrapper from the top for which ``isFound`` is true, or the transport below all wrappers."""
+    while isinstance(transport, ProtocolWrapper) and (isFound is None or not isFound(transport)):
+        transport = transport.transport
+    return transport
+
+
+def innermostProtocol(protocol: Any) -> Any:
+    """The application's protocol, which TLS and other wrappers were put around."""
+    while isinstance(protocol, ProtocolWrapper):
+        protocol = protocol.wrappedProtocol
+    return protocol
+
+
+def tlsOf(transport: Any) -> Any:
+    """The first wrapper that offers what TLS does, or None. It is None after ``startTLS`` on a socket's transport."""
+    found = _descend(transport, INegotiated.providedBy)
+    return found if isinstance(found, ProtocolWrapper) else None
+
+
+def isEncrypted(transport: Any) -> bool:
+    """True if a wrapper of the transport begins with a TLS handshake."""
+    return tlsOf(transport) is not None
+
+
+def hostOf(transport: Any) -> str | None:
+    """
+    The IP address of the peer, or None if it has none or if it is not known from the beginning.
+
+    It is not known below a wrapper other than TLS: ``haproxy:`` returns the proxy's address until its header arrives.
+    """
+    found = _descend(transport, _isNotTLS)
+    if isinstance(found, ProtocolWrapper):
+        return None
+    host = getattr(found.getPeer(), "host", None)
+    return None if host is None else plainHost(host)
+
+
+def _isNotTLS(wrapper: Any) -> bool:
+    # The class is asked because an instance also provides the interfaces of the transport below it.
+    return not INegotiated.implementedBy(type(wrapper))
+
+
+def plainHost(host: str) -> str:
+    """An IP address; an IPv4 address that arrived over IPv6 (``::ffff:192.0.2.1``) without that prefix."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 def socketOf(transport: Any) -> socket.socket | None:
-    """The socket at the bottom of a transport, below wrappers and TLS, or None where there is none."""
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    handle = getattr(transport, "socket", None)
+    """The socket at the bottom of a transport, below wrappers and TLS, or None if the transport has no socket."""
+    handle = getattr(_descend(transport), "socket", None)
     return handle if isinstance(handle, socket.socket) else None
 
 
 def bytesInKernel(transport: Any) -> int | None:
-    """Bytes in the socket's send buffer that the peer has not acknowledged, or None where that cannot be told."""
+    """Bytes in the socket's send buffer that the peer has not acknowledged, or None if the system does not say."""
     handle = socketOf(transport)
     if handle is None:
         return None
@@ -34,7 +91,7 @@ def bytesInKernel(transport: Any) -> int | None:
 
 
 def _ask(handle: socket.socket, request: int) -> int | None:
-    """The number with which the system answers an ioctl about the socket, or None."""
+    """The number that an ioctl returns for the socket, or None if it fails."""
     try:
         answer = fcntl.ioctl(handle.fileno(), request, b"\0\0\0\0")
     except OSError:
@@ -44,10 +101,10 @@ def _ask(handle: socket.socket, request: int) -> int | None:
 
 def readRest(transport: Any) -> None:
     """
-    Read what a socket still has when its transport is told that the connection is lost, and before it closes it.
+    Read the bytes that a socket still holds when its connection is lost, before the transport closes it.
 
-    After a reset the kernel keeps what came before: at most its receive buffer, so this ends. Twisted's transports
-    drop it where the reset shows in a write, or while they do not read.
+    After a reset the kernel keeps the bytes that arrived before: at most its receive buffer, so the loop ends.
+    Twisted's transports drop them if a write reports the reset, or while they do not read.
 
     :param transport: the socket's own; others are left alone.
     """
@@ -59,20 +116,19 @@ def readRest(transport: Any) -> None:
         transport.doRead()
         before, unread = unread, _ask(handle, termios.FIONREAD)
         if unread is not None and unread >= before:
-            # It was aborted, and reads no more.
+            # The transport was aborted and does not read.
             return
 
 
 def bottomOf(transport: Any, sockets: Collection[type]) -> Any:
     """
-    What the layers above a socket's transport write to, or None where there is no such transport at the bottom.
+    The object that the layers above a socket's transport write to, or None if the bottom is no such transport.
 
-    It is the one that knows when the bytes are out: TLS, and any wrapper, passes on everything at once.
+    It is the one that knows when the bytes are sent: TLS, and any wrapper, passes on everything at once.
 
     :param sockets: the types of such transports.
     """
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
+    transport = _descend(transport)
     if type(transport) not in sockets:
         return None
     if transport.TLS:
@@ -82,7 +138,6 @@ def bottomOf(transport: Any, sockets: Collection[type]) -> Any:
 
 
 def isCutOff(transport: Any, bottom: Any) -> bool:
-    """TLS is over, by the peer's end or an error: it drops what is written, and has the transport below close."""
-    while isinstance(transport, ProtocolWrapper) and not INegotiated.providedBy(transport):
-        transport = transport.transport
+    """True if TLS has ended, by the peer or an error: it drops what is written, and the transport below closes."""
+    transport = _descend(transport, INegotiated.providedBy)
     return bool(bottom.disconnecting and (isinstance(transport, ProtocolWrapper) or transport.TLS))

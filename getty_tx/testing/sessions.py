@@ -12,6 +12,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from getty_tx.listener import EventListener
+from getty_tx.session.wrappers import innermostProtocol
 from getty_tx.testing.memory import MemorySocket, MemoryTransport
 from getty_tx.testing.reactor import MemoryReactor
 from getty_tx.transports.factories import SessionFactory, SessionServerFactory
@@ -168,13 +169,6 @@ class _ClientFactory(SessionFactory, ClientFactory):
         return protocol
 
 
-def _innermost(protocol: Any) -> Any:
-    """The innermost wrapped protocol, above TLS and other wrappers."""
-    while isinstance(protocol, ProtocolWrapper):
-        protocol = protocol.wrappedProtocol
-    return protocol
-
-
 class Pair:
     """
     A connection in memory, with both of its ends.
@@ -191,7 +185,7 @@ class Pair:
         self.serverProtocol, self.serverTransport = server
         self.clientProtocol, self.clientTransport = client
         # Found now, because wrappers drop them when the connection ends.
-        self._tops = _innermost(self.serverProtocol), _innermost(self.clientProtocol)
+        self._tops = innermostProtocol(self.serverProtocol), innermostProtocol(self.clientProtocol)
 
     def _session(self, side: str, protocol: Any) -> Session:
         session: Session | None = getattr(protocol, "session", None)

@@ -7,19 +7,15 @@ from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import INegotiated
-from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
 from getty_tx.errors import HandshakeTimeoutError, SelfConnectError, SessionRefusedError
 from getty_tx.session import outbound
 from getty_tx.session.addresses import formatAddress
-from getty_tx.session.inbound import WHOLE_READ
 from getty_tx.session.session import Session
-from getty_tx.session.wrappers import socketOf
+from getty_tx.session.wrappers import hostOf, socketOf, tlsOf
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -28,49 +24,9 @@ if TYPE_CHECKING:
     from getty_tx.session.refusals import Reason
     from getty_tx.wheel import WheelTimer
 
-__all__ = ["Connection", "StreamConnection", "dropAtOnce", "hostOf", "isEncrypted", "plainHost", "reasonOf"]
+__all__ = ["Connection", "dropAtOnce", "reasonOf"]
 
 log = Logger()
-
-
-def isEncrypted(transport: Any) -> bool:
-    """True for a transport that does a TLS handshake first, at whatever depth of wrappers."""
-    while isinstance(transport, ProtocolWrapper):
-        if INegotiated.providedBy(transport):
-            return True
-        transport = transport.transport
-    return False
-
-
-def hasEndedTLS(transport: Any) -> bool:
-    """True for a transport with TLS whose peer has ended it in order, at whatever depth of wrappers."""
-    while isinstance(transport, ProtocolWrapper):
-        if INegotiated.providedBy(transport):
-            from getty_tx import tls
-
-            return tls.hasEnded(transport.getHandle())
-        transport = transport.transport
-    return False
-
-
-def hostOf(transport: Any) -> str | None:
-    """
-    The IP address of the peer, or None where that has none, or none that is known from the beginning.
-
-    The latter is the case below any wrapper but TLS: ``haproxy:`` tells the proxy's address until its header has come.
-    """
-    while isinstance(transport, ProtocolWrapper):
-        # Asked of the class, as wrappers take over what the transport below them provides.
-        if not INegotiated.implementedBy(type(transport)):
-            return None
-        transport = transport.transport
-    host = getattr(transport.getPeer(), "host", None)
-    return None if host is None else plainHost(host)
-
-
-def plainHost(host: str) -> str:
-    """An IP address; one of IPv4 that came over IPv6 (``::ffff:192.0.2.1``) is the same as without."""
-    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 def dropAtOnce(transport: Any) -> None:
@@ -185,7 +141,7 @@ class Connection:
         if self.session is None:
             self._disconnected(error)
             return
-        if not self.session.losesOutput() and type(error) is ConnectionLost and hasEndedTLS(self._raw):
+        if not self.session.losesOutput() and type(error) is ConnectionLost and _hasEndedTLS(self._raw):
             # The peer has not waited for our own close_notify, and need not.
             reason = connectionDone
         self.session.connectionLost(reason)
@@ -265,6 +221,16 @@ class Connection:
         self.context.checkIdle()
 
 
+def _hasEndedTLS(transport: Any) -> bool:
+    """True if the peer of a TLS connection has ended TLS in order."""
+    wrapper = tlsOf(transport)
+    if wrapper is None:
+        return False
+    from getty_tx import tls
+
+    return tls.hasEnded(wrapper.getHandle())
+
+
 def reasonOf(error: BaseException, context: ServiceContext) -> Reason:
     """The reason to count for what a connection ended with, that never had an open session."""
     if isinstance(error, SelfConnectError):
@@ -274,37 +240,6 @@ def reasonOf(error: BaseException, context: ServiceContext) -> Reason:
     if isinstance(error, SessionRefusedError):
         return "newSession"
     return "handshakeTimeout" if isinstance(error, HandshakeTimeoutError) else "handshake"
-
-
-class StreamConnection(Connection):
-    """A connection over a byte stream, whose protocol has a ``dataReceived`` that does no more than ``_doRead``."""
-
-    def _readDirectly(self, short: bool) -> None:
-        """
-        The session begins: where the transport is that of a plain socket, read as much at a time as the inbound likes.
-
-        :param short: read straight into the inbound, as nobody has extended ``dataReceived``.
-        """
-        raw = self._raw
-        if type(raw) in outbound.DIRECT and not raw.TLS:
-            raw.bufferSize = WHOLE_READ
-            if short:
-                # Three calls less for each read; abortConnection replaces it in the same way, startTLS takes it back.
-                raw.doRead = self._doRead
-
-    def _doRead(self) -> BaseException | None:
-        """In place of the transport's own, which comes to the same; see IReadDescriptor for what it returns."""
-        raw = self._raw
-        try:
-            data = raw.socket.recv(raw.bufferSize)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return CONNECTION_LOST
-        if not data:
-            return CONNECTION_DONE
-        self.session.inbound.receive(data)  # type: ignore[union-attr]  # there is one as long as the transport reads
-        return None
 
 
 def _handshakeLate(connection: Connection) -> None:

@@ -17,9 +17,9 @@ from getty_tx.codecs import RawCodec
 from getty_tx.errors import SettingError
 from getty_tx.server import Server
 from getty_tx.session.refusals import REASONS
+from getty_tx.session.wrappers import hostOf
 from getty_tx.testing import DirectTransport, Network, Pair, Peer, RecordingListener
 from getty_tx.tls import clientPolicy, serverPolicy
-from getty_tx.transports.base import hostOf
 from getty_tx.transports.websocket import WebSocketSessionServerFactory
 from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.services.test_server import LOOPBACK, ServerCase

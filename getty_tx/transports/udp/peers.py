@@ -10,7 +10,8 @@ from zope.interface import implementer
 
 from getty_tx.errors import SessionRefusedError
 from getty_tx.interfaces import IConnection
-from getty_tx.transports.base import plainHost, reasonOf
+from getty_tx.session.wrappers import plainHost
+from getty_tx.transports.base import reasonOf
 from getty_tx.transports.udp import PROBE, PeerSession, Room
 
 if TYPE_CHECKING:

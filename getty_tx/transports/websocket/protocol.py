@@ -21,9 +21,10 @@ from getty_tx.errors import (
 from getty_tx.interfaces import IConnection
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, LOST, OPEN
 from getty_tx.session.refusals import MOST_ANSWERED
-from getty_tx.transports.base import Connection, StreamConnection, isEncrypted
+from getty_tx.session.wrappers import isEncrypted
 from getty_tx.transports.factories import SessionServerFactory
 from getty_tx.transports.reconnecting import SessionClientFactory
+from getty_tx.transports.stream import StreamConnection
 from getty_tx.transports.websocket.engine import ClientEngine, ServerEngine, cut, makeSettings
 from getty_tx.transports.websocket.frames import CLOSE, wholeFrame
 from getty_tx.transports.websocket.handshake import checkHead
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from getty_tx.session.session import Session
+    from getty_tx.transports.base import Connection
 
 __all__ = [
     "WebSocketSessionClientFactory",
