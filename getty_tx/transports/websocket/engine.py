@@ -21,8 +21,7 @@ from autobahn.websocket.protocol import WebSocketClientFactory, WebSocketProtoco
 from autobahn.websocket.types import ConnectionDeny
 
 from getty_tx.session.addresses import formatAddress
-from getty_tx.transports.websocket.frames import COMPRESSED, wholeFrame
-from getty_tx.transports.websocket.session import GOING_AWAY
+from getty_tx.transports.websocket.frames import COMPRESSED, CloseCode, wholeFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,7 +209,7 @@ class Engine(WebSocketProtocol):
             self.connection.inbound.message(b"".join(self.message_data), not self.message_is_binary)
         self.message_data = None
 
-    def _fail_connection(self, code: int = GOING_AWAY, reason: str = "going away") -> None:
+    def _fail_connection(self, code: int = CloseCode.GOING_AWAY, reason: str = "going away") -> None:
         if self.state == WebSocketProtocol.STATE_OPEN:
             self.failedByMe = True
             self.sendCloseFrame(code=code, reasonUtf8=cut(reason))

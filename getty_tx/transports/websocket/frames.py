@@ -7,6 +7,7 @@ and 1.6 as one exclusive or of two large integers, where Autobahn's masker itsel
 
 from __future__ import annotations
 
+from enum import IntEnum
 from random import getrandbits
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BINARY", "CLOSE", "COMPRESSED", "LONGEST_HEADER", "TEXT", "header", "sizeOf", "wholeFrame", "xor"]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "COMPRESSED",
+    "LONGEST_HEADER",
+    "TEXT",
+    "CloseCode",
+    "header",
+    "sizeOf",
+    "wholeFrame",
+    "xor",
+]
 
 #: First bytes of whole, uncompressed data frames.
 TEXT = 0x81
@@ -24,6 +36,20 @@ COMPRESSED = 0x40
 
 #: The opcode of Close frames.
 CLOSE = 8
+
+
+class CloseCode(IntEnum):
+    """The codes of Close frames (RFC 6455, section 7.4.1)."""
+
+    NORMAL_CLOSURE = 1000
+    GOING_AWAY = 1001
+    #: Never sent: the connection was lost without a closing handshake.
+    ABNORMAL_CLOSURE = 1006
+    INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+
 
 #: Bytes of the longest header: two, eight of length, four of mask.
 LONGEST_HEADER = 14

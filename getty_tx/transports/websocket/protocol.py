@@ -26,10 +26,10 @@ from getty_tx.transports.factories import SessionServerFactory
 from getty_tx.transports.reconnecting import SessionClientFactory
 from getty_tx.transports.stream import StreamConnection
 from getty_tx.transports.websocket.engine import ClientEngine, ServerEngine, cut, makeSettings
-from getty_tx.transports.websocket.frames import CLOSE, wholeFrame
+from getty_tx.transports.websocket.frames import CLOSE, CloseCode, wholeFrame
 from getty_tx.transports.websocket.handshake import checkHead
 from getty_tx.transports.websocket.request import UpgradeOptions
-from getty_tx.transports.websocket.session import GOING_AWAY, NORMAL, TOO_LONG, MessageSession
+from getty_tx.transports.websocket.session import MessageSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,7 +223,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
                 self._countRefusal(error)
                 # Where newSession has closed the session, that has been said already.
                 if self.engine.state == WebSocketProtocol.STATE_OPEN:
-                    self._raw.write(wholeFrame(0x88, b"\x03\xf0", False))
+                    self._raw.write(wholeFrame(0x80 | CLOSE, CloseCode.POLICY_VIOLATION.to_bytes(2, "big"), False))
                 self._raw.loseConnection()
             else:
                 self._refuse(error)
@@ -233,7 +233,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     def refuse(self, code: int, reason: str) -> None:
         """The peer has broken the protocol, and was told so."""
         assert self.session is not None
-        failed = MessageTooLongError if code == TOO_LONG else CodecError
+        failed = MessageTooLongError if code == CloseCode.MESSAGE_TOO_BIG else CodecError
         self.session.readFailed(failed(f"WebSocket, close code {code}: {reason}", self.session))
 
     def closeFrame(self, code: int | None, reason: str) -> None:
@@ -243,7 +243,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         state = session.state
         if state == LOST and not self.engine.failedByMe:
             session.forgetLoss()
-        if state in (CONNECTING, OPEN, LOST) and code not in (None, NORMAL, GOING_AWAY):
+        if state in (CONNECTING, OPEN, LOST) and code not in (None, CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY):
             text = f"the peer closed the WebSocket with code {code}" + (f": {reason}" if reason else "")
             session.fail(PeerClosedError(text, session, code or 0, reason))
         elif state == CLOSING:

@@ -1,0 +1,280 @@
+"""The inbound of a WebSocket session: frames become messages, and each message one package for the listener."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from getty_tx.errors import CodecError, PeerClosedError
+from getty_tx.session.inbound import WHOLE_READ, Inbound
+from getty_tx.session.lifecycle import LOST, OPEN
+from getty_tx.session.pausing import CLOSED
+from getty_tx.transports.websocket.frames import BINARY, CLOSE, LONGEST_HEADER, TEXT, CloseCode, sizeOf
+from getty_tx.transports.websocket.frames import xor as unmask
+
+if TYPE_CHECKING:
+    from getty_tx.session.outbound import Outbound
+    from getty_tx.session.session import Session
+
+__all__ = ["MessageInbound"]
+
+
+class MessageInbound(Inbound):
+    """
+    As Inbound, for frames.
+
+    :ivar over: the peer's Close frame has come; nothing comes after it.
+    """
+
+    __slots__ = ("_delivering", "_engine", "_masked", "_skip", "_slow", "_tail", "over")
+
+    def __init__(self, session: Session, outbound: Outbound) -> None:
+        super().__init__(session, outbound)
+        connection: Any = session.connection
+        self._engine = connection.engine
+        # What comes from a client is masked, and nothing else is.
+        self._masked = 0 if connection.factory.isClient else 0x80
+        # The engine is inside a frame or a fragmented message.
+        self._slow = False
+        self._delivering = False
+        self.over = False
+        # While closing: bytes of a data frame that are still to be skipped, and the beginning of a header.
+        self._skip = 0
+        self._tail = b""
+
+    def _deliver(self, data: bytes, at: int = -1) -> None:
+        """As Inbound's."""
+        session: Any = self.session
+        outbound = self.outbound
+        masked = self._masked
+        end = len(data)
+        # As there: in a method of its own it would be one more call for each read.
+        if at < 0:
+            session.bytesRead += end
+            if self.paused & CLOSED or self.over:
+                self._discard(data)
+                return
+            context = session.context
+            seconds = context.seconds
+            session.activeAt = seconds()
+            if end < WHOLE_READ == self._readSize:
+                context.briefReads += 1
+            else:
+                self._adaptReadSize(end)
+            if self.paused or session.inCallback:
+                self._bufferForLater(data)
+                return
+            at = 0
+            if self._chunks is not None:
+                self._buffer(data)
+                if self.unread < self._need:
+                    return
+                data, at = self._takeBuffered()
+                end = len(data)
+        need = 0
+        outbound.corked = True
+        session.inCallback = self._delivering = True
+        try:
+            while at < end and not (self.paused or self.over):
+                if self._slow:
+                    at = self._feed(data, at, end)
+                    continue
+                left = end - at
+                if left < 2:
+                    need = left + 1
+                    break
+                first, length = data[at], data[at + 1]
+                body = at + (6 if masked else 2)
+                if (first != BINARY and first != TEXT) or (length ^ masked) & 0x80:
+                    at = self._feed(data, at, end)
+                    continue
+                length &= 0x7F
+                if length > 125:
+                    extended = 2 if length == 126 else 8
+                    body += extended
+                    if body > end:
+                        need = body - at
+                        break
+                    length = int.from_bytes(data[at + 2 : at + 2 + extended], "big")
+                    if length < (126 if extended == 2 else 65536):
+                        at = self._feed(data, at, end)
+                        continue
+                if length > session._maxMsgLen:
+                    at = self._feed(data, at, end)
+                    continue
+                stop = body + length
+                if stop > end:
+                    need = stop - at
+                    break
+                payload = data[body:stop]
+                if masked:
+                    payload = unmask(payload, data[body - 4 : body])
+                isText = first == TEXT
+                if isText and not (payload.isascii() or _isUTF8(payload)):
+                    # The engine finds out where it is wrong, and says so to the peer.
+                    at = self._feed(data, at, end)
+                    continue
+                at = stop
+                session.isText = isText
+                answer = session.decoder.read(session, memoryview(payload))
+                if type(answer) is not tuple or answer[0] is None or answer[1] != length:
+                    raise _refused(answer, length, session)
+                session.pkgsRead += 1
+                try:
+                    result = session.receiver.onMessage(session, answer[0])
+                except BaseException as error:
+                    session.callbackFailed(error)
+                else:
+                    if result is not None:
+                        session.awaitCallback(result)
+        except BaseException as error:
+            session.readFailed(error)
+        self._delivering = False
+        if self._engine.autoPingTimeoutCall is not None:
+            # Whoever sends anything is there. The engine does this itself for the messages that it sees, and calls it
+            # by this name, which tests.transports.websocket.test_session's PingTests need.
+            self._engine._cancelAutoPingTimeoutCall()
+        if self.paused & CLOSED:
+            self._beginDiscarding(data[at:])
+        elif at < end and not self.over:
+            self._bufferRest(data, at, need)
+        del data
+        if outbound.queue is not None:
+            outbound.uncork()
+        else:
+            outbound.corked = False
+        session.inCallback = False
+        if self.over and session.state <= OPEN:
+            if session.work is not None:
+                # The peer has closed in order: what it sent before is delivered.
+                session.work.keeps = True
+            session.beginClosing()
+        if self.readingStopped or self.ended or session.needsDispatch or self._chunks is not None:
+            session.dispatchEvents()
+
+    receive = _deliver
+
+    def message(self, payload: bytes, isText: bool) -> None:
+        """The engine has a message: deliver it. Raises what the codec raises."""
+        session: Any = self.session
+        if self.paused & CLOSED:
+            return
+        session.isText = isText
+        answer = session.decoder.read(session, memoryview(payload))
+        if type(answer) is not tuple or answer[0] is None or answer[1] != len(payload):
+            raise _refused(answer, len(payload), session)
+        session.pkgsRead += 1
+        try:
+            result = session.receiver.onMessage(session, answer[0])
+        except BaseException as error:
+            session.callbackFailed(error)
+        else:
+            if result is not None:
+                session.awaitCallback(result)
+
+    def _feed(self, data: bytes, at: int, end: int) -> int:
+        """Give the engine what it needs for the frame that it is in, or that begins here; returns where that ends."""
+        engine = self._engine
+        frame = engine.current_frame
+        if frame is None:
+            held = engine.data
+            head, payload = sizeOf(held + data[at : at + LONGEST_HEADER - len(held)])
+            stop = at + head - len(held) + max(payload, 0)
+        else:
+            stop = at + frame.length - engine.current_frame_masker.pointer()
+        # A frame that the engine has refused may be at its end already.
+        stop = min(max(stop, at + 1), end)
+        engine.data += data[at:stop]
+        engine.consumeData()
+        self._slow = engine.inside_message or engine.current_frame is not None or bool(engine.data)
+        return stop
+
+    @property
+    def hasPartial(self) -> bool:
+        """True while undelivered input is buffered, such as a fragment of a message."""
+        return self.unread > 0 or self._slow
+
+    # After the end
+
+    def deliverBuffered(self) -> bool:
+        """As Inbound's. When all is delivered and there was no Close frame, the end of the stream is a failure."""
+        if Inbound.deliverBuffered(self):
+            return True
+        session = self.session
+        if self.over or session.state != LOST or session.closedLocally or session.error is not None:
+            return False
+        text = "the connection ended without a WebSocket closing handshake"
+        session.fail(PeerClosedError(text, session, CloseCode.ABNORMAL_CLOSURE.value, ""))
+        return True
+
+    def close(self) -> None:
+        """Deliver nothing more; what still comes is searched for the peer's Close frame."""
+        if not self.paused & CLOSED and self._chunks is not None and not self._delivering:
+            data, at = self._takeBuffered()
+            Inbound.close(self)
+            self._beginDiscarding(data[at:])
+        elif not self._delivering:
+            wasClosed = self.paused & CLOSED
+            Inbound.close(self)
+            if not wasClosed:
+                self._beginDiscarding(b"")
+        else:
+            Inbound.close(self)
+
+    def _beginDiscarding(self, data: bytes) -> None:
+        engine = self._engine
+        frame = engine.current_frame
+        if frame is not None:
+            self._skip = frame.length - engine.current_frame_masker.pointer()
+        self._tail, engine.data = engine.data, b""
+        self._slow = False
+        self._discard(data)
+
+    def _discard(self, data: bytes) -> None:
+        if self.over or self.session.state >= LOST:
+            return
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        at = self._skip
+        while at < len(data):
+            head, payload = sizeOf(data[at : at + LONGEST_HEADER])
+            isClose = data[at] & 0x0F == CLOSE
+            stop = at + head + payload
+            if payload < 0 or (isClose and payload < 126 and stop > len(data)):
+                self._tail = data[at:]
+                at = len(data)
+                break
+            if isClose and payload < 126:
+                self._closeFrame(data[at:stop])
+                return
+            at = stop
+        self._skip = at - len(data)
+
+    def _closeFrame(self, frame: bytes) -> None:
+        connection: Any = self.session.connection
+        # What this side says must be said first, or the engine would answer the peer's Close in its place.
+        connection.shutdownWriting()
+        engine = self._engine
+        engine.current_frame = None
+        engine.data = frame
+        engine.consumeData()
+
+
+def _isUTF8(payload: bytes) -> bool:
+    """Python's decoder refuses what Autobahn's validator does."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _refused(answer: Any, length: int, session: Session) -> CodecError:
+    """A message is one package, and all of it."""
+    if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
+        what = f"{type(answer).__name__}, not (package, length)"
+    elif answer[0] is None:
+        what = f"no package for a message of {length} bytes"
+    else:
+        what = f"a package of {answer[1]} bytes for a message of {length}"
+    return CodecError(f"the codec answered {what}", session)
