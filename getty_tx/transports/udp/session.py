@@ -1,4 +1,4 @@
-"""The sessions over datagrams."""
+"""The sessions over UDP: of a server's socket, of a connected socket, and of one peer of a socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from getty_tx.errors import CodecError, NoPeerAddressError, SessionClosedError, 
 from getty_tx.session.compressed import CompressionSetting
 from getty_tx.session.lifecycle import OPEN
 from getty_tx.session.session import Session
-from getty_tx.transports.udp.ways import DatagramInbound, DatagramOutbound, UDPContext
+from getty_tx.transports.udp.context import UDPContext
+from getty_tx.transports.udp.inbound import DatagramInbound
+from getty_tx.transports.udp.outbound import DatagramOutbound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,16 +36,17 @@ class DatagramSession(Session):
     """
     The one session of a UDP server's socket, which is not connected. Its packages are :py:class:`UDPContext` s.
 
-    No datagram closes it: a callback that fails is logged and given to onError, and the session lives. It has no single
-    peer that could fall silent, so readTimeout does not concern it, nor do idleTimeout and maxLifetime.
+    No datagram closes it: a callback that fails is logged and given to onError, and the session stays open. It has no
+    single peer that could be silent, so readTimeout, idleTimeout and maxLifetime have no effect.
 
-    The connection below has, beside what IConnection says, ``peerAddr`` and ``limit``, and a client's ``refused()``.
+    In addition to IConnection the connection has ``peerAddr`` and ``limit``, and a client's has ``refused()``.
 
     :cvar isShared: the session has any number of peers.
-    :cvar isLasting: a callback that fails does not close it.
+    :cvar isLasting: a callback that fails does not close the session.
+    :ivar lastSender: the address of the last datagram received; only if ``isShared``.
     """
 
-    __slots__ = ("_from", "_inOnError", "_peer", "_to", "datagramsDropped")
+    __slots__ = ("_inOnError", "_peer", "_to", "datagramsDropped", "lastSender")
 
     inboundType = DatagramInbound
     outboundType = DatagramOutbound
@@ -56,12 +59,11 @@ class DatagramSession(Session):
     outbound: DatagramOutbound
 
     def __init__(self, connection: IConnection, context: ServiceContext, transport: Any) -> None:
-        # Whom the session is with, if it is with one, and whom to send to, which a connected socket knows by itself.
+        # The single peer, if there is one, and the address to give to sendto(); a connected socket needs none.
         self._peer: tuple[str, int] | None = None
         self._to: tuple[str, int] | None = None
-        # Whom the last datagram came from.
         self.datagramsDropped = 0
-        self._from: tuple[str, int] | None = None
+        self.lastSender: tuple[str, int] | None = None
         self._inOnError = False
         Session.__init__(self, connection, context, transport)
         below: Any = connection
@@ -72,26 +74,26 @@ class DatagramSession(Session):
 
     def writePkg(self, pkg: Any, timeout: float | None = None) -> int:
         """
-        Encode a package and send it at once. What the system does not take is dropped and counted. Any thread may call.
+        Encode a package and send it at once. If the system does not take it, it is dropped and counted. Any thread may
+        call.
 
-        :param pkg: a UDPContext; where the session has one peer, also the package alone, or a UDPContext without
-            address.
-        :param timeout: of no importance, as nothing is ever pending.
+        :param pkg: a UDPContext; if the session has one peer, also the package alone, or a UDPContext without address.
+        :param timeout: checked, but without effect, because no bytes are ever pending.
         :return: bytes encoded.
-        :raise NoPeerAddressError: there is no address, or not the peer's, or it is no IP address.
+        :raise NoPeerAddressError: there is no address, or it is not the peer's, or it is not an IP address.
         :raise SessionClosedError: the session is closed.
-        :raise MessageTooLongError: no datagram holds so much.
-        :raise Exception: whatever the codec raises for a package that it cannot encode; the session lives.
+        :raise MessageTooLongError: the bytes do not fit into one datagram.
+        :raise Exception: the codec's own error for a package that it cannot encode; the session stays open.
         """
         if timeout is not None:
             settings.seconds("timeout", timeout)
         if type(pkg) is UDPContext:
             addr: Any = pkg.peerAddr
             pkg = pkg.pkg
-            if addr is None or addr is not self._from:
-                addr = self._addressee(addr)
+            if addr is None or addr is not self.lastSender:
+                addr = self.destination(addr)
         else:
-            addr = self._addressee(None)
+            addr = self.destination(None)
         data = self.encoder.write(self, pkg)
         if type(data) is not bytes:
             data = b"".join(self._asChunks(data))
@@ -103,13 +105,13 @@ class DatagramSession(Session):
         outbound = self.outbound
         try:
             if addr is None:
-                outbound.sendAway(data)
+                outbound.sendConnected(data)
             else:
                 outbound.sendTo(data, addr)
         except OSError as error:
-            outbound.unsent(error, length)
+            outbound.sendFailed(error, length)
         if outbound.blockedState is not None:
-            outbound._drained()
+            outbound.answerDrained()
         self.bytesWritten += length
         self.pkgsWritten += 1
         return length
@@ -119,22 +121,22 @@ class DatagramSession(Session):
         return self.writeBytesArray(data)
 
     def writeBytesArray(self, *chunks: Any) -> int:
-        """Send pieces of bytes past the codec, each of them a datagram."""
+        """Send pieces of bytes past the codec, each as one datagram."""
         total = 0
         for chunk in chunks:
             to = None
             if isinstance(chunk, UDPContext):
                 chunk, to = chunk.pkg, chunk.peerAddr
             data = self._asBytes(chunk)
-            addr = self._addressee(to)
+            addr = self.destination(to)
             if get_ident() != self._thread:
                 total += self._sendFromThread([data], addr)
             else:
-                total += self._sendAll([data], addr)
+                total += self.sendAll([data], addr)
         return total
 
-    def _addressee(self, addr: Any) -> tuple[str, int] | None:
-        """Whom to send to, None for the socket's own peer."""
+    def destination(self, addr: Any) -> tuple[str, int] | None:
+        """The checked address to send to; None for the peer of a connected socket."""
         if addr is None:
             raise NoPeerAddressError(f"{self} has no peer of its own: write a UDPContext with an address", self)
         return self.outbound.checked(addr)
@@ -146,24 +148,24 @@ class DatagramSession(Session):
             raise CodecError(f"a datagram takes bytes, not {type(chunk).__name__}", self)
         return bytes(chunk)
 
-    def _sendAll(self, chunks: Sequence[bytes], addr: Any, counted: bool = True) -> int:
-        """Send datagrams; ``counted`` tells whether they are to be."""
+    def sendAll(self, chunks: Sequence[bytes], addr: Any, count: bool = True) -> int:
+        """Send datagrams; ``count``: add them to the counters."""
         if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
         outbound = self.outbound
         for chunk in chunks:
             try:
                 if addr is None:
-                    outbound.sendAway(chunk)
+                    outbound.sendConnected(chunk)
                 else:
                     outbound.sendTo(chunk, addr)
             except OSError as error:
-                outbound.unsent(error, len(chunk))
-            if counted:
+                outbound.sendFailed(error, len(chunk))
+            if count:
                 self.bytesWritten += len(chunk)
                 self.pkgsWritten += 1
         if outbound.blockedState is not None:
-            outbound._drained()
+            outbound.answerDrained()
         return sum(map(len, chunks))
 
     def _sendFromThread(self, chunks: list[bytes], addr: Any) -> int:
@@ -177,14 +179,14 @@ class DatagramSession(Session):
 
     def _sendForThread(self, chunks: list[bytes], addr: Any) -> None:
         try:
-            self._sendAll(chunks, addr)
+            self.sendAll(chunks, addr)
         except (OSError, SessionError) as error:
             log.info("{session}: not sent for another thread: {error}", session=self, error=error)
 
-    # What goes wrong
+    # Errors
 
     def dropDatagram(self, why: object) -> None:
-        """Count a datagram that is lost; one in a thousand is logged after the first, as they come in floods."""
+        """Count a lost datagram. The first is logged, then one in a thousand, because they come in large numbers."""
         self.datagramsDropped += 1
         if self.datagramsDropped % 1000 == 1:
             log.info(
@@ -194,8 +196,8 @@ class DatagramSession(Session):
                 dropped=self.datagramsDropped,
             )
 
-    def _refused(self) -> None:
-        """The system says that nobody is there. On a socket with many peers that may be about any of them."""
+    def peerRefused(self) -> None:
+        """The kernel reports that a peer refused a datagram. On a socket with many peers it does not say which."""
 
     def _callListener(self, callback: Callable[..., Any], *args: Any) -> None:
         self._inOnError = callback == self.receiver.onError
@@ -213,19 +215,19 @@ class DatagramSession(Session):
             more = self.context.faults.line("callback", error)
             if more is not None:
                 log.failure("{session}: a callback failed{more}", failure, session=self, more=more)
-            self._tell(error)
+            self._reportError(error)
         else:
             super().callbackFailed(error, failure)
 
     def fail(self, error: BaseException, abort: bool = False) -> None:
         if self.isLasting and self.state == OPEN and isinstance(error, SessionError):
-            # Another session's callback failed about this one.
-            self._tell(error)
+            # A callback of another session failed with an error about this session.
+            self._reportError(error)
         else:
             super().fail(error, abort)
 
-    def _tell(self, error: BaseException) -> None:
-        """Give an error to onError, and live. What onError itself raises is logged only."""
+    def _reportError(self, error: BaseException) -> None:
+        """Give an error to onError, and stay open. An error that onError raises is only logged."""
         if self._inOnError or self.pendingError is not None:
             return
         self.pendingError = error
@@ -237,9 +239,9 @@ class DatagramSession(Session):
 
     def close(self, reason: BaseException | str | None = None) -> None:
         """
-        Close at once, as nothing is ever pending. Any thread may call.
+        Close at once, because no bytes are ever pending. Any thread may call.
 
-        :param reason: an exception is given to onError, as the session failed then; a text is logged.
+        :param reason: an exception means that the session failed, and is given to onError; a text is logged.
         """
         if isinstance(reason, BaseException) and get_ident() == self._thread:
             super().fail(reason)
@@ -247,33 +249,33 @@ class DatagramSession(Session):
             super().close(reason)
 
     def _restartTimers(self) -> None:
-        """Of many peers nobody in particular is silent, and the socket is to stay."""
+        """A session with many peers has no timeouts: no single peer can be silent, and the socket is to stay."""
         if not self.isShared:
             super()._restartTimers()
 
 
 class ConnectedSession(DatagramSession):
-    """The session of a connected socket, which is a client's. Its packages are bare."""
+    """The session of a connected socket, which is a client's. Its packages are not wrapped in a UDPContext."""
 
     __slots__ = ()
 
     isShared = False
     isLasting = False
 
-    def _addressee(self, addr: Any) -> tuple[str, int] | None:
+    def destination(self, addr: Any) -> tuple[str, int] | None:
         if addr is not None and self.outbound.checked(addr) != self._peer:
             raise NoPeerAddressError(f"{self} sends to its own peer only, not to {addr!r}", self)
         return self._to
 
-    def _refused(self) -> None:
+    def peerRefused(self) -> None:
         self.connection.refused()  # type: ignore[attr-defined]  # of datagrams' connections
 
 
 class PeerSession(ConnectedSession):
     """
-    The session of one peer of a server's socket. Its packages are bare.
+    The session of one peer of a server's socket. Its packages are not wrapped in a UDPContext.
 
-    It is closed after ``readTimeout`` of silence, which is no error; there is no other end of a peer.
+    It is closed after ``readTimeout`` of silence, which is no error: a peer has no other way to end.
     """
 
     __slots__ = ()
@@ -290,9 +292,9 @@ class PeerSession(ConnectedSession):
             self._readTimeout = PEER_TIMEOUT
         super()._settingChanged(name)
 
-    def _refused(self) -> None:
-        """Of which peer this is, the system does not say."""
+    def peerRefused(self) -> None:
+        """The kernel does not report which peer refused."""
 
     def readTimedOut(self, timeout: float) -> None:
-        """As good as an end, which peers do not tell."""
+        """Silence counts as the end of a peer, because UDP has no other."""
         self.close()
