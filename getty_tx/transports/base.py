@@ -1,4 +1,4 @@
-"""What the connections over every kind of transport have in common: addresses, socket options, handshakes, counting."""
+"""The base of all connections: counts them, limits their handshakes, opens their sessions, and sets socket options."""
 
 from __future__ import annotations
 
@@ -24,55 +24,76 @@ if TYPE_CHECKING:
     from getty_tx.session.refusals import Reason
     from getty_tx.wheel import WheelTimer
 
-__all__ = ["Connection", "dropAtOnce", "reasonOf"]
+__all__ = ["Connection", "dropAtOnce", "openSession", "reasonOf"]
 
 log = Logger()
 
 
 def dropAtOnce(transport: Any) -> None:
-    """Drop a connection that was just accepted."""
+    """Drop a connection that was just accepted, in this reactor iteration."""
     if type(transport) in outbound.DIRECT:
-        # loseConnection waits for the next turn, and many more may be accepted in this one.
+        # loseConnection takes effect in the next iteration, and many more connections may be accepted in this one.
         transport.connectionLost(Failure(ConnectionDone()))
     else:
         transport.abortConnection()
 
 
+def openSession(connection: Any) -> bool:
+    """
+    Make the session of a connection, let ``newSession`` configure it, and open it.
+
+    The connection has ``sessionType``, ``context``, ``raw`` and two hooks: ``sessionMade()`` is called when ``session``
+    is set, before the session starts; ``sessionRefused(error)`` if ``newSession`` refuses it.
+
+    :param connection: provides IConnection.
+    :return: False if the session was refused.
+    """
+    session = connection.session = connection.sessionType(connection, connection.context, connection.raw)
+    connection.sessionMade()
+    try:
+        session.start()
+    except SessionRefusedError as error:
+        connection.sessionRefused(error)
+        return False
+    return True
+
+
 class Connection:
     """
-    The half of IConnection that does not depend on the framing below; mixed into Twisted protocols.
+    The part of IConnection that does not depend on the kind of transport; mixed into Twisted protocols.
 
-    A connection counts from ``_connected`` on, has a session once its handshakes are done, and ends with
-    ``sessionEnded`` or, where there was no session, with ``_disconnected``.
+    A connection is counted from ``_connected`` on. It has a session when its handshakes are done, and ends with
+    ``sessionEnded`` or, if there was no session, with ``_disconnected``.
 
-    :ivar countedHost: the host for which the context has counted it.
+    :ivar raw: the Twisted transport, or wrapper, below the connection.
+    :ivar countedHost: the host for which the context has counted the connection.
     """
 
     factory: Any
     transport: Any
-    #: What the connection makes when its handshakes are done.
+    #: The class of the session, made when the handshakes are done.
     sessionType: type[Session] = Session
     session: Session | None = None
     kind = "TCP_SERVER"
-    _raw: Any = None
+    raw: Any = None
     _handshakeTimer: WheelTimer | None = None
     _failure: BaseException | None = None
     countedHost: str | None = None
-    # The context has refused it, and so never counted it.
+    # The context has refused the connection, and never counted it.
     _isOutside = False
-    # This side has refused it later, and counted that.
+    # This side has refused the connection later, and has counted the refusal.
     _isRefused = False
 
     @property
     def context(self) -> ServiceContext:
-        """What the sessions of the factory share."""
+        """The context that the sessions of the factory share."""
         context: ServiceContext = self.factory.context
         return context
 
     def _connected(self, transport: Any, encrypted: bool) -> None:
-        """The transport is up: count it, and open the session or wait for the handshake; or drop it."""
+        """The transport is connected: count it, then open the session or wait for the handshake; or drop it."""
         context = self.context
-        self._raw = transport
+        self.raw = transport
         if not context.enter(self):
             self._isOutside = True
             self._failure = SessionRefusedError(f"maxSessionsPerHost={context.maxSessionsPerHost} reached")
@@ -87,25 +108,31 @@ class Connection:
             self._refuse(SelfConnectError(f"connected to itself at {formatAddress(remote)}"))
         elif encrypted:
             context.handshaking.add(self)
-            self._handshakeTimer = context.wheel.schedule(context.handshakeTimeout, _handshakeLate, self)
+            self._handshakeTimer = context.wheel.schedule(context.handshakeTimeout, _handshakeTimedOut, self)
         else:
-            self._begin()
+            self._handshakesDone()
 
-    def _begin(self) -> None:
-        """All handshakes are done: make the session."""
+    def _handshakesDone(self) -> None:
+        """Open the session."""
         self._endHandshake()
-        session = self.sessionType(self, self.context, self._raw)  # type: ignore[arg-type]  # zope: each subclass implements IConnection
-        self.session = session
-        try:
-            session.start()
-        except SessionRefusedError as error:
-            self.session = None
-            self._refuse(error)
+        if openSession(self):
+            self._useSession()
+
+    def sessionMade(self) -> None:
+        """The session is made and not started yet; a hook of openSession."""
+
+    def sessionRefused(self, error: SessionRefusedError) -> None:
+        """``newSession`` refused the session; a hook of openSession."""
+        self.session = None
+        self._refuse(error)
+
+    def _useSession(self) -> None:
+        """The session has started; subclasses pass on to it what arrives."""
 
     def _refuse(self, error: BaseException) -> None:
         self._failure = error
         self._countRefusal(error)
-        self._raw.abortConnection()
+        self.raw.abortConnection()
 
     def _countRefusal(self, error: BaseException) -> None:
         self._isRefused = True
@@ -118,22 +145,23 @@ class Connection:
         if timer is not None:
             timer.stop()
 
-    def _onHandshakeLate(self) -> None:
+    def handshakeTimedOut(self) -> None:
+        """The handshake has taken longer than ``handshakeTimeout``: drop the connection."""
         context = self.context
         self._failure = HandshakeTimeoutError(
-            f"{formatAddress(self._raw.getPeer())} did not complete the handshake in "
+            f"{formatAddress(self.raw.getPeer())} did not complete the handshake in "
             f"handshakeTimeout={context.handshakeTimeout:g} s"
         )
-        self._raw.abortConnection()
+        self.raw.abortConnection()
 
     def _lost(self, reason: Failure) -> None:
-        """The transport is gone: tell the session, in words where it was TLS, or end without one."""
+        """The connection was lost: tell the session, with a readable error of TLS, or end without a session."""
         if self._isOutside:
             return
         error = reason.value
         assert error is not None
         if type(error).__module__.startswith("OpenSSL"):
-            # Imported here, as a program without TLS need not load OpenSSL.
+            # Imported here, so that a program without TLS does not load OpenSSL.
             from getty_tx import tls
 
             error = tls.explain(error)
@@ -141,42 +169,42 @@ class Connection:
         if self.session is None:
             self._disconnected(error)
             return
-        if not self.session.losesOutput() and type(error) is ConnectionLost and _hasEndedTLS(self._raw):
-            # The peer has not waited for our own close_notify, and need not.
+        if not self.session.losesOutput() and type(error) is ConnectionLost and _hasEndedTLS(self.raw):
+            # The peer need not wait for our own close_notify, and has not.
             reason = connectionDone
         self.session.connectionLost(reason)
 
     def _disconnected(self, reason: BaseException) -> None:
-        """The connection went before it had a session."""
+        """The connection ended before it had a session."""
         context = self.context
         self._endHandshake()
         error = self._failure if self._failure is not None else reason
         if not (self.factory.isClient or self._isRefused):
-            why = f"{self.kind} {formatAddress(self._raw.getPeer())}: {error}"
+            why = f"{self.kind} {formatAddress(self.raw.getPeer())}: {error}"
             context.countRefusal(reasonOf(error, context), why)
         context.leave(self)
         self.factory.connectionFailed(self, error)
         context.checkIdle()
 
     def peerHost(self) -> str | None:
-        """For whom the connection counts, where there is a limit for each host."""
-        return hostOf(self._raw)
+        """The host that the connection counts for, if there is a limit for each host."""
+        return hostOf(self.raw)
 
     # IConnection
 
     def getLocalAddr(self) -> IAddress:
         """This end's address."""
-        address: IAddress = self._raw.getHost()
+        address: IAddress = self.raw.getHost()
         return address
 
     def getRemoteAddr(self) -> IAddress:
         """The peer's address."""
-        address: IAddress = self._raw.getPeer()
+        address: IAddress = self.raw.getPeer()
         return address
 
     def applySocketOptions(self, session: Session) -> None:
-        """Set what the session asks of the socket, where there is a socket."""
-        handle = socketOf(self._raw)
+        """Set the session's options of the socket, if there is a socket."""
+        handle = socketOf(self.raw)
         if handle is None:
             return
         options = []
@@ -191,24 +219,24 @@ class Connection:
             for level, option, value in options:
                 handle.setsockopt(level, option, value)
         except OSError as error:
-            # A socket that is gone already; reading from it will tell.
+            # The socket is closed already; the next read reports that.
             log.info("{session}: socket options not set: {error}", session=session, error=error)
 
     def pauseReading(self) -> None:
-        """Take no more from the network."""
-        self._raw.pauseProducing()
+        """Stop reading from the network."""
+        self.raw.pauseProducing()
 
     def resumeReading(self) -> None:
-        """Go on taking from the network."""
-        self._raw.resumeProducing()
+        """Read from the network again."""
+        self.raw.resumeProducing()
 
     def disconnect(self) -> None:
         """Everything is flushed and the peer has ended."""
-        self._raw.loseConnection()
+        self.raw.loseConnection()
 
     def abort(self) -> None:
         """Drop the connection."""
-        self._raw.abortConnection()
+        self.raw.abortConnection()
 
     def sessionOpened(self) -> None:
         """onOpen has returned."""
@@ -232,7 +260,7 @@ def _hasEndedTLS(transport: Any) -> bool:
 
 
 def reasonOf(error: BaseException, context: ServiceContext) -> Reason:
-    """The reason to count for what a connection ended with, that never had an open session."""
+    """The reason under which a refusal is counted, for the error of a connection that never had an open session."""
     if isinstance(error, SelfConnectError):
         return "selfConnect"
     if context.closing:
@@ -242,5 +270,5 @@ def reasonOf(error: BaseException, context: ServiceContext) -> Reason:
     return "handshakeTimeout" if isinstance(error, HandshakeTimeoutError) else "handshake"
 
 
-def _handshakeLate(connection: Connection) -> None:
-    connection._onHandshakeLate()
+def _handshakeTimedOut(connection: Connection) -> None:
+    connection.handshakeTimedOut()

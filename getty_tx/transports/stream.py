@@ -1,4 +1,4 @@
-"""Sessions over byte streams: TCP, TLS, unix sockets, and whatever else gives a stream transport."""
+"""Sessions over byte streams: TCP, TLS, unix sockets, and any other stream transport of Twisted."""
 
 from __future__ import annotations
 
@@ -23,24 +23,28 @@ __all__ = ["SessionProtocol", "StreamConnection"]
 
 
 class StreamConnection(Connection):
-    """A connection over a byte stream, whose protocol has a ``dataReceived`` that does no more than ``_doRead``."""
+    """
+    The part that SessionProtocol and the protocol of WebSocket share: direct reading from a plain socket.
+
+    ``dataReceived`` of the class does no more than to pass data to the inbound.
+    """
 
     def _readDirectly(self, short: bool) -> None:
         """
-        The session begins: where the transport is that of a plain socket, read as much at a time as the inbound likes.
+        The session has started: on a plain socket, read as many bytes at a time as the inbound asks for.
 
-        :param short: read straight into the inbound, as nobody has extended ``dataReceived``.
+        :param short: read straight into the inbound, because no subclass has extended ``dataReceived``.
         """
-        raw = self._raw
+        raw = self.raw
         if type(raw) in outbound.DIRECT and not raw.TLS:
             raw.bufferSize = WHOLE_READ
             if short:
-                # Three calls less for each read; abortConnection replaces it in the same way, startTLS takes it back.
+                # Saves three calls for each read. abortConnection replaces it in the same way, and startTLS removes it.
                 raw.doRead = self._doRead
 
     def _doRead(self) -> BaseException | None:
-        """In place of the transport's own, which comes to the same; see IReadDescriptor for what it returns."""
-        raw = self._raw
+        """Replaces the transport's doRead with equivalent behaviour. Returns as IReadDescriptor.doRead."""
+        raw = self.raw
         try:
             data = raw.socket.recv(raw.bufferSize)
         except BlockingIOError:
@@ -49,7 +53,7 @@ class StreamConnection(Connection):
             return CONNECTION_LOST
         if not data:
             return CONNECTION_DONE
-        self.session.inbound.receive(data)  # type: ignore[union-attr]  # there is one as long as the transport reads
+        self.session.inbound.receive(data)  # type: ignore[union-attr]  # a transport that reads has a session
         return None
 
 
@@ -58,36 +62,35 @@ class SessionProtocol(StreamConnection, Protocol):
     """
     The Twisted protocol of a stream session; a factory with a ``context`` makes it.
 
-    To subclass: ``connectionMade``, ``dataReceived`` (which gets a compressed stream as it came) and
-    ``connectionLost`` may be extended, calling the base.
-    ``self.transport`` is the session's facade once there is a session, so that writing to it keeps the order.
+    To subclass: ``connectionMade``, ``dataReceived`` (which gets a compressed stream as it arrived) and
+    ``connectionLost`` may be extended; they call the base.
+    ``self.transport`` is the session's facade when there is a session, so that bytes written to it keep their order.
     """
 
     def connectionMade(self) -> None:
-        """The transport is up; the session begins now, or after the TLS handshake."""
+        """The transport is connected; the session starts now, or after the TLS handshake."""
         self._connected(self.transport, isEncrypted(self.transport))
 
-    def _begin(self) -> None:
-        super()._begin()
-        if self.session is not None:
-            self.transport = self.session.transport
-            self._readDirectly(short=type(self).dataReceived is SessionProtocol.dataReceived)
+    def _useSession(self) -> None:
+        assert self.session is not None
+        self.transport = self.session.transport
+        self._readDirectly(short=type(self).dataReceived is SessionProtocol.dataReceived)
 
     def handshakeCompleted(self) -> None:
-        """The TLS handshake is done. After a ``startTLS`` of the application the session is there already."""
+        """The TLS handshake is done. After ``startTLS`` of the application there is a session already."""
         if self.session is not None:
             self.session.inbound.endHandshake()
         elif self._failure is None:
-            self._begin()
+            self._handshakesDone()
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes arrived."""
         session = self.session
         if session is not None:
             session.inbound.receive(data)
         elif self._failure is None:
-            # A wrapper between TLS and this protocol keeps handshakeCompleted to itself; but data proves it.
-            self._begin()
+            # A wrapper between TLS and this protocol does not pass on handshakeCompleted, but data proves it.
+            self._handshakesDone()
             self.dataReceived(data)
 
     def readConnectionLost(self) -> None:
@@ -95,31 +98,31 @@ class SessionProtocol(StreamConnection, Protocol):
         if self.session is not None:
             self.session.peerEnded()
         else:
-            self._raw.loseConnection()
+            self.raw.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """This side has ended; the peer's end is still to come."""
+        """This side has ended; the peer has not yet."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone."""
+        """The connection was lost."""
         self._lost(reason)
 
     def shutdownWriting(self) -> None:
-        """Everything is flushed: end this side, and read on until the peer ends its own."""
+        """Everything is flushed: end this side, and read until the peer ends its own."""
         if self._halfCloses():
-            self._raw.loseWriteConnection()
+            self.raw.loseWriteConnection()
         else:
             # TLS sends its closing alert and reads on until the peer's.
-            self._raw.loseConnection()
+            self.raw.loseConnection()
 
     def leave(self) -> None:
-        """Let go of a peer that does not end its side; a plain socket's data is still delivered by the system."""
-        if self._halfCloses() and socketOf(self._raw) is not None:
-            self._raw.loseConnection()
+        """Leave a peer that does not end its side; on a plain socket the system still delivers what was sent."""
+        if self._halfCloses() and socketOf(self.raw) is not None:
+            self.raw.loseConnection()
         else:
-            self._raw.abortConnection()
+            self.raw.abortConnection()
 
     def _halfCloses(self) -> bool:
-        raw = self._raw
+        raw = self.raw
         layered = isinstance(raw, ProtocolWrapper) or getattr(raw, "TLS", False)
         return not layered and hasattr(raw, "loseWriteConnection")

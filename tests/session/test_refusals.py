@@ -168,7 +168,7 @@ class PeerRefusalTests(DatagramCase):
 
     def test_peers(self) -> None:
         """Without maxSessions a socket has a bound of its own."""
-        self.patch(peers, "MOST_PEERS", 3)
+        self.patch(peers, "MAX_PEERS", 3)
         self.open(sessions="peer")
         for port in range(1, 6):
             self.receive(b"x\n", (ONE, port))

@@ -179,7 +179,7 @@ class HostTests(LimitCase):
             top: Any = protocol
             while isinstance(top, ProtocolWrapper):
                 top = top.wrappedProtocol
-            self.assertEqual(hostOf(top._raw), known)
+            self.assertEqual(hostOf(top.raw), known)
 
     def test_settings(self) -> None:
         """What cannot be is refused, by the server and by the factory."""
@@ -337,7 +337,7 @@ class RandomTests(LimitCase):
         for name, *args in program:
             if name == "dial":
                 kind, host = args
-                before = Counter(hostOf(connection._raw) for connection in there)[host]
+                before = Counter(hostOf(connection.raw) for connection in there)[host]
                 refused = self.context.refusals.counts["maxSessionsPerHost"]
                 address = IPv4Address("TCP", host, 50000 + len(pairs))
                 peer: Any = Peer()
@@ -368,7 +368,7 @@ class RandomTests(LimitCase):
                 self.act(name, *pairs[args[0] % len(pairs)])
             if began:
                 assert self.context.hosts is not None
-                expected = Counter(hostOf(connection._raw) for connection in there)
+                expected = Counter(hostOf(connection.raw) for connection in there)
                 del expected[None]
                 self.assertEqual(self.context.hosts, dict(expected))
             self.assertEqual(self.context.connections, len(there))

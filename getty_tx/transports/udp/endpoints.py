@@ -1,8 +1,8 @@
 """
-UDP endpoints: what listens with a datagram socket, and what dials with a connected one.
+UDP endpoints: a server's listens with a socket, a client's connects one.
 
-They are endpoints for a Server and a Client, whose factories make sessions, and not for any Twisted factory: datagrams
-are no stream.
+They work with the factories of a Server and a Client, which make sessions. They do not work with other Twisted
+factories, whose protocols expect a stream.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from getty_tx.errors import SelfConnectError
 from getty_tx.session.addresses import formatAddress
-from getty_tx.transports.udp import PROBE
+from getty_tx.transports.udp.inbound import PROBE
 from getty_tx.transports.udp.peers import addressOf
 from getty_tx.transports.udp.port import listenUDP
 from getty_tx.transports.udp.protocol import SessionDatagramProtocol, lossOf
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PACKET_SIZE", "PROBE_TIMEOUT", "UDPClientEndpoint", "UDPServerEndpoint"]
 
-#: Bytes of the longest datagram that is taken; IP can carry none that is longer.
+#: Bytes of the longest datagram that is accepted. IP cannot carry a longer one.
 MAX_PACKET_SIZE = 65535
 
-#: Seconds that a peer has to say that it is not there, or anything else; Getty's.
+#: Seconds in which the peer may refuse or answer the probe; Getty's.
 PROBE_TIMEOUT = 1.0
 
 
@@ -51,8 +51,8 @@ class UDPServerEndpoint:
     :param port: 0 for any.
     :param interface: the IP address to bind; by default all IPv4 addresses.
     :param sessions: ``"one"`` for the socket, or ``"peer"`` for one of each peer's address.
-    :param group: a multicast group to join. With an interface it is joined there, and only the group's datagrams come:
-        the socket is bound to the group's address.
+    :param group: a multicast group to join, on the interface if one is given. With an interface the socket is bound to
+        the group's address, so that only the group's datagrams arrive.
     :param maxPacketSize: bytes; longer datagrams are dropped.
 
     :ivar port: as given.
@@ -82,14 +82,14 @@ class UDPServerEndpoint:
         Bind the socket.
 
         :param protocolFactory: a SessionServerFactory, or another with a context.
-        :return: fails when the port cannot be bound, the group not joined, or newSession or onOpen refuses the
-            socket's session.
+        :return: fails if the port cannot be bound, if the group cannot be joined, or if newSession or onOpen refuses
+            the socket's session.
         """
         return Deferred.fromCoroutine(self._listen(protocolFactory))
 
     async def _listen(self, factory: Any) -> IListeningPort:
         protocol = SessionDatagramProtocol(factory=factory, sessions=self._sessions)
-        # A datagram that fills the buffer may have been cut; so one byte more than any may have.
+        # A datagram that fills the buffer may have been cut, so the buffer has one byte more than is allowed.
         size = self._maxPacketSize + 1
         if self.group is None:
             raw = listenUDP(self._reactor, self.port, protocol, self.interface, size)
@@ -108,7 +108,7 @@ class UDPServerEndpoint:
 
 @implementer(IListeningPort)
 class _ListeningDatagrams:
-    """A port whose end is that of its sessions."""
+    """A port that closes its sessions when it stops."""
 
     def __init__(self, protocol: SessionDatagramProtocol, raw: Any) -> None:
         self._protocol = protocol
@@ -116,34 +116,34 @@ class _ListeningDatagrams:
         self._address: IAddress = raw.getHost()
 
     def startListening(self) -> None:
-        """It does so already."""
+        """The port listens already."""
 
     def stopListening(self) -> Deferred[None]:
-        """Close the sessions, then the socket; fires when it is gone."""
+        """Close the sessions, then the socket; fires when the socket is closed."""
         return self._protocol.close()
 
     def getHost(self) -> IAddress:
-        """The address that is, or was, bound."""
+        """The bound address, also after the end."""
         return self._address
 
 
 @implementer(IStreamClientEndpoint)
 class UDPClientEndpoint:
     """
-    Dials with a connected socket, and proves that the peer may be there: the system itself takes any address.
+    Connects a socket, and probes whether the peer's port is open, because connecting alone succeeds with any address.
 
-    The socket is connected, not to itself; a probe is sent; then a refusal in ``probeTimeout`` means that nobody is
-    there, and a datagram, or silence, that somebody is or may be. Of a host name's addresses the first that does not
-    refuse is taken.
+    A probe is sent. If the peer refuses it within ``probeTimeout``, connecting fails; a datagram from the peer, or
+    silence, means success. Of a host name's addresses the first that does not refuse is used. A socket that is
+    connected to itself is refused.
 
     :param reactor: the reactor.
     :param host: a name or an IP address.
-    :param port: the peer's.
+    :param port: the port of the peer.
     :param probeTimeout: seconds of silence after which the session is opened.
     :param localPort: the port to send from, 0 for any.
     """
 
-    #: What a factory has to make for this endpoint.
+    #: The protocol that a factory has to make for this endpoint.
     sessionProtocol = SessionDatagramProtocol
 
     def __init__(
@@ -163,7 +163,7 @@ class UDPClientEndpoint:
         Connect.
 
         :param protocolFactory: makes a SessionDatagramProtocol.
-        :return: fires with what the factory has made.
+        :return: fires with the protocol that the factory has made.
         """
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
@@ -196,25 +196,25 @@ class _Resolution:
         self._found: dict[str, None] = {}
 
     def resolutionBegan(self, resolution: IHostResolution) -> None:
-        """Nothing is found yet."""
+        """The resolution has started."""
 
     def addressResolved(self, address: IAddress) -> None:
-        """One is found."""
+        """An address was found."""
         host = getattr(address, "host", None)
         if host is not None:
             self._found[host] = None
 
     def resolutionComplete(self) -> None:
-        """There are no more."""
+        """There are no more addresses."""
         if not self.done.called:
             self.done.callback(list(self._found))
 
 
 class _Probe(DatagramProtocol):
     """
-    What a socket has for a protocol while the peer is being proved, and between the socket and the session after.
+    The socket's protocol while the peer is probed. Afterwards it passes everything on to the factory's protocol.
 
-    The session's protocol is called by way of what the factory has made, which may watch its beginning and end.
+    The session's protocol is called through the factory's protocol, which may observe its start and end.
     """
 
     noisy = False
@@ -232,9 +232,9 @@ class _Probe(DatagramProtocol):
 
     def prove(self, host: str, port: int, timeout: float) -> Deferred[bytes | None]:
         """
-        Connect, and ask the peer whether it is there.
+        Connect, and send a probe to the peer.
 
-        :return: fires with a datagram that came, or with None after silence; fails with a ConnectError or a
+        :return: fires with a datagram that arrived, or with None after silence; fails with a ConnectError or a
             SelfConnectError.
         """
         raw = listenUDP(self._reactor, self._localPort, self, "::" if ":" in host else "", MAX_PACKET_SIZE + 1)
@@ -282,7 +282,7 @@ class _Probe(DatagramProtocol):
         self._session = protocol
         protocol.makeConnection(self._raw)
         receive = getattr(protocol, "datagramReceived", None)
-        # Without it, it is one that only drops what is not wanted any more.
+        # A protocol without this method only drops a connection that is not wanted any more.
         if receive is not None:
             self._receive = receive
             self.datagramReceived = receive  # type: ignore[method-assign]
@@ -292,18 +292,18 @@ class _Probe(DatagramProtocol):
         return protocol
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """Somebody is there. What comes in the same round belongs to the session already."""
+        """The peer's port is open. Further datagrams of the same read belong to the session."""
         if self._receive is None:
             self._proved(datagram)
         else:
             self._receive(datagram, addr)
 
     def connectionRefused(self) -> None:
-        """Nobody is there."""
+        """The peer's port is closed."""
         self._fail(ConnectionRefusedError())
 
     def stopProtocol(self) -> None:
-        """The socket is gone."""
+        """The socket was closed."""
         self._isGone = True
         session = self._session
         if session is None:

@@ -8,28 +8,30 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
-from getty_tx.errors import SessionRefusedError
 from getty_tx.interfaces import IConnection
 from getty_tx.session.wrappers import plainHost
-from getty_tx.transports.base import reasonOf
-from getty_tx.transports.udp import PROBE, PeerSession, Room
+from getty_tx.transports.base import openSession, reasonOf
+from getty_tx.transports.udp.inbound import PROBE, ByteBudget
+from getty_tx.transports.udp.session import PeerSession
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
+    from getty_tx.errors import SessionRefusedError
+    from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
-    from getty_tx.transports.udp.protocol import SessionDatagramProtocol
+    from getty_tx.transports.base import Connection
 
-__all__ = ["MOST_PEERS", "PeerConnection", "Peers", "addressOf"]
+__all__ = ["MAX_PEERS", "PeerConnection", "Peers", "addressOf"]
 
-#: Peers of one socket where ``maxSessions`` sets no other limit. Addresses can be forged, and each costs about 3 KB for
-#: as long as ``readTimeout``.
-MOST_PEERS = 16384
+#: Peers of one socket if ``maxSessions`` sets no other limit. Addresses can be forged, and each peer takes about 3 KB
+#: for ``readTimeout``.
+MAX_PEERS = 16384
 
 
 def addressOf(addr: tuple[str, int]) -> IPv4Address | IPv6Address:
-    """A tuple, as datagrams come with, as one of Twisted's addresses."""
+    """Twisted's address for ``(host, port)``."""
     return (IPv6Address if ":" in addr[0] else IPv4Address)("UDP", *addr)
 
 
@@ -37,15 +39,16 @@ class Peers:
     """
     The peers of a socket, and their sessions.
 
-    :param protocol: the socket's.
+    :param protocol: the protocol of the socket.
     :param raw: its transport.
+    :param limit: bytes above which a datagram is dropped.
     """
 
-    def __init__(self, protocol: SessionDatagramProtocol, raw: Any) -> None:
+    def __init__(self, protocol: Connection, raw: Any, limit: int) -> None:
         self.protocol = protocol
         self.raw = raw
-        self._limit = protocol.limit
-        self._room = Room()
+        self.limit = limit
+        self.budget = ByteBudget()
         self._closing = False
         self._connections: dict[tuple[str, int], PeerConnection] = {}
 
@@ -53,7 +56,7 @@ class Peers:
         return len(self._connections)
 
     def receive(self, data: bytes, addr: tuple[str, int]) -> None:
-        """A datagram came. One of a new peer opens its session, if there is room for one."""
+        """A datagram arrived. The first datagram of a peer opens a session, if the limits allow it."""
         connection = self._connections.get(addr)
         if connection is None:
             connection = self._open(data, addr)
@@ -62,46 +65,36 @@ class Peers:
         connection.session.inbound.receiveFrom(data, addr)
 
     def _open(self, data: bytes, addr: tuple[str, int]) -> PeerConnection | None:
-        if self._closing or not data or data == PROBE or len(data) > self._limit:
+        if self._closing or not data or data == PROBE or len(data) > self.limit:
             return None
-        protocol = self.protocol
-        context = protocol.context
+        context = self.protocol.context
         if not context.hasRoom():
             return None
-        if context.maxSessions is None and len(self._connections) >= MOST_PEERS:
-            context.countRefusal("peers", f"there are sessions of {MOST_PEERS} peers, and no maxSessions is set")
+        if context.maxSessions is None and len(self._connections) >= MAX_PEERS:
+            context.countRefusal("peers", f"there are sessions of {MAX_PEERS} peers, and no maxSessions is set")
             return None
         connection = PeerConnection(self, addr)
         if not context.enter(connection):
             return None
-        session = connection.session = PeerSession(connection, context, self.raw)
-        session.inbound.room = self._room
-        self._connections[addr] = connection
-        protocol.factory.connectionMade(connection)
-        try:
-            session.start()
-        except SessionRefusedError as error:
-            self.forget(connection)
-            context.leave(connection)
-            context.countRefusal(reasonOf(error, context), str(error))
-            protocol.factory.connectionFailed(connection, error)
-            context.checkIdle()
-            return None
-        return connection
+        return connection if openSession(connection) else None
+
+    def add(self, connection: PeerConnection) -> None:
+        """Give the next datagrams of its address to the connection."""
+        self._connections[connection.peerAddr] = connection
 
     def forget(self, connection: PeerConnection) -> None:
-        """What its address sends next is another peer's."""
+        """Treat the next datagram of its address as that of a new peer."""
         if self._connections.get(connection.peerAddr) is connection:
             del self._connections[connection.peerAddr]
 
     def close(self) -> None:
-        """Close all sessions, and open no other."""
+        """Close all sessions, and open no new one."""
         self._closing = True
         for connection in list(self._connections.values()):
             connection.session.stop()
 
     def lost(self, reason: Failure) -> None:
-        """The socket is gone."""
+        """The socket was closed."""
         self._closing = True
         for connection in list(self._connections.values()):
             connection.lost(reason)
@@ -109,11 +102,12 @@ class Peers:
 
 @implementer(IConnection)
 class PeerConnection:
-    """What the session of one peer has below it: a part of a socket."""
+    """The connection of one peer's session. It shares the socket with the other peers."""
 
     __slots__ = ("_isLost", "_peers", "countedHost", "limit", "peerAddr", "session")
 
     kind = "UDP_SERVER"
+    sessionType = PeerSession
     session: PeerSession
 
     def __init__(self, peers: Peers, addr: tuple[str, int]) -> None:
@@ -121,12 +115,35 @@ class PeerConnection:
         self._isLost = False
         self.peerAddr = addr
         self.countedHost: str | None = None
-        self.limit = peers.protocol.limit
+        self.limit = peers.limit
 
     @property
     def transport(self) -> Any:
         """The socket's transport."""
         return self._peers.raw
+
+    raw = transport
+
+    @property
+    def context(self) -> ServiceContext:
+        """The context of the socket's sessions."""
+        return self._peers.protocol.context
+
+    def sessionMade(self) -> None:
+        """The session is made and not started yet; a hook of openSession."""
+        peers = self._peers
+        self.session.inbound.budget = peers.budget
+        peers.add(self)
+        peers.protocol.factory.connectionMade(self)
+
+    def sessionRefused(self, error: SessionRefusedError) -> None:
+        """``newSession`` refused the session; a hook of openSession."""
+        context = self.context
+        self._peers.forget(self)
+        context.leave(self)
+        context.countRefusal(reasonOf(error, context), str(error))
+        self._peers.protocol.factory.connectionFailed(self, error)
+        context.checkIdle()
 
     def peerHost(self) -> str:
         """The peer's IP address."""
@@ -145,13 +162,13 @@ class PeerConnection:
         self._peers.protocol.applySocketOptions(session)
 
     def pauseReading(self) -> None:
-        """The others go on: what comes is kept as far as there is room, then dropped."""
+        """The socket is still read for the other peers: the inbound buffers up to its limit, then drops."""
 
     def resumeReading(self) -> None:
-        """Nothing had stopped."""
+        """Reading was not paused."""
 
     def shutdownWriting(self) -> None:
-        """Everything is sent, and there is no end to tell a peer of."""
+        """End the session: there is nothing that would tell the peer."""
         self._end()
 
     def disconnect(self) -> None:
@@ -163,16 +180,16 @@ class PeerConnection:
         self._end()
 
     def abort(self) -> None:
-        """The session is to end."""
+        """End the session."""
         self._end()
 
     def _end(self) -> None:
-        # As with a socket of one's own, the end comes in another turn than its cause.
+        # The end comes in a later reactor iteration than its cause, like that of a session with its own socket.
         self._peers.forget(self)
-        self._peers.protocol.context.reactor.callLater(0, self.lost)
+        self.context.reactor.callLater(0, self.lost)
 
     def lost(self, reason: Failure = connectionDone) -> None:
-        """It is over."""
+        """The session's part of the socket has ended."""
         if not self._isLost:
             self._isLost = True
             self._peers.forget(self)
@@ -184,8 +201,7 @@ class PeerConnection:
 
     def sessionEnded(self, error: BaseException | None) -> None:
         """onClose has returned."""
-        protocol = self._peers.protocol
-        context = protocol.context
+        context = self.context
         context.leave(self)
-        protocol.factory.sessionEnded(self, error)
+        self._peers.protocol.factory.sessionEnded(self, error)
         context.checkIdle()

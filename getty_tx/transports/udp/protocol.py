@@ -1,4 +1,4 @@
-"""Sessions over UDP: one for a server's socket, one for each of its peers, or one for a connected socket."""
+"""The Twisted protocol of a UDP socket: it has one session, or one for each peer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from getty_tx.session.addresses import formatAddress
 from getty_tx.session.wrappers import socketOf
 from getty_tx.transports.base import Connection
 from getty_tx.transports.factories import SessionFactory
-from getty_tx.transports.udp import ConnectedSession, DatagramSession
 from getty_tx.transports.udp.peers import Peers, addressOf
+from getty_tx.transports.udp.session import ConnectedSession, DatagramSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SESSIONS", "SessionDatagramProtocol", "lossOf"]
 
-#: What ``sessions`` may be.
+#: The values of ``sessions``.
 SESSIONS = ("one", "peer")
 
 
@@ -44,23 +44,23 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
         reactor.listenUDP(8090, SessionDatagramProtocol(newSession), maxPacketSize=65536)
 
-    The socket is a client's, with bare packages, if it is connected when the protocol starts; a subclass may see to
-    that in its ``startProtocol``, before it calls the base's.
+    If the socket is connected when the protocol starts, it is a client's, and its packages are not wrapped in a
+    UDPContext. A subclass may connect it in ``startProtocol``, before it calls the base.
 
     A datagram that fills the transport's ``maxPacketSize`` may have been cut and is dropped. Twisted's default is 8192.
 
-    :param newSession: configures each new session; raises to refuse it. None where a factory is set instead.
+    :param newSession: configures each new session; raises to refuse it. None if a factory is given instead.
     :param sessions: ``"one"`` for the socket, or ``"peer"`` for one of each peer's address.
-    :param maxSessions: peers over this number are refused; by default
-        :py:data:`getty_tx.transports.udp.peers.MOST_PEERS`.
-    :param maxSessionsPerHost: peers with the same IP address over this number are refused; by default only
-        ``maxSessions`` counts.
+    :param maxSessions: peers above this number are refused; by default
+        :py:data:`getty_tx.transports.udp.peers.MAX_PEERS`.
+    :param maxSessionsPerHost: peers with the same IP address above this number are refused; by default only
+        ``maxSessions`` holds.
     :param service: what ``session.service`` is; by default the factory.
     :param reactor: by default the installed one.
-    :param factory: with a context, for protocols that share one; a server's or a client's.
-    :raise SettingError: ``sessions`` or one of the limits cannot be.
+    :param factory: a server's or client's factory with a context, for protocols that share one.
+    :raise SettingError: ``sessions`` or one of the limits is invalid.
 
-    :ivar peerAddr: whom the socket is connected to, if it is.
+    :ivar peerAddr: the address that the socket is connected to, or None.
     :ivar limit: bytes above which a datagram is dropped.
     """
 
@@ -94,27 +94,27 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         self._peers: Peers | None = None
         self.peerAddr: tuple[str, int] | None = None
         self.limit = 0
-        # The socket counts as one that is no peer's.
+        # The context has counted the socket as one without a peer.
         self._counted = False
         self._stopping = False
         self._isGone = False
         self._isFree = False
         self._waiting: list[Deferred[None]] = []
 
-    # The beginning
+    # The start
 
     def startProtocol(self) -> None:
-        """The socket is there: the session begins, or those of the peers may."""
+        """The socket is open: start its session, or wait for peers."""
         raw: Any = self.transport
-        self._raw = raw
+        self.raw = raw
         host = raw.getHost()
         self.peerAddr = _peerOf(raw.getHandle())
         self._remote = addressOf(self.peerAddr or ("::" if isinstance(host, IPv6Address) else "0.0.0.0", 0))
         self.limit = raw.maxPacketSize - 1
         if self.peerAddr is None and self._sessions == "peer":
             self.kind = "UDP_SERVER"
-            self._peers = Peers(self, raw)
-            # As an attribute it spares each datagram a call.
+            self._peers = Peers(self, raw, self.limit)
+            # As an attribute it saves a call for each datagram.
             if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
                 self.datagramReceived = self._peers.receive  # type: ignore[method-assign,assignment]
             return
@@ -132,13 +132,14 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             if (host.host, host.port) == self.peerAddr:
                 self._refuse(SelfConnectError(f"connected to itself at {formatAddress(host)}"))
                 return
-        self._begin()
+        self._handshakesDone()
+
+    def _useSession(self) -> None:
         session: Any = self.session
-        if session is not None:
-            if self.peerAddr is not None:
-                self.transport = session.transport
-            if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
-                self.datagramReceived = session.inbound.receiveFrom  # type: ignore[method-assign]
+        if self.peerAddr is not None:
+            self.transport = session.transport
+        if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
+            self.datagramReceived = session.inbound.receiveFrom  # type: ignore[method-assign]
 
     def _refuse(self, error: BaseException) -> None:
         self._failure = error
@@ -147,9 +148,9 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
     def checkOpen(self) -> None:
         """
-        See that there is a session, or may be some.
+        Check that the socket has its session, or takes peers.
 
-        :raise BaseException: why there is none.
+        :raise BaseException: the reason why not.
         """
         if self._failure is not None:
             raise self._failure
@@ -157,10 +158,10 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         if session is not None and session.isClosed:
             raise session.error or SessionClosedError(f"{session} closed itself", session)
 
-    # What comes
+    # Reading
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """A datagram came. May be extended, calling the base."""
+        """A datagram arrived. May be extended, calling the base."""
         session: Any = self.session
         if self._peers is not None:
             self._peers.receive(datagram, addr)
@@ -172,34 +173,34 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         self.datagramReceived(data, self.peerAddr)
 
     def connectionRefused(self) -> None:
-        """A connected socket learns that nobody is there (any more)."""
+        """The peer of a connected socket has refused a datagram: its port is closed."""
         session: Any = self.session
         if session is not None and not self._isGone:
             session.fail(ConnectionRefusedError())
 
     def refused(self) -> None:
-        """Sending has shown it; who sends is not to be called back from there."""
+        """A write has reported a refusal. The session fails in a later reactor iteration, not inside the write."""
         self.context.reactor.callLater(0, self.connectionRefused)
 
     # The end
 
     @property
     def isStopping(self) -> bool:
-        """True when it was this side that let the socket go."""
+        """True if this side closes the socket."""
         return self._stopping
 
     def stop(self) -> None:
-        """Let the socket go, now."""
+        """Close the socket now."""
         if not (self._stopping or self._isGone):
             self._stopping = True
-            # The protocol is told shortly before the socket is free.
-            maybeDeferred(self._raw.stopListening).addBoth(self._free)
+            # stopProtocol is called shortly before the socket is closed.
+            maybeDeferred(self.raw.stopListening).addBoth(self._free)
 
     def close(self) -> Deferred[None]:
         """
-        Close the sessions, and with them the socket.
+        Close the sessions and the socket.
 
-        :return: fires when the socket is free; an onClose may still run then.
+        :return: fires when the socket is closed; an onClose may still run then.
         """
         if self.session is not None:
             self.session.stop()
@@ -223,11 +224,11 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
                 deferred.callback(None)
 
     def stopProtocol(self) -> None:
-        """The socket is gone."""
-        self.connectionLost(lossOf(self._raw, self._stopping or self.peerAddr is None))
+        """The socket was closed."""
+        self.connectionLost(lossOf(self.raw, self._stopping or self.peerAddr is None))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The socket is gone."""
+        """The socket was closed."""
         self._isGone = True
         context = self.context
         session = self.session
@@ -250,17 +251,17 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             self.context.sockets -= 1
 
     def peerHost(self) -> None:
-        """None: a server's socket has no peer, and a client's no limit."""
+        """None: a server's socket has no peer, and a client's has no limit for its host."""
 
     # IConnection
 
     def getRemoteAddr(self) -> IAddress:
-        """The peer's address; of a server's socket, which has no peer, the wildcard address and port 0."""
+        """The peer's address; for a server's socket, which has no peer, the wildcard address and port 0."""
         return self._remote
 
     def applySocketOptions(self, session: Session) -> None:
-        """Set the sizes of the socket's buffers; a datagram socket has none of the other options."""
-        handle = socketOf(self._raw)
+        """Set the sizes of the socket's buffers. A UDP socket has none of the other options."""
+        handle = socketOf(self.raw)
         if handle is None:
             return
         if session.sendBufferSize is not None:
@@ -269,7 +270,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, session.receiveBufferSize)
 
     def shutdownWriting(self) -> None:
-        """There is no end to tell a peer of."""
+        """Close the socket: there is nothing that would tell the peer."""
         self.stop()
 
     def disconnect(self) -> None:
@@ -281,7 +282,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         self.stop()
 
     def abort(self) -> None:
-        """The session is to end."""
+        """End the session."""
         self.stop()
 
     def sessionEnded(self, error: BaseException | None) -> None:
@@ -292,12 +293,12 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
 def lossOf(raw: Any, clean: bool) -> Failure:
     """
-    Why a socket is gone.
+    The reason why a socket was closed.
 
-    With epoll an ICMP error is no event of its own: the reactor takes the socket for one that has ended.
+    epoll reports an ICMP error in the same way as the end of a stream, so the reactor closes the socket.
 
     :param raw: the transport.
-    :param clean: it was asked to stop, or had no peer to hear of.
+    :param clean: it was asked to stop, or had no peer that could refuse.
     """
     if clean:
         return Failure(ConnectionDone())
@@ -310,7 +311,7 @@ def lossOf(raw: Any, clean: bool) -> Failure:
 
 
 def _peerOf(handle: Any) -> tuple[str, int] | None:
-    """Whom a socket is connected to."""
+    """The address that a socket is connected to, or None."""
     try:
         host, port = handle.getpeername()[:2]
     except OSError:

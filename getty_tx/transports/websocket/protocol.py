@@ -70,6 +70,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     subprotocol: str | None = None
     above: int | None = None
     _early: list[bytes] | None = None
+    # The socket has taken all of the answer to the request.
+    _isAnswerSent = True
 
     def __init__(self, options: UpgradeOptions | None = None) -> None:
         self._options = options
@@ -137,7 +139,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         except Exception as error:
             # The engine decodes what it is sent. What cannot be decoded is no reason for a traceback.
             self._failure = UpgradeError(f"what came is no WebSocket handshake: {error}")
-            self._raw.abortConnection()
+            self.raw.abortConnection()
 
     # The engine's transport
 
@@ -154,7 +156,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             session.controlBytes += len(data)
             session.outbound.write(data, len(data))
         elif self.factory.isClient:
-            self._raw.write(data)
+            self.raw.write(data)
         elif self._early is not None:
             self._early.append(data)
 
@@ -163,10 +165,10 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         self._failure = UpgradeError(f"WebSocket handshake: {reason}")
         self.engine.state = WebSocketProtocol.STATE_CLOSED
         if answer:
-            self._raw.write(answer)
-            self._raw.loseConnection()
+            self.raw.write(answer)
+            self.raw.loseConnection()
         else:
-            self._raw.abortConnection()
+            self.raw.abortConnection()
 
     def checkRoom(self) -> None:
         """:raise ConnectionDeny: there are ``maxSessions`` already, or the service stops."""
@@ -187,9 +189,9 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """The engine is done. With a session it is the session that ends the connection."""
         if self.session is None:
             if abort:
-                self._raw.abortConnection()
+                self.raw.abortConnection()
             else:
-                self._raw.loseConnection()
+                self.raw.loseConnection()
         elif self.session.state == CLOSING:
             self._part()
 
@@ -197,36 +199,38 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """The handshake is done: begin the session, and give it what came behind the handshake."""
         engine = self.engine
         rest, engine.data = engine.data, b""
-        self._begin()
-        if self.session is not None:
-            self.transport = self.session.transport
-            self._readDirectly(short=type(self).dataReceived is WebSocketSessionProtocol.dataReceived)
-            if rest:
-                self.session.inbound.receive(rest)
+        self._handshakesDone()
+        if rest and self.session is not None:
+            self.session.inbound.receive(rest)
 
-    def _begin(self) -> None:
-        self._endHandshake()
-        session = MessageSession(self, self.context, self._raw)
+    def sessionMade(self) -> None:
+        """Send the answer to the request; a hook of openSession."""
+        session: Any = self.session
         early, self._early = self._early, None
-        self.session = session
         if early:
-            # Through the outbound, or a first message might overtake the answer to the request.
+            # Through the outbound, so that the first message cannot overtake the answer to the request.
             answer = b"".join(early)
             session.outbound.write(answer, len(answer))
-        wasFree = session.outbound.isFree
-        try:
-            session.start()
-        except SessionRefusedError as error:
-            self.session = None
-            if wasFree and not self.factory.isClient:
-                self._failure = error
-                self._countRefusal(error)
-                # Where newSession has closed the session, that has been said already.
-                if self.engine.state == WebSocketProtocol.STATE_OPEN:
-                    self._raw.write(wholeFrame(0x80 | CLOSE, CloseCode.POLICY_VIOLATION.to_bytes(2, "big"), False))
-                self._raw.loseConnection()
-            else:
-                self._refuse(error)
+        if not session.outbound.isFree:
+            self._isAnswerSent = False
+
+    def sessionRefused(self, error: SessionRefusedError) -> None:
+        """A server sends a Close frame, if the answer to the request was sent; a hook of openSession."""
+        if not self._isAnswerSent or self.factory.isClient:
+            super().sessionRefused(error)
+            return
+        self.session = None
+        self._failure = error
+        self._countRefusal(error)
+        # If newSession has closed the session, a Close frame was sent already.
+        if self.engine.state == WebSocketProtocol.STATE_OPEN:
+            self.raw.write(wholeFrame(0x80 | CLOSE, CloseCode.POLICY_VIOLATION.to_bytes(2, "big"), False))
+        self.raw.loseConnection()
+
+    def _useSession(self) -> None:
+        assert self.session is not None
+        self.transport = self.session.transport
+        self._readDirectly(short=type(self).dataReceived is WebSocketSessionProtocol.dataReceived)
 
     # What the engine tells of the open connection
 
@@ -325,18 +329,18 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         if not outbound.isFree:
             outbound.closeWhenDrained()
         elif not self.factory.isClient:
-            self._raw.loseConnection()
+            self.raw.loseConnection()
 
     def disconnect(self) -> None:
         """Everything is flushed, and the peer's end of the stream has come."""
-        self._raw.loseConnection()
+        self.raw.loseConnection()
 
     def leave(self) -> None:
         """Let go of a peer that does not answer the Close frame, or a server that does not end the connection."""
-        if isEncrypted(self._raw):
-            self._raw.abortConnection()
+        if isEncrypted(self.raw):
+            self.raw.abortConnection()
         else:
-            self._raw.loseConnection()
+            self.raw.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone. The engine still reads what it left, where there is a session."""

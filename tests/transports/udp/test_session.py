@@ -249,7 +249,7 @@ class PeerTests(DatagramCase):
         self.assertEqual((len(self.context.sessions), self.context.refused, len(self.protocol._peers)), (5, 45, 5))
         self.finish()
         self.open(sessions="peer")
-        self.patch(peers, "MOST_PEERS", 3)
+        self.patch(peers, "MAX_PEERS", 3)
         for data in (b"", b"connect-ping", b"x\n"):
             for i in range(9):
                 self.receive(data, ("198.51.100.1", 1000 + i))
