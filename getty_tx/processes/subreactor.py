@@ -256,7 +256,7 @@ class SubReactor:
                 self._connectionEnded(number)
             elif above is not None and adopted.transport.connected:
                 # The protocol refuses the connection with an answer when it has read the request.
-                innermostProtocol(adopted.transport.protocol).above = above
+                innermostProtocol(adopted.transport.protocol).refuseAbove = above
 
     def _outOfDescriptors(self, bound: BoundEndpoint, error: OSError) -> None:
         """Out of file descriptors: count the connection as refused."""

@@ -1,15 +1,38 @@
 """
 Sessions over WebSocket, on Autobahn.
 
-Handshake, control frames, fragments, compression and closing are Autobahn's: a connection has an *engine*, which is
-Autobahn's protocol, with the connection as its transport. The session, its limits, its timers and the way out are
-getty_tx's. Whole data frames go around the engine, see :py:mod:`getty_tx.transports.websocket.session`.
+Autobahn does the handshake, control frames, fragments, compression and closing: a connection has an *engine*, which is
+Autobahn's protocol, and is the transport of the engine. The session, its limits, its timers and its outbound are
+getty_tx's. Whole data frames do not pass through the engine, see :py:mod:`getty_tx.transports.websocket.inbound`.
 
-Close codes. ``session.close()`` sends 1000 with the reason given; a server that stops, and a session that fails for
-want of time, 1001; a message longer than ``maxMsgLen``, inflated or not, 1009; what the protocol forbids 1002; text
-that is not UTF-8, and any message that the codec refuses, 1007; a callback that fails 1011; ``newSession``'s refusal
-1008. From the peer 1000, 1001 and no code are a normal end; any other, and an end without Close frame (1006), reaches
-onError as :py:class:`~getty_tx.errors.PeerClosedError`.
+=============  ==========================================================================
+``frames``     headers, masks, whole frames, close codes
+``handshake``  a check of the handshake's head before Autobahn reads it
+``request``    ``UpgradeOptions``: paths, origins, subprotocols, compression
+``inbound``    from frames to messages to packages to the listener
+``session``    the session: from packages to messages to frames, close codes
+``engine``     Autobahn's protocols, and what they call of their connection
+``protocol``   the Twisted protocol, and its factories
+``tunnel``     byte streams over messages, for other Twisted protocols
+``endpoints``  the ``ws:`` and ``wss:`` endpoints
+=============  ==========================================================================
+
+Imports go up this list only.
+
+Close codes that are sent:
+
+====  ===================================================================================
+1000  ``session.close()``, with its reason
+1001  the server stops, or a limit of time is reached
+1002  the peer has violated the protocol
+1007  text that is not UTF-8, or a message that the codec refuses
+1008  ``newSession`` refuses the session
+1009  a message longer than ``maxMsgLen``, before or after inflating
+1011  a callback has failed
+====  ===================================================================================
+
+1000, 1001 and no code from the peer are a normal end. Any other code, and an end without a Close frame (1006), is given
+to onError as :py:class:`~getty_tx.errors.PeerClosedError`.
 """
 
 from __future__ import annotations

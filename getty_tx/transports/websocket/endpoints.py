@@ -1,8 +1,8 @@
 """
 Endpoints for WebSocket sessions, over any stream endpoint.
 
-They take the factories of sessions: ``listen`` makes one for WebSocket that shares the sessions of the factory given,
-``connect`` has it build the protocol for WebSocket. Any other factory gets its byte stream over binary messages.
+With a factory of sessions, ``listen`` makes a factory for WebSocket that shares its sessions, and ``connect`` makes it
+build the protocol for WebSocket. Any other factory gets a byte stream over binary messages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zope.interface import implementer
 from getty_tx.transports.connector import isAttempt
 from getty_tx.transports.factories import SessionServerFactory
 from getty_tx.transports.reconnecting import SessionClientFactory
-from getty_tx.transports.websocket import WebSocketSessionProtocol, WebSocketSessionServerFactory
+from getty_tx.transports.websocket.protocol import WebSocketSessionProtocol, WebSocketSessionServerFactory
 from getty_tx.transports.websocket.tunnel import clientTunnel, serverTunnel
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class WebSocketServerEndpoint:
     """
     Listens for WebSocket connections.
 
-    :param below: the endpoint whose connections they are.
+    :param below: the stream endpoint that listens.
     :param options: paths, origins, subprotocols and compression.
     """
 
@@ -41,7 +41,7 @@ class WebSocketServerEndpoint:
         self.options = options
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
-        """Listen, with a session or a byte stream for each connection as the factory says."""
+        """Listen. Each connection gets a session or a byte stream, depending on the factory."""
         if not isinstance(protocolFactory, SessionServerFactory):
             protocolFactory = serverTunnel(protocolFactory)
         factory = WebSocketSessionServerFactory.sharing(protocolFactory, self.options)
@@ -51,9 +51,9 @@ class WebSocketServerEndpoint:
 @implementer(IStreamClientEndpoint)
 class WebSocketClientEndpoint:
     """
-    Dials for a WebSocket connection.
+    Connects to a WebSocket server.
 
-    :param below: the endpoint that is dialed.
+    :param below: the stream endpoint that connects.
     :param options: path, host, origin, subprotocols and compression.
     """
 
@@ -62,11 +62,11 @@ class WebSocketClientEndpoint:
         self.options = options
 
     def sessionProtocol(self) -> WebSocketSessionProtocol:
-        """What a SessionClientFactory builds for a connection over this endpoint."""
+        """The protocol that a SessionClientFactory builds for a connection of this endpoint."""
         return WebSocketSessionProtocol(self.options)
 
     def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
-        """Dial; the connection is made before the WebSocket handshake is."""
+        """Connect. The protocol's connectionMade is called before the WebSocket handshake."""
         if isinstance(protocolFactory, SessionClientFactory):
             protocolFactory.protocol = self.sessionProtocol
         elif not isAttempt(protocolFactory):

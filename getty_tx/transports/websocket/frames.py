@@ -1,8 +1,8 @@
 """
-WebSocket frames (RFC 6455, section 5.2), as far as the short path needs them: headers, masks, whole data frames.
+WebSocket frames (RFC 6455, section 5.2) for the short path: headers, masks, whole data frames; and close codes.
 
-Masks are applied to all of a payload at once. For 915 bytes that takes 0.7 microseconds with the C part of Autobahn,
-and 1.6 as one exclusive or of two large integers, where Autobahn's masker itself takes 2.5.
+A mask is applied to the whole payload at once. For 915 bytes that takes 0.7 microseconds with the C part of Autobahn,
+and 1.6 as one exclusive or of two large integers. Autobahn's own masker takes 2.5.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = [
     "BINARY",
     "CLOSE",
     "COMPRESSED",
-    "LONGEST_HEADER",
+    "MAX_HEADER",
     "TEXT",
     "CloseCode",
     "header",
@@ -31,7 +31,7 @@ __all__ = [
 #: First bytes of whole, uncompressed data frames.
 TEXT = 0x81
 BINARY = 0x82
-#: What is to be set in them when the payload is compressed (RFC 7692).
+#: The bit of the first byte that says that the payload is compressed (RFC 7692).
 COMPRESSED = 0x40
 
 #: The opcode of Close frames.
@@ -52,12 +52,12 @@ class CloseCode(IntEnum):
 
 
 #: Bytes of the longest header: two, eight of length, four of mask.
-LONGEST_HEADER = 14
+MAX_HEADER = 14
 
-#: Bytes that are masked at once, a multiple of four; more would only need more memory.
+#: Bytes that are masked at once, a multiple of four. More would only need more memory.
 _PIECE = 64 * 1024
 
-#: Bytes below which large integers are faster than two calls of C.
+#: Bytes below which large integers are faster than two calls of C code.
 _SHORT = 128
 
 _pack16 = Struct("!BBH").pack
@@ -89,11 +89,12 @@ def _makeXor(nvx: Any) -> Callable[[bytes, bytes], bytes]:
     return xor
 
 
-#: Apply the four bytes of a mask, which masks as well as it unmasks.
+#: Apply a mask of four bytes; the same operation masks and unmasks.
 xor: Callable[[bytes, bytes], bytes]
 try:
-    # What Autobahn's own maskers call, where it was installed with its C part. Private to it; called as they do, but
-    # without their three objects for each frame. tests.transports.websocket.test_frames fails when it goes away.
+    # The C module that Autobahn's maskers call, if Autobahn was installed with it. It is private to Autobahn, and is
+    # called in the same way, but without three objects for each frame. tests.transports.websocket.test_frames fails if
+    # it disappears.
     import _nvx_xormasker as _nvx
 except ImportError:
     xor = _xorInt
@@ -102,7 +103,7 @@ else:
 
 
 def header(first: int, size: int, masked: bool = False) -> bytes:
-    """The header of a frame without its mask; ``first`` is the first byte of it."""
+    """The header of a frame without its mask. ``first`` is its first byte."""
     bit = 0x80 if masked else 0
     if size < 126:
         return bytes((first, bit | size))
@@ -112,22 +113,22 @@ def header(first: int, size: int, masked: bool = False) -> bytes:
 
 
 def wholeFrame(first: int, payload: bytes, masked: bool) -> bytes:
-    """A frame, whose first byte is given; a client masks it with a random mask."""
+    """A frame with this first byte. A client masks it with a random mask."""
     if not masked:
         return header(first, len(payload)) + payload
-    # What RFC 6455 wants from it, section 10.3, is that whoever chooses the payload cannot choose the bytes on the wire
-    # of a browser. Autobahn takes its masks from the same generator.
+    # By RFC 6455, section 10.3, the mask keeps the author of a payload from choosing the bytes that a browser puts on
+    # the wire. Autobahn takes its masks from the same generator.
     mask = getrandbits(32).to_bytes(4, "big")
     return b"".join((header(first, len(payload), True), mask, xor(payload, mask)))
 
 
 def sizeOf(start: bytes) -> tuple[int, int]:
     """
-    How long a frame is.
+    The size of a frame.
 
-    :param start: its first bytes, as many as are there.
-    :return: the bytes of its header and those of its payload; the latter are -1 while the header does not tell yet, and
-        the former are the least then that it must have.
+    :param start: its first bytes, as many as have arrived.
+    :return: the bytes of its header and of its payload. While the header is incomplete the payload is -1, and the
+        header is the least that it must have.
     """
     if len(start) < 2:
         return 2, -1

@@ -1,14 +1,14 @@
 """
-What the head of a WebSocket handshake may look like: a check before Autobahn reads it.
+A check of the head of a WebSocket handshake before Autobahn reads it.
 
-Autobahn takes a head apart with ``str.splitlines`` and ``str.strip``, after decoding it as ISO-8859-1: 0x0b, 0x0c, 0x1c
-to 0x1e, 0x85 and a bare CR or LF end a line there, and a line may begin with blanks. So what is inside a field for a
-proxy, or the continuation of one, would be a field of its own. It passes over lines without a colon, too. What this
-check lets through has one meaning for both.
+Autobahn splits a head with ``str.splitlines`` and ``str.strip``, after decoding it as ISO-8859-1. So 0x0b, 0x0c, 0x1c to
+0x1e, 0x85 and a bare CR or LF end a line, and a line may begin with blanks: text that a proxy reads as part of a field,
+or as its continuation, would be a separate field. Autobahn also ignores lines without a colon. A head that passes this
+check has the same meaning for both.
 
-A Host or Sec-WebSocket-* field that stands twice is refused as well: a proxy may have looked at the other one. RFC 6455
-allows two of Sec-WebSocket-Extensions and -Protocol in a request (sections 11.3.2 and 11.3.4), and no client of
-tests/transports/websocket/test_deflate_offers.py sends them so.
+A Host or Sec-WebSocket-* field that occurs twice is refused, because a proxy may have used the other one. RFC 6455
+allows Sec-WebSocket-Extensions and -Protocol twice in a request (sections 11.3.2 and 11.3.4), but no client of
+tests/transports/websocket/test_deflate_offers.py does that.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import re
 
 __all__ = ["checkHead"]
 
-# One blank divides the parts, where Autobahn takes any number of any: 0x85 and 0xa0 are blanks in ISO-8859-1.
+# One blank separates the parts. Autobahn accepts several, of any kind: 0x85 and 0xa0 are blanks in ISO-8859-1.
 _REQUEST_LINE = re.compile(rb"[!-~]+ [!-~\x80-\x84\x86-\x9f\xa1-\xff]+ [!-~]+")
 _STATUS_LINE = re.compile(rb"[!-~]+ [0-9]{3}(?: [\t -~\x80-\x84\x86-\xff]*)?")
 
-# RFC 9110, section 5. Of the bytes of `obs-text` 0x85 is missing, where Autobahn ends a line.
+# RFC 9110, section 5, with `obs-text` but without 0x85, which ends a line for Autobahn.
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t -~\x80-\x84\x86-\xff]*")
 _WRONG = re.compile(rb"[^\t -~\x80-\x84\x86-\xff]")
 
-#: The fields that the handshake depends on, beside those that begin with ``_PREFIX``.
+#: The fields that the handshake depends on, in addition to those that begin with ``_PREFIX``.
 _READ = frozenset([b"connection", b"host", b"origin", b"upgrade"])
 
-#: Of these, the fields whose lines are one list for everybody.
+#: Of these, the fields that may occur several times, because every parser joins them to one list.
 _LISTS = frozenset([b"connection", b"upgrade"])
 
-#: What the names of the fields begin with that only this handshake has.
+#: The names of the fields that only this handshake has begin with this.
 _PREFIX = b"sec-websocket-"
 
 #: Bytes of a line that a reason shows.
@@ -40,9 +40,9 @@ _SHOWN = 60
 
 def checkHead(head: bytes, isRequest: bool) -> str | None:
     """
-    Why a head is not to be read, or None.
+    The reason to refuse a head, or None.
 
-    :param head: from the first line to the last field, without the empty line behind it.
+    :param head: from the first line to the last field, without the empty line after it.
     """
     first, *fields = head.split(b"\r\n")
     if not (_REQUEST_LINE if isRequest else _STATUS_LINE).fullmatch(first):

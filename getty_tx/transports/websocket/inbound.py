@@ -1,4 +1,10 @@
-"""The inbound of a WebSocket session: frames become messages, and each message one package for the listener."""
+"""
+The inbound of a WebSocket session: frames become messages, and each message one package for the listener.
+
+A frame that is a whole, uncompressed data message is read here, on the short path. Every other frame (fragments,
+control frames, compressed or malformed ones) is given to the state machine of the connection's engine, one frame at a
+time. So the short path is used again after it, and a session that was paused meanwhile stays paused.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ from getty_tx.errors import CodecError, PeerClosedError
 from getty_tx.session.inbound import WHOLE_READ, Inbound
 from getty_tx.session.lifecycle import LOST, OPEN
 from getty_tx.session.pausing import CLOSED
-from getty_tx.transports.websocket.frames import BINARY, CLOSE, LONGEST_HEADER, TEXT, CloseCode, sizeOf
+from getty_tx.transports.websocket.frames import BINARY, CLOSE, MAX_HEADER, TEXT, CloseCode, sizeOf
 from getty_tx.transports.websocket.frames import xor as unmask
 
 if TYPE_CHECKING:
@@ -20,37 +26,37 @@ __all__ = ["MessageInbound"]
 
 class MessageInbound(Inbound):
     """
-    As Inbound, for frames.
+    Inbound for frames.
 
-    :ivar over: the peer's Close frame has come; nothing comes after it.
+    :ivar closeReceived: the peer's Close frame has arrived; nothing is read after it.
+    :ivar usesEngine: the engine is inside a frame or a fragmented message.
     """
 
-    __slots__ = ("_delivering", "_engine", "_masked", "_skip", "_slow", "_tail", "over")
+    __slots__ = ("_delivering", "_engine", "_headerRest", "_masked", "_skipBytes", "closeReceived", "usesEngine")
 
     def __init__(self, session: Session, outbound: Outbound) -> None:
         super().__init__(session, outbound)
         connection: Any = session.connection
         self._engine = connection.engine
-        # What comes from a client is masked, and nothing else is.
+        # The mask bit that frames must have: a client's are masked, a server's are not.
         self._masked = 0 if connection.factory.isClient else 0x80
-        # The engine is inside a frame or a fragmented message.
-        self._slow = False
+        self.usesEngine = False
         self._delivering = False
-        self.over = False
-        # While closing: bytes of a data frame that are still to be skipped, and the beginning of a header.
-        self._skip = 0
-        self._tail = b""
+        self.closeReceived = False
+        # While closing: bytes of a data frame that are still to be skipped, and the first bytes of a header.
+        self._skipBytes = 0
+        self._headerRest = b""
 
     def _deliver(self, data: bytes, at: int = -1) -> None:
-        """As Inbound's."""
+        """See :py:meth:`getty_tx.session.inbound.Inbound.receive`."""
         session: Any = self.session
         outbound = self.outbound
         masked = self._masked
         end = len(data)
-        # As there: in a method of its own it would be one more call for each read.
+        # Not in a separate method, because that would cost a call for each read.
         if at < 0:
             session.bytesRead += end
-            if self.paused & CLOSED or self.over:
+            if self.paused & CLOSED or self.closeReceived:
                 self._discard(data)
                 return
             context = session.context
@@ -74,8 +80,8 @@ class MessageInbound(Inbound):
         outbound.corked = True
         session.inCallback = self._delivering = True
         try:
-            while at < end and not (self.paused or self.over):
-                if self._slow:
+            while at < end and not (self.paused or self.closeReceived):
+                if self.usesEngine:
                     at = self._feed(data, at, end)
                     continue
                 left = end - at
@@ -110,7 +116,7 @@ class MessageInbound(Inbound):
                     payload = unmask(payload, data[body - 4 : body])
                 isText = first == TEXT
                 if isText and not (payload.isascii() or _isUTF8(payload)):
-                    # The engine finds out where it is wrong, and says so to the peer.
+                    # The engine finds the invalid byte, and tells the peer.
                     at = self._feed(data, at, end)
                     continue
                 at = stop
@@ -130,12 +136,11 @@ class MessageInbound(Inbound):
             session.readFailed(error)
         self._delivering = False
         if self._engine.autoPingTimeoutCall is not None:
-            # Whoever sends anything is there. The engine does this itself for the messages that it sees, and calls it
-            # by this name, which tests.transports.websocket.test_session's PingTests need.
-            self._engine._cancelAutoPingTimeoutCall()
+            # Any data proves that the peer is alive.
+            self._engine.cancelPingTimeout()
         if self.paused & CLOSED:
             self._beginDiscarding(data[at:])
-        elif at < end and not self.over:
+        elif at < end and not self.closeReceived:
             self._bufferRest(data, at, need)
         del data
         if outbound.queue is not None:
@@ -143,9 +148,9 @@ class MessageInbound(Inbound):
         else:
             outbound.corked = False
         session.inCallback = False
-        if self.over and session.state <= OPEN:
+        if self.closeReceived and session.state <= OPEN:
             if session.work is not None:
-                # The peer has closed in order: what it sent before is delivered.
+                # The peer has closed normally: messages that it sent before are delivered.
                 session.work.keeps = True
             session.beginClosing()
         if self.readingStopped or self.ended or session.needsDispatch or self._chunks is not None:
@@ -153,8 +158,8 @@ class MessageInbound(Inbound):
 
     receive = _deliver
 
-    def message(self, payload: bytes, isText: bool) -> None:
-        """The engine has a message: deliver it. Raises what the codec raises."""
+    def messageReceived(self, payload: bytes, isText: bool) -> None:
+        """Deliver a message that the engine has read. The codec's errors are raised."""
         session: Any = self.session
         if self.paused & CLOSED:
             return
@@ -172,42 +177,42 @@ class MessageInbound(Inbound):
                 session.awaitCallback(result)
 
     def _feed(self, data: bytes, at: int, end: int) -> int:
-        """Give the engine what it needs for the frame that it is in, or that begins here; returns where that ends."""
+        """Give the engine the rest of its frame, or the frame that begins at ``at``. Returns the end of what it got."""
         engine = self._engine
         frame = engine.current_frame
         if frame is None:
             held = engine.data
-            head, payload = sizeOf(held + data[at : at + LONGEST_HEADER - len(held)])
+            head, payload = sizeOf(held + data[at : at + MAX_HEADER - len(held)])
             stop = at + head - len(held) + max(payload, 0)
         else:
             stop = at + frame.length - engine.current_frame_masker.pointer()
-        # A frame that the engine has refused may be at its end already.
+        # A frame that the engine has refused may have ended already.
         stop = min(max(stop, at + 1), end)
         engine.data += data[at:stop]
         engine.consumeData()
-        self._slow = engine.inside_message or engine.current_frame is not None or bool(engine.data)
+        self.usesEngine = engine.inside_message or engine.current_frame is not None or bool(engine.data)
         return stop
 
     @property
     def hasPartial(self) -> bool:
         """True while undelivered input is buffered, such as a fragment of a message."""
-        return self.unread > 0 or self._slow
+        return self.unread > 0 or self.usesEngine
 
-    # After the end
+    # Closing
 
     def deliverBuffered(self) -> bool:
-        """As Inbound's. When all is delivered and there was no Close frame, the end of the stream is a failure."""
+        """As Inbound's. If everything is delivered and there was no Close frame, the end of the stream is an error."""
         if Inbound.deliverBuffered(self):
             return True
         session = self.session
-        if self.over or session.state != LOST or session.closedLocally or session.error is not None:
+        if self.closeReceived or session.state != LOST or session.closedLocally or session.error is not None:
             return False
         text = "the connection ended without a WebSocket closing handshake"
         session.fail(PeerClosedError(text, session, CloseCode.ABNORMAL_CLOSURE.value, ""))
         return True
 
     def close(self) -> None:
-        """Deliver nothing more; what still comes is searched for the peer's Close frame."""
+        """Deliver no more messages; search the rest of the stream for the peer's Close frame."""
         if not self.paused & CLOSED and self._chunks is not None and not self._delivering:
             data, at = self._takeBuffered()
             Inbound.close(self)
@@ -224,35 +229,35 @@ class MessageInbound(Inbound):
         engine = self._engine
         frame = engine.current_frame
         if frame is not None:
-            self._skip = frame.length - engine.current_frame_masker.pointer()
-        self._tail, engine.data = engine.data, b""
-        self._slow = False
+            self._skipBytes = frame.length - engine.current_frame_masker.pointer()
+        self._headerRest, engine.data = engine.data, b""
+        self.usesEngine = False
         self._discard(data)
 
     def _discard(self, data: bytes) -> None:
-        if self.over or self.session.state >= LOST:
+        if self.closeReceived or self.session.state >= LOST:
             return
-        if self._tail:
-            data = self._tail + data
-            self._tail = b""
-        at = self._skip
+        if self._headerRest:
+            data = self._headerRest + data
+            self._headerRest = b""
+        at = self._skipBytes
         while at < len(data):
-            head, payload = sizeOf(data[at : at + LONGEST_HEADER])
+            head, payload = sizeOf(data[at : at + MAX_HEADER])
             isClose = data[at] & 0x0F == CLOSE
             stop = at + head + payload
             if payload < 0 or (isClose and payload < 126 and stop > len(data)):
-                self._tail = data[at:]
+                self._headerRest = data[at:]
                 at = len(data)
                 break
             if isClose and payload < 126:
                 self._closeFrame(data[at:stop])
                 return
             at = stop
-        self._skip = at - len(data)
+        self._skipBytes = at - len(data)
 
     def _closeFrame(self, frame: bytes) -> None:
         connection: Any = self.session.connection
-        # What this side says must be said first, or the engine would answer the peer's Close in its place.
+        # This side's Close frame must be sent first. Otherwise the engine would answer the peer's Close frame instead.
         connection.shutdownWriting()
         engine = self._engine
         engine.current_frame = None
@@ -261,7 +266,7 @@ class MessageInbound(Inbound):
 
 
 def _isUTF8(payload: bytes) -> bool:
-    """Python's decoder refuses what Autobahn's validator does."""
+    """Python's decoder refuses the same bytes as Autobahn's validator."""
     try:
         payload.decode()
     except UnicodeDecodeError:
@@ -270,7 +275,7 @@ def _isUTF8(payload: bytes) -> bool:
 
 
 def _refused(answer: Any, length: int, session: Session) -> CodecError:
-    """A message is one package, and all of it."""
+    """The error for a codec that did not read the message as exactly one package."""
     if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
         what = f"{type(answer).__name__}, not (package, length)"
     elif answer[0] is None:

@@ -1,4 +1,4 @@
-"""The connection of a WebSocket session, which is the transport of its engine, and its factories."""
+"""The Twisted protocol of a WebSocket session, which is also the transport of its engine, and its factories."""
 
 from __future__ import annotations
 
@@ -45,31 +45,32 @@ __all__ = [
     "WebSocketSessionServerFactory",
 ]
 
-#: Bytes of a handshake above which it is refused; what browsers send with many cookies is a quarter of it.
-LONGEST_HANDSHAKE = 64 * 1024
+#: Bytes of a handshake above which it is refused. Browsers with many cookies send a quarter of that.
+MAX_HANDSHAKE = 64 * 1024
 
 
 @implementer(IConnection)
 class WebSocketSessionProtocol(StreamConnection, Protocol):
     """
-    The Twisted protocol of a WebSocket session, of either side; its factory says which.
+    The Twisted protocol of a WebSocket session, for a client or a server, as its factory says.
 
-    To subclass: ``connectionMade`` and ``connectionLost`` may be extended, calling the base.
+    To subclass: ``connectionMade`` and ``connectionLost`` may be extended; they call the base.
 
     :param options: the options of the handshake; by default the factory's.
 
     :ivar engine: Autobahn's protocol.
-    :ivar path: what the client asked for.
-    :ivar subprotocol: what was agreed upon.
-    :ivar above: the ``maxSessions`` that the main process counts, for a connection that it hands over to be refused.
+    :ivar path: the path that the client has requested.
+    :ivar subprotocol: the negotiated subprotocol.
+    :ivar refuseAbove: the main process's ``maxSessions``, for a connection that it hands over to be refused; else None.
     """
 
     sessionType = MessageSession
     engine: Any = None
     path = "/"
     subprotocol: str | None = None
-    above: int | None = None
-    _early: list[bytes] | None = None
+    refuseAbove: int | None = None
+    # The server's answer to the request, until the session can send it.
+    _answer: list[bytes] | None = None
     # The socket has taken all of the answer to the request.
     _isAnswerSent = True
 
@@ -84,47 +85,47 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
 
     @property
     def inbound(self) -> Any:
-        """The session's."""
+        """The inbound of the session."""
         assert self.session is not None
         return self.session.inbound
 
     def connectionMade(self) -> None:
-        """The transport is up; the session begins after the handshake."""
+        """The transport is connected; the session starts after the handshake."""
         raw = self.transport
-        # The wait for the handshake is that of a TLS connection, and there is one for both.
+        # True, to wait for a handshake: handshakeTimeout limits the TLS and the WebSocket handshake together.
         self._connected(raw, True)
         family = "WSS" if isEncrypted(raw) else "WS"
         self.kind = intern(f"{family}_{'CLIENT' if self.factory.isClient else 'SERVER'}")
         if self._failure is not None:
             return
-        self._early = []
+        self._answer = []
         settings = makeSettings(self.context, self.options, self.factory.isClient)
         if self.factory.isClient:
             self.engine = ClientEngine(self, settings)
             self.path = self.options.paths[0].partition("?")[0]
         else:
             self.engine = ServerEngine(self, settings)
-        self.engine._connectionMade()
+        self.engine.begin()
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes arrived."""
         session = self.session
         if session is not None:
             session.inbound.receive(data)
         elif self._failure is None:
-            self._shakeHands(data)
+            self._readHandshake(data)
 
-    def _shakeHands(self, data: bytes) -> None:
+    def _readHandshake(self, data: bytes) -> None:
         engine = self.engine
         isClient = self.factory.isClient
         searched = max(len(engine.data) - 3, 0)
         engine.data += data
         end = engine.data.find(b"\r\n\r\n", searched)
-        if (len(engine.data) if end < 0 else end) > LONGEST_HANDSHAKE:
+        if (len(engine.data) if end < 0 else end) > MAX_HANDSHAKE:
             if isClient:
-                engine.failHandshake(f"the answer is longer than {LONGEST_HANDSHAKE} bytes")
+                engine.failHandshake(f"the answer is longer than {MAX_HANDSHAKE} bytes")
             else:
-                engine.failHandshake(f"the request is longer than {LONGEST_HANDSHAKE} bytes", 431)
+                engine.failHandshake(f"the request is longer than {MAX_HANDSHAKE} bytes", 431)
             return
         if end < 0:
             return
@@ -135,33 +136,28 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             engine.failHandshake(reason)
             return
         try:
-            engine._dataReceived(data)
+            engine.feed(data)
         except Exception as error:
-            # The engine decodes what it is sent. What cannot be decoded is no reason for a traceback.
+            # The engine decodes the handshake. Invalid bytes are not worth a traceback.
             self._failure = UpgradeError(f"what came is no WebSocket handshake: {error}")
             self.raw.abortConnection()
 
     # The engine's transport
 
     def write(self, data: bytes) -> None:
-        """Send what the engine says: in its order among the messages, or as a part of the handshake."""
+        """Send bytes of the engine: in their order among the messages, or as a part of the handshake."""
         session: Any = self.session
         if session is not None:
-            if session.state >= LOST:
-                # What the connection left is still read, and needs no answer.
-                return
-            if data[0] & 0x0F == CLOSE:
-                session.closeFrameAt = session.bytesWritten
-            session.bytesWritten += len(data)
-            session.controlBytes += len(data)
-            session.outbound.write(data, len(data))
+            # After the connection was lost, data that arrived before is still read, but not answered.
+            if session.state < LOST:
+                session.sendControlFrame(data)
         elif self.factory.isClient:
             self.raw.write(data)
-        elif self._early is not None:
-            self._early.append(data)
+        elif self._answer is not None:
+            self._answer.append(data)
 
-    def refuseUpgrade(self, reason: str, answer: bytes) -> None:
-        """The handshake has failed."""
+    def handshakeRefused(self, reason: str, answer: bytes) -> None:
+        """The handshake has failed; ``answer`` is sent to the peer."""
         self._failure = UpgradeError(f"WebSocket handshake: {reason}")
         self.engine.state = WebSocketProtocol.STATE_CLOSED
         if answer:
@@ -170,11 +166,11 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         else:
             self.raw.abortConnection()
 
-    def checkRoom(self) -> None:
-        """:raise ConnectionDeny: there are ``maxSessions`` already, or the service stops."""
+    def checkCapacity(self) -> None:
+        """:raise ConnectionDeny: ``maxSessions`` is reached, or the service stops."""
         context = self.context
-        limit = self.above
-        # This connection is counted already.
+        limit = self.refuseAbove
+        # The context has counted this connection already.
         if limit is None and context.maxSessions is not None and context.peers > context.maxSessions:
             limit = context.maxSessions
         if context.closing or limit is not None:
@@ -185,18 +181,18 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
                 context.countRefusal("maxSessions", f"maxSessions={limit} reached")
             raise ConnectionDeny(503, "no more sessions")
 
-    def drop(self, abort: bool) -> None:
-        """The engine is done. With a session it is the session that ends the connection."""
+    def engineDone(self, abort: bool) -> None:
+        """The engine asks to close the connection. If there is a session, the session closes it."""
         if self.session is None:
             if abort:
                 self.raw.abortConnection()
             else:
                 self.raw.loseConnection()
         elif self.session.state == CLOSING:
-            self._part()
+            self._finishClose()
 
-    def opened(self) -> None:
-        """The handshake is done: begin the session, and give it what came behind the handshake."""
+    def handshakeSucceeded(self) -> None:
+        """The handshake is done: start the session, and give it the bytes that followed the handshake."""
         engine = self.engine
         rest, engine.data = engine.data, b""
         self._handshakesDone()
@@ -206,10 +202,10 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     def sessionMade(self) -> None:
         """Send the answer to the request; a hook of openSession."""
         session: Any = self.session
-        early, self._early = self._early, None
-        if early:
+        pieces, self._answer = self._answer, None
+        if pieces:
             # Through the outbound, so that the first message cannot overtake the answer to the request.
-            answer = b"".join(early)
+            answer = b"".join(pieces)
             session.outbound.write(answer, len(answer))
         if not session.outbound.isFree:
             self._isAnswerSent = False
@@ -232,18 +228,18 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         self.transport = self.session.transport
         self._readDirectly(short=type(self).dataReceived is WebSocketSessionProtocol.dataReceived)
 
-    # What the engine tells of the open connection
+    # Events of the engine
 
-    def refuse(self, code: int, reason: str) -> None:
-        """The peer has broken the protocol, and was told so."""
+    def protocolViolated(self, code: int, reason: str) -> None:
+        """The peer has violated the protocol, and was told so."""
         assert self.session is not None
         failed = MessageTooLongError if code == CloseCode.MESSAGE_TOO_BIG else CodecError
         self.session.readFailed(failed(f"WebSocket, close code {code}: {reason}", self.session))
 
-    def closeFrame(self, code: int | None, reason: str) -> None:
-        """The peer's Close frame came, and was answered."""
+    def closeFrameReceived(self, code: int | None, reason: str) -> None:
+        """The peer's Close frame was received and answered."""
         session: Any = self.session
-        self.inbound.over = True
+        self.inbound.closeReceived = True
         state = session.state
         if state == LOST and not self.engine.failedByMe:
             session.forgetLoss()
@@ -251,99 +247,83 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             text = f"the peer closed the WebSocket with code {code}" + (f": {reason}" if reason else "")
             session.fail(PeerClosedError(text, session, code or 0, reason))
         elif state == CLOSING:
-            self._part()
+            self._finishClose()
 
-    def controlFrameCame(self, length: int) -> None:
-        """A ping or a pong with ``length`` bytes came."""
+    def controlFrameReceived(self, length: int) -> None:
+        """A ping or a pong with ``length`` bytes was received."""
         session: Any = self.session
         if session is not None:
-            # The header, and the mask of what comes from a client.
-            session.controlBytes += length + (2 if self.factory.isClient else 6)
+            # The header has 2 bytes, and a client's frame has a mask of 4.
+            session.controlBytesRead(length + (2 if self.factory.isClient else 6))
 
-    def noPong(self, sure: bool) -> None:
+    def pingTimedOut(self, sure: bool) -> None:
         """
         A ping was not answered in time.
 
-        :param sure: it was so before, and all that had arrived then was read since.
+        :param sure: for the second time; everything that had arrived the first time was read since.
         """
         session: Any = self.session
         engine = self.engine
         if session is None or session.state > OPEN:
             return
         if session.inbound.paused:
-            # The answer may wait to be read.
+            # The answer may have arrived but not been read.
             engine.autoPingPending = None
-            self._startPings(session)
+            engine.startPings(session.cronPeriod)
             return
         respite = self.context.wheel.respite
         if respite and not sure:
-            # Whatever comes takes this back, as it would have taken the first.
-            engine.autoPingTimeoutCall = engine.factory._batched_timer.call_later(respite, self._stillNoPong)
+            engine.awaitPong(respite)
             return
         text = f"a ping was not answered in cronPeriod={session.cronPeriod:g} s"
         session.fail(ReadTimeoutError(text, session), abort=True)
 
-    def _stillNoPong(self) -> None:
-        self.engine.autoPingTimeoutCall = None
-        self.noPong(True)
-
     # IConnection
 
     def applySocketOptions(self, session: Session) -> None:
-        """As Connection's; and what the session asks of the engine."""
+        """As Connection's; also sets the session's limits in the engine."""
         super().applySocketOptions(session)
         self.applyLimits(session)
 
     def applyLimits(self, session: Any) -> None:
-        """Let the engine have the session's settings."""
+        """Set the session's limits in the engine."""
         engine = self.engine
-        engine.maxFramePayloadSize = engine.maxMessagePayloadSize = session._maxMsgLen
-        if engine.autoPingInterval != session._cronPeriod:
-            engine.autoPingInterval = engine.autoPingTimeout = session._cronPeriod
-            self._startPings(session)
-
-    def _startPings(self, session: Any) -> None:
-        engine = self.engine
-        if engine.autoPingPendingCall is not None:
-            engine.autoPingPendingCall.cancel()
-        if engine.autoPingTimeoutCall is not None:
-            engine.autoPingTimeoutCall.cancel()
-            engine.autoPingTimeoutCall = None
-        # As Autobahn itself begins to ping where the interval is known before the handshake.
-        engine.autoPingPendingCall = engine.factory._batched_timer.call_later(session._cronPeriod, engine._sendAutoPing)
+        engine.maxFramePayloadSize = engine.maxMessagePayloadSize = session.maxMsgLen
+        if engine.autoPingInterval != session.cronPeriod:
+            engine.startPings(session.cronPeriod)
 
     def shutdownWriting(self) -> None:
-        """Everything is flushed: tell the peer that nothing more comes, and read on until it says the same."""
+        """Everything is flushed: send a Close frame, and read until the peer's."""
         session: Any = self.session
         engine = self.engine
         if engine.state == WebSocketProtocol.STATE_OPEN:
-            engine.sendCloseFrame(session._closeCode, cut(session._closeReason))
-            # The peer's taking of it is no reason to wait longer for the answer.
-            session.lastProgress = session.closeProgress()
-        if self.inbound.over:
-            self._part()
+            engine.sendCloseFrame(session.closeFrameCode, cut(session.closeFrameReason))
+            session.closeFrameSent()
+        if self.inbound.closeReceived:
+            self._finishClose()
 
-    def _part(self) -> None:
-        """Both Close frames are there: end the TCP connection when ours is out; a client leaves that to the server."""
-        outbound = self.inbound.outbound
+    def _finishClose(self) -> None:
+        """The Close frames are exchanged: a server ends the TCP connection when its own is sent; a client waits."""
+        session: Any = self.session
+        outbound = session.outbound
         if not outbound.isFree:
             outbound.closeWhenDrained()
         elif not self.factory.isClient:
             self.raw.loseConnection()
 
     def disconnect(self) -> None:
-        """Everything is flushed, and the peer's end of the stream has come."""
+        """Everything is flushed, and the peer has ended its side of the stream."""
         self.raw.loseConnection()
 
     def leave(self) -> None:
-        """Let go of a peer that does not answer the Close frame, or a server that does not end the connection."""
+        """Leave a peer that does not answer the Close frame, or a server that does not end the connection."""
         if isEncrypted(self.raw):
             self.raw.abortConnection()
         else:
             self.raw.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone. The engine still reads what it left, where there is a session."""
+        """The connection was lost. If there is a session, the engine still reads the data that arrived before."""
         if self.session is None:
             self._endEngine(reason)
         self._lost(reason)
@@ -355,8 +335,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
 
     def _endEngine(self, reason: Failure) -> None:
         if self.engine is not None:
-            # It cancels its timers.
-            self.engine._connectionLost(reason)
+            self.engine.end(reason)
 
 
 class WebSocketSessionServerFactory(SessionServerFactory):
@@ -364,9 +343,9 @@ class WebSocketSessionServerFactory(SessionServerFactory):
     WebSocket sessions for ``listenTCP``, ``listenUNIX``, ``endpoint.listen`` and ``adoptStreamConnection``.
 
     :param options: the paths, origins, subprotocols and compression.
-    :param over: the factory of a service: it hears what this one's connections tell, and its context is shared.
+    :param over: the factory of a service: it gets the events of this one's connections, and its context is shared.
 
-    The others are those of SessionServerFactory.
+    The other parameters are those of SessionServerFactory.
     """
 
     protocol: Any = WebSocketSessionProtocol
@@ -386,17 +365,17 @@ class WebSocketSessionServerFactory(SessionServerFactory):
 
     @classmethod
     def sharing(cls, factory: SessionServerFactory, options: UpgradeOptions) -> WebSocketSessionServerFactory:
-        """One whose sessions belong to the service of another factory."""
+        """A factory whose sessions belong to the service of another factory."""
         context = factory.context
         return cls(factory.newSession, options, over=factory, context=context, service=context.service)
 
     def startFactory(self) -> None:
-        """A port begins to use it."""
+        """A port starts to use the factory."""
         if self._over is not None:
             self._over.doStart()  # type: ignore[no-untyped-call]  # Twisted's
 
     def stopFactory(self) -> None:
-        """No port uses it any more."""
+        """No port uses the factory any more."""
         if self._over is not None:
             self._over.doStop()  # type: ignore[no-untyped-call]  # Twisted's
 
@@ -410,7 +389,7 @@ class WebSocketSessionServerFactory(SessionServerFactory):
             self._over.sessionOpened(connection)
 
     def sessionEnded(self, connection: Connection, error: BaseException | None) -> None:
-        """The connection's session has had its onClose."""
+        """The onClose of the connection's session has returned."""
         if self._over is not None:
             self._over.sessionEnded(connection, error)
 
@@ -426,7 +405,7 @@ class WebSocketSessionClientFactory(SessionClientFactory):
 
     :param options: the path, host, origin, subprotocols and compression.
 
-    The others are those of SessionClientFactory.
+    The other parameters are those of SessionClientFactory.
     """
 
     protocol: Any = WebSocketSessionProtocol

@@ -1,4 +1,4 @@
-"""What a WebSocket server answers to, and what a client asks for; nothing here knows how the handshake is done."""
+"""The options of a WebSocket handshake: paths, origins, subprotocols and compression."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from getty_tx.errors import SettingError
 
 __all__ = ["UpgradeOptions", "checkPath"]
 
-# Of RFC 9110, section 5.6.2: what subprotocols and header names consist of.
+# A token of RFC 9110, section 5.6.2: the syntax of subprotocols and header names.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def checkPath(path: str) -> str:
     """
-    The path, if a request line can have it.
+    Check that a request line can have this path, and return it.
 
     :raise SettingError: it cannot.
     """
@@ -32,14 +32,14 @@ class UpgradeOptions:
     """
     The options of a WebSocket handshake.
 
-    :ivar paths: what a server answers to. A client has one, with a query if there is any.
-    :ivar origins: a server's: pages from elsewhere are refused; ``*`` stands for any characters. Empty: all may. A
-        request without an Origin is from no browser, and may.
-    :ivar subprotocols: a server's, or those that a client offers, the preferred one first.
+    :ivar paths: the paths of a server. A client has one, with a query if there is one.
+    :ivar origins: of a server: pages of other origins are refused; ``*`` matches any characters. Empty: all are
+        accepted. A request without an Origin is not from a browser, and is accepted.
+    :ivar subprotocols: the subprotocols of a server, or those that a client offers, the preferred one first.
     :ivar deflate: whether messages may be compressed (permessage-deflate).
-    :ivar host: a client's: the host and port that the request names.
-    :ivar origin: a client's, for servers that ask for one.
-    :raise SettingError: one of them cannot be.
+    :ivar host: of a client: the host and, with ``port``, the port in the request.
+    :ivar origin: of a client, for servers that require one.
+    :raise SettingError: one of them is invalid.
     """
 
     paths: tuple[str, ...] = ("/",)
@@ -49,7 +49,7 @@ class UpgradeOptions:
     host: str = "localhost"
     port: int = 80
     origin: str | None = None
-    #: For the engine, to keep what it makes of the options.
+    #: A cache for what the engine makes from the options.
     made: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,11 +76,11 @@ class UpgradeOptions:
         return [re.compile(".*".join(map(re.escape, origin.lower().rstrip("/").split("*")))) for origin in self.origins]
 
     def allows(self, origin: str) -> bool:
-        """Whether a page of this origin may connect; ``origin`` is empty for what is no browser."""
+        """Whether a page of this origin may connect. ``origin`` is empty for a client that is not a browser."""
         if not self.origins or not origin:
             return True
         return any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
 
     def choose(self, offered: list[str]) -> str | None:
-        """The first of our subprotocols that the client offers."""
+        """The first subprotocol of the server that the client offers, or None."""
         return next((name for name in self.subprotocols if name in offered), None)

@@ -1,10 +1,7 @@
 """
-Sessions over WebSocket messages: one message is one package.
+The session over WebSocket: one message is one package.
 
-:py:class:`MessageSession` frames what it writes and gives it to the same Outbound as a stream's.
-:py:class:`MessageInbound` takes frames. One that is a whole message, uncompressed, is taken here, on the short path;
-every other one (fragments, control frames, compressed or malformed ones) is given to the state machine of the
-connection's engine, alone, so that after it the short path is open again, and a session that is paused stays so.
+:py:class:`MessageSession` writes each package as one frame, to the same Outbound as a session over a stream.
 """
 
 from __future__ import annotations
@@ -18,52 +15,57 @@ from getty_tx.session.compressed import CompressionSetting
 from getty_tx.session.facade import SessionTransport
 from getty_tx.session.lifecycle import OPEN
 from getty_tx.session.session import Session
-from getty_tx.transports.websocket.frames import BINARY, TEXT, CloseCode, header, wholeFrame
+from getty_tx.transports.websocket.frames import BINARY, CLOSE, TEXT, CloseCode, header, wholeFrame
 from getty_tx.transports.websocket.inbound import MessageInbound
 
 if TYPE_CHECKING:
     from getty_tx.interfaces import IConnection
     from getty_tx.session.context import ServiceContext
-    from getty_tx.transports.websocket import WebSocketSessionProtocol
 
 __all__ = ["MessageSession", "MessageTransport"]
 
 
 class MessageTransport(SessionTransport):
-    """The facade of a session over messages: what is written is one binary message."""
+    """The facade of a session over messages: each write is one binary message."""
 
     __slots__ = ()
 
     def write(self, data: bytes) -> None:
-        """Send bytes as a binary message; counted in ``writeBytes``, and as no package."""
+        """Send bytes as a binary message; counted in ``writeBytes``, but not as a package."""
         if not isinstance(data, bytes):
             raise TypeError(f"data must be bytes, not {type(data).__name__}")
         session: Any = self._session
         if data and (not session.isClosed or self._outbound.hasProducer):
-            session._send(BINARY, data)
+            session.sendMessage(BINARY, data)
 
 
 class MessageSession(Session):
     """
-    A session over WebSocket: what :py:class:`~getty_tx.session.session.Session` has, and what was agreed upon.
+    A session over WebSocket: a :py:class:`~getty_tx.session.session.Session` with the results of the handshake.
 
-    It has no ``compression``, as WebSocket has its own. A package is one message, and ``close()`` says why by the code
-    of the Close frame.
+    It has no ``compression``, because WebSocket has its own. A package is one message, and ``close()`` sends its reason
+    in the Close frame.
+
+    :ivar isText: whether the last message that was read is text; set for each message, so it is a slot.
+    :ivar controlBytes: bytes read and written that belong to pings, pongs and Close frames.
+    :ivar closeFrameAt: bytes written before our Close frame, or None before it is sent.
+    :ivar closeFrameCode: the code that our Close frame will have, if one is set.
+    :ivar closeFrameReason: its reason.
     """
 
     __slots__ = (
-        "_closeCode",
-        "_closeReason",
         "_engine",
         "_isClient",
-        "_plain",
+        "_isPlain",
         "closeFrameAt",
+        "closeFrameCode",
+        "closeFrameReason",
         "controlBytes",
         "isText",
     )
 
-    connection: WebSocketSessionProtocol
-    # A slot, as it is set for each message.
+    # A WebSocketSessionProtocol. Its module imports this one, so it is not named here.
+    connection: Any
     isText: bool
 
     inboundType = MessageInbound
@@ -74,17 +76,14 @@ class MessageSession(Session):
         super().__init__(connection, context, transport)
         self.transport = MessageTransport(self, self.outbound)
         self.isText = False
-        # Of those read and written, the bytes of pings and their answers.
         self.controlBytes = 0
-        # Bytes written before our Close frame.
         self.closeFrameAt: int | None = None
-        # What the Close frame will say.
-        self._closeCode: int | None = None
-        self._closeReason = ""
+        self.closeFrameCode: int | None = None
+        self.closeFrameReason = ""
         self._engine: Any = self.connection.engine
         self._isClient: bool = self.connection.factory.isClient
         # Frames are neither masked nor compressed.
-        self._plain: bool = not (self._isClient or self._engine.compresses)
+        self._isPlain: bool = not (self._isClient or self._engine.compresses)
 
     def startTLS(self, contextFactory: Any, normal: bool) -> None:
         raise CodecError("there is no TLS within a WebSocket: dial or serve wss:", self)
@@ -92,18 +91,20 @@ class MessageSession(Session):
     @property
     def path(self) -> str:
         """The path that the client asked for, with no query."""
-        return self.connection.path
+        path: str = self.connection.path
+        return path
 
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that was agreed upon."""
-        return self.connection.subprotocol
+        subprotocol: str | None = self.connection.subprotocol
+        return subprotocol
 
     # Writing
 
-    def _send(self, first: int, payload: bytes) -> None:
+    def sendMessage(self, first: int, payload: bytes) -> None:
         """Frame a message and send it."""
-        if self._plain:
+        if self._isPlain:
             data = header(first, len(payload)) + payload
         elif self._engine.compresses:
             data = self._engine.compressed(first, payload)
@@ -115,9 +116,9 @@ class MessageSession(Session):
 
     def writePkg(self, pkg: Any, timeout: float | None = None) -> int:
         """
-        Encode a package and send it as one message, text where the codec gives a ``str``; as Session's otherwise.
+        Encode a package and send it as one message, as text if the codec returns a ``str``. Otherwise as Session's.
 
-        :return: bytes encoded, without those of the frame.
+        :return: bytes encoded, without the frame's header.
         """
         if timeout is not None:
             settings.seconds("timeout", timeout)
@@ -137,7 +138,7 @@ class MessageSession(Session):
         if self.outbound.refuses():
             raise self._blocked()
         self.pkgsWritten += 1
-        self._send(first, data)
+        self.sendMessage(first, data)
         if timeout is not None:
             self._setWriteDeadline(timeout)
         return len(data)
@@ -151,20 +152,38 @@ class MessageSession(Session):
         return sum(map(len, chunks))
 
     def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
-        # Framed here, on the reactor's thread: compression has a state that must be in the order of the messages.
+        # Framed here, on the reactor's thread, because the state of compression depends on the order of the messages.
         if self.state > OPEN:
             super()._writeForThread(chunks, timeout, packages)
             return
         self.pkgsWritten += packages
         for chunk in chunks:
-            self._send(chunk.first if type(chunk) is _Message else BINARY, chunk)
+            self.sendMessage(chunk.first if type(chunk) is _Message else BINARY, chunk)
         if timeout is not None:
             self._setWriteDeadline(timeout)
+
+    # For the connection
+
+    def sendControlFrame(self, frame: bytes) -> None:
+        """Send a frame of the engine in its order among the messages."""
+        if frame[0] & 0x0F == CLOSE:
+            self.closeFrameAt = self.bytesWritten
+        self.bytesWritten += len(frame)
+        self.controlBytes += len(frame)
+        self.outbound.write(frame, len(frame))
+
+    def controlBytesRead(self, length: int) -> None:
+        """Count the bytes of a control frame that was read."""
+        self.controlBytes += length
+
+    def closeFrameSent(self) -> None:
+        """Our Close frame is sent. That the peer receives it does not extend the wait for its answer."""
+        self.lastProgress = self.closeProgress()
 
     # Closing
 
     def close(self, reason: BaseException | str | None = None) -> None:
-        """As Session's. The Close frame has the code 1000, and the reason if it is a text; 1011 for an exception."""
+        """As Session's. The Close frame has the code 1000, and the reason if it is a text; or 1011 for an exception."""
         if get_ident() == self._thread and self.state <= OPEN and not isinstance(reason, BaseException):
             self._closeWith(CloseCode.NORMAL_CLOSURE, "" if reason is None else str(reason))
         super().close(reason)
@@ -180,8 +199,8 @@ class MessageSession(Session):
             self.connection.applyLimits(self)
 
     def _closeWith(self, code: int, reason: str) -> None:
-        if self._closeCode is None:
-            self._closeCode, self._closeReason = code, reason
+        if self.closeFrameCode is None:
+            self.closeFrameCode, self.closeFrameReason = code, reason
 
     def readFailed(self, error: BaseException) -> None:
         if isinstance(error, MessageTooLongError):
@@ -198,13 +217,13 @@ class MessageSession(Session):
         super().fail(error, abort)
 
     def losesOutput(self) -> bool:
-        # A peer that has closed in order need not wait for the answer to its Close frame.
+        # A peer that has closed normally need not wait for the answer to its Close frame.
         if self.closeFrameAt is not None:
             return self.outbound.bytesOut < self.closeFrameAt
         return super().losesOutput()
 
     def activity(self) -> int:
-        # Pings come from time to time, whether or not anybody has something to say.
+        # Pings are sent and answered even if both applications are idle.
         return super().activity() - self.controlBytes
 
     def lifetimeOver(self) -> None:
@@ -217,7 +236,7 @@ class MessageSession(Session):
 
 
 class _Message(bytes):
-    """A message on its way from another thread."""
+    """A message that another thread has written."""
 
     first: int
 

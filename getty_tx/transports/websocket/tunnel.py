@@ -1,4 +1,4 @@
-"""Byte streams over binary messages, for protocols of other Twisted programs that know nothing of sessions."""
+"""Byte streams over binary messages, for Twisted protocols that do not use sessions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["clientTunnel", "serverTunnel"]
 
 
 class _Tunnel(EventListener):
-    """Has a protocol at the end of a session; its transport is the session's facade."""
+    """A listener that passes a session's events to a protocol, whose transport is the session's facade."""
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
@@ -61,7 +61,7 @@ def _newSession(factory: Any) -> Callable[[Session], None]:
 
 
 class _ServerTunnel(SessionServerFactory):
-    """A factory of sessions for one of protocols."""
+    """A factory of sessions for the protocols of another factory."""
 
     def __init__(self, factory: Any) -> None:
         super().__init__(_newSession(factory))
@@ -90,13 +90,13 @@ class _ClientTunnel(SessionFactory, ClientFactory[Any]):
 
 
 def serverTunnel(factory: Any) -> SessionServerFactory:
-    """Sessions whose messages are the byte streams of the factory's protocols."""
+    """A factory of sessions that carry the byte streams of the given factory's protocols in messages."""
     return _ServerTunnel(factory)
 
 
 def clientTunnel(factory: Any, makeProtocol: Callable[[], Any]) -> Any:
     """
-    The same for a client.
+    The same as :py:func:`serverTunnel` for a client.
 
     :param makeProtocol: makes the protocol of the session.
     """

@@ -45,7 +45,7 @@ class FrameTests(SynchronousTestCase):
         payload = random.randbytes(size)
         frame = frames.wholeFrame(frames.BINARY, payload, masked)
         self.assertEqual(parse(frame), [(0x82, payload)])
-        head, length = frames.sizeOf(frame[: frames.LONGEST_HEADER])
+        head, length = frames.sizeOf(frame[: frames.MAX_HEADER])
         self.assertEqual((head + length, length), (len(frame), size))
         for have in range(head):
             least, unknown = frames.sizeOf(frame[:have])

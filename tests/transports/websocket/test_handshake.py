@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import UpgradeError
 from getty_tx.transports.websocket.handshake import checkHead
-from getty_tx.transports.websocket.protocol import LONGEST_HANDSHAKE
+from getty_tx.transports.websocket.protocol import MAX_HANDSHAKE
 from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.support.websocket import KEY, WebSocketCase, frame, request, response
 
@@ -228,9 +228,9 @@ class RequestTests(WebSocketCase):
 
     def test_longest(self) -> None:
         """The limit is the head's: the same in one piece and in several, whatever comes behind it."""
-        room = LONGEST_HANDSHAKE - len(request("/a", X_A="a")) + 5
+        room = MAX_HANDSHAKE - len(request("/a", X_A="a")) + 5
         longest = request("/a", X_A="a" * room)
-        self.assertEqual(len(longest) - 4, LONGEST_HANDSHAKE)
+        self.assertEqual(len(longest) - 4, MAX_HANDSHAKE)
         tooLong = request("/a", X_A="a" * (room + 1))
         for split in (None, [1000, 1]):
             self.assertTrue(self.ask(longest, split).startswith("HTTP/1.1 101 "))
@@ -358,9 +358,9 @@ class ResponseTests(WebSocketCase):
 
     def test_longest(self) -> None:
         """A head that is too long, finished or not."""
-        for line in (b"X-A: " + b"a" * LONGEST_HANDSHAKE, b"X-A: a\r\n" * 9000):
+        for line in (b"X-A: " + b"a" * MAX_HANDSHAKE, b"X-A: a\r\n" * 9000):
             failure = self.answered(line)
-            self.assertIn(f"longer than {LONGEST_HANDSHAKE} bytes", str(failure))
+            self.assertIn(f"longer than {MAX_HANDSHAKE} bytes", str(failure))
             self.assertEnded()
 
     @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
