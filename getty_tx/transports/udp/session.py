@@ -39,11 +39,8 @@ class DatagramSession(Session):
     No datagram closes it: a callback that fails is logged and given to onError, and the session stays open. It has no
     single peer that could be silent, so readTimeout, idleTimeout and maxLifetime have no effect.
 
-    In addition to IConnection the connection has ``peerAddr`` and ``limit``, and a client's has ``refused()``.
-
     :cvar isShared: the session has any number of peers.
     :cvar isLasting: a callback that fails does not close the session.
-    :ivar lastSender: the address of the last datagram received; only if ``isShared``.
     """
 
     __slots__ = ("_inOnError", "_peer", "_to", "datagramsDropped", "lastSender")
@@ -63,9 +60,11 @@ class DatagramSession(Session):
         self._peer: tuple[str, int] | None = None
         self._to: tuple[str, int] | None = None
         self.datagramsDropped = 0
+        # The address of the last datagram received, if the session is shared.
         self.lastSender: tuple[str, int] | None = None
         self._inOnError = False
         Session.__init__(self, connection, context, transport)
+        # In addition to IConnection, connections of datagrams have these two, and a client's has refused().
         below: Any = connection
         self._peer = below.peerAddr
         self.inbound.limit = below.limit

@@ -1,10 +1,10 @@
 """
 A check of the head of a WebSocket handshake before Autobahn reads it.
 
-Autobahn splits a head with ``str.splitlines`` and ``str.strip``, after decoding it as ISO-8859-1. So 0x0b, 0x0c, 0x1c to
-0x1e, 0x85 and a bare CR or LF end a line, and a line may begin with blanks: text that a proxy reads as part of a field,
-or as its continuation, would be a separate field. Autobahn also ignores lines without a colon. A head that passes this
-check has the same meaning for both.
+Autobahn splits a head with ``str.splitlines`` and ``str.strip``, after decoding it as ISO-8859-1. So 0x0b, 0x0c, 0x1c
+to 0x1e, 0x85 and a bare CR or LF end a line, and a line may begin with blanks: text that a proxy reads as part of a
+field, or as its continuation, would be a separate field. Autobahn also ignores lines without a colon. A head that
+passes this check has the same meaning for both.
 
 A Host or Sec-WebSocket-* field that occurs twice is refused, because a proxy may have used the other one. RFC 6455
 allows Sec-WebSocket-Extensions and -Protocol twice in a request (sections 11.3.2 and 11.3.4), but no client of

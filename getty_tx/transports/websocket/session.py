@@ -45,12 +45,6 @@ class MessageSession(Session):
 
     It has no ``compression``, because WebSocket has its own. A package is one message, and ``close()`` sends its reason
     in the Close frame.
-
-    :ivar isText: whether the last message that was read is text; set for each message, so it is a slot.
-    :ivar controlBytes: bytes read and written that belong to pings, pongs and Close frames.
-    :ivar closeFrameAt: bytes written before our Close frame, or None before it is sent.
-    :ivar closeFrameCode: the code that our Close frame will have, if one is set.
-    :ivar closeFrameReason: its reason.
     """
 
     __slots__ = (
@@ -66,6 +60,7 @@ class MessageSession(Session):
 
     # A WebSocketSessionProtocol. Its module imports this one, so it is not named here.
     connection: Any
+    # A slot, because it is set for each message.
     isText: bool
 
     inboundType = MessageInbound
@@ -76,8 +71,11 @@ class MessageSession(Session):
         super().__init__(connection, context, transport)
         self.transport = MessageTransport(self, self.outbound)
         self.isText = False
+        # Bytes read and written that belong to pings, pongs and Close frames.
         self.controlBytes = 0
+        # Bytes written before our Close frame, when it is sent.
         self.closeFrameAt: int | None = None
+        # The code and reason of our Close frame, when they are known.
         self.closeFrameCode: int | None = None
         self.closeFrameReason = ""
         self._engine: Any = self.connection.engine
