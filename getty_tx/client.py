@@ -19,7 +19,7 @@ from getty_tx.session.observers import Observers
 from getty_tx.session.totals import Endpoints
 from getty_tx.settings import Setting
 from getty_tx.transports.connector import CONNECT_TIMEOUT, EndpointConnector
-from getty_tx.transports.reconnecting import RECONNECT_INTERVAL, DialLog, SessionClientFactory, describeError
+from getty_tx.transports.reconnecting import RECONNECT_INTERVAL, ReconnectLog, SessionClientFactory, describeError
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -53,29 +53,29 @@ class Client(Service):
         await client.whenReady(timeout=5)
         client.pick().writePkg(b"hello")
 
-    A session that is lost for any reason but its own ``close()`` or ``abort()`` is replaced; how, is said at
-    :py:class:`~getty_tx.transports.reconnecting.SessionClientFactory`. Its place stays empty when it closed itself.
+    A session that is lost for any reason but its own ``close()`` or ``abort()`` is replaced, as described at
+    :py:class:`~getty_tx.transports.reconnecting.SessionClientFactory`. A session that closed itself is not replaced.
 
-    Settings may be changed while it runs: those about dialing hold from the next attempt on, ``number`` from the next
+    Settings may be changed while it runs: those of connecting hold from the next attempt on, ``number`` from the next
     start on.
 
     :param newSession: called with each new session to configure it; raises to refuse it, which is a failed attempt.
     :param endpoint: a description (see :py:mod:`getty_tx.endpoints`) or an IStreamClientEndpoint object.
     :param number: how many sessions.
     :param reconnectInterval: seconds before the first new attempt; later ones wait up to ten times that.
-    :param reconnectAttempts: a place is given up after so many attempts without an open session; None: never.
-    :param connectTimeout: seconds that an attempt to connect may take, before any TLS handshake.
+    :param reconnectAttempts: a session is given up after this number of attempts without success; None: never.
+    :param connectTimeout: seconds that an attempt to connect may take, without a TLS handshake.
     :param handshakeTimeout: seconds that the handshake may take.
     :param pickBy: how :py:meth:`pick` chooses: ``"roundRobin"``, ``"random"`` or ``"leastPending"``.
     :param workers: threads for onMessage, as for a :py:class:`~getty_tx.Server`.
     :param reactor: by default the installed one, looked up when the service starts.
-    :raise SettingError: the description or a setting cannot be.
+    :raise SettingError: the description or a setting is invalid.
     """
 
     number = Setting(settings.count, 1, "How many sessions to keep.")
     reconnectInterval = Setting(settings.seconds, RECONNECT_INTERVAL, "Seconds before the first new attempt.")
     reconnectAttempts = Setting(
-        settings.optionalCount, None, "Attempts without success after which a place is given up; None: never."
+        settings.optionalCount, None, "Attempts without success after which a session is given up; None: never."
     )
     connectTimeout = Setting(settings.seconds, CONNECT_TIMEOUT, "Seconds that an attempt to connect may take.")
     handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
@@ -98,8 +98,8 @@ class Client(Service):
         if not callable(newSession):
             raise SettingError(f"newSession={newSession!r} cannot be called")
         if isinstance(endpoint, str):
-            # For its errors; the endpoint that is dialed is made with the reactor, when the service starts.
-            clientEndpoint(endpoint, _NoReactor() if reactor is None else reactor)
+            # To find its errors. The endpoint that is used is made with the reactor, when the service starts.
+            clientEndpoint(endpoint, _ResolverlessReactor() if reactor is None else reactor)
         elif not IStreamClientEndpoint.providedBy(endpoint):
             raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamClientEndpoint")
         self.newSession = newSession
@@ -109,8 +109,8 @@ class Client(Service):
         self._reactor = reactor
         self._context: ServiceContext | None = None
         self._observers = Observers()
-        self._dialLog = DialLog()
-        self._places: list[_Place] = []
+        self._reconnectLog = ReconnectLog()
+        self._slots: list[_PoolSlot] = []
         self._turn = 0
         self._closed = False
         # Contexts of earlier runs whose sessions are still closing.
@@ -125,29 +125,29 @@ class Client(Service):
 
     def _settingChanged(self, name: str) -> None:
         if name in ("reconnectInterval", "reconnectAttempts", "handshakeTimeout"):
-            for place in self._places:
-                setattr(place, name, getattr(self, name))
+            for slot in self._slots:
+                setattr(slot, name, getattr(self, name))
         elif name == "connectTimeout":
-            for place in self._places:
-                place.endpointConnector.timeout = self.connectTimeout
+            for slot in self._slots:
+                slot.endpointConnector.timeout = self.connectTimeout
 
     def __repr__(self) -> str:
         return f"<Client {self.destination}: {len(self.sessions)} of {self._size} sessions>"
 
     @property
     def _size(self) -> int:
-        return len(self._places) or self.number
+        return len(self._slots) or self.number
 
     # The sessions
 
     @property
     def sessions(self) -> list[Session]:
-        """The open sessions, each in its place's order."""
-        return [place.session for place in self._places if place.session is not None and not place.session.isClosed]
+        """The open sessions, in the order of the pool's slots."""
+        return [slot.session for slot in self._slots if slot.session is not None and not slot.session.isClosed]
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Whom it dials: one description."""
+        """The description of its endpoint, in a tuple of one."""
         return (self.destination,)
 
     @property
@@ -162,7 +162,7 @@ class Client(Service):
 
     @property
     def contexts(self) -> list[ServiceContext]:
-        """What keeps the sessions of this run, and of earlier ones that are still closing."""
+        """The contexts of the sessions of this run, and of earlier runs whose sessions are still closing."""
         return [*self._closing, *([] if self._context is None else [self._context])]
 
     @property
@@ -171,28 +171,28 @@ class Client(Service):
         return self._workers
 
     def addObserver(self, observer: Observer) -> None:
-        """Have an observer hear of every session from now on; see :py:class:`getty_tx.Observer`."""
+        """Tell an observer about every session from now on; see :py:class:`getty_tx.Observer`."""
         self._observers.add(observer)
 
     def removeObserver(self, observer: Observer) -> None:
-        """Take that back."""
+        """Remove an observer."""
         self._observers.remove(observer)
 
     @property
     def lastError(self) -> BaseException | None:
-        """The last reason for which an attempt failed or a session was lost, since the start."""
-        return self._dialLog.lastError
+        """The last reason why an attempt failed or a session was lost, since the start."""
+        return self._reconnectLog.lastError
 
     def pick(self, by: str | None = None) -> Session:
         """
-        One of the open sessions.
+        Choose one of the open sessions.
 
-        :param by: how, for once; by default as ``pickBy`` says. ``"roundRobin"``: each in its turn. ``"random"``.
-            ``"leastPending"``: the one with the fewest bytes on their way out, in turn where several have as few.
-        :raise NoSessionError: none is open.
+        :param by: how; by default as ``pickBy``. ``"roundRobin"``: each in turn. ``"random"``. ``"leastPending"``: the
+            session with the fewest pending bytes; if there are several of them, in turn.
+        :raise NoSessionError: no session is open.
         """
         by = self.pickBy if by is None else _strategy("by", by)
-        places = self._places
+        slots = self._slots
         if by == "random":
             sessions = self.sessions
             if sessions:
@@ -200,15 +200,15 @@ class Client(Service):
         best: Session | None = None
         least = 0
         turn = self._turn
-        for i in range(turn, turn + len(places)):
-            place = places[i % len(places)]
-            session = place.session
+        for i in range(turn, turn + len(slots)):
+            slot = slots[i % len(slots)]
+            session = slot.session
             if session is None or session.isClosed:
                 continue
             pending = session.pendingBytes if by == "leastPending" else 0
             if best is None or pending < least:
                 best, least = session, pending
-                self._turn = (i + 1) % len(places)
+                self._turn = (i + 1) % len(slots)
                 if not pending:
                     break
         if best is None:
@@ -219,10 +219,10 @@ class Client(Service):
         """
         Fires with the open sessions as soon as there are ``n`` of them. May be called before the start.
 
-        :param timeout: seconds, from the start on where that is still to come; None: no limit.
-        :return: fails with NotReadyError, which says what is missing and why, on timeout, when so many places were
-            given up that ``n`` cannot be reached, or when the client is closed. To cancel it hurts nobody else.
-        :raise SettingError: ``n`` is less than 1 or more than ``number``, or the timeout cannot be.
+        :param timeout: seconds from this call, or from the start if that comes later; None: no limit.
+        :return: fails with NotReadyError, which says what is missing and why: on timeout, if so many sessions were
+            given up that ``n`` cannot be reached, or if the client is closed. It may be cancelled.
+        :raise SettingError: ``n`` is less than 1 or more than ``number``, or the timeout is invalid.
         """
         settings.count("n", n)
         settings.optionalSeconds("timeout", timeout)
@@ -259,19 +259,19 @@ class Client(Service):
         self._dismiss(waiting)
 
     def _check(self) -> None:
-        """The number of sessions, or of places for them, has changed: tell those who wait for it."""
+        """The number of sessions, or of slots that can have one, has changed: answer whenReady."""
         for waiting, waiter in list(self._waiters.items()):
             if waiting not in self._waiters:
-                continue  # the one before has called close() or cancelled it
+                continue  # the callback of an earlier one has called close() or cancelled it
             sessions = self.sessions
             if len(sessions) >= waiter.n:
                 self._dismiss(waiting)
                 waiting.callback(sessions)
                 continue
-            over = [place.over for place in self._places if place.over]
-            if self._size - len(over) < waiter.n:
+            ended = [slot.endReason for slot in self._slots if slot.endReason]
+            if self._size - len(ended) < waiter.n:
                 self._dismiss(waiting)
-                ends = ", ".join(f"{over.count(end)} {end}" for end in dict.fromkeys(over))
+                ends = ", ".join(f"{ended.count(end)} {end}" for end in dict.fromkeys(ended))
                 text = f"{self.destination}: {waiter.n} sessions cannot be reached, of {self._size} places {ends}"
                 waiting.errback(self._notReady(text))
 
@@ -287,9 +287,9 @@ class Client(Service):
 
     def startService(self) -> None:
         """
-        Dial.
+        Connect.
 
-        :raise SettingError: the description cannot be, or a file that it names cannot be used.
+        :raise SettingError: the description is invalid, or a file that it names cannot be used.
         """
         if self._context is not None:
             return
@@ -298,7 +298,7 @@ class Client(Service):
         Service.startService(self)
         self._closed = False
         self._turn = 0
-        self._dialLog = DialLog()
+        self._reconnectLog = ReconnectLog()
         if self._workers is not None:
             self._workers.start(reactor)
         self._context = context = ServiceContext(
@@ -310,29 +310,31 @@ class Client(Service):
             observers=self._observers,
             endpoints=Endpoints(self.destination),
         )
-        self._places = [_Place(self, context, self._dialLog) for _ in range(self.number)]
-        for place in self._places:
-            # An endpoint that gives no byte stream says what its sessions need.
-            place.protocol = getattr(endpoint, "sessionProtocol", place.protocol)
-            place.endpointConnector = EndpointConnector(
-                endpoint, place, reactor, timeout=self.connectTimeout, destination=self.destination
+        self._slots = [
+            _PoolSlot(self, self._configure, self._check, context, self._reconnectLog) for _ in range(self.number)
+        ]
+        for slot in self._slots:
+            # An endpoint for WebSocket or UDP sets the protocol that the factory builds.
+            slot.protocol = getattr(endpoint, "sessionProtocol", slot.protocol)
+            slot.endpointConnector = EndpointConnector(
+                endpoint, slot, reactor, timeout=self.connectTimeout, destination=self.destination
             )
         for waiting, waiter in list(self._waiters.items()):
             if waiter.n > self._size:
-                # ``number`` was lowered meanwhile.
+                # ``number`` was lowered in between.
                 self._dismiss(waiting)
                 waiting.errback(self._notReady(f"{self.destination}: n={waiter.n} is more than number={self._size}"))
             else:
                 self._limit(waiting, waiter)
-        for place in list(self._places):
-            # What is called back meanwhile may have closed the client.
-            if place.client is not None:
-                place.endpointConnector.connect()
+        for slot in list(self._slots):
+            # A callback of this loop may have closed the client.
+            if slot.client is not None:
+                slot.endpointConnector.connect()
 
     def _configure(self, session: Session) -> None:
         self.newSession(session)
         if session.context is not self._context:
-            # It has closed the client, which knows of open sessions only.
+            # newSession has closed the client, which only closes open sessions.
             raise SessionClosedError(f"{self.destination}: the client was closed meanwhile", session)
 
     def stopService(self) -> Deferred[None]:
@@ -341,7 +343,7 @@ class Client(Service):
 
     def close(self) -> Deferred[None]:
         """
-        End it all: pending attempts, waits, handshakes, and each session within its ``waitTime``.
+        End pending attempts, waits, handshakes, and each session within its ``waitTime``.
 
         No session opens afterwards, unless the service is started again.
 
@@ -349,10 +351,10 @@ class Client(Service):
         """
         Service.stopService(self)
         self._closed = True
-        places, self._places = self._places, []
-        for place in places:
-            place.client = None
-            place.stopTrying()
+        slots, self._slots = self._slots, []
+        for slot in slots:
+            slot.client = None
+            slot.stopTrying()
         context, self._context = self._context, None
         if context is not None:
             self._closing.append(context)
@@ -369,36 +371,46 @@ class Client(Service):
         return ended
 
 
-class _Place(SessionClientFactory):
+class _PoolSlot(SessionClientFactory):
     """
-    One of a pool's sessions, whichever it is at the moment.
+    Keeps one session of a pool open.
 
+    :param newSession: configures each new session.
+    :param changed: called when a session has opened, or when no other follows.
     :ivar client: the pool, until it is closed.
     :ivar session: the session that was opened last.
-    :ivar over: why there will be no other, or nothing.
+    :ivar endReason: why no other session follows; empty if one may follow.
     """
 
     endpointConnector: EndpointConnector
 
-    def __init__(self, client: Client, context: ServiceContext, dialLog: DialLog) -> None:
+    def __init__(
+        self,
+        client: Client,
+        newSession: Callable[[Session], object],
+        changed: Callable[[], object],
+        context: ServiceContext,
+        reconnectLog: ReconnectLog,
+    ) -> None:
         self.client: Client | None = client
+        self._changed = changed
         self.session: Session | None = None
-        self.over = ""
+        self.endReason = ""
         super().__init__(
-            client._configure,
+            newSession,
             reconnectInterval=client.reconnectInterval,
             reconnectAttempts=client.reconnectAttempts,
             handshakeTimeout=client.handshakeTimeout,
             service=client,
             context=context,
-            dialLog=dialLog,
+            reconnectLog=reconnectLog,
         )
 
     def sessionOpened(self, connection: Connection) -> None:
         super().sessionOpened(connection)
         self.session = connection.session
         if self.client is not None:
-            self.client._check()
+            self._changed()
 
     def sessionEnded(self, connection: Connection, error: BaseException | None) -> None:
         super().sessionEnded(connection, error)
@@ -419,13 +431,13 @@ class _Place(SessionClientFactory):
         self._end("closed by their own sessions")
 
     def _end(self, why: str) -> None:
-        self.over = why
+        self.endReason = why
         if self.client is not None:
-            self.client._check()
+            self._changed()
 
 
 class _Waiter:
-    """A call of whenReady that was not answered yet."""
+    """A call of whenReady that is not answered yet."""
 
     __slots__ = ("call", "n", "timeout")
 
@@ -436,11 +448,11 @@ class _Waiter:
 
 
 @implementer(IReactorPluggableNameResolver)
-class _NoReactor:
-    """Stands in for the reactor while a description is checked for its errors."""
+class _ResolverlessReactor:
+    """Replaces the reactor while a description is checked for errors."""
 
     nameResolver: Any = None
 
     def installNameResolver(self, resolver: Any) -> Any:
-        """Nothing is resolved with it."""
+        """Without effect, because nothing is resolved."""
         return None

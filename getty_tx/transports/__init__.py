@@ -1,13 +1,13 @@
 """
-From a Twisted transport to a session, a folder for each transport that is not a plain stream.
+Connections: from a Twisted transport to a session. UDP and WebSocket have a folder each.
 
 ================  =======================================================================================
-``base``          what the connections over every transport share
-``stream``        TCP, TLS, unix sockets
-``factories``     Twisted's factories of sessions
+``base``          the base of the connections over every transport
+``stream``        the Twisted protocol over TCP, TLS and unix sockets
+``factories``     Twisted factories of sessions
 ``connector``     an ``IConnector`` over any client endpoint
-``reconnecting``  the factory that dials again
-``udp/``          datagrams: socket, peers, endpoints, session
-``websocket/``    WebSocket: engine, frames, session, handshake, endpoints
+``reconnecting``  the client factory that replaces a lost session
+``udp/``          UDP: session, peers, socket, endpoints
+``websocket/``    WebSocket: frames, session, engine, endpoints
 ================  =======================================================================================
 """

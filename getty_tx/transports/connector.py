@@ -1,4 +1,4 @@
-"""The connector that dials any endpoint, as ``connectTCP``'s dials an address."""
+"""A Twisted connector for any client endpoint, like the one of ``connectTCP`` for an address."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ CONNECT_TIMEOUT = 3.0
 @implementer(IAddress)
 class _Destination:
     """
-    Where a connector dials, as an address.
+    The destination of a connector, as an address.
 
-    :ivar name: as it stands in logs.
+    :ivar name: its text in logs.
     """
 
     def __init__(self, name: str) -> None:
@@ -51,16 +51,16 @@ class _Destination:
 @implementer(IConnector)
 class EndpointConnector:
     """
-    Dials an endpoint for a ReconnectingClientFactory, as ``connectTCP``'s connector dials an address.
+    Connects an endpoint for a ReconnectingClientFactory, like the connector of ``connectTCP``.
 
-    The factory hears of ``startedConnecting``, and of either ``clientConnectionFailed`` or ``clientConnectionLost``,
-    exactly once for each ``connect()``. The connection is lost for it when it is for its protocol.
+    For each ``connect()`` the factory's ``startedConnecting`` is called once, and then once either
+    ``clientConnectionFailed`` or ``clientConnectionLost``. The latter follows the protocol's ``connectionLost``.
 
     :param endpoint: an IStreamClientEndpoint.
-    :param factory: the factory; its protocols must not change their ``dataReceived`` once they are made.
+    :param factory: the factory; its protocols must not replace their ``dataReceived`` after they are made.
     :param clock: the reactor or a test's clock.
     :param timeout: seconds that an attempt may take. The endpoint's own timeout holds as well.
-    :param destination: what logs call the endpoint.
+    :param destination: the endpoint's name in logs.
     """
 
     def __init__(
@@ -77,42 +77,43 @@ class EndpointConnector:
         self.timeout = timeout
         self._clock = clock
         self._destination = _Destination(repr(endpoint) if destination is None else destination)
-        self._attempt: _Attempt | None = None
-        # An endpoint for WebSocket has the factory build another protocol than the one for streams.
+        # The attempt under way, or the one that has connected. It sets this to None when it ends.
+        self.attempt: _Attempt | None = None
+        # An endpoint for WebSocket or UDP sets the protocol that the factory builds.
         protocol = getattr(endpoint, "sessionProtocol", None)
         if protocol is not None:
             factory.protocol = protocol
 
     @property
     def state(self) -> str:
-        """``"disconnected"``, ``"connecting"`` or ``"connected"``, as that of Twisted's connectors."""
-        if self._attempt is None:
+        """``"disconnected"``, ``"connecting"`` or ``"connected"``, like the state of Twisted's connectors."""
+        if self.attempt is None:
             return "disconnected"
-        return "connecting" if self._attempt.transport is None else "connected"
+        return "connecting" if self.attempt.transport is None else "connected"
 
     def __repr__(self) -> str:
         return f"<EndpointConnector {self.state} {self._destination!r}>"
 
     def getDestination(self) -> IAddress:
-        """An address that says in logs what is dialed. It has a ``name`` and no more: endpoints do not tell theirs."""
+        """An address for logs. It only has a ``name``, because an endpoint does not offer its address."""
         return self._destination
 
     def connect(self) -> None:
         """
-        Begin an attempt.
+        Start an attempt.
 
-        :raise RuntimeError: one is under way, or there is a connection.
+        :raise RuntimeError: an attempt is under way, or there is a connection.
         """
-        if self._attempt is not None:
+        if self.attempt is not None:
             raise RuntimeError(f"{self!r}: connect() is for when it is disconnected")
-        attempt = self._attempt = _Attempt(self)
+        attempt = self.attempt = _Attempt(self)
         self.factory.startedConnecting(self)
-        if self._attempt is not attempt:
-            return  # the factory thought better of it
+        if self.attempt is not attempt:
+            return  # startedConnecting() stopped the attempt
         timeout = self.timeout
 
         def late(result: object, _: float) -> object:
-            # The endpoint may succeed all the same, at the moment of being cancelled.
+            # The endpoint may still succeed at the moment when it is cancelled.
             if isinstance(result, Failure):
                 return Failure(TimeoutError(string=f"not connected in connectTimeout={timeout:g} s"))
             return result
@@ -127,30 +128,30 @@ class EndpointConnector:
         """
         End the attempt under way; the factory's ``clientConnectionFailed`` is called with a UserError.
 
-        :raise twisted.internet.error.NotConnectingError: there is none.
+        :raise twisted.internet.error.NotConnectingError: no attempt is under way.
         """
-        attempt = self._attempt
+        attempt = self.attempt
         if attempt is None or attempt.transport is not None:
             raise NotConnectingError(f"{self!r} is not trying to connect")
-        self._attempt = None
+        self.attempt = None
         if attempt.dialing is not None:
             attempt.dialing.cancel()
         self.factory.clientConnectionFailed(self, Failure(UserError()))
 
     def disconnect(self) -> None:
-        """End the attempt under way, or close the connection: with a session as its ``close()`` does."""
-        attempt = self._attempt
+        """End the attempt under way, or close the connection; if it has a session, like the session's ``close()``."""
+        attempt = self.attempt
         if attempt is None:
             return
         if attempt.protocol is None or attempt.transport is None:
             self.stopConnecting()
         else:
-            # A session's protocol has the session's facade there.
+            # The transport of a session's protocol is the session's facade.
             getattr(attempt.protocol, "transport", attempt.transport).loseConnection()
 
 
 class _Attempt(ClientFactory[Any]):
-    """The factory that the endpoint is given, for one attempt; when the attempt is over it connects nobody any more."""
+    """The factory that the endpoint gets, for one attempt. After the end of the attempt it drops every connection."""
 
     noisy = False
 
@@ -161,12 +162,12 @@ class _Attempt(ClientFactory[Any]):
         self.transport: Any = None
 
     @property
-    def current(self) -> bool:
-        """False when it was stopped, has failed, or its connection was lost."""
-        return self.connector._attempt is self
+    def isActive(self) -> bool:
+        """False if it was stopped, has failed, or its connection was lost."""
+        return self.connector.attempt is self
 
     def doStart(self) -> None:
-        """The endpoint begins to use the factory."""
+        """The endpoint starts to use the factory."""
         self.connector.factory.doStart()
 
     def doStop(self) -> None:
@@ -174,33 +175,33 @@ class _Attempt(ClientFactory[Any]):
         self.connector.factory.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """The factory's protocol, watched. Where there is none, one that drops the connection: TLS fails on None."""
-        protocol = self.connector.factory.buildProtocol(addr) if self.current else None
-        return _Watched(self, _Nobody() if protocol is None else protocol)
+        """The factory's protocol, observed; or one that drops the connection, because TLS fails on None."""
+        protocol = self.connector.factory.buildProtocol(addr) if self.isActive else None
+        return _ObservedProtocol(self, _DroppingProtocol() if protocol is None else protocol)
 
-    def connected(self, watched: _Watched, transport: Any) -> bool:
-        """The connection is made; False when it is not wanted any more."""
-        if not self.current or self.transport is not None:
+    def connected(self, observed: _ObservedProtocol, transport: Any) -> bool:
+        """The connection is made. Returns False if it is not wanted any more."""
+        if not self.isActive or self.transport is not None:
             return False
-        self.protocol = watched.protocol
+        self.protocol = observed.protocol
         self.transport = transport
         return True
 
     def lost(self, reason: Failure) -> None:
-        """The connection is gone, and its protocol has been told."""
-        if self.current:
-            self.connector._attempt = None
+        """The connection was lost, and its protocol has been told."""
+        if self.isActive:
+            self.connector.attempt = None
             self.connector.factory.clientConnectionLost(self.connector, reason)
 
     def failed(self, failure: Failure) -> None:
-        """The endpoint has no connection."""
-        if not self.current:
+        """The endpoint has failed to connect."""
+        if not self.isActive:
             return
         if self.transport is not None:
-            # It has made one and failed after that. The loss is what the factory hears of.
+            # The endpoint has connected, and failed afterwards. The factory is told when the connection is lost.
             _drop(self.transport)
             return
-        self.connector._attempt = None
+        self.connector.attempt = None
         self.connector.factory.clientConnectionFailed(self.connector, failure)
 
 
@@ -210,11 +211,11 @@ def isAttempt(factory: Any) -> bool:
 
 
 @implementer(IProtocol, ILoggingContext)
-class _Watched:
+class _ObservedProtocol:
     """
-    A protocol, seen from its transport; the attempt hears of its beginning and end.
+    Wraps a protocol, to tell the attempt when the connection is made and lost.
 
-    What is called per read is the protocol's own method, so that watching costs nothing there.
+    ``dataReceived`` is the protocol's own method, so that reading costs no additional call.
     """
 
     def __init__(self, attempt: _Attempt, protocol: Any) -> None:
@@ -230,19 +231,19 @@ class _Watched:
         alsoProvides(self, *self._interfaces)
 
     def __getattr__(self, name: str) -> Any:
-        # The methods of the three interfaces.
+        # Finds the methods of the three interfaces.
         return getattr(self.protocol, name)
 
     def logPrefix(self) -> str:
-        """The protocol's."""
+        """The prefix of the protocol."""
         if ILoggingContext.providedBy(self.protocol):
             return str(self.protocol.logPrefix())
         return type(self.protocol).__name__
 
     def makeConnection(self, transport: Any) -> None:
         """The connection is made."""
-        # Twisted's endpoints have a wrapper of their own in between, which provides only the last of these interfaces
-        # although it has the methods of all: without the first, the peer's half-close would drop what is pending.
+        # Twisted's endpoints put a wrapper in between. It has the methods of all three interfaces, but only provides
+        # the last: without the first, a half-close by the peer would drop the pending bytes.
         wrapper = getattr(transport, "protocol", None)
         for interface in self._interfaces:
             if all(hasattr(wrapper, method) for method in interface):
@@ -251,12 +252,12 @@ class _Watched:
         if self._wanted:
             self.protocol.makeConnection(transport)
         else:
-            self.protocol = _Nobody()
+            self.protocol = _DroppingProtocol()
             self.dataReceived = self.protocol.dataReceived
             self.protocol.makeConnection(transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone."""
+        """The connection was lost."""
         try:
             self.protocol.connectionLost(reason)
         finally:
@@ -264,8 +265,8 @@ class _Watched:
                 self.attempt.lost(reason)
 
 
-class _Nobody(Protocol):
-    """Drops its connection."""
+class _DroppingProtocol(Protocol):
+    """Drops the connection."""
 
     def connectionMade(self) -> None:
         _drop(self.transport)

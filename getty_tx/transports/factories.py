@@ -1,4 +1,4 @@
-"""Factories for Twisted applications that keep their own listening and connecting calls."""
+"""Twisted factories of sessions, for ``listenTCP`` and similar calls."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Refusal", "SessionFactory", "SessionServerFactory"]
 
-#: Descriptors that accepting leaves to the rest of the program, so that running out of them is not felt elsewhere.
+#: Descriptors that are left to the rest of the program: connections are refused before they are used.
 SPARE_DESCRIPTORS = 16
 
 
 class SessionFactory:
     """
-    What server and client factories share: a context, made when the first connection needs it.
+    The base of server and client factories: it has a context, which is made when the first connection needs it.
 
     :param newSession: configures each new session; raises to refuse the connection.
-    :param service: what ``session.service`` is; by default the factory.
+    :param service: the value of ``session.service``; by default the factory.
     :param reactor: by default the installed one.
-    :param workers: a WorkerPool for onMessage, which whoever made it starts and stops; None: none.
+    :param workers: a WorkerPool for onMessage, started and stopped by its owner; None: no workers.
     """
 
     isClient = False
@@ -68,7 +68,7 @@ class SessionFactory:
     ) -> None:
         if not callable(newSession):
             raise SettingError(f"newSession={newSession!r} cannot be called")
-        # A context that was given has the settings of whoever made it.
+        # A context that was given has the settings of its owner.
         self._context = context
         self._sharesContext = context is not None
         self.newSession = newSession
@@ -89,7 +89,7 @@ class SessionFactory:
 
     @property
     def context(self) -> ServiceContext:
-        """What the sessions of this factory share."""
+        """The context that the sessions of this factory share."""
         if self._context is None:
             self._context = ServiceContext(
                 self.service,
@@ -105,7 +105,7 @@ class SessionFactory:
         return self._context
 
     def renew(self, reactor: Any) -> None:
-        """Begin anew, with a fresh context, on this reactor; the service of the factory calls it when it starts."""
+        """Use a new context on this reactor. The service of the factory calls it when it starts."""
         self.reactor = reactor
         self._context = None
         self.endpoints = Endpoints("")
@@ -116,23 +116,23 @@ class SessionFactory:
         return self.context.sessions
 
     def addObserver(self, observer: Observer) -> None:
-        """Have an observer hear of every session from now on."""
+        """Tell an observer about every session from now on."""
         self.observers.add(observer)
 
     def removeObserver(self, observer: Observer) -> None:
-        """Take that back."""
+        """Remove an observer."""
         self.observers.remove(observer)
 
-    # What a connection tells.
+    # Events of connections
 
     def connectionMade(self, connection: Connection) -> None:
-        """The connection's transport is up."""
+        """The connection's transport is connected."""
 
     def sessionOpened(self, connection: Connection) -> None:
         """The connection's session is open."""
 
     def sessionEnded(self, connection: Connection, error: BaseException | None) -> None:
-        """The connection's session has had its onClose."""
+        """The onClose of the connection's session has returned."""
 
     def connectionFailed(self, connection: Connection, error: BaseException) -> None:
         """The connection ended before it had a session."""
@@ -152,16 +152,16 @@ class SessionServerFactory(SessionFactory, Factory):
     """
 
     protocol: Any = SessionProtocol
-    #: Whether a connection above ``maxSessions`` is told so before it is closed.
+    #: Whether a connection above ``maxSessions`` gets an answer before it is closed.
     answersRefused = False
     noisy = False
     _full = False
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """
-        A protocol for a new connection, or one that drops it, over ``maxSessions`` or without descriptors.
+        A protocol for a new connection, or one that drops it, above ``maxSessions`` or without descriptors.
 
-        Whether its host has ``maxSessionsPerHost`` the protocol finds out, as only its transport tells who that is.
+        The protocol checks ``maxSessionsPerHost``, because only its transport knows the host.
         """
         if self._full and not self._hasDescriptors():
             why = "descriptors are used up: raise the limit (ulimit -n) or set maxSessions"
@@ -177,13 +177,13 @@ class SessionServerFactory(SessionFactory, Factory):
         return self.context.hasRoom()
 
     def connectionMade(self, connection: Connection) -> None:
-        """A connection has come: see whether the next one may."""
+        """A connection was made: check whether descriptors are left for the next."""
         handle = socketOf(connection.transport)
         if handle is not None and handle.fileno() >= _descriptorLimit():
             self._full = True
 
     def _hasDescriptors(self) -> bool:
-        """Descriptors are given out from the lowest free number: the next one tells how many are left."""
+        """Descriptors are allocated from the lowest free number, so the next one shows how many are left."""
         try:
             probe = os.open(os.devnull, os.O_RDONLY)
         except OSError:

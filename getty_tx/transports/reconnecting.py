@@ -1,8 +1,8 @@
 """
-Dialing, again and again: the factory that has a lost session replaced, and what it logs of that.
+The client factory that replaces a lost session, and its log.
 
-``SessionClientFactory`` is Twisted's ReconnectingClientFactory with sessions: it decides whether and when to dial
-again. A connector does it: Twisted's own from ``connectTCP`` and its like, or
+``SessionClientFactory`` is Twisted's ReconnectingClientFactory with sessions: it decides whether and when to connect
+again. A connector makes the connection: Twisted's own from ``connectTCP`` and similar calls, or
 :py:class:`~getty_tx.transports.connector.EndpointConnector` for endpoints.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
     from getty_tx.transports.base import Connection
 
-__all__ = ["RECONNECT_INTERVAL", "DialLog", "SessionClientFactory", "describeError"]
+__all__ = ["RECONNECT_INTERVAL", "ReconnectLog", "SessionClientFactory", "describeError"]
 
 log = Logger()
 
@@ -43,10 +43,10 @@ log = Logger()
 RECONNECT_INTERVAL = 0.3
 
 #: The longest wait, in reconnect intervals; Getty's ``maxBackOffTimes``.
-MOST_INTERVALS = 10
+MAX_INTERVALS = 10
 
-#: Different reasons that are logged until a session proves itself. Texts that never repeat must not become a flood.
-MOST_REASONS = 8
+#: Different reasons that are logged until a session proves itself, so that changing texts do not flood the log.
+MAX_REASONS = 8
 
 
 class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
@@ -57,28 +57,29 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
 
         reactor.connectTCP("localhost", 8090, SessionClientFactory(newSession))
 
-    A factory keeps one session, so give each call a factory of its own. With ``endpoint.connect(factory)`` there is no
-    connector to dial again: such a session is not replaced.
+    A factory keeps one session, so each call needs a separate factory. With ``endpoint.connect(factory)`` there is no
+    connector that could connect again: such a session is not replaced.
 
-    A session that was lost for any reason but its own ``close()`` or ``abort()`` is replaced, and an attempt that
-    failed is followed by another. The wait before it is ``reconnectInterval``, doubles each time up to ten times that,
-    and varies by 20 % so that many clients do not come back all at once. It begins anew after a session that received
-    something or was open for ``reconnectInterval``: a server that accepts and closes at once makes no hot loop.
+    A session that was lost for any reason except its own ``close()`` or ``abort()`` is replaced, and a failed attempt
+    is followed by another. The wait before it is ``reconnectInterval``. It doubles each time, up to ten times that, and
+    varies by 20 % so that many clients do not reconnect all at once. It starts from ``reconnectInterval`` again after a
+    session that received bytes or was open for ``reconnectInterval``: so a server that accepts and closes at once does
+    not cause a busy loop.
 
-    Of ReconnectingClientFactory's knobs ``factor``, ``jitter`` (the part of the wait by which it varies), ``maxDelay``
-    and ``continueTrying`` are in use; in place of ``maxRetries`` there is ``reconnectAttempts``.
+    Of the attributes of ReconnectingClientFactory, ``factor``, ``jitter`` (the part of the wait by which it varies),
+    ``maxDelay`` and ``continueTrying`` are used; ``reconnectAttempts`` replaces ``maxRetries``.
 
     :param newSession: configures each new session; raises to refuse it, which is a failed attempt.
     :param reconnectInterval: seconds.
-    :param reconnectAttempts: give up after so many attempts without an open session in between; None: never.
+    :param reconnectAttempts: give up after this number of attempts without an open session in between; None: never.
     :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
-    :param service: what ``session.service`` is; by default the factory.
+    :param service: the value of ``session.service``; by default the factory.
     :param reactor: by default the installed one.
-    :param context: for factories that share one.
-    :param dialLog: for factories that log as one.
+    :param context: a context that several factories share.
+    :param reconnectLog: a log that several factories share.
 
     :ivar retries: attempts that failed since a session was last open.
-    :ivar delay: seconds of the next wait, before it is varied.
+    :ivar delay: seconds of the next wait, before the variation.
     """
 
     protocol: Any = SessionProtocol
@@ -104,13 +105,13 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         service: Any = None,
         reactor: Any = None,
         context: ServiceContext | None = None,
-        dialLog: DialLog | None = None,
+        reconnectLog: ReconnectLog | None = None,
     ) -> None:
         super().__init__(
             newSession, handshakeTimeout=handshakeTimeout, service=service, reactor=reactor, context=context
         )
-        self.dialLog = DialLog() if dialLog is None else dialLog
-        self._waiting: Any = None
+        self.reconnectLog = ReconnectLog() if reconnectLog is None else reconnectLog
+        self._delayedCall: Any = None
         self._connection: Connection | None = None
         self._failure: BaseException | None = None
         self._openedAt: float | None = None
@@ -120,38 +121,38 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
     def _settingChanged(self, name: str) -> None:
         if name == "reconnectInterval":
             self.initialDelay = self.delay = self.reconnectInterval
-            self.maxDelay = MOST_INTERVALS * self.reconnectInterval
+            self.maxDelay = MAX_INTERVALS * self.reconnectInterval
         else:
             super()._settingChanged(name)
 
     @property
     def lastError(self) -> BaseException | None:
-        """The last reason for which there was no session, or for which one was lost."""
-        return self.dialLog.lastError
+        """The last reason why there was no session, or why a session was lost."""
+        return self.reconnectLog.lastError
 
-    # To override, calling the base
+    # To override; overrides call the base
 
     def sessionOpened(self, connection: Connection) -> None:
-        """The connection's session is open: the attempts count from 0 again."""
+        """The connection's session is open: attempts are counted from 0 again."""
         self.retries = 0
         self._openedAt = self.context.seconds()
-        self.dialLog.opened(self._destination())
+        self.reconnectLog.opened(self._destination())
 
     def connectionFailed(self, connection: Connection, error: BaseException) -> None:
         """The connection ended before it had a session."""
         self._failure = error
 
     def gaveUp(self, error: BaseException | None) -> None:
-        """``reconnectAttempts`` attempts have failed; there will be no other."""
-        self.dialLog.gaveUp(self._destination(), self.retries, error)
+        """``reconnectAttempts`` attempts have failed; no other follows."""
+        self.reconnectLog.gaveUp(self._destination(), self.retries, error)
 
     def notReplaced(self, session: Session) -> None:
-        """The session was lost by its own ``close()`` or ``abort()``; there will be no other."""
+        """The session ended by its own ``close()`` or ``abort()``; no other follows."""
 
-    # What a connector tells
+    # Events of the connector
 
     def startedConnecting(self, connector: IConnector) -> None:
-        """An attempt has begun."""
+        """An attempt has started."""
         self.connector = connector
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
@@ -167,7 +168,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         self._attemptFailed(connector, _errorOf(reason))
 
     def clientConnectionLost(self, connector: IConnector, unused_reason: Failure) -> None:
-        """The connection is gone. Its session may still be busy with an ``async def``; that holds nothing up."""
+        """The connection was lost. Its session may still run an ``async def``; that delays nothing."""
         error = _errorOf(unused_reason)
         connection, self._connection = self._connection, None
         failure, self._failure = self._failure, None
@@ -184,34 +185,34 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         if openedAt is None:
             self._attemptFailed(connector, error)
         elif self.continueTrying:
-            # A session that lives a little is worth being replaced soon.
+            # A session that was of use is replaced soon.
             if session is not None and (
                 session.bytesRead or self.context.seconds() - openedAt >= self.reconnectInterval
             ):
                 self.delay = self.initialDelay
-                self.dialLog.lost(error if failure is not None else None)
+                self.reconnectLog.lost(error if failure is not None else None)
             else:
-                self.dialLog.failed(self._destination(), error)
+                self.reconnectLog.failed(self._destination(), error)
             self.retry(connector)
 
     def _attemptFailed(self, connector: IConnector, error: BaseException) -> None:
         if self.continueTrying:
             self.retries += 1
-            self.dialLog.failed(self._destination(), error)
+            self.reconnectLog.failed(self._destination(), error)
             self.retry(connector)
 
     def _destination(self) -> str:
         return "the peer" if self.connector is None else formatAddress(self.connector.getDestination())
 
-    # In place of ReconnectingClientFactory's. Its retry() counts otherwise, can wait for less than no time and forgets
-    # a pending call; its resetDelay() forgets one, too, and takes stopTrying() back.
+    # These replace the methods of ReconnectingClientFactory. Its retry() counts differently, can compute a negative
+    # delay and forgets a pending call. Its resetDelay() also forgets a pending call, and reverts stopTrying().
 
     def retry(self, connector: IConnector | None = None) -> None:
         """
-        Dial again after the wait, unless that is coming already, ``reconnectAttempts`` are used up, or stopTrying() was
-        called.
+        Connect again after the wait, unless that is scheduled already, ``reconnectAttempts`` have failed, or
+        stopTrying() was called.
         """
-        if not self.continueTrying or self._waiting is not None:
+        if not self.continueTrying or self._delayedCall is not None:
             return
         connector = connector or self.connector
         if connector is None:
@@ -222,20 +223,20 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
             return
         if self.clock is None:
             self.clock = self.context.reactor
-        # The ceiling holds after the variation, too.
+        # The limit also holds after the variation.
         wait = min(self.delay, self.maxDelay / (1 + self.jitter)) * uniform(1 - self.jitter, 1 + self.jitter)
-        self._waiting = self.clock.callLater(wait, self._dialAgain, connector)
+        self._delayedCall = self.clock.callLater(wait, self._reconnect, connector)
         self.delay = min(self.delay * self.factor, self.maxDelay)
 
-    def _dialAgain(self, connector: IConnector) -> None:
-        self._waiting = None
+    def _reconnect(self, connector: IConnector) -> None:
+        self._delayedCall = None
         self.context.reconnects += 1
         connector.connect()
 
     def stopTrying(self) -> None:
-        """Dial no more: end the wait, and the attempt under way. A connection that is made stays."""
+        """Do not connect again: end the wait, and the attempt under way. An existing connection stays."""
         self.continueTrying = 0
-        waiting, self._waiting = self._waiting, None
+        waiting, self._delayedCall = self._delayedCall, None
         if waiting is not None:
             waiting.cancel()
         if self.connector is not None:
@@ -243,16 +244,16 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
                 self.connector.stopConnecting()
 
     def resetDelay(self) -> None:
-        """Let waits and attempts begin anew; done after each success."""
+        """Reset the wait and the count of attempts."""
         self.delay = self.initialDelay
         self.retries = 0
 
 
-class DialLog:
+class ReconnectLog:
     """
-    What is logged of attempts: a line when something changes, not one for each attempt.
+    Logs changes between success and failure, not each attempt.
 
-    :ivar lastError: the last reason for which there was no session, or for which one was lost.
+    :ivar lastError: the last reason why there was no session, or why a session was lost.
     """
 
     def __init__(self) -> None:
@@ -261,29 +262,29 @@ class DialLog:
         self._failing = False
 
     def failed(self, destination: str, error: BaseException) -> None:
-        """There is no session, or one that was lost at once."""
+        """An attempt has failed, or its session was lost at once."""
         self.lastError = error
-        # Ports and session numbers change from attempt to attempt.
+        # Ports and session numbers differ between attempts.
         reason = (type(error), re.sub(r"\d+", "#", str(error)))
-        if reason not in self._reasons and len(self._reasons) < MOST_REASONS:
+        if reason not in self._reasons and len(self._reasons) < MAX_REASONS:
             self._reasons.add(reason)
             self._failing = True
             log.warn("no session with {destination}: {error}", destination=destination, error=describeError(error))
 
     def opened(self, destination: str) -> None:
-        """A session is open. What went wrong before is not logged again before a session has proved itself."""
+        """A session is open. Earlier reasons are not logged again before a session has proved itself."""
         if self._failing:
             self._failing = False
             log.info("session with {destination} is open", destination=destination)
 
     def lost(self, error: BaseException | None) -> None:
-        """A session was lost that had proved itself; its listener has heard why, so that it need not be logged."""
+        """A session that had proved itself was lost. Its listener was told the reason, so it is not logged."""
         if error is not None:
             self.lastError = error
         self._reasons.clear()
 
     def gaveUp(self, destination: str, attempts: int, error: BaseException | None) -> None:
-        """There will be no other attempt."""
+        """No other attempt follows."""
         log.error(
             "gave up on {destination} after {attempts} failed attempts: {error}",
             destination=destination,
@@ -293,10 +294,10 @@ class DialLog:
 
 
 def _errorOf(failure: Failure) -> BaseException:
-    error: BaseException = failure.value  # type: ignore[assignment]  # only a Failure that was pickled has none
+    error: BaseException = failure.value  # type: ignore[assignment]  # only a pickled Failure has none
     return error
 
 
 def describeError(error: BaseException) -> str:
-    """The error's text, or the name of its class where it has none."""
+    """The error's text, or the name of its class if the text is empty."""
     return str(error) or type(error).__name__

@@ -154,7 +154,7 @@ class PoolTests(SocketCase):
                     await events.waiting
         await client.whenReady(2, timeout=5)
         self.assertEqual(sockets(), before)
-        gone += [weakref.ref(each) for each in (client, client._context, *client.sessions, *client._places)]
+        gone += [weakref.ref(each) for each in (client, client._context, *client.sessions, *client._slots)]
         await client.close()
         await self.factory.context.whenIdle()
         # Out of the stack on which the last connection ended.
