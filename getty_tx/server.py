@@ -1,4 +1,4 @@
-"""Server: one ``newSession``, any number of endpoints."""
+"""Server: listens on any number of endpoints, and configures each session with one ``newSession``."""
 
 from __future__ import annotations
 
@@ -47,15 +47,16 @@ class Server(Service):
     :param newSession: called with each new session to configure it; raises to refuse the connection.
     :param endpoints: descriptions (see :py:mod:`getty_tx.endpoints`) or IStreamServerEndpoint objects.
     :param maxSessions: connections above this number are refused and counted; None: no limit.
-    :param maxSessionsPerHost: the same for the connections of each IP address; it does not hold for unix sockets and
-        behind ``haproxy:``, where the peer's is not known when the connection comes.
+    :param maxSessionsPerHost: the same for the connections of each IP address. It does not hold for unix sockets and
+        behind ``haproxy:``, because the peer's address is not known when the connection is made.
     :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
-    :param workers: threads for onMessage: a WorkerPool, or a number for ``WorkerPool.keyed``, or a text as
-        ``--workers`` takes it; None: it is called on the reactor's thread. See WorkerPool for what they are good for.
+    :param workers: threads for onMessage: a WorkerPool, or a number for ``WorkerPool.keyed``, or a text like that of
+        ``--workers``; None: it is called on the reactor's thread. See WorkerPool for their use.
     :param reactor: by default the installed one, looked up when the service starts.
-    :raise SettingError: a description or a setting cannot be.
+    :raise SettingError: a description or a setting is invalid.
 
-    The last three settings before the reactor may be changed at any time, and hold for connections that come then.
+    ``maxSessions``, ``maxSessionsPerHost`` and ``handshakeTimeout`` may be changed at any time, and then hold for new
+    connections.
     """
 
     maxSessions: Setting[int | None] = Setting(
@@ -80,23 +81,23 @@ class Server(Service):
             raise SettingError("a Server needs at least one endpoint, such as 'tcp:8090'")
         for endpoint in endpoints:
             if isinstance(endpoint, str):
-                # For its errors; the endpoint that is listened on is made with the reactor, when the service starts.
+                # To find its errors. The endpoint that is used is made with the reactor, when the service starts.
                 serverEndpoint(endpoint, reactor)
             elif not IStreamServerEndpoint.providedBy(endpoint):
                 raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamServerEndpoint")
         self._endpoints = endpoints
         self._reactor = reactor
         self._workers = WorkerPool.of(workers)
-        # They were started for this service.
+        # The workers were started for this service.
         self._hasWorkers = False
         self._factory = SessionServerFactory(newSession, service=self, reactor=reactor, workers=self._workers)
         self.maxSessions = maxSessions
         self.maxSessionsPerHost = maxSessionsPerHost
         self.handshakeTimeout = handshakeTimeout
         self._ports: list[IListeningPort] = []
-        # Those that are closing.
+        # Ports that are closing.
         self._ending: list[Deferred[Any]] = []
-        # From a start to the end of the stop that follows it, and which of them that is.
+        # From a start to the end of the next stop; _run identifies this time.
         self._listening = self._stopping = False
         self._run: object = None
         self._outcome: list[IAddress] | Failure | None = None
@@ -113,7 +114,7 @@ class Server(Service):
 
     @property
     def refused(self) -> int:
-        """How many connections were refused since the start, for whatever reason."""
+        """How many connections were refused since the start, for any reason."""
         return sum(self.refusals.values())
 
     @property
@@ -122,8 +123,8 @@ class Server(Service):
         How many connections were refused since the start, by reason.
 
         The reasons are ``maxSessions``, ``maxSessionsPerHost``, ``peers`` (a UDP socket without ``maxSessions`` has
-        16384), ``descriptors`` (hardly any is left), ``newSession``, ``handshake`` (TLS or the WebSocket was not
-        established), ``handshakeTimeout`` and ``stopping``. Each is there, with 0 if need be.
+        16384), ``descriptors`` (hardly any is left), ``newSession``, ``handshake`` (of TLS or WebSocket, has failed),
+        ``handshakeTimeout`` and ``stopping``. The dictionary contains all of them, also those with 0.
         """
         if not self._listening:
             return dict.fromkeys(REASONS, 0)
@@ -132,8 +133,8 @@ class Server(Service):
     @property
     def endpoints(self) -> tuple[str, ...]:
         """
-        The descriptions of the endpoints; of one that is an object, its ``description`` where it has one, as those of
-        :py:class:`getty_tx.reactors.Processes` do, or its class and its place among them.
+        The descriptions of the endpoints. For an endpoint object it is the ``description``, if there is one, as with
+        :py:class:`getty_tx.reactors.Processes`, or else its class and its index.
         """
         named = [each if isinstance(each, str) else getattr(each, "description", None) for each in self._endpoints]
         return tuple(
@@ -143,7 +144,7 @@ class Server(Service):
 
     @property
     def isReady(self) -> bool:
-        """True while it listens on all of its endpoints, and does not stop."""
+        """True while it listens on all endpoints, and is not stopping."""
         return self._listening and not self._stopping and isinstance(self._outcome, list)
 
     @property
@@ -153,7 +154,7 @@ class Server(Service):
 
     @property
     def contexts(self) -> list[ServiceContext]:
-        """What keeps the sessions, while there may be any."""
+        """The context of the sessions, in a list; empty while the server is stopped."""
         return [self._factory.context] if self._listening else []
 
     @property
@@ -162,11 +163,11 @@ class Server(Service):
         return self._workers
 
     def addObserver(self, observer: Observer) -> None:
-        """Have an observer hear of every session from now on; see :py:class:`getty_tx.Observer`."""
+        """Tell an observer about every session from now on; see :py:class:`getty_tx.Observer`."""
         self._factory.addObserver(observer)
 
     def removeObserver(self, observer: Observer) -> None:
-        """Take that back."""
+        """Remove an observer."""
         self._factory.removeObserver(observer)
 
     def whenListening(self) -> Deferred[list[IAddress]]:
@@ -179,15 +180,15 @@ class Server(Service):
         return waiting
 
     def privilegedStartService(self) -> None:
-        """Listen while the process still may bind ports below 1024."""
+        """Listen while the process may still bind ports below 1024."""
         Service.privilegedStartService(self)
         self._listen()
 
     def startService(self) -> None:
         """
-        Listen. :py:meth:`whenListening` tells how it went; a failure is logged, too.
+        Listen. :py:meth:`whenListening` gives the result; a failure is also logged.
 
-        While it is stopping it listens again as soon as that is done.
+        If the server is stopping, it listens again when it has stopped.
         """
         Service.startService(self)
         self._listen()
@@ -208,7 +209,9 @@ class Server(Service):
         attempts: list[Deferred[IAddress]] = []
         for endpoint, name in zip(self._endpoints, names, strict=True):
             attempt = maybeDeferred(self._listenOn, endpoint, reactor)
-            attempts.append(attempt.addCallbacks(self._listens, self._listensNot, (name, run), {}, (name,), {}))
+            attempts.append(
+                attempt.addCallbacks(self._listenSucceeded, self._listenFailed, (name, run), {}, (name,), {})
+            )
         gatherResults(attempts, consumeErrors=True).addCallbacks(
             self._settle, lambda failure: self._settle(failure.value.subFailure, run), (run,)
         )
@@ -217,10 +220,10 @@ class Server(Service):
         made = serverEndpoint(endpoint, reactor) if isinstance(endpoint, str) else endpoint
         return made.listen(self._factory)
 
-    def _listens(self, port: IListeningPort, endpoint: str, run: object) -> IAddress:
+    def _listenSucceeded(self, port: IListeningPort, endpoint: str, run: object) -> IAddress:
         address: IAddress = port.getHost()
         if run is not self._run or self._outcome is not None:
-            # Stopped, or another endpoint failed, while this one was not there yet.
+            # The server was stopped, or another endpoint failed, before this one listened.
             self._stopPort(port)
         else:
             self._ports.append(port)
@@ -228,12 +231,12 @@ class Server(Service):
             log.info("listening on {address} ({endpoint})", address=formatAddress(address), endpoint=endpoint)
         return address
 
-    def _listensNot(self, failure: Failure, endpoint: object) -> Failure:
+    def _listenFailed(self, failure: Failure, endpoint: object) -> Failure:
         log.error("cannot listen on {endpoint}: {reason}", endpoint=endpoint, reason=failure.getErrorMessage())
         return failure
 
     def _settle(self, outcome: list[IAddress] | Failure, run: object) -> None:
-        """How listening went, once and for all until the service is started again."""
+        """Keep the result of listening until the service is started again, and answer whenListening."""
         if run is not self._run or self._outcome is not None:
             return
         self._outcome = outcome
