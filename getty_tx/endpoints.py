@@ -1,29 +1,30 @@
 """
-Endpoint descriptions, as users write them: ``tcp:8090``, ``unix:/run/x.sock``, ``ssl:8443:certKey=server.pem``.
+Endpoint descriptions: ``tcp:8090``, ``unix:/run/x.sock``, ``ssl:8443:certKey=server.pem``.
 
 They are Twisted's, with three differences. A server description without ``backlog=`` gets :py:data:`BACKLOG`.
-A client's ``tls:`` and a server's ``ssl:`` go through :py:mod:`getty_tx.tls`, for its checks and its clear errors, and
-the server's takes ``trustRoot=`` to require and verify client certificates. A client's ``ssl:``, which Twisted does not
-verify by default, is refused.
+A client's ``tls:`` and a server's ``ssl:`` use :py:mod:`getty_tx.tls`, for its checks and its clear errors; a server's
+also takes ``trustRoot=`` to require and verify client certificates. A client's ``ssl:``, which Twisted does not verify
+by default, is refused.
 
-And there is ``udp:``, of :py:mod:`getty_tx.transports.udp.endpoints`::
+``udp:`` is added, with the endpoints of :py:mod:`getty_tx.transports.udp.endpoints`::
 
     udp:PORT[:interface=ADDRESS][:sessions=one|peer][:group=ADDRESS][:maxPacketSize=BYTES]    to listen on
     udp:HOST:PORT[:probeTimeout=SECONDS]                                                      to dial
 
-``sessions=peer`` makes a session of each peer's address, in place of one for the socket; ``group`` is a multicast group
-to join, on the interface if one is given, and then only what is sent to the group comes.
-``ws:`` and ``wss:`` are WebSocket, over TCP, or over any other description in ``endpoint=``::
+``sessions=peer`` makes a session for each peer's address instead of one for the socket. ``group`` is a multicast group
+to join. With an interface it is joined there, and only datagrams to the group arrive.
+``ws:`` and ``wss:`` are WebSocket, over TCP, or over another description in ``endpoint=``::
 
     ws:8091:path=/echo                              ws:localhost:8091:path=/echo      ws://localhost:8091/echo
     wss:8443:certKey=server.pem:path=/echo,/chat    wss:a.example:8443:path=/echo     wss://a.example/echo
     ws:endpoint=unix\\:/run/x.sock:path=/           ws:endpoint=unix\\:/run/x.sock:path=/
 
-A server's take ``path=``, ``origins=`` and ``subprotocols=``, each with several separated by commas, ``deflate=no``,
-the ``interface=`` and ``backlog=`` of ``tcp:``, and for ``wss:`` ``certKey=``, ``privateKey=`` and ``trustRoot=``. A
-client's take ``path=`` (with a query, if there is any), ``origin=``, ``subprotocols=``, ``deflate=yes``, ``timeout=``
-and ``bindAddress=``, and for ``wss:`` ``trustRoots=``, ``certificate=`` and ``privateKey=``. Other programs have the
-same as ``getty-ws:`` and ``getty-wss:`` in ``serverFromString`` and ``clientFromString``.
+A server's descriptions take ``path=``, ``origins=`` and ``subprotocols=``, each with values separated by commas,
+``deflate=no``, the ``interface=`` and ``backlog=`` of ``tcp:``, and for ``wss:`` ``certKey=``, ``privateKey=`` and
+``trustRoot=``. A client's take ``path=`` (with a query, if there is one), ``origin=``, ``subprotocols=``,
+``deflate=yes``, ``timeout=`` and ``bindAddress=``, and for ``wss:`` ``trustRoots=``, ``certificate=`` and
+``privateKey=``. For other programs, ``serverFromString`` and ``clientFromString`` have them as ``getty-ws:`` and
+``getty-wss:``.
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKLOG", "carriesStream", "clientEndpoint", "isWebSocket", "listensWith", "serverEndpoint"]
 
-#: Connections that the system holds until they are accepted, unless the description has ``backlog=``. Twisted's default
-#: of 50 refuses some when thousands arrive at once. The system's own bound is net.core.somaxconn.
+#: Connections that the system queues until they are accepted, unless the description has ``backlog=``. With Twisted's
+#: default of 50 some are refused if thousands arrive at once. The system's own limit is net.core.somaxconn.
 BACKLOG = 4096
 
-#: Where the backlog stands in descriptions that give it by position, counted from the prefix.
+#: The position of the backlog in a description, counted from the prefix.
 _BACKLOG_POSITION = {"tcp": 3, "unix": 3, "tls": 3, "ssl": 6}
 
 
 def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
     """
-    What to listen on.
+    The server endpoint for a description.
 
-    :raise SettingError: the description cannot be, or a file that it names cannot be used; names both.
+    :raise SettingError: the description is invalid, or a file that it names cannot be used. The text contains both.
     """
     try:
         prefix, positional, named = _parse(description)
@@ -96,9 +97,9 @@ def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
 
 def listensWith(description: str) -> str:
     """
-    The prefix of what a server's description listens with in the end, below ``haproxy:``, ``ws:`` and ``wss:``.
+    The prefix of the socket's endpoint in a server's description, below ``haproxy:``, ``ws:`` and ``wss:``.
 
-    :raise SettingError: the description cannot be.
+    :raise SettingError: the description is invalid.
     """
     prefix, positional, named = _parse(description)
     if prefix in _WEBSOCKET:
@@ -108,9 +109,9 @@ def listensWith(description: str) -> str:
 
 def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
     """
-    What to dial.
+    The client endpoint for a description.
 
-    :raise SettingError: the description cannot be, or a file that it names cannot be used; names both.
+    :raise SettingError: the description is invalid, or a file that it names cannot be used. The text contains both.
     """
     try:
         if description.startswith(("ws://", "wss://")):
@@ -133,12 +134,12 @@ def clientEndpoint(description: str, reactor: Any) -> IStreamClientEndpoint:
 
 
 def isWebSocket(description: str) -> bool:
-    """Whether a description, or a URL, is one of a WebSocket."""
+    """Whether a description, or a URL, is for WebSocket."""
     return description.partition(":")[0] in _WEBSOCKET
 
 
 def isLocal(description: str) -> bool:
-    """Whether only programs of this machine reach what a server description means, as far as can be seen from it."""
+    """Whether a server description says that only programs of this machine can connect."""
     prefix, positional, named = _parse(description)
     if prefix == "unix":
         return True
@@ -150,14 +151,14 @@ def isLocal(description: str) -> bool:
 
 
 def carriesStream(description: str) -> bool:
-    """Whether sessions over what a description means are over a stream, not over datagrams or WebSocket messages."""
+    """Whether a description is for sessions over a stream, not over UDP or WebSocket."""
     prefix, positional, _ = _parse(description)
     return _innermost(prefix, positional)[0] not in ("udp", *_WEBSOCKET)
 
 
 _UDP_SERVER = ("port", "interface", "sessions", "group", "maxPacketSize")
 _UDP_CLIENT = ("host", "port", "probeTimeout")
-#: The last two for ``serverFromString`` and ``clientFromString``, among the prefixes of others.
+#: The last two are the prefixes in ``serverFromString`` and ``clientFromString``.
 _WEBSOCKET = ("ws", "wss", "getty-ws", "getty-wss")
 _SERVER_UPGRADE = {"path", "origins", "subprotocols", "deflate"}
 _CLIENT_UPGRADE = {"path", "origin", "subprotocols", "deflate"}
@@ -172,7 +173,7 @@ def _sslServer(positional: list[str], named: dict[str, str], reactor: Any) -> IS
     port = positional[0] if positional else named.get("port")
     if port is None:
         raise SettingError("ssl: needs a port: ssl:PORT:certKey=FILE:privateKey=FILE")
-    # Twisted's defaults for the two files.
+    # The defaults of the two files are Twisted's.
     privateKey = named.get("privateKey", "server.pem")
     policy = tls.serverPolicy(named.get("certKey", privateKey), privateKey, trustRoot=named.get("trustRoot"))
     below = f"tcp:{quoteStringArgument(port)}:backlog={quoteStringArgument(named.get('backlog', str(BACKLOG)))}"
@@ -257,7 +258,7 @@ def _udpClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
 def _arguments(
     prefix: str, names: tuple[str, ...], positional: list[str], named: dict[str, str], most: int
 ) -> dict[str, str]:
-    """All arguments by name, of which ``most`` may be given by position."""
+    """All arguments by name; the first ``most`` may be given by position."""
     unknown = named.keys() - set(names)
     if unknown:
         raise SettingError(f"{prefix}: has no argument {', '.join(sorted(unknown))}: there are {', '.join(names)}")
@@ -276,9 +277,10 @@ def webSocketServerEndpoint(
     prefix: str, positional: Sequence[str], named: dict[str, str], reactor: Any
 ) -> IStreamServerEndpoint:
     """
-    What ``ws:`` and ``wss:`` mean on a server; positional arguments without the prefix.
+    The server endpoint of ``ws:`` or ``wss:``, from its arguments.
 
-    :raise SettingError: the description cannot be, or a file that it names cannot be used.
+    :param positional: without the prefix.
+    :raise SettingError: the description is invalid, or a file that it names cannot be used.
     """
     from getty_tx import tls
     from getty_tx.transports.websocket.endpoints import WebSocketServerEndpoint
@@ -316,9 +318,10 @@ def webSocketClientEndpoint(
     prefix: str, positional: Sequence[str], named: dict[str, str], reactor: Any
 ) -> IStreamClientEndpoint:
     """
-    What ``ws:`` and ``wss:`` mean on a client; positional arguments without the prefix.
+    The client endpoint of ``ws:`` or ``wss:``, from its arguments.
 
-    :raise SettingError: the description cannot be, or a file that it names cannot be used.
+    :param positional: without the prefix.
+    :raise SettingError: the description is invalid, or a file that it names cannot be used.
     """
     from getty_tx.transports.websocket.endpoints import WebSocketClientEndpoint
 
@@ -385,14 +388,14 @@ def _flag(named: dict[str, str], name: str, default: bool) -> bool:
 
 
 def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:
-    """The prefix, the positional and the named arguments, with backslashes resolved as Twisted does."""
+    """The prefix, the positional and the named arguments, with backslashes resolved like in Twisted."""
     if not isinstance(description, str) or not description:
         raise SettingError(f"an endpoint description is a text such as 'tcp:8090', not {description!r}")
     positional: list[str] = []
     named: dict[str, str] = {}
     name: str | None = None
     text = ""
-    # A backslash takes the next character as it is; what is left of a colon with an equals sign in it is named.
+    # A backslash escapes the next character. An argument with an equals sign is named.
     for token in [*re.findall(r"\\.|[^\\]|\\$", description), ":"]:
         if token == ":":
             if name is None:
@@ -408,21 +411,21 @@ def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:
 
 
 def _innermost(prefix: str, positional: list[str]) -> tuple[str, list[str]]:
-    """What listens in the end, below any ``haproxy:``."""
+    """The prefix and arguments below any ``haproxy:``."""
     while prefix == "haproxy" and positional:
         prefix, *positional = positional
     return prefix, positional
 
 
 def _checkPort(prefix: str, position: int, positional: list[str], named: dict[str, str]) -> None:
-    """A number that no port can have would only be noticed when it is used, or never by who dials again and again."""
+    """Refuse an invalid port now. Otherwise it would fail when it is used, or never for a client that retries."""
     port = named.get("port", positional[position] if len(positional) > position else "")
     if prefix in ("tcp", "ssl", "tls") and port.lstrip("-").isdigit() and not 0 <= int(port) <= 65535:
         raise SettingError(f"port {port} is not from 0 to 65535")
 
 
 def _checkCertificates(directory: str | None) -> None:
-    """Twisted listens on an empty directory too, and then fails every handshake."""
+    """Refuse a directory without certificates. Twisted would listen, and then fail every handshake."""
     if directory is None or not os.path.isdir(directory):
         raise SettingError(f"{directory!r} is no directory; tls: takes one with .pem files: tls:DIRECTORY:PORT")
     if not glob.glob(os.path.join(glob.escape(directory), "*.pem")):
