@@ -42,13 +42,13 @@ def openSession(connection: Any) -> bool:
     """
     Make the session of a connection, let ``newSession`` configure it, and open it.
 
-    The connection has ``sessionType``, ``context``, ``raw`` and two hooks: ``sessionMade()`` is called when ``session``
-    is set, before the session starts; ``sessionRefused(error)`` if ``newSession`` refuses it.
+    The connection has ``sessionType``, ``context``, ``rawTransport`` and two hooks: ``sessionMade()`` is called when
+    ``session`` is set, before the session starts; ``sessionRefused(error)`` if ``newSession`` refuses it.
 
     :param connection: provides IConnection.
     :return: False if the session was refused.
     """
-    session = connection.session = connection.sessionType(connection, connection.context, connection.raw)
+    session = connection.session = connection.sessionType(connection, connection.context, connection.rawTransport)
     connection.sessionMade()
     try:
         session.start()
@@ -65,7 +65,7 @@ class Connection:
     A connection is counted from ``_connected`` on. It has a session when its handshakes are done, and ends with
     ``sessionEnded`` or, if there was no session, with ``_disconnected``.
 
-    :ivar raw: the Twisted transport, or wrapper, below the connection.
+    :ivar rawTransport: the Twisted transport, or wrapper, below the connection.
     :ivar countedHost: the host for which the context has counted the connection.
     """
 
@@ -75,7 +75,7 @@ class Connection:
     sessionType: type[Session] = Session
     session: Session | None = None
     kind = "TCP_SERVER"
-    raw: Any = None
+    rawTransport: Any = None
     _handshakeTimer: WheelTimer | None = None
     _failure: BaseException | None = None
     countedHost: str | None = None
@@ -93,7 +93,7 @@ class Connection:
     def _connected(self, transport: Any, encrypted: bool) -> None:
         """The transport is connected: count it, then open the session or wait for the handshake; or drop it."""
         context = self.context
-        self.raw = transport
+        self.rawTransport = transport
         if not context.enter(self):
             self._isOutside = True
             self._failure = SessionRefusedError(f"maxSessionsPerHost={context.maxSessionsPerHost} reached")
@@ -132,7 +132,7 @@ class Connection:
     def _refuse(self, error: BaseException) -> None:
         self._failure = error
         self._countRefusal(error)
-        self.raw.abortConnection()
+        self.rawTransport.abortConnection()
 
     def _countRefusal(self, error: BaseException) -> None:
         self._isRefused = True
@@ -149,10 +149,10 @@ class Connection:
         """The handshake has taken longer than ``handshakeTimeout``: drop the connection."""
         context = self.context
         self._failure = HandshakeTimeoutError(
-            f"{formatAddress(self.raw.getPeer())} did not complete the handshake in "
+            f"{formatAddress(self.rawTransport.getPeer())} did not complete the handshake in "
             f"handshakeTimeout={context.handshakeTimeout:g} s"
         )
-        self.raw.abortConnection()
+        self.rawTransport.abortConnection()
 
     def _lost(self, reason: Failure) -> None:
         """The connection was lost: tell the session, with a readable error of TLS, or end without a session."""
@@ -169,7 +169,7 @@ class Connection:
         if self.session is None:
             self._disconnected(error)
             return
-        if not self.session.losesOutput() and type(error) is ConnectionLost and _hasEndedTLS(self.raw):
+        if not self.session.losesOutput() and type(error) is ConnectionLost and _hasEndedTLS(self.rawTransport):
             # The peer need not wait for our own close_notify, and has not.
             reason = connectionDone
         self.session.connectionLost(reason)
@@ -180,7 +180,7 @@ class Connection:
         self._endHandshake()
         error = self._failure if self._failure is not None else reason
         if not (self.factory.isClient or self._isRefused):
-            why = f"{self.kind} {formatAddress(self.raw.getPeer())}: {error}"
+            why = f"{self.kind} {formatAddress(self.rawTransport.getPeer())}: {error}"
             context.countRefusal(reasonOf(error, context), why)
         context.leave(self)
         self.factory.connectionFailed(self, error)
@@ -188,23 +188,23 @@ class Connection:
 
     def peerHost(self) -> str | None:
         """The host that the connection counts for, if there is a limit for each host."""
-        return hostOf(self.raw)
+        return hostOf(self.rawTransport)
 
     # IConnection
 
     def getLocalAddr(self) -> IAddress:
         """This end's address."""
-        address: IAddress = self.raw.getHost()
+        address: IAddress = self.rawTransport.getHost()
         return address
 
     def getRemoteAddr(self) -> IAddress:
         """The peer's address."""
-        address: IAddress = self.raw.getPeer()
+        address: IAddress = self.rawTransport.getPeer()
         return address
 
     def applySocketOptions(self, session: Session) -> None:
         """Set the session's options of the socket, if there is a socket."""
-        handle = socketOf(self.raw)
+        handle = socketOf(self.rawTransport)
         if handle is None:
             return
         options = []
@@ -224,19 +224,19 @@ class Connection:
 
     def pauseReading(self) -> None:
         """Stop reading from the network."""
-        self.raw.pauseProducing()
+        self.rawTransport.pauseProducing()
 
     def resumeReading(self) -> None:
         """Read from the network again."""
-        self.raw.resumeProducing()
+        self.rawTransport.resumeProducing()
 
     def disconnect(self) -> None:
         """Everything is flushed and the peer has ended."""
-        self.raw.loseConnection()
+        self.rawTransport.loseConnection()
 
     def abort(self) -> None:
         """Drop the connection."""
-        self.raw.abortConnection()
+        self.rawTransport.abortConnection()
 
     def sessionOpened(self) -> None:
         """onOpen has returned."""

@@ -3,7 +3,12 @@ The client factory that replaces a lost session, and its log.
 
 ``SessionClientFactory`` is Twisted's ReconnectingClientFactory with sessions: it decides whether and when to connect
 again. A connector makes the connection: Twisted's own from ``connectTCP`` and similar calls, or
-:py:class:`~getty_tx.transports.connector.EndpointConnector` for endpoints.
+:py:class:`~getty_tx.transports.connector.EndpointConnector` for endpoints::
+
+    SessionClientFactory --- connect() --> connector ---------> reactor
+            ^                                  |
+            +---- clientConnectionLost(), -----+
+                  clientConnectionFailed()
 """
 
 from __future__ import annotations

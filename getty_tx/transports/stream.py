@@ -35,7 +35,7 @@ class StreamConnection(Connection):
 
         :param short: read straight into the inbound, because no subclass has extended ``dataReceived``.
         """
-        raw = self.raw
+        raw = self.rawTransport
         if type(raw) in outbound.DIRECT and not raw.TLS:
             raw.bufferSize = WHOLE_READ
             if short:
@@ -44,7 +44,7 @@ class StreamConnection(Connection):
 
     def _doRead(self) -> BaseException | None:
         """Replaces the transport's doRead with equivalent behaviour. Returns as IReadDescriptor.doRead."""
-        raw = self.raw
+        raw = self.rawTransport
         try:
             data = raw.socket.recv(raw.bufferSize)
         except BlockingIOError:
@@ -98,7 +98,7 @@ class SessionProtocol(StreamConnection, Protocol):
         if self.session is not None:
             self.session.peerEnded()
         else:
-            self.raw.loseConnection()
+            self.rawTransport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """This side has ended; the peer has not yet."""
@@ -110,19 +110,19 @@ class SessionProtocol(StreamConnection, Protocol):
     def shutdownWriting(self) -> None:
         """Everything is flushed: end this side, and read until the peer ends its own."""
         if self._halfCloses():
-            self.raw.loseWriteConnection()
+            self.rawTransport.loseWriteConnection()
         else:
             # TLS sends its closing alert and reads on until the peer's.
-            self.raw.loseConnection()
+            self.rawTransport.loseConnection()
 
     def leave(self) -> None:
         """Leave a peer that does not end its side; on a plain socket the system still delivers what was sent."""
-        if self._halfCloses() and socketOf(self.raw) is not None:
-            self.raw.loseConnection()
+        if self._halfCloses() and socketOf(self.rawTransport) is not None:
+            self.rawTransport.loseConnection()
         else:
-            self.raw.abortConnection()
+            self.rawTransport.abortConnection()
 
     def _halfCloses(self) -> bool:
-        raw = self.raw
+        raw = self.rawTransport
         layered = isinstance(raw, ProtocolWrapper) or getattr(raw, "TLS", False)
         return not layered and hasattr(raw, "loseWriteConnection")

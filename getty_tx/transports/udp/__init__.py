@@ -16,7 +16,7 @@ could be lost in the network, so no bytes are ever pending.
 ``endpoints``  the ``udp:`` endpoints, to listen and to connect
 =============  =====================================================================
 
-Imports go up this list only.
+Each module imports only modules above it in this list.
 """
 
 from __future__ import annotations

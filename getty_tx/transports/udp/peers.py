@@ -122,7 +122,7 @@ class PeerConnection:
         """The socket's transport."""
         return self._peers.raw
 
-    raw = transport
+    rawTransport = transport
 
     @property
     def context(self) -> ServiceContext:

@@ -55,7 +55,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         :py:data:`getty_tx.transports.udp.peers.MAX_PEERS`.
     :param maxSessionsPerHost: peers with the same IP address above this number are refused; by default only
         ``maxSessions`` holds.
-    :param service: what ``session.service`` is; by default the factory.
+    :param service: the value of ``session.service``; by default the factory.
     :param reactor: by default the installed one.
     :param factory: a server's or client's factory with a context, for protocols that share one.
     :raise SettingError: ``sessions`` or one of the limits is invalid.
@@ -106,7 +106,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
     def startProtocol(self) -> None:
         """The socket is open: start its session, or wait for peers."""
         raw: Any = self.transport
-        self.raw = raw
+        self.rawTransport = raw
         host = raw.getHost()
         self.peerAddr = _peerOf(raw.getHandle())
         self._remote = addressOf(self.peerAddr or ("::" if isinstance(host, IPv6Address) else "0.0.0.0", 0))
@@ -194,7 +194,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         if not (self._stopping or self._isGone):
             self._stopping = True
             # stopProtocol is called shortly before the socket is closed.
-            maybeDeferred(self.raw.stopListening).addBoth(self._free)
+            maybeDeferred(self.rawTransport.stopListening).addBoth(self._free)
 
     def close(self) -> Deferred[None]:
         """
@@ -225,7 +225,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
     def stopProtocol(self) -> None:
         """The socket was closed."""
-        self.connectionLost(lossOf(self.raw, self._stopping or self.peerAddr is None))
+        self.connectionLost(lossOf(self.rawTransport, self._stopping or self.peerAddr is None))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket was closed."""
@@ -261,7 +261,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
 
     def applySocketOptions(self, session: Session) -> None:
         """Set the sizes of the socket's buffers. A UDP socket has none of the other options."""
-        handle = socketOf(self.raw)
+        handle = socketOf(self.rawTransport)
         if handle is None:
             return
         if session.sendBufferSize is not None:

@@ -17,7 +17,7 @@ getty_tx's. Whole data frames do not pass through the engine, see :py:mod:`getty
 ``endpoints``  the ``ws:`` and ``wss:`` endpoints
 =============  ==========================================================================
 
-Imports go up this list only.
+Each module imports only modules above it in this list.
 
 Close codes that are sent:
 

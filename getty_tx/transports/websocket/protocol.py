@@ -140,7 +140,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         except Exception as error:
             # The engine decodes the handshake. Invalid bytes are not worth a traceback.
             self._failure = UpgradeError(f"what came is no WebSocket handshake: {error}")
-            self.raw.abortConnection()
+            self.rawTransport.abortConnection()
 
     # The engine's transport
 
@@ -152,7 +152,7 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             if session.state < LOST:
                 session.sendControlFrame(data)
         elif self.factory.isClient:
-            self.raw.write(data)
+            self.rawTransport.write(data)
         elif self._answer is not None:
             self._answer.append(data)
 
@@ -161,10 +161,10 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         self._failure = UpgradeError(f"WebSocket handshake: {reason}")
         self.engine.state = WebSocketProtocol.STATE_CLOSED
         if answer:
-            self.raw.write(answer)
-            self.raw.loseConnection()
+            self.rawTransport.write(answer)
+            self.rawTransport.loseConnection()
         else:
-            self.raw.abortConnection()
+            self.rawTransport.abortConnection()
 
     def checkCapacity(self) -> None:
         """:raise ConnectionDeny: ``maxSessions`` is reached, or the service stops."""
@@ -185,9 +185,9 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """The engine asks to close the connection. If there is a session, the session closes it."""
         if self.session is None:
             if abort:
-                self.raw.abortConnection()
+                self.rawTransport.abortConnection()
             else:
-                self.raw.loseConnection()
+                self.rawTransport.loseConnection()
         elif self.session.state == CLOSING:
             self._finishClose()
 
@@ -220,8 +220,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         self._countRefusal(error)
         # If newSession has closed the session, a Close frame was sent already.
         if self.engine.state == WebSocketProtocol.STATE_OPEN:
-            self.raw.write(wholeFrame(0x80 | CLOSE, CloseCode.POLICY_VIOLATION.to_bytes(2, "big"), False))
-        self.raw.loseConnection()
+            self.rawTransport.write(wholeFrame(0x80 | CLOSE, CloseCode.POLICY_VIOLATION.to_bytes(2, "big"), False))
+        self.rawTransport.loseConnection()
 
     def _useSession(self) -> None:
         assert self.session is not None
@@ -309,18 +309,18 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         if not outbound.isFree:
             outbound.closeWhenDrained()
         elif not self.factory.isClient:
-            self.raw.loseConnection()
+            self.rawTransport.loseConnection()
 
     def disconnect(self) -> None:
         """Everything is flushed, and the peer has ended its side of the stream."""
-        self.raw.loseConnection()
+        self.rawTransport.loseConnection()
 
     def leave(self) -> None:
         """Leave a peer that does not answer the Close frame, or a server that does not end the connection."""
-        if isEncrypted(self.raw):
-            self.raw.abortConnection()
+        if isEncrypted(self.rawTransport):
+            self.rawTransport.abortConnection()
         else:
-            self.raw.loseConnection()
+            self.rawTransport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection was lost. If there is a session, the engine still reads the data that arrived before."""
