@@ -1,4 +1,4 @@
-"""The pool, on a clock, with a network of which the test decides."""
+"""Client with a fake network and a clock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.transports.test_reconnecting import HERE, THERE, PoolCase, Transport
 
 
 class ReplacingTests(PoolCase):
-    """Which loss is made good, and when."""
+    """Which lost sessions are replaced, and when."""
 
     def test_service(self) -> None:
-        """It is an IService, and dials for each place at once when it starts, not before."""
+        """It is an IService, and connects for each slot at once when it starts, not before."""
         client = Client(self.newSession, self.endpoint, 3, reactor=self.clock)
         verifyObject(IService, client)
         self.assertEqual(self.endpoint.dials, [])
@@ -31,7 +31,7 @@ class ReplacingTests(PoolCase):
         self.finish(client)
 
     def test_lost(self) -> None:
-        """A session that was lost is replaced once, whether by an end of stream or by an error."""
+        """A lost session is replaced once, after an end of stream and after an error."""
         client = self.opened(2)
         for error in (ConnectionDone(), ConnectionLost()):
             self.endpoint.dials[-1].transport.lose(error)
@@ -45,7 +45,7 @@ class ReplacingTests(PoolCase):
         self.assertEqual(len(self.endpoint.dials), 4)
 
     def test_failed(self) -> None:
-        """A session that failed here, for instance in its listener, is replaced; the reason can be read."""
+        """A session that failed on this side, for instance in its listener, is replaced; lastError has the reason."""
         client = self.opened()
         reason = ValueError("not this one")
         client.pick().close(reason)
@@ -54,7 +54,7 @@ class ReplacingTests(PoolCase):
         self.wait()
 
     def test_ownClose(self) -> None:
-        """What closed or aborted itself is not replaced, and whoever waits for it hears of that."""
+        """A session that closes or aborts itself is not replaced, and whenReady fails."""
         client = self.opened(2)
         client.sessions[0].close()
         self.endpoint.dials[0].transport.lose(ConnectionDone())
@@ -67,7 +67,7 @@ class ReplacingTests(PoolCase):
         self.assertIn("of 2 places 2 closed by their own sessions", text)
 
     def test_maxLifetime(self) -> None:
-        """A session whose maxLifetime is over is replaced, as nobody has asked for its end; it was no failure."""
+        """A session that reaches maxLifetime is replaced, because nobody has closed it; that is no error."""
         client = self.opened()
         first = client.pick()
         first.maxLifetime = 5.0
@@ -81,7 +81,7 @@ class ReplacingTests(PoolCase):
         self.assertIsNot(client.pick(), first)
 
     def test_slowOnClose(self) -> None:
-        """An onClose that takes its time does not keep the replacement waiting, but the end of close()."""
+        """A slow onClose does not delay the replacement, but delays the end of close()."""
         client = self.opened()
         done: Deferred[None] = Deferred()
         self.listener.onClose = lambda session: done
@@ -93,7 +93,7 @@ class ReplacingTests(PoolCase):
         self.successResultOf(closing)
 
     def test_backOff(self) -> None:
-        """Waits double with some variation up to the ceiling, and begin anew after a session."""
+        """Waits double with some variation up to the limit, and start again after a session."""
         self.pool()
         for expected in (0.3, 0.6, 1.2, 2.4, 2.5, 2.5, 2.5):
             self.endpoint.pending[0].deferred.errback(ConnectionRefusedError())
@@ -105,14 +105,14 @@ class ReplacingTests(PoolCase):
         self.assertLess(self.wait(), 0.38)
 
     def test_variation(self) -> None:
-        """Waits differ: places that were lost together do not come back all at once."""
+        """Waits differ: sessions that were lost together are not replaced all at once."""
         self.opened(20)
         for dial in self.endpoint.dials[:]:
             dial.transport.lose(ConnectionDone())
         self.assertEqual(len({call.getTime() for call in self.clock.getDelayedCalls()}), 20)
 
     def test_quickDeath(self) -> None:
-        """A server that accepts and closes at once is not dialed in a hot loop, and each time less often."""
+        """A server that accepts and closes at once causes no busy loop: the waits grow."""
         self.pool(reconnectAttempts=2)
         waits = []
         for _ in range(8):
@@ -123,7 +123,7 @@ class ReplacingTests(PoolCase):
         self.assertEqual(len([line for line in self.lines if line[0] is LogLevel.warn]), 1)
 
     def test_counting(self) -> None:
-        """After reconnectAttempts without success a place is given up, without another wait; success counts anew."""
+        """After reconnectAttempts without success a session is given up at once. Success resets the count."""
         client = self.pool(reconnectAttempts=3)
         waiting = client.whenReady()
         for _ in range(2):
@@ -147,14 +147,14 @@ class ReplacingTests(PoolCase):
         self.failureResultOf(client.whenReady(), NotReadyError)
 
     def test_oneAttempt(self) -> None:
-        """One attempt and no second: the first failure is the end."""
+        """With reconnectAttempts=1 the first failure ends the attempts."""
         client = self.pool(reconnectAttempts=1)
         self.endpoint.pending[0].deferred.errback(ConnectionRefusedError())
         self.failureResultOf(client.whenReady(), NotReadyError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_noSession(self) -> None:
-        """A connection without a session is a failed attempt: to oneself, or refused by newSession or onOpen."""
+        """A connection without a session is a failed attempt: to itself, or refused by newSession or onOpen."""
         client = self.pool(reconnectAttempts=3)
         self.endpoint.pending[0].succeed(local=THERE)
         self.wait()
@@ -171,7 +171,7 @@ class ReplacingTests(PoolCase):
         self.failureResultOf(client.whenReady(), NotReadyError)
 
     def test_refused(self) -> None:
-        """What newSession raises can be read."""
+        """The exception of newSession is the last error."""
         self.newSession = lambda session: 1 / 0
         client = self.pool()
         self.endpoint.answer()
@@ -212,7 +212,7 @@ class ReadyTests(PoolCase):
     """whenReady and pick."""
 
     def test_ready(self) -> None:
-        """It fires with the sessions once there are so many; waiting may begin before the start."""
+        """It fires with the sessions when there are n of them; it may be called before the start."""
         client = Client(self.newSession, self.endpoint, 3, reactor=self.clock)
         early = client.whenReady(2, timeout=1)
         self.clock.advance(5)
@@ -240,7 +240,7 @@ class ReadyTests(PoolCase):
         self.assertEqual((str(error), error.__cause__), (expected, client.lastError))
 
     def test_cancel(self) -> None:
-        """Cancelling leaves nothing behind and hurts nobody else."""
+        """Cancelling one leaves nothing behind and does not affect others."""
         client = Client(self.newSession, self.endpoint, reactor=self.clock)
         first, second = client.whenReady(timeout=9), client.whenReady()
         client.startService()
@@ -255,7 +255,7 @@ class ReadyTests(PoolCase):
         self.finish(client)
 
     def test_reentrant(self) -> None:
-        """Whoever hears that it is ready may close the client at once; the others hear of that."""
+        """A callback of whenReady may close the client; the other Deferreds fail."""
         client = self.pool()
         ended: list[Deferred[None]] = []
         client.whenReady().addCallback(lambda _: ended.append(client.close()))
@@ -290,7 +290,7 @@ class ReadyTests(PoolCase):
         self.finish(client)
 
     def test_pick(self) -> None:
-        """In turn, at random, or where least is pending; closed sessions are left out."""
+        """In turn, at random, or with the fewest pending bytes; closed sessions are not chosen."""
         client = self.opened(3)
         a, b, c = client.sessions
         self.assertEqual([client.pick() for _ in range(4)], [a, b, c, a])
@@ -314,10 +314,10 @@ class ReadyTests(PoolCase):
 
 
 class ClosingTests(PoolCase):
-    """close() at every moment; PoolCase.finish looks for what it leaves."""
+    """close() at every moment; PoolCase.finish checks that nothing is left."""
 
     def test_dialing(self) -> None:
-        """Pending attempts are cancelled. One that succeeds nevertheless is dropped, and opens no session."""
+        """Pending attempts are cancelled. If one still succeeds, its connection is dropped, and opens no session."""
         client = self.pool(2)
         waiting = client.whenReady()
         self.successResultOf(client.close())
@@ -328,7 +328,7 @@ class ClosingTests(PoolCase):
         self.assertEqual(self.closed, [])
 
     def test_betweenBuildingAndConnecting(self) -> None:
-        """The endpoint has its protocol, but not the connection yet."""
+        """Between buildProtocol and makeConnection."""
         client = self.pool()
         protocol = self.endpoint.dials[0].factory.buildProtocol(THERE)
         client.close()
@@ -339,14 +339,14 @@ class ClosingTests(PoolCase):
         self.clock.advance(0)
 
     def test_waiting(self) -> None:
-        """The wait for another attempt ends."""
+        """During the wait for another attempt."""
         client = self.pool()
         self.endpoint.dials[0].deferred.errback(ConnectionRefusedError())
         self.successResultOf(client.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_sessions(self) -> None:
-        """Sessions are closed; it is done when the last onClose has returned, each time one asks."""
+        """Sessions are closed; each call of close() fires when the last onClose has returned."""
         client = self.opened(2)
         first, second = client.close(), client.stopService()
         self.assertEqual(client.sessions, [])
@@ -359,7 +359,7 @@ class ClosingTests(PoolCase):
         self.assertFalse(client.running)
 
     def test_fromNewSession(self) -> None:
-        """newSession may close the client: its session does not open any more."""
+        """newSession may close the client: its session is not opened."""
         ended: list[Deferred[None]] = []
         opened: list[object] = []
         self.listener.onOpen = opened.append
@@ -381,7 +381,7 @@ class ClosingTests(PoolCase):
         self.assertTrue(self.endpoint.dials[0].transport.disconnecting)
 
     def test_again(self) -> None:
-        """It may be started again, even while old sessions are closing; close() waits for both."""
+        """It may be started again, also while old sessions are closing; close() waits for both."""
         client = self.opened()
         self.endpoint.dials[0].transport.lose(ConnectionLost())
         self.wait()

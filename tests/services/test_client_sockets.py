@@ -1,4 +1,4 @@
-"""The pool on real sockets."""
+"""Client on real sockets."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.support.certificates import Authority
 
 
 class Echo(EventListener):
-    """Sends back what comes."""
+    """Sends every package back."""
 
     def onMessage(self, session: Any, pkg: Any) -> None:
         session.writePkg(pkg)
 
 
 class Events(EventListener):
-    """Notes the sessions; whoever waits for the next event gets it."""
+    """Records the sessions, and fires a Deferred with the next event."""
 
     def __init__(self) -> None:
         self.sessions: list[Any] = []
@@ -55,23 +55,23 @@ class Events(EventListener):
         self._tell("close")
 
     def newSession(self, session: Any) -> None:
-        """For factories."""
+        """Configures a factory's session."""
         session.codec = LineCodec()
         session.listener = self
         session.waitTime = 0.5
 
 
 def newEchoSession(session: Any) -> None:
-    """For servers."""
+    """Configures a server's session."""
     session.codec = LineCodec()
     session.listener = Echo()
 
 
 def sockets() -> int:
-    """How many sockets this process has open. (The reactor opens descriptors of its own when it needs them first.)"""
+    """How many sockets this process has open. (The reactor also opens other descriptors when it first needs them.)"""
     found = 0
     for name in os.listdir("/proc/self/fd"):
-        # The one that lists the directory is there no more.
+        # The descriptor that listed the directory is closed.
         with contextlib.suppress(FileNotFoundError):
             found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
     return found
@@ -94,7 +94,7 @@ class SocketCase(TestCase):
         self.port = self.listening.getHost().port
 
     async def kill(self) -> None:
-        """Stop listening and drop every connection, as when the process ends."""
+        """Stop listening and drop every connection, as at the end of a process."""
         listening, self.listening = self.listening, None
         if listening is not None:
             await listening.stopListening()
@@ -111,10 +111,10 @@ class SocketCase(TestCase):
 
 
 class PoolTests(SocketCase):
-    """Killed servers, and what is left of it all."""
+    """Killed servers, and what is left behind."""
 
-    async def test_wholeAgain(self) -> None:
-        """A pool of 8 whose server is killed and restarted is whole again, without polling."""
+    async def test_serverRestarts(self) -> None:
+        """A pool of 8 whose server is killed and restarted reconnects all sessions, without polling."""
         events = Events()
         client = self.pool(events.newSession, number=8)
         await client.whenReady(8)
@@ -128,11 +128,11 @@ class PoolTests(SocketCase):
             client.pick().writePkg(b"again")
             while await events.waiting != b"again":
                 pass
-        # Nothing is scheduled for a pool that is whole but the sessions' one timing wheel.
+        # If all sessions are open, only their timing wheel is scheduled.
         self.assertEqual(len([c for c in IReactorTime(reactor).getDelayedCalls() if "LoopingCall" not in str(c)]), 1)
 
     async def test_manyRestarts(self) -> None:
-        """200 losses leave no timer, no socket and no reference behind."""
+        """After 200 lost sessions no timer, no socket and no reference is left."""
         events = Events()
         gone: list[weakref.ref[Any]] = []
         outside = sockets()
@@ -157,7 +157,7 @@ class PoolTests(SocketCase):
         gone += [weakref.ref(each) for each in (client, client._context, *client.sessions, *client._slots)]
         await client.close()
         await self.factory.context.whenIdle()
-        # Out of the stack on which the last connection ended.
+        # Leave the stack on which the last connection ended.
         await deferLater(reactor, 0)
         events.sessions.clear()
         del sessions, session, client
@@ -166,7 +166,7 @@ class PoolTests(SocketCase):
         self.assertEqual((len(gone), sockets()), (406, outside))
 
     async def test_manyStarts(self) -> None:
-        """Starting and stopping the service time and again leaves nothing either, dials under way included."""
+        """Nothing is left after many starts and stops of the service, also during attempts to connect."""
         client = self.pool(Events().newSession, number=2)
         before = sockets()
         await client.close()
@@ -180,7 +180,7 @@ class PoolTests(SocketCase):
         self.assertLessEqual(sockets(), before)
 
     async def test_unix(self) -> None:
-        """Any description will do."""
+        """A unix socket."""
         path = self.mktemp()
         listening = await serverFromString(reactor, f"unix:{path}").listen(self.factory)
         self.addCleanup(listening.stopListening)
@@ -191,7 +191,7 @@ class PoolTests(SocketCase):
 
 
 class HandshakeTests(SocketCase):
-    """What goes wrong between the connection and the session can be read."""
+    """lastError has the reason for a failed handshake."""
 
     async def listenTLS(self, **options: Any) -> tuple[int, Authority]:
         """A TLS server."""
@@ -203,12 +203,12 @@ class HandshakeTests(SocketCase):
         return listening.getHost().port, authority
 
     async def reason(self, client: Client) -> str:
-        """Why there is no session."""
+        """The reason why there is no session."""
         error = await self.assertFailure(client.whenReady(timeout=0.5), NotReadyError)
         return str(error.__cause__)
 
     async def test_certificates(self) -> None:
-        """An authority that is not trusted is named as the reason, and so is a certificate that is asked for."""
+        """The reason names an untrusted authority, or the missing client certificate."""
         port, authority = await self.listenTLS()
         stranger = Authority(self.mktemp(), "Stranger")
         client = self.pool(Events().newSession, f"tls:localhost:{port}:trustRoots={stranger.path}", reconnectAttempts=1)
@@ -220,13 +220,13 @@ class HandshakeTests(SocketCase):
         port, authority = await self.listenTLS(trustRoot=stranger.path)
         client = self.pool(Events().newSession, f"tls:localhost:{port}:trustRoots={authority.path}")
         await client.whenReady(timeout=5)
-        # With TLS 1.3 the server says no when the session of the client is already open.
+        # With TLS 1.3 the server refuses when the session of the client is already open.
         await deferLater(reactor, 0.2)
         self.assertIn("certificate", str(client.lastError))
         await client.close()
 
     async def silent(self) -> int:
-        """A server that says nothing."""
+        """A server that sends nothing."""
         listening = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
         return listening.getHost().port
@@ -251,7 +251,7 @@ class FactoryTests(SocketCase):
     """SessionClientFactory with Twisted's own calls."""
 
     async def test_connectTCP(self) -> None:
-        """It replaces what is lost, once each, until stopTrying."""
+        """Each lost session is replaced once, until stopTrying()."""
         events = Events()
         factory = SessionClientFactory(events.newSession, reconnectInterval=0.005)
         connector = reactor.connectTCP("127.0.0.1", self.port, factory)
@@ -282,7 +282,7 @@ class FactoryTests(SocketCase):
         self.assertEqual(connector.state, "disconnected")
 
     async def test_endpoint(self) -> None:
-        """With endpoint.connect there is one session and no other."""
+        """With endpoint.connect a session is not replaced."""
         events = Events()
         factory = SessionClientFactory(events.newSession, reconnectInterval=0.005)
         protocol = await TCP4ClientEndpoint(reactor, "127.0.0.1", self.port).connect(factory)

@@ -1,4 +1,4 @@
-"""The Server on real sockets: what it listens on, whom it refuses, and how it stops."""
+"""Server on real sockets: listening, refusals, and stopping."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 class Peer(Protocol):
-    """Collects what comes, and tells of the end."""
+    """Collects the bytes received, and fires a Deferred at the end."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -40,7 +40,7 @@ class Peer(Protocol):
 
 
 class ServerCase(TestCase):
-    """A server, stopped in the end."""
+    """A server that is stopped after the test."""
 
     def serve(self, *endpoints: Any, listener: Any = None, **options: Any) -> Server:
         self.listener = RecordingListener() if listener is None else listener
@@ -71,7 +71,7 @@ class ListeningTests(ServerCase):
     """Endpoints and their addresses."""
 
     async def test_addresses(self) -> None:
-        """The addresses come in the order of the endpoints, descriptions and objects mixed."""
+        """The addresses are in the order of the endpoints, with descriptions and objects mixed."""
         path = self.mktemp()
         server = self.serve(LOOPBACK, f"unix:{path}", TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"))
         first, second, third = await server.whenListening()
@@ -80,7 +80,7 @@ class ListeningTests(ServerCase):
         self.assertNotEqual(first.port, third.port)
 
     async def test_takenPort(self) -> None:
-        """One endpoint that cannot be listened on fails it all, and nothing keeps listening."""
+        """If one endpoint cannot listen, whenListening fails, and no endpoint keeps listening."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             free = socket.create_server(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -92,7 +92,7 @@ class ListeningTests(ServerCase):
         socket.create_server(("127.0.0.1", port)).close()
 
     async def test_stopBeforeListening(self) -> None:
-        """Whoever waits for a server that is stopped first hears of it."""
+        """whenListening fails if the server is stopped first."""
         server = Server(lambda session: None, LOOPBACK)
         waiting = server.whenListening()
         server.startService()
@@ -105,7 +105,7 @@ class ListeningTests(ServerCase):
         await server.stopService()
 
     def test_settings(self) -> None:
-        """What cannot be is refused before anything listens."""
+        """Invalid settings are refused before anything listens."""
         for endpoints, options in (
             ((), {}),
             (("nosuch:1",), {}),
@@ -118,7 +118,7 @@ class ListeningTests(ServerCase):
             self.assertRaises(SettingError, Server, lambda session: None, *endpoints, **options)
 
     async def test_restart(self) -> None:
-        """A server that was stopped starts anew."""
+        """A stopped server can be started again."""
         server = self.serve()
         for _ in range(2):
             (address,) = await server.whenListening()
@@ -136,10 +136,10 @@ class ListeningTests(ServerCase):
 
 
 class RefusalTests(ServerCase):
-    """Connections that are not wanted."""
+    """Refused connections."""
 
     async def test_maxSessions(self) -> None:
-        """Those above the number are dropped and counted, and there is room again when one has gone."""
+        """Connections above maxSessions are dropped and counted; after one has ended another is accepted."""
         server = self.serve(maxSessions=1)
         (address,) = await server.whenListening()
         first = await self.dial(address)
@@ -155,7 +155,7 @@ class RefusalTests(ServerCase):
         await third.ended
 
     async def test_maxSessionsWithTLS(self) -> None:
-        """The same behind TLS, whose factories take no None for a protocol."""
+        """The same with TLS, whose factories do not accept None for a protocol."""
         certificate, key = selfSigned(self.mktemp(), ["localhost"])
         server = self.serve(f"ssl:0:certKey={certificate}:privateKey={key}:interface=127.0.0.1", maxSessions=1)
         (address,) = await server.whenListening()
@@ -169,7 +169,7 @@ class RefusalTests(ServerCase):
         await self.until(lambda: server._factory.context.connections == 0)
 
     async def test_maxSessionsBesideUDP(self) -> None:
-        """The socket of a UDP server is no session of a peer."""
+        """The socket of a UDP server does not count as a session."""
         server = self.serve(LOOPBACK, "udp:0:interface=127.0.0.1", "ws:0:interface=127.0.0.1", maxSessions=1)
         web = (await server.whenListening())[2]
         peer = await self.dial(web)
@@ -183,12 +183,12 @@ class RefusalTests(ServerCase):
         await peer.ended
 
     async def test_descriptors(self) -> None:
-        """Without descriptors to spare connections are refused, and accepted again when there are some."""
+        """Connections are refused while hardly any descriptor is left, and accepted again afterwards."""
         limit = [1 << 30]
         self.patch(factories, "_descriptorLimit", lambda: limit[0])
         server = self.serve()
         (address,) = await server.whenListening()
-        # The connection that finds out is served yet.
+        # The connection that detects it is still served.
         limit[0] = 0
         first = await self.dial(address)
         first.transport.write(b"\0\0\0\1a")
@@ -204,7 +204,7 @@ class RefusalTests(ServerCase):
             await peer.ended
 
     async def test_newSessionRefuses(self) -> None:
-        """newSession that raises refuses the connection: no event, the peer is let go, and it is counted."""
+        """If newSession raises, there is no event, the peer is disconnected, and the refusal is counted."""
 
         def newSession(session: Any) -> None:
             raise ValueError("not you")
@@ -219,7 +219,7 @@ class RefusalTests(ServerCase):
         self.assertEqual(len(server.sessions), 0)
 
     async def test_handshakeTimeout(self) -> None:
-        """A peer that connects and says nothing is gone after handshakeTimeout."""
+        """A peer that connects and sends nothing is dropped after handshakeTimeout."""
         certificate, key = selfSigned(self.mktemp(), ["localhost"])
         server = self.serve(f"ssl:0:certKey={certificate}:privateKey={key}:interface=127.0.0.1", handshakeTimeout=0.01)
         (address,) = await server.whenListening()
@@ -232,7 +232,7 @@ class StopTests(ServerCase):
     """stopService."""
 
     async def test_flushes(self) -> None:
-        """What is pending is delivered before the sessions end, and the Deferred fires after the last onClose."""
+        """Pending bytes are sent before the sessions end, and the Deferred fires after the last onClose."""
         size = 20_000_000
 
         def reply(session: Any, pkg: bytes) -> None:
@@ -249,7 +249,7 @@ class StopTests(ServerCase):
         self.assertEqual(len(await peer.ended), size)
 
     async def test_waitTime(self) -> None:
-        """A peer that takes nothing is dropped after waitTime."""
+        """A peer that does not read is dropped after waitTime."""
 
         def reply(session: Any, pkg: bytes) -> None:
             session.waitTime = 0.05
@@ -271,7 +271,7 @@ class EndpointTests(SynchronousTestCase):
     """Descriptions."""
 
     def test_backlog(self) -> None:
-        """Every description that takes a backlog gets one, but for those that have it."""
+        """Every description that can have a backlog gets one, unless it has one already."""
         for description, expected in (
             ("tcp:1", BACKLOG),
             ("tcp:port=1", BACKLOG),
@@ -281,12 +281,12 @@ class EndpointTests(SynchronousTestCase):
             (r"unix:/x\:y", BACKLOG),
         ):
             endpoint: Any = serverEndpoint(description, None)
-            # No public name tells an endpoint's backlog. Should this one go, descriptions still work.
+            # An endpoint has no public name for its backlog. If this one disappears, descriptions still work.
             self.assertEqual(endpoint._backlog, expected, description)
         self.assertEqual(serverEndpoint("haproxy:tcp:1", None)._wrappedEndpoint._backlog, BACKLOG)
 
     def test_serverErrors(self) -> None:
-        """Errors name the description and what is wrong with it."""
+        """Errors contain the description and the reason."""
         for description, text in (
             ("", "such as 'tcp:8090'"),
             ("nosuch:1", "nosuch"),
@@ -301,7 +301,7 @@ class EndpointTests(SynchronousTestCase):
             self.assertIn(repr(description), str(error))
 
     def test_clientErrors(self) -> None:
-        """The same for clients; ``ssl:``, which verifies nothing, is refused."""
+        """The same for clients; ``ssl:``, which does not verify the server, is refused."""
         for description, text in (
             ("ssl:localhost:1", "tls:HOST:PORT"),
             ("tls:localhost", "a host and a port"),
@@ -317,12 +317,12 @@ class EndpointTests(SynchronousTestCase):
             self.assertIn(repr(description), str(error))
 
     def test_asTwisted(self) -> None:
-        """A description that needs nothing of ours is what Twisted makes of it."""
+        """Other descriptions are passed to Twisted."""
         self.assertIs(type(serverEndpoint("tcp:1", None)), type(serverFromString(None, "tcp:1")))
 
 
 class EmbeddingTests(TestCase):
-    """Without a Server: the factory in an application's own listening calls."""
+    """The factory without a Server, in listenTCP and similar calls."""
 
     @inlineCallbacks
     def test_listenTCP(self) -> Any:
@@ -349,7 +349,7 @@ class EmbeddingTests(TestCase):
 
     @inlineCallbacks
     def test_adoptStreamConnection(self) -> Any:
-        """A connected socket that was accepted elsewhere."""
+        """A connected socket that was accepted by another program."""
         listener = RecordingListener(on={"message": lambda session, pkg: session.writePkg(pkg)})
 
         def newSession(session: Any) -> None:

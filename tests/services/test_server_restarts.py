@@ -19,7 +19,7 @@ from tests.support.certificates import selfSigned
 
 @implementer(IStreamServerEndpoint)
 class SlowEndpoint:
-    """Listens when it is told to; ``gates`` has a Deferred for each time it was asked."""
+    """Listens when the test says so; ``gates`` has a Deferred for each call of listen()."""
 
     def __init__(self) -> None:
         self.gates: list[Deferred[None]] = []
@@ -40,7 +40,7 @@ class RestartTests(ServerCase):
     """startService and stopService."""
 
     async def test_stopDuringStart(self) -> None:
-        """A port that comes when the server was stopped is closed."""
+        """A port that opens after the server was stopped is closed."""
         endpoint = SlowEndpoint()
         server = self.serve(endpoint)
         waiting = server.whenListening()
@@ -51,7 +51,7 @@ class RestartTests(ServerCase):
         await self.until(lambda: not endpoint.ports[0].connected)
 
     async def test_latePort(self) -> None:
-        """So is one of the last start; the next one is not taken in by it."""
+        """A late port of an earlier start is closed too, and does not affect the next start."""
         endpoint = SlowEndpoint()
         server = self.serve(endpoint)
         await server.stopService()
@@ -66,7 +66,7 @@ class RestartTests(ServerCase):
         (await self.dial(address)).transport.loseConnection()
 
     async def test_lateFailure(self) -> None:
-        """An endpoint that fails when the server was stopped says nothing about the next start."""
+        """A late failure of an earlier start does not affect the next start."""
         endpoint = SlowEndpoint()
         server = self.serve(endpoint)
         await server.stopService()
@@ -78,7 +78,7 @@ class RestartTests(ServerCase):
         await waiting
 
     async def test_startDuringStop(self) -> None:
-        """It listens again when the stop is done, and whenListening() waits for that."""
+        """It listens again when it has stopped, and whenListening() waits for that."""
         listener = RecordingListener()
         server = self.serve(listener=listener)
         (first,) = await server.whenListening()
@@ -100,7 +100,7 @@ class RestartTests(ServerCase):
         self.assertEqual(await listening, [address])
 
     async def test_startAndStopDuringStop(self) -> None:
-        """What counts is the last word."""
+        """The last of several calls decides."""
         server = self.serve()
         (address,) = await server.whenListening()
         await self.dial(address)
@@ -121,7 +121,7 @@ class RestartTests(ServerCase):
         self.assertEqual(len(server._ports), 1)
 
     async def test_stopTwice(self) -> None:
-        """Each time one asks, it is told when the last onClose has returned; a server that never ran is stopped."""
+        """Each call fires when the last onClose has returned; for a server that never ran, at once."""
         self.successResultOf(Server(lambda session: None, LOOPBACK).stopService())
         gate: Deferred[None] = Deferred()
         server = self.serve(listener=RecordingListener({"close": lambda session: gate}))
@@ -140,7 +140,7 @@ class RestartTests(ServerCase):
         await server.stopService()
 
     async def test_stopInCallbacks(self) -> None:
-        """A callback may stop the server, newSession and a close callback too."""
+        """Every callback may stop the server, also newSession and a close callback."""
         for event in ("newSession", "open", "message", "error", "close", "callback"):
             stopped: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""What the tests of datagrams share: a socket and a transport that only note what is sent."""
+"""Helpers for tests of UDP: a socket and a transport that record what is sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER = ("198.51.100.2", 40000)
 
 
 class Socket:
-    """Notes what is sent, or fails with ``error``."""
+    """Records what is sent, or fails with ``error``."""
 
     def __init__(self, peer: tuple[str, int] | None = None) -> None:
         self.peer = peer
@@ -48,7 +48,7 @@ class Socket:
 
 
 class Transport:
-    """What a protocol sees of a UDP port."""
+    """A fake UDP transport."""
 
     maxPacketSize = 2001
 
@@ -76,13 +76,13 @@ class Transport:
         self.reading = True
 
     def stopListening(self) -> Deferred[None]:
-        """Gone with the next turn."""
+        """Close in the next reactor iteration."""
         done: Deferred[None] = Deferred()
         self.clock.callLater(0, self.lose, done)
         return done
 
     def lose(self, done: Deferred[None] | None = None) -> None:
-        """Gone now, asked for or not."""
+        """Close now, whether or not this side has asked for it."""
         self.listening = False
         self.protocol.doStop()
         if done is not None:
@@ -104,7 +104,7 @@ class DatagramCase(SynchronousTestCase):
         newSession: Any = None,
         **settings: Any,
     ) -> Any:
-        """Make the protocol, and its session where there is one at once."""
+        """Make the protocol, and return its session if it has one at once."""
         self.clock = MemoryReactor()
         self.heard = RecordingListener(on)
         self.protocol: Any = SessionDatagramProtocol(
@@ -119,16 +119,16 @@ class DatagramCase(SynchronousTestCase):
         return self.protocol.session
 
     def receive(self, data: bytes, addr: tuple[str, int] = PEER) -> None:
-        """A datagram comes."""
+        """A datagram arrives."""
         self.protocol.datagramReceived(data, addr)
 
     @property
     def sent(self) -> list[tuple[bytes, Any]]:
-        """What went out, and whom to."""
+        """The datagrams sent, with their addresses."""
         return self.transport.handle.sent
 
     def finish(self) -> None:
-        """Close, and see that nothing is left."""
+        """Close, and check that nothing is left."""
         self.protocol.close()
         self.clock.advance(0)
         self.assertFalse(self.transport.listening)

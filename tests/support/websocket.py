@@ -1,4 +1,4 @@
-"""What the tests of WebSocket sessions share: the two handshakes, frames, and a test case with a raw peer."""
+"""Helpers for tests of WebSocket: both handshakes, frames, and a test case with a raw peer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MASK = b"\x11\x22\x33\x44"
 
 
 def request(path: str = "/", **headers: str) -> bytes:
-    """A client's part of the handshake; an underscore in a header's name stands for a hyphen, None leaves it out."""
+    """A client's request. An underscore in a header's name stands for a hyphen; an empty value omits the header."""
     fields = {
         "Host": "a.example",
         "Upgrade": "websocket",
@@ -38,7 +38,7 @@ def request(path: str = "/", **headers: str) -> bytes:
 
 
 def response(ofRequest: bytes, **headers: str) -> bytes:
-    """A server's part of the handshake."""
+    """A server's answer."""
     key = next(line[19:].strip() for line in ofRequest.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
     accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
     fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept} | {
@@ -111,7 +111,7 @@ class WebSocketCase(SynchronousTestCase):
         newSession: Any = None,
         **settings: Any,
     ) -> Pair:
-        """Connect a session's protocol and a peer; nothing is said yet."""
+        """Connect a session's protocol and a peer, without a handshake."""
         self.heard = RecordingListener(on)
         self.network = Network(transport=transport, **(network or {}))
         configured = newSession or configure(self.heard, codec or RawCodec(), **settings)
@@ -140,7 +140,7 @@ class WebSocketCase(SynchronousTestCase):
         return pair
 
     def takeAnswer(self) -> str:
-        """What the server has answered in HTTP."""
+        """The server's HTTP answer."""
         head, _, rest = bytes(self.pair.peer.data).partition(b"\r\n\r\n")
         self.pair.peer.data[:] = rest
         return head.decode()
@@ -158,7 +158,7 @@ class WebSocketCase(SynchronousTestCase):
         return parse(data)
 
     def assertEnded(self) -> None:
-        """The connection has gone and left nothing behind, no timer of Autobahn's either."""
+        """The connection has ended and left nothing behind, also no timer of Autobahn."""
         context = self.factory.context
         self.assertEqual((context.connections, context.sessions, context.handshaking), (0, set(), set()))
         self.assertEqual(len(context.wheel), 0, "timers are left on the wheel")

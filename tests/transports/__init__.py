@@ -1,1 +1,1 @@
-"""Tests of getty_tx/transports/: what every transport has."""
+"""Tests of getty_tx/transports/ that concern every transport."""

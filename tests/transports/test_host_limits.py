@@ -1,4 +1,4 @@
-"""How many connections each host may have."""
+"""Limits of the connections of each host."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class HostTests(LimitCase):
     """maxSessionsPerHost."""
 
     def test_refused(self) -> None:
-        """A host's connections over the number are dropped at once, and counted; other hosts come in, and it later."""
+        """A host's connections above the limit are dropped at once and counted; other hosts are accepted."""
         self.serve(maxSessionsPerHost=2)
         first, second = self.dial(), self.dial()
         over = self.dial()
-        # Not with the reactor's next turn: many more may be accepted in this one.
+        # Not in the next reactor iteration: many more may be accepted in this one.
         self.assertTrue(over.serverTransport.disconnected)
         other = self.dial(OTHER)
         first.flush()
@@ -75,14 +75,14 @@ class HostTests(LimitCase):
         self.assertEqual((self.context.hosts, self.context.refused), ({ONE: 2, OTHER: 1}, 1))
 
     def test_off(self) -> None:
-        """Without the setting nothing is kept for a host, and nothing more for a connection."""
+        """Without the setting no data is kept for a host, and none more for a connection."""
         self.serve()
         self.dial()
         self.assertIsNone(self.context.hosts)
         self.assertNotIn("countedHost", vars(self.pair.serverProtocol))
 
     def test_later(self) -> None:
-        """Set while there are connections, it counts those too; so does raising, lowering and taking it back."""
+        """If it is set, raised, lowered or removed later, existing connections are counted too."""
         self.serve()
         pairs = [self.dial() for _ in range(3)]
         web = WebSocketSessionServerFactory.sharing(self.factory, UpgradeOptions())
@@ -104,7 +104,7 @@ class HostTests(LimitCase):
         self.assertEqual((self.context.hosts, self.context.connections), ({}, 0))
 
     def test_besideMaxSessions(self) -> None:
-        """What a host has too many of takes no place of others, not even behind TLS, where it is gone a turn later."""
+        """A host's connections above its limit do not count for maxSessions, also with TLS, where they end later."""
         self.serve(maxSessionsPerHost=1, maxSessions=3)
         certificate, key = selfSigned(self.mktemp(), ["localhost"])
         secure = TLSMemoryBIOFactory(serverPolicy(certificate, key), False, self.factory, clock=self.network.clock)
@@ -123,7 +123,7 @@ class HostTests(LimitCase):
         self.assertEnded()
 
     def test_handshakes(self) -> None:
-        """Connections count from the beginning, and one too many costs no handshake, of TLS or WebSocket."""
+        """Connections count from the start, and one above the limit costs no handshake of TLS or WebSocket."""
         self.serve(maxSessionsPerHost=1)
         certificate, key = selfSigned(self.mktemp(), ["localhost"])
         secure = TLSMemoryBIOFactory(serverPolicy(certificate, key), False, self.factory, clock=self.network.clock)
@@ -144,8 +144,8 @@ class HostTests(LimitCase):
         self.assertEqual(self.heard.events, [])
         self.assertEnded()
 
-    def test_who(self) -> None:
-        """A host is an IP address without its port, the same however it comes; unix sockets have none."""
+    def test_hostOf(self) -> None:
+        """A host is an IP address without port, in IPv4 and IPv6 form; unix sockets have none."""
         self.serve(maxSessionsPerHost=100)
         for address in (
             IPv4Address("TCP", ONE, 1),
@@ -163,7 +163,7 @@ class HostTests(LimitCase):
         self.assertEqual(self.context.connections, 9)
 
     def test_wrappers(self) -> None:
-        """TLS hides nobody. Below other wrappers, such as for ``haproxy:``, the address may be a proxy's: no limit."""
+        """TLS does not hide the host. With other wrappers, such as ``haproxy:``, there is no limit."""
         self.assertTrue(INegotiated.implementedBy(TLSMemoryBIOProtocol))
         self.serve(maxSessionsPerHost=1)
         self.dial()
@@ -179,10 +179,10 @@ class HostTests(LimitCase):
             top: Any = protocol
             while isinstance(top, ProtocolWrapper):
                 top = top.wrappedProtocol
-            self.assertEqual(hostOf(top.raw), known)
+            self.assertEqual(hostOf(top.rawTransport), known)
 
     def test_settings(self) -> None:
-        """What cannot be is refused, by the server and by the factory."""
+        """Invalid values are refused by the server and by the factory."""
         for value in (0, -1, 1.5, "2", True):
             for make in (
                 lambda value=value: Server(lambda session: None, LOOPBACK, maxSessionsPerHost=value),
@@ -195,7 +195,7 @@ class PeerHostTests(DatagramCase):
     """Peers of a UDP socket, one session each."""
 
     def test_refused(self) -> None:
-        """Sessions of one IP address over the number are refused; without their sessions there is room again."""
+        """Sessions of one IP address above the limit are refused, until others of it have ended."""
         self.open(sessions="peer", maxSessionsPerHost=2, readTimeout=2.0)
         for port in (1, 2, 3, 3, 1):
             self.receive(b"x\n", (ONE, port))
@@ -209,7 +209,7 @@ class PeerHostTests(DatagramCase):
         self.finish()
 
     def test_newSessionRefuses(self) -> None:
-        """One that newSession refuses is not counted any more."""
+        """A peer that newSession refuses is not counted any more."""
         self.open(sessions="peer", maxSessionsPerHost=1, name=17)
         for _ in range(3):
             self.receive(b"x\n", (ONE, 1))
@@ -217,7 +217,7 @@ class PeerHostTests(DatagramCase):
         self.finish()
 
     def test_socket(self) -> None:
-        """The one session of a socket is no host's."""
+        """The single session of a socket counts for no host."""
         for peer in (None, (ONE, 1)):
             self.open(maxSessionsPerHost=1, peer=peer)
             self.assertEqual((self.context.hosts, self.context.connections), ({}, 1))
@@ -236,7 +236,7 @@ class PeerHostTests(DatagramCase):
         )
     )
     def test_random(self, script: list[Any]) -> None:
-        """Whatever happens, each host has as many as there are sessions with it."""
+        """After random events the count of each host is that of its sessions."""
         self.open(sessions="peer", maxSessionsPerHost=2, readTimeout=1.0)
         refusing = [False]
         configured = self.context.newSession
@@ -280,17 +280,17 @@ others = st.one_of(
     st.tuples(st.just("limit"), st.sampled_from([None, 1, 2, 3])),
     st.tuples(st.just("abortAll")),
 )
-# Some connections, then whatever may happen to them.
+# Some connections, then random events.
 programs = st.builds(list.__add__, st.lists(dials, min_size=4, max_size=8), st.lists(others, min_size=15, max_size=40))
 
 
 class RandomTests(LimitCase):
-    """Random programs of connections."""
+    """Random events of connections."""
 
     @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
     @given(programs, st.sampled_from([None, 1, 2, 3]))
     def test_counts(self, program: list[Any], limit: int | None) -> None:
-        """Each host has as many as there are; none is there that has none; nothing is left in the end."""
+        """Counts match the connections; hosts without connections are removed; nothing is left at the end."""
         self.setUp()
         if not hasattr(self, "files"):
             self.files = selfSigned(self.mktemp(), ["localhost"])
@@ -337,7 +337,7 @@ class RandomTests(LimitCase):
         for name, *args in program:
             if name == "dial":
                 kind, host = args
-                before = Counter(hostOf(connection.raw) for connection in there)[host]
+                before = Counter(hostOf(connection.rawTransport) for connection in there)[host]
                 refused = self.context.refusals.counts["maxSessionsPerHost"]
                 address = IPv4Address("TCP", host, 50000 + len(pairs))
                 peer: Any = Peer()
@@ -357,7 +357,7 @@ class RandomTests(LimitCase):
             elif name == "hook":
                 hooks[args[0]] = args[1]
             elif name == "limit":
-                # What newSession has refused is as good as gone, and not found by a count that begins late.
+                # A connection that newSession has refused is about to end, and is not counted if counting begins late.
                 clock.settle()
                 limit = self.factory.maxSessionsPerHost = args[0]
                 began = began or limit is not None
@@ -368,7 +368,7 @@ class RandomTests(LimitCase):
                 self.act(name, *pairs[args[0] % len(pairs)])
             if began:
                 assert self.context.hosts is not None
-                expected = Counter(hostOf(connection.raw) for connection in there)
+                expected = Counter(hostOf(connection.rawTransport) for connection in there)
                 del expected[None]
                 self.assertEqual(self.context.hosts, dict(expected))
             self.assertEqual(self.context.connections, len(there))
@@ -407,7 +407,7 @@ class ServerTests(ServerCase):
     """On real sockets."""
 
     async def test_perHost(self) -> None:
-        """The third connection of a host is dropped; both kinds of refusals are told by reason."""
+        """The third connection of a host is dropped; both kinds of refusals are counted by reason."""
         server = self.serve(LOOPBACK, "ws:0:interface=127.0.0.1", maxSessionsPerHost=2)
         plain, web = await server.whenListening()
         first, second = await self.dial(plain), await self.dial(web)
@@ -441,7 +441,7 @@ class ServerTests(ServerCase):
             await peer.ended
 
     async def test_settings(self) -> None:
-        """The limits may be changed while it runs, and hold after the next start; wrong ones change nothing."""
+        """The limits may be changed while it runs, and also hold after the next start; invalid ones change nothing."""
         server = self.serve()
         (address,) = await server.whenListening()
         first = await self.dial(address)

@@ -1,4 +1,4 @@
-"""Peers that end in order and are gone at once: no error, whatever of ours they did not wait for."""
+"""Peers that end normally and close at once, without waiting for this side's last bytes: no error."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from getty_tx.testing import RecordingListener
 from tests.support.certificates import Authority
 from tests.support.websocket import WebSocketCase, closeFrame, frame, request, response
 
-#: Connections of each test; what they are about went wrong in more than half of them.
+#: Connections of each test. The errors that these tests are for occurred in more than half of them.
 TIMES = 10
 
 
 def readHead(peer: Any) -> bytes:
-    """A head of HTTP, and nothing behind it."""
+    """Read an HTTP head, and no further."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += peer.recv(1)
@@ -31,7 +31,7 @@ def readHead(peer: Any) -> bytes:
 
 
 def leave(peer: Any) -> None:
-    """End TLS, where there is any, and the connection, without waiting for an answer."""
+    """End TLS, if it is used, and the connection, without waiting for an answer."""
     if isinstance(peer, ssl.SSLSocket):
         peer.setblocking(False)
         with contextlib.suppress(ssl.SSLError, OSError):
@@ -54,7 +54,7 @@ class PeerGoneTests(TestCase):
         session.codec, session.listener = self.codec, self.heard
 
     async def serve(self, description: str, talk: Any) -> None:
-        """Have a server, and ``talk`` with it in a thread for each of the connections."""
+        """Run a server, and call ``talk`` in a thread for each connection."""
         server = Server(self.newSession, description)
         server.startService()
         try:
@@ -74,7 +74,7 @@ class PeerGoneTests(TestCase):
             await server.stopService()
 
     async def dial(self, prefix: str, talk: Any) -> None:
-        """Have a client that dials again and again, and ``talk`` with it in a thread."""
+        """Run a client that reconnects, and call ``talk`` for each connection in a thread."""
         listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listening.close)
 
@@ -97,7 +97,7 @@ class PeerGoneTests(TestCase):
             await client.stopService()
 
     async def allClosed(self) -> None:
-        """Wait for the onClose of every connection; none has heard of an error."""
+        """Wait for the onClose of every connection, and check that there was no error."""
         while self.heard.names.count("close") < TIMES:
             moment: Deferred[None] = Deferred()
             from twisted.internet import reactor
@@ -111,7 +111,7 @@ class PeerGoneTests(TestCase):
 
     @staticmethod
     def closeAsClient(peer: Any) -> None:
-        """Shake hands, say something, close."""
+        """As a client: handshake, a message, Close."""
         peer.sendall(request())
         readHead(peer)
         peer.sendall(frame(2, b"hello") + closeFrame())
@@ -119,7 +119,7 @@ class PeerGoneTests(TestCase):
 
     @staticmethod
     def closeAsServer(peer: Any) -> None:
-        """The same from the other side."""
+        """As a server: handshake, a message, Close."""
         peer.sendall(response(readHead(peer)) + frame(2, b"hello", masked=False) + closeFrame(masked=False))
         leave(peer)
 
@@ -140,7 +140,7 @@ class PeerGoneTests(TestCase):
         await self.dial("ws", self.closeAsServer)
 
     async def test_tlsServer(self) -> None:
-        """A server's over TLS, whose answer to the close_notify nobody waits for."""
+        """A server's over TLS; the peer does not wait for the answer to its close_notify."""
         self.codec = LineCodec()
 
         def talk(peer: Any) -> None:
@@ -161,14 +161,14 @@ class PeerGoneTests(TestCase):
 
 
 class LostTests(WebSocketCase):
-    """What a loss after the peer's Close frame means, in memory."""
+    """Loss of the connection after the peer's Close frame, in memory."""
 
     def lose(self) -> None:
         self.pair.reset()
         self.pair.flush()
 
     def test_answerUnsent(self) -> None:
-        """Our Close frame did not leave: no error."""
+        """Our Close frame was not sent: no error."""
         self.open(network={"capacity": 100})
         self.pair.peer.transport.pauseProducing()
         self.say(closeFrame())
@@ -176,7 +176,7 @@ class LostTests(WebSocketCase):
         self.assertEqual(self.heard.names, ["open", "close"])
 
     def test_messageUnsent(self) -> None:
-        """A message of ours did not: an error."""
+        """A message was not sent: an error."""
         self.open(network={"capacity": 100})
         self.pair.peer.transport.pauseProducing()
         self.pair.server.writePkg(bytes(5000))
@@ -199,7 +199,7 @@ class LostTests(WebSocketCase):
         self.assertEqual(self.heard.names, ["open", "message", "message", "close"])
 
     def test_closeBufferedWithError(self) -> None:
-        """One with another code tells of the loss."""
+        """A Close frame with another code is an error."""
         gate: Deferred[None] = Deferred()
 
         async def message(session: Any, pkg: Any) -> None:
@@ -213,7 +213,7 @@ class LostTests(WebSocketCase):
         self.assertEqual(self.heard.errors[0].code, 1011)  # type: ignore[attr-defined]
 
     def test_fragmentsBuffered(self) -> None:
-        """A message in fragments that waited is delivered, too."""
+        """A buffered message in fragments is delivered, too."""
         gate: Deferred[None] = Deferred()
 
         async def message(session: Any, pkg: Any) -> None:
@@ -229,12 +229,12 @@ class LostTests(WebSocketCase):
 
 
 class HalfCloseTests(TestCase):
-    """A peer that has ended its side, and still reads."""
+    """A peer that has ended its side, but still reads."""
 
     timeout = 20
 
     async def test_poolClient(self) -> None:
-        """A pool's session, whose endpoint has a wrapper of Twisted's: all that was written arrives."""
+        """A pool's session, whose endpoint has a wrapper of Twisted: all bytes written arrive."""
         listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listening.close)
         heard = RecordingListener()

@@ -1,4 +1,4 @@
-"""What dials for a pool, on a clock, with a network of which the test decides; test_client.py uses that, too."""
+"""EndpointConnector with a fake network and a clock, which test_client.py uses too."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ THERE = IPv4Address("TCP", "127.0.0.1", 8090)
 
 
 class Transport(StringTransport):
-    """A client's transport. As with a socket, an abort or a close is heard of in the reactor's next turn."""
+    """A client's transport. As with a socket, an abort or a close is reported in the next reactor iteration."""
 
     def __init__(self, clock: Clock, local: IPv4Address) -> None:
         super().__init__(local, THERE, lenient=True)
@@ -58,7 +58,7 @@ class Transport(StringTransport):
 
 
 class Dial:
-    """One attempt: the test says how it ends."""
+    """One attempt; the test decides how it ends."""
 
     def __init__(self, endpoint: FakeEndpoint, factory: Any) -> None:
         self._endpoint = endpoint
@@ -72,7 +72,7 @@ class Dial:
         deferred.errback(ConnectingCancelledError(THERE))
 
     def succeed(self, local: IPv4Address = HERE) -> Dial:
-        """The connection is made, as Twisted's endpoints make it."""
+        """The connection is made, in the way of Twisted's endpoints."""
         transport = self.transport = Transport(self._endpoint.clock, local)
         transport.protocol = self.factory.buildProtocol(THERE)
         transport.protocol.makeConnection(transport)
@@ -120,7 +120,7 @@ class FakeEndpoint:
 
 
 class PoolCase(SynchronousTestCase):
-    """A pool on a clock, of which nothing may be left once it is closed."""
+    """A pool on a clock, which may leave nothing behind when it is closed."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -141,14 +141,14 @@ class PoolCase(SynchronousTestCase):
         session.listener = self.listener
 
     def pool(self, number: int = 1, **options: Any) -> Client:
-        """A pool that was started, and is checked at the end for what it leaves."""
+        """A started pool. At the end of the test it is checked that nothing is left."""
         client = Client(self.newSession, self.endpoint, number, reactor=self.clock, **options)
         client.startService()
         self.addCleanup(self.finish, client)
         return client
 
     def finish(self, client: Client) -> None:
-        """Close, let each peer do so too, and see that nothing is left."""
+        """Close, let each peer close too, and check that nothing is left."""
         closing = client.close()
         for dial in self.endpoint.dials:
             if dial.transport is not None:
@@ -169,7 +169,7 @@ class PoolCase(SynchronousTestCase):
         return self.clock.seconds() - start
 
     def opened(self, number: int = 1, **options: Any) -> Client:
-        """A pool that is whole."""
+        """A pool whose sessions are all open."""
         client = self.pool(number, **options)
         self.endpoint.answer()
         self.assertEqual(len(client.sessions), number)
@@ -185,7 +185,7 @@ class ConnectorTests(PoolCase):
         self.connector = EndpointConnector(self.endpoint, self.factory, self.clock, timeout=5)
 
     def test_states(self) -> None:
-        """It is what Twisted's connectors are, and refuses what they refuse."""
+        """The states and errors are those of Twisted's connectors."""
         verifyObject(IConnector, self.connector)
         self.assertIsInstance(self.factory, ReconnectingClientFactory)
         self.assertEqual(str(self.connector.getDestination()), "fake:8090")
@@ -204,7 +204,7 @@ class ConnectorTests(PoolCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stopConnecting(self) -> None:
-        """It ends the attempt, which the factory takes for a failed one unless it has stopped trying."""
+        """It ends the attempt, which counts as failed unless the factory has stopped trying."""
         self.connector.connect()
         self.connector.disconnect()
         self.wait()
@@ -213,7 +213,7 @@ class ConnectorTests(PoolCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stoppedAtOnce(self) -> None:
-        """startedConnecting may stop the attempt before it begins."""
+        """startedConnecting may stop the attempt before it starts."""
         self.factory.startedConnecting = lambda connector: connector.stopConnecting()
         self.factory.continueTrying = 0
         self.connector.connect()
@@ -227,7 +227,7 @@ class ConnectorTests(PoolCase):
         self.factory.stopTrying()
 
     def test_noProtocol(self) -> None:
-        """A factory that builds no protocol has the connection dropped, and hears of its loss."""
+        """If a factory builds no protocol, the connection is dropped, and the factory is told of its loss."""
         self.factory.buildProtocol = lambda addr: None
         self.connector.connect()
         self.endpoint.answer()
@@ -236,7 +236,7 @@ class ConnectorTests(PoolCase):
         self.factory.stopTrying()
 
     def test_resetDelay(self) -> None:
-        """It neither forgets a wait that has begun nor takes stopTrying back; retry() adds no second wait."""
+        """It neither forgets a wait nor reverts stopTrying(); retry() adds no second wait."""
         self.connector.connect()
         self.endpoint.dials[0].deferred.errback(ConnectionRefusedError())
         self.factory.resetDelay()

@@ -1,4 +1,4 @@
-"""The contract below wrappers and TLS, which have their own way of closing and their own buffers."""
+"""The order of events over wrappers and TLS, which close differently and have their own buffers."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class LayersCase(SessionCase):
         return TLSMemoryBIOFactory(self.policies[isClient], isClient, factory, clock=clock)
 
     def both(self, clock: Any, factory: Any, isClient: bool) -> Any:
-        """A wrapper above TLS, which keeps handshakeCompleted to itself."""
+        """A wrapper above TLS, which does not pass on handshakeCompleted."""
         return self.encrypted(clock, WrappingFactory(factory), isClient)
 
     def layers(self) -> list[tuple[str, Any, type[MemoryTransport]]]:
-        """Every way down to a socket that the outbound knows, and to one that it does not."""
+        """Every kind of layers above a socket that the outbound knows, and above one that it does not know."""
         return [
             (f"{layer.__name__} {transport.__name__}", layer, transport)
             for layer in (wrapped, self.encrypted)
@@ -58,7 +58,7 @@ class LayersCase(SessionCase):
         ]
 
     def visible(self) -> list[tuple[str, Any, type[MemoryTransport]]]:
-        """Those that tell what the socket has taken. TLS over a transport that is not Twisted's own does not."""
+        """The layers that report what the socket has taken. TLS does not over a transport that is not Twisted's."""
         return [layer for layer in self.layers() if layer[1:] != (self.encrypted, MemoryTransport)]
 
     def openLayer(self, layer: Any, transport: Any, on: Any = None, capacity: int | None = 5000, **options: Any) -> Any:
@@ -66,7 +66,7 @@ class LayersCase(SessionCase):
 
 
 class LayerTests(LayersCase):
-    """One behaviour after the other, on each of the layers."""
+    """Each behaviour with each kind of layer."""
 
     def test_life(self) -> None:
         """Open after the handshake, messages, close."""
@@ -82,7 +82,7 @@ class LayerTests(LayersCase):
             self.assertEnded()
 
     def test_wrapperAboveTLS(self) -> None:
-        """A wrapper that keeps handshakeCompleted to itself delays onOpen until the first bytes."""
+        """A wrapper that does not pass on handshakeCompleted delays onOpen until the first bytes."""
         pair = self.openLayer(self.both, DirectTransport)
         self.assertEqual(self.heard.names, [])
         pair.peer.write(frame(b"1"))
@@ -90,7 +90,7 @@ class LayerTests(LayersCase):
         self.assertEqual(self.heard.names, ["open", "message"])
 
     def test_closeFlushes(self) -> None:
-        """close() right after many bytes delivers them all, slow peer or not; that is no error."""
+        """close() right after many bytes delivers them all, also to a slow peer; that is no error."""
         for name, layer, transport in self.layers():
             pair = self.openLayer(layer, transport, autoClose=True)
             pair.clientTransport.pauseProducing()
@@ -103,7 +103,7 @@ class LayerTests(LayersCase):
             self.assertEnded()
 
     def test_peerThatDoesNotRead(self) -> None:
-        """After waitTime a close is over, whatever the layers hold."""
+        """A close ends after waitTime, whatever the layers still buffer."""
         for size in (10, 500_000):
             for name, layer, transport in self.layers():
                 pair = self.openLayer(layer, transport, capacity=1, waitTime=1.0)
@@ -175,7 +175,7 @@ class LayerTests(LayersCase):
 
     def test_slowCallbacksAtTheEnd(self) -> None:
         """
-        What the peer had sent before its clean end is delivered, all of it, though each message takes its time:
+        All that the peer had sent before its clean end is delivered, although each message takes time:
         waitTime limits the callback that does not end, and not all of them together.
         """
         done: list[bytes] = []
@@ -218,7 +218,7 @@ class LayerTests(LayersCase):
         self.assertEnded()
 
     def test_writeAfterTheEnd(self) -> None:
-        """Writing in onClose is refused, and hurts nothing."""
+        """Writing in onClose is refused without other effects."""
         for name, layer, transport in self.layers():
             refused: list[Any] = []
 

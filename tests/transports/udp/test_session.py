@@ -1,4 +1,4 @@
-"""Sessions over datagrams, without sockets."""
+"""Sessions over UDP, without sockets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ServerTests(DatagramCase):
     """One session for the socket."""
 
     def test_echo(self) -> None:
-        """Messages come as UDPContext and go as one."""
+        """Messages are read and written as UDPContext."""
         session = self.open({"message": echo})
         verifyObject(IConnection, self.protocol)
         self.receive(b"hello\n")
@@ -42,8 +42,8 @@ class ServerTests(DatagramCase):
         self.finish()
         self.assertEqual(self.heard.names, ["open", "message", "message", "close"])
 
-    def test_bad(self) -> None:
-        """What is no package is dropped and counted; a probe is not even counted."""
+    def test_invalidDatagrams(self) -> None:
+        """A datagram that is no package is dropped and counted; a probe is not counted."""
         session = self.open(codec=codecs.fromDescription("length:size=1"), maxMsgLen=10)
         for data in (b"", b"\5abc", b"\1ab", b"\1a\1b", b"\x0bhello world"):
             self.receive(data)
@@ -61,8 +61,8 @@ class ServerTests(DatagramCase):
         self.assertEqual((session.stats.dropped, session.stats.readPkgs), (1, 1))
         self.finish()
 
-    def test_raisingCodec(self) -> None:
-        """A codec that raises hurts nobody."""
+    def test_codecRaises(self) -> None:
+        """A codec that raises does not close the session."""
 
         class Codec(LineCodec):
             def read(self, session: Any, data: memoryview) -> Any:
@@ -74,7 +74,7 @@ class ServerTests(DatagramCase):
         self.finish()
 
     def test_failingCallbacks(self) -> None:
-        """A callback that fails is given to onError, each time; what onError raises is not. The same is logged once."""
+        """The error of each failed callback but onError is given to onError. The same error is logged once."""
 
         def fail(session: Any, *args: Any) -> None:
             raise ValueError(*args)
@@ -85,7 +85,7 @@ class ServerTests(DatagramCase):
         self.clock.advance(61)
         self.assertEqual(self.heard.names, ["open", "message", "error", "message", "error", "cron", "error"])
         self.assertFalse(session.isClosed)
-        # Two places: what the messages raised, and the cron.
+        # Two lines: the error of the messages, and that of the cron.
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
         self.finish()
 
@@ -110,7 +110,7 @@ class ServerTests(DatagramCase):
         self.finish()
 
     def test_failingOnOpen(self) -> None:
-        """It closes the session, and with it the socket."""
+        """It closes the session and the socket."""
 
         def fail(session: Any) -> None:
             raise ValueError
@@ -122,7 +122,7 @@ class ServerTests(DatagramCase):
         self.finish()
 
     def test_addresses(self) -> None:
-        """Without an address nothing is sent, nor to anything that would have to be looked up."""
+        """Nothing is sent without an address, or to a host that needs a name look-up."""
         session = self.open()
         wrong = (None, ("localhost", 1), ("::x", 1), ("198.51.100.1",), ("198.51.100.1", "1"), 5, "198.51.100.1")
         for addr in wrong:
@@ -137,8 +137,8 @@ class ServerTests(DatagramCase):
         self.assertRaises(CodecError, session.writeBytes, "y")
         self.finish()
 
-    def test_notSent(self) -> None:
-        """What the network does not take is dropped and counted; what is wrong on this side is raised."""
+    def test_sendErrors(self) -> None:
+        """Datagrams lost in the network are dropped and counted; errors of this side are raised."""
         session = self.open()
         for number in (errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.EINVAL):
             self.transport.handle.error = OSError(number, "")
@@ -152,7 +152,7 @@ class ServerTests(DatagramCase):
         self.finish()
 
     def test_paused(self) -> None:
-        """While the session is paused the socket is not read; a bounded number of datagrams is kept."""
+        """While the session is paused the socket is not read; a limited number of datagrams is buffered."""
         session = self.open()
         session.pauseReading()
         self.assertFalse(self.transport.reading)
@@ -165,14 +165,14 @@ class ServerTests(DatagramCase):
         self.finish()
 
     def test_silence(self) -> None:
-        """Nobody in particular can be silent."""
+        """readTimeout has no effect: no single peer can be silent."""
         session = self.open(readTimeout=1.0)
         self.clock.pump([1.0] * 5)
         self.assertFalse(session.isClosed)
         self.finish()
 
     def test_close(self) -> None:
-        """close() closes at once, and is said to whom writes after it."""
+        """close() closes at once, and later writes raise SessionClosedError."""
         session = self.open()
         session.close()
         self.assertRaises(SessionClosedError, session.writePkg, UDPContext(b"x", PEER))
@@ -184,7 +184,7 @@ class ServerTests(DatagramCase):
     @settings(max_examples=60, deadline=None)
     @given(st.sampled_from(ALL_CODECS), st.lists(st.binary(max_size=80), max_size=20), st.sampled_from(["one", "peer"]))
     def test_anything(self, codec: str, datagrams: list[bytes], sessions: str) -> None:
-        """No datagram closes a server, nor raises."""
+        """No datagram closes a server or raises."""
         self.open({"message": echo}, codec=codecs.fromDescription(codec), sessions=sessions)
         for data in datagrams:
             self.receive(data)
@@ -197,7 +197,7 @@ class PeerTests(DatagramCase):
     """A session for each peer."""
 
     def test_peers(self) -> None:
-        """Each has its own onOpen, packages without context, attributes and onClose."""
+        """Each peer has its onOpen, packages without context, attributes and onClose."""
 
         def count(session: Any, pkg: bytes) -> None:
             session.attributes["n"] = session.attributes.get("n", 0) + 1
@@ -216,7 +216,7 @@ class PeerTests(DatagramCase):
         self.finish()
 
     def test_silence(self) -> None:
-        """Silence ends a peer's session, and is no error; what comes after opens another."""
+        """Silence ends a peer's session without an error; the next datagram opens another."""
         self.open(sessions="peer")
         self.receive(b"x\n")
         self.clock.pump([1.0] * int(PEER_TIMEOUT - 5))
@@ -230,7 +230,7 @@ class PeerTests(DatagramCase):
         self.finish()
 
     def test_readTimeout(self) -> None:
-        """newSession may set another time; None is the default."""
+        """newSession may set another time; None means the default."""
         self.open(sessions="peer", readTimeout=2.0)
         self.receive(b"x\n")
         self.clock.pump([1.0] * 3)
@@ -242,7 +242,7 @@ class PeerTests(DatagramCase):
         self.finish()
 
     def test_flood(self) -> None:
-        """Forged addresses open maxSessions sessions and no more; probes and empty datagrams open none."""
+        """Forged addresses open at most maxSessions sessions; probes and empty datagrams open none."""
         self.open(sessions="peer", maxSessions=5)
         for i in range(50):
             self.receive(b"x\n", ("198.51.100.1", 1000 + i))
@@ -257,7 +257,7 @@ class PeerTests(DatagramCase):
         self.finish()
 
     def test_queue(self) -> None:
-        """One peer that is busy does not hold up others, and keeps a bounded number of datagrams."""
+        """A busy peer does not delay others, and a limited number of its datagrams is buffered."""
         waiting: Deferred[None] = Deferred()
 
         async def onMessage(session: Any, pkg: bytes) -> None:
@@ -276,14 +276,14 @@ class PeerTests(DatagramCase):
         self.finish()
 
     def test_refused(self) -> None:
-        """A peer that newSession refuses is counted, and leaves nothing."""
+        """The refusal of a peer by newSession is counted, and nothing is left."""
         self.open(sessions="peer", maxMsgLen=0)
         self.receive(b"x\n")
         self.assertEqual((self.heard.events, self.context.refused, len(self.protocol._peers)), ([], 1, 0))
         self.finish()
 
     def test_failing(self) -> None:
-        """A failing callback is the peer's own affair, and its session lives."""
+        """A failed callback does not close the peer's session, nor affect others."""
         self.open({"message": lambda session, pkg: 1 / 0}, sessions="peer")
         self.receive(b"x\n")
         self.receive(b"x\n")
@@ -291,8 +291,8 @@ class PeerTests(DatagramCase):
         self.flushLoggedErrors(ZeroDivisionError)
         self.finish()
 
-    def test_elsewhere(self) -> None:
-        """A peer's session sends to its peer only."""
+    def test_otherAddress(self) -> None:
+        """A peer's session only sends to its peer."""
         self.open(sessions="peer")
         self.receive(b"x\n")
         (session,) = self.context.sessions
@@ -308,7 +308,7 @@ class ConnectedTests(DatagramCase):
     """The session of a connected socket."""
 
     def test_packages(self) -> None:
-        """Bare packages, in and out."""
+        """Packages are read and written without UDPContext."""
         session = self.open({"message": echo}, peer=PEER)
         self.receive(b"hello\n")
         session.writePkg(UDPContext(b"x"))
@@ -320,7 +320,7 @@ class ConnectedTests(DatagramCase):
         self.finish()
 
     def test_refusal(self) -> None:
-        """A refusal loses the session: told by the reactor, by sending, or by the end of the socket."""
+        """A refusal ends the session, reported by the reactor, by sending, or by the end of the socket."""
         for how in ("reactor", "sending", "end"):
             session = self.open(peer=PEER)
             if how == "reactor":
@@ -339,7 +339,7 @@ class ConnectedTests(DatagramCase):
             self.finish()
 
     def test_silence(self) -> None:
-        """A client's peer that falls silent for readTimeout has failed."""
+        """A client's session fails if its peer is silent for readTimeout."""
         self.open(peer=PEER, readTimeout=1.0)
         self.clock.pump([1.0] * 3)
         self.assertIsInstance(self.heard.errors[0], ReadTimeoutError)

@@ -1,4 +1,4 @@
-"""Datagrams on real sockets, over loopback."""
+"""UDP on real sockets, over loopback."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from getty_tx.transports.udp.endpoints import UDPClientEndpoint
 
 
 class Echo(EventListener):
-    """Sends back what comes."""
+    """Sends every package back."""
 
     def onMessage(self, session: Any, pkg: Any) -> None:
         session.writePkg(pkg)
 
 
 class Case(TestCase):
-    """Servers and clients that are gone when the test is."""
+    """Servers and clients that are stopped after the test."""
 
     timeout = 20
 
@@ -56,16 +56,16 @@ class Case(TestCase):
         return client
 
     async def until(self, condition: Any) -> None:
-        """Wait for something; the test's time-out is the limit."""
+        """Wait until a condition is true; the test's time-out is the limit."""
         while not condition():
             await deferLater(reactor, 0.01)
 
 
 class WholeTests(Case):
-    """Server and pool."""
+    """A server and a pool."""
 
     async def test_echo(self) -> None:
-        """A pool and a server of each kind, the server restarted: the pool learns of it, and is whole again."""
+        """A pool and a server of each kind. When the server restarts, the pool notices, and reconnects."""
         for sessions in ("one", "peer"):
             server = self.serve(f"udp:0:interface=127.0.0.1:sessions={sessions}")
             (address,) = await server.whenListening()
@@ -96,7 +96,7 @@ class WholeTests(Case):
         await self.until(lambda: self.heard.packages)
 
     async def test_refused(self) -> None:
-        """Nobody there is a failed attempt."""
+        """A closed port is a failed attempt."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -114,7 +114,7 @@ class WholeTests(Case):
         self.assertIsInstance(error.__cause__, SelfConnectError)
 
     async def test_greeting(self) -> None:
-        """A datagram within the probe's time-out proves the peer at once, and is delivered."""
+        """A datagram within probeTimeout opens the session at once, and is delivered."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
             peer.bind(("127.0.0.1", 0))
             peer.setblocking(False)
@@ -155,8 +155,8 @@ class WholeTests(Case):
             finally:
                 reactor.removeReader(reader)
 
-    async def test_taken(self) -> None:
-        """A port that is taken is the reason that whenListening gives, and so is an onOpen that fails."""
+    async def test_portInUse(self) -> None:
+        """whenListening fails with the reason if the port is in use, or if onOpen fails."""
         (address,) = await self.serve().whenListening()
         another = self.serve(f"udp:{address.port}:interface=127.0.0.1")
         await self.assertFailure(another.whenListening(), CannotListenError)
@@ -166,7 +166,7 @@ class WholeTests(Case):
         self.assertEqual(failing.names, ["open", "error", "close"])
 
     async def test_maxSessions(self) -> None:
-        """The socket's own session takes no peer's place."""
+        """The session of a socket does not count for maxSessions."""
         server = self.serve(maxSessions=1)
         await server.whenListening()
         self.assertTrue(server._factory.context.hasRoom())
@@ -200,14 +200,14 @@ class _Reader:
             self.answer.callback(self.handle.recv(100))
 
     def connectionLost(self, reason: Any) -> None:
-        """It was not to be."""
+        """The connection was refused."""
 
 
 class DescriptionTests(TestCase):
-    """What is wrong with a description is said with its name and value."""
+    """Errors of descriptions contain the argument's name and value."""
 
     def test_server(self) -> None:
-        """To listen on."""
+        """Descriptions of servers."""
         for description, named in {
             "udp:": "port",
             "udp:x": "port x",
@@ -224,7 +224,7 @@ class DescriptionTests(TestCase):
             self.assertIn(named, str(self.assertRaises(SettingError, serverEndpoint, description, None)), description)
 
     def test_client(self) -> None:
-        """To dial."""
+        """Descriptions of clients."""
         for description, named in {
             "udp:": "HOST:PORT",
             "udp:localhost": "HOST:PORT",

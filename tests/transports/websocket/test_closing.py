@@ -24,7 +24,7 @@ class ClosingTests(WebSocketCase):
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
     def test_local(self) -> None:
-        """``close()`` sends 1000 and its reason, behind what was written."""
+        """``close()`` sends 1000 and its reason, after the bytes written before."""
         self.open()
         self.pair.server.writePkg("last")
         self.pair.server.close("bye")
@@ -36,7 +36,7 @@ class ClosingTests(WebSocketCase):
         self.assertEnded()
 
     def test_inCallback(self) -> None:
-        """The same from within a callback, with more of the read behind it."""
+        """The same in a callback, with more bytes of the same read after it."""
         for more in (frame(2, b"x") * 3, frame(1, b"y", fin=False), frame(2, b"z" * 200)[:50]):
             self.open({"message": lambda session, pkg: session.close()})
             self.say(frame(2, b"a") + more)
@@ -66,7 +66,7 @@ class ClosingTests(WebSocketCase):
         self.assertEqual(self.heard.names, ["open", "close"])
 
     def test_clientStops(self) -> None:
-        """1000 when a pool does; the server ends the connection."""
+        """1000 when a pool is closed; the server ends the connection."""
         self.open(isClient=True)
         stopped = self.factory.context.closeAll()
         self.pair.flush()
@@ -79,7 +79,7 @@ class ClosingTests(WebSocketCase):
         self.assertEnded()
 
     def test_peer(self) -> None:
-        """1000, 1001 and no code are a normal end, whatever was pending is out before the answer."""
+        """1000, 1001 and no code are a normal end; pending bytes are sent before the answer."""
         for code in (1000, 1001, None):
             self.open(ECHO)
             self.say(frame(2, b"a") + closeFrame(code))
@@ -89,7 +89,7 @@ class ClosingTests(WebSocketCase):
             self.assertEnded()
 
     def test_peerFails(self) -> None:
-        """Any other code reaches onError, with its reason."""
+        """Any other code is given to onError, with its reason."""
         for code in (1002, 1011, 3000, 4999):
             self.open()
             self.say(closeFrame(code, "because"))
@@ -101,7 +101,7 @@ class ClosingTests(WebSocketCase):
             self.assertEnded()
 
     def test_peerVanishes(self) -> None:
-        """An end of the connection without a Close frame is 1006, after what came before it."""
+        """The end of the connection without a Close frame is 1006, after the messages before it."""
         self.open()
         self.pair.peer.write(frame(2, b"a"))
         self.pair.peer.end()
@@ -119,7 +119,7 @@ class ClosingTests(WebSocketCase):
         self.assertEnded()
 
     def test_tooLong(self) -> None:
-        """1009 on the header of a message that is too long; what still comes of it is skipped."""
+        """1009 after the header of a message that is too long; the rest of it is skipped."""
         for first in (frame(2, b"x" * 300), frame(2, b"x" * 60, fin=False) + frame(0, b"x" * 60)):
             self.open(maxMsgLen=100)
             self.say(first[:20], first[20:])
@@ -130,7 +130,7 @@ class ClosingTests(WebSocketCase):
             self.assertEnded()
 
     def test_violations(self) -> None:
-        """1002 for what the protocol forbids, 1007 for text that is none."""
+        """1002 for violations of the protocol, 1007 for text that is not UTF-8."""
         for wrong, code in [
             (frame(2, b"a", masked=False), 1002),
             (frame(3), 1002),
@@ -151,7 +151,7 @@ class ClosingTests(WebSocketCase):
             self.assertEnded()
 
     def test_callbackFails(self) -> None:
-        """1011, and nothing of the exception."""
+        """1011, without the text of the exception."""
 
         def fail(session: Any, pkg: Any) -> None:
             raise ValueError("secret")
@@ -182,7 +182,7 @@ class ClosingTests(WebSocketCase):
         self.assertEnded()
 
     def test_producer(self) -> None:
-        """``close()`` waits for a producer of the application; its bytes come before the Close frame."""
+        """``close()`` waits for a producer of the application; its bytes are sent before the Close frame."""
 
         class Producer:
             def pauseProducing(self) -> None: ...

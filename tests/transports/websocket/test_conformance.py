@@ -10,14 +10,14 @@ from tests.tap.test_twistd import ROOT, ProcessTestCase
 
 
 class ConformanceTests(ProcessTestCase):
-    """kosoku drives the cases, in processes of their own."""
+    """kosoku runs the cases, in separate processes."""
 
     if find_spec("kosoku") is None:
         skip = "kosoku is not installed, which drives the Autobahn test suite's cases"
 
     def check(self, role: str) -> None:
-        """The cases have all passed."""
-        # It ends what it has started, unless it is killed: let it end by itself.
+        """Check that all cases have passed."""
+        # It ends its processes, unless it is killed: so let it end by itself.
         self.patch(test_twistd, "PATIENCE", 120)
         tool = str(ROOT / "tools" / "conformance.py")
         run = self.run_(sys.executable, tool, "--quick", "--role", role, "--folder", "report", "--limit", "60")

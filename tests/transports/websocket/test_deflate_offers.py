@@ -1,5 +1,5 @@
 """
-permessage-deflate: what clients offer, our answers, what each makes of them, and whose context is kept then.
+permessage-deflate: offers of clients, our answers, their reaction to them, and which contexts are kept.
 
 The offers and the rules are those of the clients' sources, each named in a comment. What is theirs is not run here, but
 for ``websockets``.
@@ -54,7 +54,7 @@ def parameters(value: str) -> Parameters:
 
 
 def bits(given: Parameters, name: str) -> int:
-    """A window; 15 where it is not named, or without a number."""
+    """The bits of a window; 15 if it is missing or has no number."""
     return int(given.get(name) or 15)
 
 
@@ -72,42 +72,42 @@ def rfc(offer: Parameters, answer: Parameters) -> bool:
 
 
 def gorilla(offer: Parameters, answer: Parameters) -> bool:
-    """Both, or there is no connection."""
+    """It requires both parameters in the answer."""
     return "server_no_context_takeover" in answer and "client_no_context_takeover" in answer
 
 
 def coder(offer: Parameters, answer: Parameters) -> bool:
-    """No window of the client's."""
+    """The answer may not have a client window."""
     return "client_max_window_bits" not in answer
 
 
 def ws(offer: Parameters, answer: Parameters) -> bool:
-    """With ``clientNoContextTakeover: false``, which offers the same as without, it must not be answered."""
+    """With ``clientNoContextTakeover: false``, whose offer is the same, it must not be in the answer."""
     return "client_no_context_takeover" in offer or "client_no_context_takeover" not in answer
 
 
 def okhttp(offer: Parameters, answer: Parameters) -> bool:
-    """No window of the client's; any of the server's."""
+    """The answer may not have a client window, but any server window."""
     return "client_max_window_bits" not in answer
 
 
 def javaWebSocket(offer: Parameters, answer: Parameters) -> bool:
-    """No window of the client's but the largest, which is all that Java has."""
+    """The answer may only have the largest client window, because Java has no other."""
     return bits(answer, "client_max_window_bits") == 15
 
 
 def tyrus(offer: Parameters, answer: Parameters) -> bool:
-    """It does not read the answer, and goes on with its context."""
+    """It does not read the answer, and keeps its context."""
     return "client_no_context_takeover" not in answer
 
 
 def dotnet(offer: Parameters, answer: Parameters) -> bool:
-    """No window is larger than it was offered; what is not in the answer is 15."""
+    """No window may be larger than offered; a missing one is 15."""
     return all(bits(answer, name) <= bits(offer, name) for name in ("server_max_window_bits", "client_max_window_bits"))
 
 
 def websockets(offer: Parameters, answer: Parameters) -> bool:
-    """What the library itself says."""
+    """The library's own check."""
     window = offer.get("client_max_window_bits")
     server = offer.get("server_max_window_bits")
     factory = ClientPerMessageDeflateFactory(
@@ -124,7 +124,7 @@ def websockets(offer: Parameters, answer: Parameters) -> bool:
 
 
 class Case(NamedTuple):
-    """A client, what it offers, and the answer that it gets."""
+    """A client, its offer, and the answer that it gets."""
 
     client: str
     offer: str
@@ -203,7 +203,7 @@ OURS_TOO = "permessage-deflate; client_no_context_takeover; client_max_window_bi
 
 _blocks = [random.Random(number).randbytes(size) for number, size in enumerate((700, 5000))]
 
-#: Messages that are alike, and that repeat what is further away than the smaller windows reach.
+#: Similar messages, with repetitions that are further away than the smaller windows reach.
 MESSAGES = [
     *(json.dumps({"number": number, "text": "hello world " * 20}).encode() for number in range(4)),
     b"",
@@ -214,7 +214,7 @@ MESSAGES = [
 
 class Deflater:
     """
-    One direction of permessage-deflate, as a client has it, or a server.
+    One direction of permessage-deflate, of a client or a server.
 
     :param isKept: whether a message may refer to those before it.
     """
@@ -232,7 +232,7 @@ class Deflater:
         return (self._deflate.compress(payload) + self._deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
     def inflate(self, payload: bytes) -> bytes:
-        """The message that was compressed."""
+        """Decompress a message."""
         if not self.isKept:
             self._inflate = zlib.decompressobj(wbits=-self.window)
         return self._inflate.decompress(payload + b"\0\0\xff\xff")
@@ -248,7 +248,7 @@ class OfferTests(WebSocketCase):
         return next((value for name, _, value in lines if name == "Sec-WebSocket-Extensions"), None)
 
     def echo(self, out: Deflater, back: Deflater) -> list[int]:
-        """All messages come back; the lengths that they had."""
+        """Check that all messages are echoed; return their compressed lengths."""
         sizes = []
         for number, message in enumerate(MESSAGES):
             payload = out.deflate(message)
@@ -264,7 +264,7 @@ class OfferTests(WebSocketCase):
         return sizes
 
     def test_answers(self) -> None:
-        """Each client gets the answer that is given here, accepts it, and all of its messages come back."""
+        """Each client gets this answer and accepts it, and all of its messages are echoed."""
         for case in CASES:
             answer = self.answerTo(case.offer)
             self.assertEqual(answer, case.answer, case.client)
@@ -277,7 +277,7 @@ class OfferTests(WebSocketCase):
             )
 
     def test_rules(self) -> None:
-        """The rules refuse what they are there to refuse: gorilla's was broken by half an answer."""
+        """The rules refuse invalid answers: gorilla's once broke on half an answer."""
         half = parameters("permessage-deflate; server_no_context_takeover")
         self.assertFalse(gorilla(parameters(BOTH), half))
         asked = parameters("permessage-deflate; client_no_context_takeover")
@@ -292,15 +292,15 @@ class OfferTests(WebSocketCase):
             self.assertFalse(rule(narrow, wide) or rule(narrow, {}), rule.__name__)
 
     def test_ours(self) -> None:
-        """Of our client's two offers the first is taken, so that contexts are kept."""
+        """The first of our client's two offers is accepted, so contexts are kept."""
         self.assertEqual(self.answerTo(f"{OURS}, {OURS_TOO}"), PLAIN)
 
     def test_first(self) -> None:
-        """The first of several is answered; what is no permessage-deflate is passed over."""
+        """The first of several offers is answered; other extensions are ignored."""
         for offer, answer in [
             (f"x-webkit-deflate-frame, {BOTH}", BOTH),
             (f"permessage-bzip2; client_no_context_takeover, {PLAIN}", PLAIN),
-            # Parameters that cannot be are declined (RFC 7692, section 7.1), and so is a window that zlib cannot have,
+            # Invalid parameters are declined (RFC 7692, section 7.1), and so is a window that zlib does not support,
             # which ws offers under serverMaxWindowBits: 8.
             ("permessage-deflate; server_max_window_bits=8; client_max_window_bits", None),
             (f"permessage-deflate; server_max_window_bits=8, {BOTH}", BOTH),
@@ -313,14 +313,14 @@ class OfferTests(WebSocketCase):
         ]:
             self.assertEqual(self.answerTo(offer), answer, offer)
 
-    def test_no(self) -> None:
-        """``deflate=no`` answers nothing to anybody."""
+    def test_deflateNo(self) -> None:
+        """``deflate=no``: no offer is answered."""
         for case in CASES:
             self.open(options=UpgradeOptions(deflate=False), headers={"Sec_WebSocket_Extensions": case.offer})
             self.assertNotIn("Sec-WebSocket-Extensions", self.answer)
 
     def test_contexts(self) -> None:
-        """What is alike becomes shorter with a context that is kept, and no shorter without."""
+        """Similar messages become shorter if the context is kept, and not otherwise."""
         self.answerTo(PLAIN)
         sizes = self.echo(Deflater(True), Deflater(True))
         self.assertLess(sizes[1], sizes[0] // 2)
@@ -329,7 +329,7 @@ class OfferTests(WebSocketCase):
         self.assertEqual(sizes[1], sizes[0])
 
     def test_forgotten(self) -> None:
-        """After client_no_context_takeover our server knows no message any more when the next one comes."""
+        """After client_no_context_takeover our server forgets each message before the next one."""
         self.answerTo(BOTH)
         out = Deflater(True)
         self.say(frame(2, out.deflate(MESSAGES[0]), rsv=4))
@@ -347,7 +347,7 @@ class AnswerTests(WebSocketCase):
     PLAIN = UpgradeOptions(deflate=False)
 
     def refused(self, options: UpgradeOptions, extensions: str) -> str:
-        """Why an answer is refused."""
+        """The reason why an answer is refused."""
         self.connect(isClient=True, options=options)
         self.pair.peer.write(response(bytes(self.pair.peer.data), Sec_WebSocket_Extensions=extensions))
         self.pair.flush()
@@ -358,7 +358,7 @@ class AnswerTests(WebSocketCase):
         return str(failure)
 
     def test_offer(self) -> None:
-        """It offers to keep its context, and not to; and only where it is to compress."""
+        """It offers both to keep its context and not to; it offers nothing without compression."""
         self.connect(isClient=True, options=self.DEFLATE)
         self.assertIn(f"Sec-WebSocket-Extensions: {OURS},{OURS_TOO}\r\n".encode(), bytes(self.pair.peer.data))
         self.connect(isClient=True, options=self.PLAIN)
@@ -387,13 +387,13 @@ class AnswerTests(WebSocketCase):
                 self.assertEqual((first, back.inflate(payload)), (0xC2, message), answer)
 
     def test_none(self) -> None:
-        """No answer to it: nothing is compressed."""
+        """Without an answer nothing is compressed."""
         self.open(ECHO, isClient=True, options=self.DEFLATE)
         self.say(frame(2, b"a" * 100, masked=False))
         self.assertEqual(self.said(), [(0x82, b"a" * 100)])
 
     def test_refused(self) -> None:
-        """What an answer must not say (RFC 7692, section 7.1; RFC 6455, section 4.1) is no session."""
+        """An invalid answer (RFC 7692, section 7.1; RFC 6455, section 4.1) opens no session."""
         for answer, text in [
             ("permessage-deflate; client_window", "client_window"),
             ("permessage-deflate; client_max_window_bits", "client_max_window_bits"),
@@ -412,7 +412,7 @@ class AnswerTests(WebSocketCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_unasked(self) -> None:
-        """A client that offers nothing takes no answer."""
+        """A client that offers nothing refuses an answer."""
         for answer in (PLAIN, BOTH):
             self.assertIn("denied", self.refused(self.PLAIN, answer))
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -1,4 +1,4 @@
-"""The short path beside Autobahn's own state machine: the same frames, the same events, replies and close codes."""
+"""The short path and Autobahn's state machine produce the same events, replies and close codes from the same frames."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _payloads = st.one_of(
 
 
 class _Plain:
-    """Autobahn as it is, with what is told kept."""
+    """Unchanged Autobahn, with its events recorded."""
 
     def __init__(self, isServer: bool, context: ServiceContext, options: UpgradeOptions) -> None:
         base: Any = WebSocketServerProtocol if isServer else WebSocketClientProtocol
@@ -40,14 +40,14 @@ class _Plain:
                 messages.append((payload, isBinary))
 
             def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
-                # Autobahn's client goes on with what follows a Close frame, which nothing may (RFC 6455, 5.5.1).
-                # A session does not; so what it hears is compared up to there.
+                # Autobahn's client reads on after a Close frame, although none may follow (RFC 6455, 5.5.1).
+                # A session does not, so its events are compared up to there.
                 plain.ended = True
                 self.data = b""
                 return super().onCloseFrame(code, reasonRaw)
 
             def unregisterProducer(self) -> None:
-                """StringTransport minds when there is none."""
+                """StringTransport raises if there is no producer."""
 
         self.protocol = Protocol()
         self.protocol.factory = makeSettings(context, options, not isServer)
@@ -70,7 +70,7 @@ def _compressed(messages: list[tuple[int, bytes]], masked: bool) -> list[bytes]:
 
 
 def _sequences(masked: bool) -> st.SearchStrategy[bytes]:
-    """Frames, most of them as they should be, so that the wrong ones come at any time of a connection's life."""
+    """Random frames. Most are valid, so that invalid ones arrive at any time of a connection."""
     opcodes = st.sampled_from([1, 2])
     data = st.builds(lambda opcode, payload: [frame(opcode, payload, masked=masked)], opcodes, _payloads)
     control = st.builds(
@@ -117,7 +117,7 @@ def _sequences(masked: bool) -> st.SearchStrategy[bytes]:
 _cuts = st.lists(st.integers(0, 400_000), max_size=12)
 
 
-class SameTests(WebSocketCase):
+class EquivalenceTests(WebSocketCase):
     """Both get the same bytes in the same pieces."""
 
     def compare(self, isServer: bool, data: bytes, cuts: list[int]) -> None:
@@ -143,7 +143,7 @@ class SameTests(WebSocketCase):
         self.assertEqual(self.said(), parse(plain.transport.value()))
         engine = protocol.engine
         if not engine.failedByMe:
-            # After its own failure Autobahn may not get as far as the peer's answer; see MessageInbound._discard.
+            # After its own failure Autobahn may not reach the peer's answer; see MessageInbound._discard.
             self.assertEqual(engine.remoteCloseCode, plain.protocol.remoteCloseCode)
         self.pair.reset()
         self.pair.flush()

@@ -1,4 +1,4 @@
-"""Frames, the options of handshakes and their descriptions, and what is used of Autobahn's inside."""
+"""Frames, options of handshakes, descriptions, and the private names of Autobahn that are used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FrameTests(SynchronousTestCase):
 
     @given(st.integers(0, 300_000), st.binary(min_size=4, max_size=4))
     def test_xor(self, size: int, mask: bytes) -> None:
-        """In C and with integers alike, and what is masked twice is what it was."""
+        """The result is the same in C and with integers, and masking twice returns the payload."""
         payload = random.randbytes(size)
         masked = frames.xor(payload, mask)
         self.assertEqual(masked, frames._xorInt(payload, mask))
@@ -36,12 +36,12 @@ class FrameTests(SynchronousTestCase):
         self.assertEqual(frames.xor(masked, mask), payload)
 
     def test_nvx(self) -> None:
-        """Autobahn's C part is there, and is what ``xor`` calls."""
+        """Autobahn's C part is installed, and ``xor`` calls it."""
         self.assertIsNot(frames.xor, frames._xorInt)
 
     @given(st.sampled_from([0, 1, 125, 126, 65535, 65536]), st.booleans())
     def test_wholeFrame(self, size: int, masked: bool) -> None:
-        """What is made is read back; ``sizeOf`` tells its length from its beginning, byte by byte."""
+        """A frame can be read back, and ``sizeOf`` finds its size from its first bytes."""
         payload = random.randbytes(size)
         frame = frames.wholeFrame(frames.BINARY, payload, masked)
         self.assertEqual(parse(frame), [(0x82, payload)])
@@ -54,7 +54,7 @@ class FrameTests(SynchronousTestCase):
 
 
 class OptionTests(SynchronousTestCase):
-    """What descriptions mean, and which cannot be."""
+    """Valid and invalid descriptions."""
 
     def test_server(self) -> None:
         """All options of a server."""
@@ -76,7 +76,7 @@ class OptionTests(SynchronousTestCase):
             self.assertEqual(options.allows(origin), allowed, origin)
 
     def test_client(self) -> None:
-        """Both ways to write a client's."""
+        """Both forms of a client's description."""
         from twisted.internet.testing import MemoryReactorClock
 
         reactor = MemoryReactorClock()
@@ -93,7 +93,7 @@ class OptionTests(SynchronousTestCase):
             self.assertEqual((options.host, options.port, options.paths), (host, port, (path,)))
 
     def test_wrong(self) -> None:
-        """Each is an error that says what."""
+        """Each error says what is wrong."""
         for description in [
             "ws:path=/",
             "ws:0:path=echo",
@@ -114,10 +114,10 @@ class OptionTests(SynchronousTestCase):
 
 
 class PrivateTests(SynchronousTestCase):
-    """What getty_tx uses of Autobahn beside its documented names; these fail when it goes away."""
+    """The undocumented names of Autobahn that getty_tx uses; these tests fail if one disappears."""
 
     def test_timers(self) -> None:
-        """``_batched_timer`` is what the factories have, and its ``call_later`` is on the service's wheel."""
+        """The factories have ``_batched_timer``, and its ``call_later`` uses the service's wheel."""
         clock = Clock()
         context = ServiceContext(None, lambda session: None, reactor=clock)
         for isClient, base in [(False, WebSocketServerFactory), (True, WebSocketClientFactory)]:
@@ -158,7 +158,7 @@ class RawTests(SynchronousTestCase):
     """RawCodec without and with messages."""
 
     def test_empty(self) -> None:
-        """Nothing on a stream is no package; an empty message is one."""
+        """No bytes on a stream are no package; an empty message is one."""
 
         class Session:
             isText: bool | None = None

@@ -1,4 +1,4 @@
-"""Heads of handshakes: which are refused, that what is let through has one meaning, and what comes in pieces."""
+"""Heads of handshakes: refused heads, a single meaning of accepted ones, and heads in pieces."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.support.websocket import KEY, WebSocketCase, frame, request, response
 
 ECHO = {"message": lambda session, pkg: session.writePkg(pkg)}
 
-#: Where ``str.splitlines`` ends a line, but for CRLF; and two more that are no part of HTTP.
+#: The line ends of ``str.splitlines`` except CRLF, and two more characters that are not part of HTTP.
 SPLITS = [b"\n", b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\x85"]
 OTHERS = [b"\0", b"\x1f", b"\x7f"]
 
-#: What a field may smuggle in.
+#: Fields that another field may smuggle in.
 SMUGGLED = b"Origin: https://good.example"
 
 _bytes = st.binary(max_size=12)
-#: Pieces that heads may be made of, the dangerous ones among them.
+#: Pieces for random heads, including the dangerous ones.
 _pieces = st.sampled_from(
     [b"\r\n", b" ", b"\t", b":", b",", b"\xa0", b"Host", b"Upgrade", b"Sec-WebSocket-Key", b"a", b"\xc3\xa9", *SPLITS]
 )
@@ -37,7 +37,7 @@ _fields = st.lists(st.one_of(_lines, _named.map(b": ".join)), max_size=5)
 
 
 def strictly(head: bytes) -> tuple[bytes, dict[str, str], dict[str, int]]:
-    """What RFC 9112 sees: the first line, and the fields by name, with how often they are there."""
+    """Parse by RFC 9112: the first line, and the fields by name, with their number."""
     first, *lines = head.split(b"\r\n")
     values: dict[str, list[str]] = {}
     for line in lines:
@@ -47,7 +47,7 @@ def strictly(head: bytes) -> tuple[bytes, dict[str, str], dict[str, int]]:
 
 
 def trimmed(fields: dict[str, str]) -> dict[str, str]:
-    """Without no-break spaces at the ends of values, which Autobahn loses in fields that nobody reads."""
+    """Remove no-break spaces at the ends of values, which Autobahn removes in fields that are not used."""
     return {name: ", ".join(part.strip() for part in value.split(",")) for name, value in fields.items()}
 
 
@@ -55,7 +55,7 @@ class CheckTests(SynchronousTestCase):
     """``checkHead``."""
 
     def test_good(self) -> None:
-        """What clients and servers send, and what the RFC allows besides."""
+        """Heads that clients and servers send, and others that the RFC allows."""
         for head in [
             request()[:-4],
             b"GET / HTTP/1.1",
@@ -74,7 +74,7 @@ class CheckTests(SynchronousTestCase):
             self.assertIsNone(checkHead(head, False), head)
 
     def test_firstLine(self) -> None:
-        """Parts that are not divided by one blank each, and bytes that are none of a line."""
+        """Parts that are not separated by one blank, and invalid bytes."""
         for line in [
             b"",
             b"GET / HTTP/1.1 x",
@@ -100,7 +100,7 @@ class CheckTests(SynchronousTestCase):
             self.assertIn("no status line: ", str(checkHead(line + b"\r\nHost: a", False)), line)
 
     def test_fields(self) -> None:
-        """Lines that are no field, whatever is around them; the reason shows a part of it."""
+        """Lines that are no field, among others; the reason shows a part of the line."""
         for line, reason in [
             (b"", "no header field: b''"),
             (b"X-A", "no header field: b'X-A'"),
@@ -131,7 +131,7 @@ class CheckTests(SynchronousTestCase):
     @example(fields=[b"X-A: a", b" " + SMUGGLED])
     @example(fields=[b"X-A: \xa0a\xa0"])
     def test_oneMeaning(self, fields: list[bytes]) -> None:
-        """Autobahn reads the same as a strict parser in whatever is let through."""
+        """Autobahn and a strict parser read the same from every accepted head."""
         head = b"\r\n".join([b"GET / HTTP/1.1", *fields])
         if b"\r\n\r\n" in head + b"\r\n" or checkHead(head, True) is not None:
             return
@@ -144,7 +144,7 @@ class CheckTests(SynchronousTestCase):
 
     @given(first=_lines, isRequest=st.booleans())
     def test_firstLines(self, first: bytes, isRequest: bool) -> None:
-        """Autobahn divides a first line where the blanks are, in the parts that it reads."""
+        """Autobahn splits an accepted first line at its blanks."""
         if b"\r\n" in first or checkHead(first, isRequest) is not None:
             return
         line = parseHttpHeader(first + b"\r\n\r\n")[0]
@@ -165,7 +165,7 @@ class RequestTests(WebSocketCase):
         return self.takeAnswer()
 
     def refused(self, data: bytes, code: int = 400) -> None:
-        """In one piece and in several, it is answered with an error, and nothing more happens."""
+        """Check that a request, in one piece and in several, is answered with an error."""
         for split in (None, [1], [3, 50, 1]):
             answer = self.ask(data, split)
             self.assertTrue(answer.startswith(f"HTTP/1.1 {code} "), (code, data[:400], answer))
@@ -180,11 +180,11 @@ class RequestTests(WebSocketCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def withLine(self, line: bytes, **headers: str) -> bytes:
-        """A request with a line more, the last but one."""
+        """A request with an additional line before the last."""
         return request("/a", **headers)[:-2] + line + b"\r\nX-Last: a\r\n\r\n"
 
     def test_smuggled(self) -> None:
-        """What one reads as a part of a field and another as a field."""
+        """Text that one parser reads as part of a field and another as a field."""
         for split in SPLITS:
             self.refused(self.withLine(b"X-A: a" + split + SMUGGLED, Origin=""))
             self.refused(self.withLine(b"X-A: a" + split + b"b"))
@@ -193,7 +193,7 @@ class RequestTests(WebSocketCase):
             self.refused(self.withLine(line))
 
     def test_doubled(self) -> None:
-        """Host, Origin and the fields of the handshake may be there once."""
+        """Host, Origin and the fields of the handshake may occur once."""
         for line in [
             b"Host: b.example",
             b"Origin: https://good.example",
@@ -207,14 +207,14 @@ class RequestTests(WebSocketCase):
         self.refused(self.withLine(b"Sec-WebSocket-Anything: y\r\nsec-websocket-anything: z"))
 
     def test_lists(self) -> None:
-        """Connection and Upgrade are lists, and what is not read may be there as often as it likes."""
+        """Connection and Upgrade are lists, and unused fields may occur several times."""
         data = self.withLine(
             b"Connection: Upgrade\r\nUpgrade: websocket\r\nCookie: a\r\nCookie: \xd0\xb6", Connection="x"
         )
         self.assertTrue(self.ask(data).startswith("HTTP/1.1 101 "))
 
     def test_asBefore(self) -> None:
-        """Requests whose heads are in order get the answers that they got."""
+        """The answers to valid heads do not depend on the check."""
         self.refused(request("/a", Upgrade=""), 426)
         self.refused(request("/c"), 404)
         self.refused(request("/c", Upgrade=""), 404)
@@ -227,7 +227,7 @@ class RequestTests(WebSocketCase):
         self.refused(b"\r\n" + request("/a"))
 
     def test_longest(self) -> None:
-        """The limit is the head's: the same in one piece and in several, whatever comes behind it."""
+        """The limit holds for the head alone, in one piece and in several, whatever follows it."""
         room = MAX_HANDSHAKE - len(request("/a", X_A="a")) + 5
         longest = request("/a", X_A="a" * room)
         self.assertEqual(len(longest) - 4, MAX_HANDSHAKE)
@@ -239,8 +239,8 @@ class RequestTests(WebSocketCase):
             self.assertTrue(self.ask(request("/a") + frame(2, b"a" * 100_000), split).startswith("HTTP/1.1 101 "))
             self.assertEqual(self.heard.packages, [b"a" * 100_000])
 
-    def test_behind(self) -> None:
-        """Bytes behind the head are the session's, and nothing is looked for in them."""
+    def test_bytesAfterHead(self) -> None:
+        """Bytes after the head belong to the session, and are not checked."""
         messages = [b"\r\n\r\n", b"\x85: a\r\n\r\n", b"", b"GET / HTTP/1.1\r\n\r\n"]
         data = request("/a") + b"".join(frame(2, message) for message in messages)
         head = len(request("/a"))
@@ -250,7 +250,7 @@ class RequestTests(WebSocketCase):
             self.assertEqual(self.said(), [(0x82, message) for message in messages])
 
     def test_unfinished(self) -> None:
-        """A head that does not end is waited for, however wrong it is, and given up in time."""
+        """An incomplete head is awaited, even if it is invalid, and given up after handshakeTimeout."""
         for data in (request("/a")[:-1], b"\0\x85\r\n", b""):
             self.connect(options=self.OPTIONS, factory={"handshakeTimeout": 2.0})
             self.pair.peer.write(data)
@@ -277,7 +277,7 @@ class RequestTests(WebSocketCase):
         data = b"GET / HTTP/1.1\r\n" + name + b": " + value + b"\r\n" + request(**headers)[16:]
         self.ask(data, split, UpgradeOptions(subprotocols=("x", "y")))
         _, values, _ = strictly(data[: data.index(b"\r\n\r\n")])
-        # The answer itself is lost where it is given before all is read that comes behind the head.
+        # The answer is lost if it is sent before the bytes after the head are read.
         failure = self.pair.serverProtocol._failure
         if failure is None:
             found = self.pair.serverProtocol.engine.http_headers
@@ -286,7 +286,7 @@ class RequestTests(WebSocketCase):
                 self.assertEqual(found.get(each), values.get(each))
             self.assertEqual(self.heard.names[0], "open")
         else:
-            # A value with an empty line in it has cut off what follows.
+            # An empty line inside a value has cut off the rest.
             code = 426 if "host" in values and "upgrade" not in values else 400
             self.assertIn(str(failure)[:26], (f"WebSocket handshake: {code}, ", "WebSocket handshake: 400, "))
             self.assertEqual(self.heard.events, [])
@@ -301,7 +301,7 @@ class ResponseTests(WebSocketCase):
     OPTIONS = UpgradeOptions(subprotocols=("x",))
 
     def answered(self, line: bytes, split: list[int] | None = None, first: bytes = b"", **headers: str) -> Any:
-        """An answer with a line more; what the attempt has failed with."""
+        """Answer with an additional line; the error of the attempt."""
         network = {"split": split} if split else None
         self.connect(ECHO, isClient=True, options=self.OPTIONS, network=network)
         data = response(bytes(self.pair.peer.data), **headers)
@@ -315,7 +315,7 @@ class ResponseTests(WebSocketCase):
         return self.pair.clientProtocol._failure
 
     def refused(self, reason: str, line: bytes, **more: Any) -> None:
-        """It fails, and says why."""
+        """Check that it fails with this reason."""
         for split in (None, [1]):
             failure = self.answered(line, split, **more)
             self.assertIsInstance(failure, UpgradeError, line)
@@ -325,7 +325,7 @@ class ResponseTests(WebSocketCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_good(self) -> None:
-        """Nothing is wrong with text that is not ASCII in fields of no concern, nor with what comes behind the head."""
+        """Text that is not ASCII is accepted in unused fields, and so are bytes after the head."""
         for line in (b"", b"Server: \xc3\xa9", b"Set-Cookie: a\r\nSet-Cookie: b"):
             for split in (None, [1], [150, 3]):
                 self.assertIsNone(self.answered(line, split, Sec_WebSocket_Protocol="x"))
@@ -347,7 +347,7 @@ class ResponseTests(WebSocketCase):
         self.refused("can't decode byte 0xe9", b"Server: \xe9")
 
     def test_doubled(self) -> None:
-        """What must be there once."""
+        """Fields that may occur once."""
         for line, headers in [
             (b"Sec-WebSocket-Accept: a", {}),
             (b"Sec-WebSocket-Protocol: x", {"Sec_WebSocket_Protocol": "x"}),
@@ -357,7 +357,7 @@ class ResponseTests(WebSocketCase):
         self.refused("Upgrade header", b"Upgrade: websocket")
 
     def test_longest(self) -> None:
-        """A head that is too long, finished or not."""
+        """A head that is too long, complete or not."""
         for line in (b"X-A: " + b"a" * MAX_HANDSHAKE, b"X-A: a\r\n" * 9000):
             failure = self.answered(line)
             self.assertIn(f"longer than {MAX_HANDSHAKE} bytes", str(failure))

@@ -1,4 +1,4 @@
-"""WebSocket sessions in memory: messages, handshakes that are refused, limits, pings, and every way of closing."""
+"""WebSocket sessions in memory: messages, refused handshakes, limits, pings, and threads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MessageTests(WebSocketCase):
         self.assertEqual((self.pair.server.stats.readPkgs, self.pair.server.stats.writePkgs), (4, 4))
 
     def test_isText(self) -> None:
-        """``session.isText`` tells a codec of its own which kind a message is."""
+        """``session.isText`` tells a codec the kind of a message."""
         kinds = []
 
         class Codec:
@@ -67,13 +67,13 @@ class MessageTests(WebSocketCase):
         self.assertEqual(self.said(), [(0x8A, b"p"), (0x81, b"ab"), (0x82, b"c")])
 
     def test_order(self) -> None:
-        """A pong stays behind the messages that were written before it."""
+        """A pong follows the messages that were written before it."""
         self.open(ECHO)
         self.say(frame(2, b"1") + frame(9) + frame(2, b"2"))
         self.assertEqual(self.said(), [(0x82, b"1"), (0x8A, b""), (0x82, b"2")])
 
     def test_client(self) -> None:
-        """A client masks what it sends and takes what is not masked."""
+        """A client masks its frames and accepts unmasked ones."""
         self.open(ECHO, isClient=True)
         self.assertEqual(str(self.pair.client).partition(":")[0], "{ws-session")
         self.assertIn(":WS_CLIENT:", str(self.pair.client))
@@ -82,7 +82,7 @@ class MessageTests(WebSocketCase):
         self.assertEqual(self.said(), [(0x81, b"hello" * 100)])
 
     def test_codecs(self) -> None:
-        """A message that is not one package, and all of one, is refused with 1007."""
+        """A message that is not exactly one package is refused with 1007."""
         for data in (b"\0\0\0", b"\0\0\0\1", b"\0\0\0\1ab"):
             self.open(codec=LengthCodec())
             self.say(frame(2, data))
@@ -94,7 +94,7 @@ class MessageTests(WebSocketCase):
         self.assertEqual(self.said(), [(0x82, b"\0\0\0\1a")])
 
     def test_writeBytes(self) -> None:
-        """Each piece of bytes is a binary message; so is what is written to the transport."""
+        """Each piece of bytes is a binary message, also those written to the transport."""
         self.open()
         session = self.pair.server
         self.assertEqual(session.writeBytesArray(b"a", b"bc"), 3)
@@ -104,12 +104,12 @@ class MessageTests(WebSocketCase):
         self.assertEqual(session.stats.writePkgs, 2)
 
     def test_first(self) -> None:
-        """What onOpen writes comes behind the answer to the handshake."""
+        """Messages that onOpen writes follow the answer to the handshake."""
         self.open({"open": lambda session: session.writePkg("welcome")})
         self.assertEqual(self.said(), [(0x81, b"welcome")])
 
     def test_early(self) -> None:
-        """Messages that come with the request are delivered after onOpen."""
+        """Messages that arrive with the request are delivered after onOpen."""
         self.connect(ECHO)
         self.pair.peer.write(request() + frame(2, b"a") + frame(9, b"b"))
         self.pair.flush()
@@ -118,7 +118,7 @@ class MessageTests(WebSocketCase):
         self.assertEqual(self.said(), [(0x82, b"a"), (0x8A, b"b")])
 
     def test_pause(self) -> None:
-        """A paused session delivers nothing more, not out of one read either, and goes on where it was."""
+        """A paused session delivers nothing more, also of the same read, and later continues there."""
         self.open({"message": lambda session, pkg: session.pauseReading() if pkg == b"1" else None})
         self.say(frame(2, b"1") + frame(1, b"2", fin=False) + frame(0, b"3") + frame(2, b"4"))
         self.assertEqual(self.heard.packages, [b"1"])
@@ -127,7 +127,7 @@ class MessageTests(WebSocketCase):
         self.assertEqual(self.heard.packages, [b"1", "23", b"4"])
 
     def test_backPressure(self) -> None:
-        """A peer that does not read its answers is not read from either."""
+        """A peer that does not read its answers is not read from."""
         self.open({"message": lambda session, pkg: session.writePkg(b"x" * 64_000)}, network={"capacity": 65536})
         self.pair.clientTransport.pauseProducing()
         for _ in range(200):
@@ -139,7 +139,7 @@ class MessageTests(WebSocketCase):
         self.assertEqual(len(self.heard.packages), 2000)
 
     def test_writeTimeout(self) -> None:
-        """One that takes nothing for writeTimeout is dropped."""
+        """A peer that does not read for writeTimeout is dropped."""
         self.open(network={"capacity": 65536})
         self.pair.clientTransport.pauseProducing()
         self.pair.server.writePkg(b"x" * 500_000)
@@ -148,7 +148,7 @@ class MessageTests(WebSocketCase):
 
 
 class TLSTests(WebSocketCase):
-    """TLS is below a WebSocket or nowhere."""
+    """startTLS is refused: TLS is only possible below WebSocket."""
 
     def test_startTLS(self) -> None:
         """It would encrypt below the frames."""
@@ -168,7 +168,7 @@ class DeflateTests(WebSocketCase):
         return (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
     def test_echo(self) -> None:
-        """Both directions; messages that are not compressed may come as well."""
+        """Both directions; uncompressed messages are accepted as well."""
         self.open(ECHO, headers=self.EXTENSION)
         self.assertIn("permessage-deflate", self.answer)
         self.say(frame(1, self.compress(b"ab" * 500), rsv=4), frame(2, b"plain"))
@@ -178,7 +178,7 @@ class DeflateTests(WebSocketCase):
         self.assertEqual(said, [(0xC1, b"ab" * 500), (0xC2, b"plain")])
 
     def test_bomb(self) -> None:
-        """What inflates to more than maxMsgLen is refused with 1009."""
+        """A message that inflates to more than maxMsgLen is refused with 1009."""
         self.open(headers=self.EXTENSION)
         self.say(frame(2, self.compress(bytes(100_000_000)), rsv=4))
         self.assertEqual(self.said()[0][1][:2], (1009).to_bytes(2, "big"))
@@ -187,7 +187,7 @@ class DeflateTests(WebSocketCase):
         self.assertEqual(self.heard.names, ["open", "error", "close"])
         self.assertEnded()
 
-    def test_no(self) -> None:
+    def test_deflateNo(self) -> None:
         """``deflate=no``."""
         self.open(headers=self.EXTENSION, options=UpgradeOptions(deflate=False))
         self.assertNotIn("permessage-deflate", self.answer)
@@ -201,7 +201,7 @@ class DeflateTests(WebSocketCase):
 
 
 class HandshakeTests(WebSocketCase):
-    """Requests that are refused, none of them with a traceback, and what is agreed upon."""
+    """Refused requests, none of them with a traceback, and the results of accepted ones."""
 
     OPTIONS = UpgradeOptions(paths=("/a", "/b"), origins=("https://*.example",), subprotocols=("x", "y"))
 
@@ -233,7 +233,7 @@ class HandshakeTests(WebSocketCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_agreed(self) -> None:
-        """Path, subprotocol and origin of a request that is taken."""
+        """Path, subprotocol and origin of an accepted request."""
         self.connect(options=self.OPTIONS)
         self.pair.peer.write(request("/b?q=1", Origin="https://www.example", Sec_WebSocket_Protocol="z, y, x"))
         self.pair.flush()
@@ -242,7 +242,7 @@ class HandshakeTests(WebSocketCase):
         self.assertEqual((session.path, session.subprotocol), ("/b", "x"))
 
     def test_late(self) -> None:
-        """Who connects and says nothing, or not all, is gone after handshakeTimeout."""
+        """A client that sends nothing, or an incomplete request, is dropped after handshakeTimeout."""
         for data in (b"", request()[:-1]):
             self.connect(factory={"handshakeTimeout": 2.0})
             self.pair.peer.write(data)
@@ -254,7 +254,7 @@ class HandshakeTests(WebSocketCase):
             self.assertEnded()
 
     def test_maxSessions(self) -> None:
-        """A request over maxSessions is answered with 503, and the next one is taken when there is room."""
+        """A request above maxSessions is answered with 503, and a later one is accepted."""
         self.open(factory={"maxSessions": 1})
         first = self.pair
         second = self.pair = self.network.join(self.factory.buildProtocol(None), type(first.peer)())
@@ -270,7 +270,7 @@ class HandshakeTests(WebSocketCase):
         self.assertTrue(self.takeAnswer().startswith("HTTP/1.1 101 "))
 
     def test_flood(self) -> None:
-        """Far over maxSessions a connection is dropped without an answer."""
+        """Far above maxSessions a connection is dropped without an answer."""
         self.open(factory={"maxSessions": 1})
         for _ in range(70):
             self.network.join(self.factory.buildProtocol(None), type(self.pair.peer)())
@@ -287,7 +287,7 @@ class HandshakeTests(WebSocketCase):
         self.pair.flush()
         self.takeAnswer()
         self.assertEqual(self.said(), [(0x88, (1008).to_bytes(2, "big"))])
-        # There is no other frame behind a Close frame.
+        # No frame follows a Close frame.
         configured = configure(None, RawCodec())
         self.connect(newSession=lambda session: (configured(session), session.close("not now")))
         self.pair.peer.write(request())
@@ -297,7 +297,7 @@ class HandshakeTests(WebSocketCase):
         self.assertEnded()
 
     def test_client(self) -> None:
-        """A server that refuses, or is none, is a failed attempt with its answer."""
+        """If a server refuses, or is no WebSocket server, the attempt fails with its answer."""
         for answer, text in [
             (b"HTTP/1.1 404 Not Found\r\n\r\n", "404"),
             (b"SSH-2.0\r\n\r\n", "SSH"),
@@ -320,7 +320,7 @@ class PingTests(WebSocketCase):
     """Pings every cronPeriod."""
 
     def test_answered(self) -> None:
-        """A peer that answers stays, and so does one that sends messages instead."""
+        """A peer that answers, or sends messages instead, stays connected."""
         for answer in ("pong", "message"):
             self.open(cronPeriod=10.0)
             for _ in range(5):
@@ -331,7 +331,7 @@ class PingTests(WebSocketCase):
             self.assertNotIn("error", self.heard.names)
 
     def test_unanswered(self) -> None:
-        """One that does not is dropped after another cronPeriod."""
+        """A peer that does not answer is dropped after another cronPeriod."""
         self.open(cronPeriod=10.0)
         self.pair.advance(10.2)
         self.assertEqual(self.said()[0][0], 0x89)
@@ -343,7 +343,7 @@ class PingTests(WebSocketCase):
         self.assertEnded()
 
     def test_paused(self) -> None:
-        """A session that does not read cannot say that its peer is dead."""
+        """While a session does not read, its peer does not time out."""
         self.open(cronPeriod=10.0)
         self.pair.server.pauseReading()
         self.pair.advance(45)

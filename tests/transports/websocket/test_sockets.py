@@ -28,7 +28,7 @@ ECHO = {"message": lambda session, pkg: session.writePkg(pkg)}
 
 
 def inThread(run: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
-    """Run asyncio code beside the reactor."""
+    """Run asyncio code in a thread."""
     return deferToThread(lambda: asyncio.run(asyncio.wait_for(run(), 30)))  # type: ignore[arg-type]
 
 
@@ -156,10 +156,10 @@ class LibraryTests(SocketCase):
 
 
 class EndpointTests(SocketCase):
-    """Over whatever gives a stream."""
+    """WebSocket endpoints over stream endpoints."""
 
     async def roundTrip(self, description: str, **options: Any) -> Any:
-        """Dial, send, and wait for the echo; the session."""
+        """Connect, send, and wait for the echo; returns the session."""
         got: Deferred[None] = Deferred()
         heard = RecordingListener({"message": lambda session, pkg: got.callback(pkg)})
         client = self.dial(description, heard, **options)
@@ -182,7 +182,7 @@ class EndpointTests(SocketCase):
         await self.roundTrip(f"ws:endpoint={path}:path=/")
 
     async def test_wss(self) -> None:
-        """Verified by default: another host name, and an authority that is not trusted, are refused."""
+        """Verified by default: a wrong host name and an untrusted authority are refused."""
         authority = Authority(self.mktemp())
         certificate, key = authority.issue(["localhost"])
         [port] = await self.serve(f"wss:0:interface=127.0.0.1:certKey={certificate}:privateKey={key}:path=/")
@@ -198,7 +198,7 @@ class EndpointTests(SocketCase):
             self.assertEqual(heard.events, [])
 
     async def test_reconnects(self) -> None:
-        """A pool whose server is restarted is whole again."""
+        """A pool reconnects when its server restarts."""
         [port] = await self.serve("ws:0:interface=127.0.0.1:path=/")
         client = self.dial(f"ws:127.0.0.1:{port}:path=/", RecordingListener(), number=3, reconnectInterval=0.05)
         await client.whenReady(3, timeout=10)
@@ -207,7 +207,7 @@ class EndpointTests(SocketCase):
         await client.whenReady(3, timeout=10)
 
     async def test_plugins(self) -> None:
-        """``getty-ws:`` for other programs: sessions on a server, a byte stream for a protocol that knows of none."""
+        """``getty-ws:`` for other programs: sessions on a server, a byte stream for another protocol."""
         heard = RecordingListener(ECHO)
         endpoint = serverFromString(reactor, "getty-ws:0:interface=127.0.0.1:path=/x")
         factory = SessionServerFactory(configure(heard, RawCodec()))
@@ -234,7 +234,7 @@ class EndpointTests(SocketCase):
         await lost
 
     async def test_streamServer(self) -> None:
-        """The same with the protocol on the server's side."""
+        """The same with the other protocol on the server."""
 
         class Stream(Protocol):
             def dataReceived(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Timers of sessions over messages: WebSocket and datagrams."""
+"""Timers of sessions over WebSocket and UDP."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tests.support.websocket import frame as webSocketFrame
 
 
 class WebSocketTimeTests(WebSocketCase):
-    """The same over WebSocket."""
+    """Timers of WebSocket sessions."""
 
     def answerPings(self) -> int:
-        """The peer does what it should; how many pings there were."""
+        """Answer pings; returns how many there were."""
         pings = [payload for first, payload in self.said() if first == 0x89]
         for ping in pings:
             self.say(webSocketFrame(10, ping))
         return len(pings)
 
     def test_pings(self) -> None:
-        """Pings of either side, and their answers, keep no session from being idle."""
+        """Pings of either side, and their answers, do not count as activity."""
         self.open(idleTimeout=40.0, cronPeriod=7.0)
         pings = 0
         for _ in range(39):
@@ -35,7 +35,7 @@ class WebSocketTimeTests(WebSocketCase):
         self.assertEqual([payload for first, payload in self.said() if first == 0x88], [b"\x03\xe9"])
 
     def test_messages(self) -> None:
-        """Messages do, of either side."""
+        """Messages of either side count as activity."""
         for isClient in (False, True):
             self.open(idleTimeout=8.0, isClient=isClient)
             session = self.pair.client if isClient else self.pair.server
@@ -51,7 +51,7 @@ class WebSocketTimeTests(WebSocketCase):
             self.assertIsInstance(self.heard.errors[0], IdleTimeoutError)
 
     def test_lifetime(self) -> None:
-        """The peer hears that this side goes away, not that it is done."""
+        """maxLifetime sends 1001, not 1000."""
         self.open(maxLifetime=5.0)
         self.pair.advance(5.2)
         self.assertEqual(self.said(), [(0x88, b"\x03\xe9")])
@@ -62,7 +62,7 @@ class WebSocketTimeTests(WebSocketCase):
         self.assertEnded()
 
     def test_stall(self) -> None:
-        """An answer to a ping that waits to be read was in time."""
+        """The answer to a ping is in time even if it is read late."""
         self.open(cronPeriod=10.0)
         self.pair.advance(15)
         [(_, ping)] = self.said()
@@ -73,7 +73,7 @@ class WebSocketTimeTests(WebSocketCase):
         self.assertNotIn("error", self.heard.names)
         self.pair.advance(6)
         self.assertEqual(len(self.said()), 1)
-        # The next is not answered.
+        # The next ping is not answered.
         self.pair.clock.rightNow += 20.0
         self.pair.flush()
         self.pair.advance(0.2)
@@ -81,10 +81,10 @@ class WebSocketTimeTests(WebSocketCase):
 
 
 class DatagramTimeTests(DatagramCase):
-    """The same over UDP."""
+    """Timers of UDP sessions."""
 
     def test_peers(self) -> None:
-        """Each peer has its own time; what comes from its address afterwards is another session's."""
+        """Each peer has its own time; a later datagram of its address opens another session."""
         self.open(sessions="peer", idleTimeout=8.0)
         self.receive(b"x\n")
         self.receive(b"x\n", OTHER)
@@ -99,7 +99,7 @@ class DatagramTimeTests(DatagramCase):
         self.finish()
 
     def test_lifetimeOfPeers(self) -> None:
-        """So have they a longest life."""
+        """maxLifetime holds for each peer."""
         self.open(sessions="peer", maxLifetime=8.0)
         for _ in range(32):
             self.assertNotIn("close", self.heard.names)
@@ -109,7 +109,7 @@ class DatagramTimeTests(DatagramCase):
         self.finish()
 
     def test_client(self) -> None:
-        """A client's session has both."""
+        """Both limits hold for a client's session."""
         for limit, names in (("idleTimeout", ["open", "error", "close"]), ("maxLifetime", ["open", "close"])):
             session = self.open(peer=PEER, **{limit: 8.0})
             self.clock.pump([0.25] * 30)
@@ -120,7 +120,7 @@ class DatagramTimeTests(DatagramCase):
             self.finish()
 
     def test_socket(self) -> None:
-        """The session of a server's socket stays, or nobody could reach the server any more."""
+        """The session of a server's socket stays, because otherwise nobody could reach the server."""
         session = self.open(idleTimeout=8.0, maxLifetime=8.0, readTimeout=8.0, codec=LineCodec())
         session.idleTimeout = 4.0
         self.clock.pump([1.0] * 50)
