@@ -104,7 +104,7 @@ buffer = bytearray(stream.WHOLE_READ)
 view = memoryview(buffer)
 def doRead(self):
     try:
-        count = self._raw.socket.recv_into(buffer)
+        count = self.rawTransport.socket.recv_into(buffer)
     except BlockingIOError:
         return None
     except OSError:
