@@ -273,7 +273,7 @@ class Session(Lifecycle):
             run = current.run
             if type(data) is not bytes or run is None or timeout is not None or self.state > OPEN:
                 return self._writeFromThread(self._asChunks(data), timeout, 1)
-            if self.outbound.refuses(run.boxed):
+            if self.outbound.refuses(run.pendingBytes):
                 raise self._blocked()
             length = len(data)
             run.write(self, data, 1, length)
@@ -347,16 +347,16 @@ class Session(Lifecycle):
         length = sum(map(len, chunks))
         run = current.run
         if run is not None and timeout is None:
-            if self.outbound.refuses(run.boxed):
+            if self.outbound.refuses(run.pendingBytes):
                 raise self._blocked()
             run.write(self, chunks, packages, length)
             return length
         if self.outbound.refuses(self.context.threads.bytesFor(self)):
             raise self._blocked()
-        self.context.threads.call(self._writeForThread, chunks, timeout, packages, session=self, length=length)
+        self.context.threads.call(self.writeForThread, chunks, timeout, packages, session=self, length=length)
         return length
 
-    def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
+    def writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
         if self.state > OPEN:
             log.info("{session}: closed before what another thread wrote could be sent", session=self)
             return

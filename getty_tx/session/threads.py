@@ -19,11 +19,11 @@ class ThreadRun(Protocol):
     """
     The run of a worker thread: collects calls of its handlers and brings them to the reactor together.
 
-    :ivar boxed: bytes that its handlers wrote and the reactor has not taken.
+    :ivar pendingBytes: bytes that its handlers wrote and the reactor has not taken.
     """
 
     @property
-    def boxed(self) -> int: ...
+    def pendingBytes(self) -> int: ...
 
     def write(self, session: Any, chunks: Any, packages: int, length: int) -> None:
         """Have the reactor's thread write ``chunks`` to the session."""

@@ -219,5 +219,5 @@ def _walkSessions(found: ServiceSnapshot, context: ServiceContext, sessions: lis
                         of.paused[reason] += 1
             work: Any = session.work
             if work is not None:
-                found.queued += work.waiting
+                found.queued += work.queued
         yield None

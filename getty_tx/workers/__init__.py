@@ -1,8 +1,10 @@
 """
-Workers: onMessage in threads, for calls that block.
+Worker threads: run ``onMessage`` in threads, for handlers that block.
 
-``pool`` is what applications make; ``lines`` hold what waits, ``plans`` decide which line a thread serves next, and
-``run`` is what a thread does.
+- ``pool``: ``WorkerPool``, the public class: models, start and stop, tasks of the application.
+- ``queues``: queues of messages that wait for a worker, and ``Work``, which a session has in front of its listener.
+- ``schedule``: which queue a thread serves next, and how many threads run; one class a model.
+- ``thread``: ``WorkerRun``, the loop of a worker thread, and how its replies reach the reactor.
 """
 
 from getty_tx.workers.pool import WorkerPool

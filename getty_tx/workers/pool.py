@@ -1,4 +1,4 @@
-"""WorkerPool: the threads, and what applications ask of them."""
+"""WorkerPool: the public class for worker threads: models, start and stop, messages, tasks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from twisted.python.threadpool import ThreadPool
 from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.session.threads import current
-from getty_tx.workers.queues import Line, SharedLine, Task, Work
-from getty_tx.workers.schedule import KeyedPlan, OpenPlan, Plan
-from getty_tx.workers.thread import SLICE, Run
+from getty_tx.workers.queues import SharedQueue, Task, Work, WorkQueue
+from getty_tx.workers.schedule import KeyedSchedule, Schedule, UnorderedSchedule
+from getty_tx.workers.thread import QUANTUM, WorkerRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -31,16 +31,16 @@ __all__ = ["WorkerPool"]
 
 log = Logger()
 
-#: Messages that wait in a line; Getty's task pool has as many.
-QUEUE_LENGTH = 128
+#: Messages in a queue at which sessions are paused; the queue length of Getty's task pool.
+DEFAULT_QUEUE_LENGTH = 128
 
-#: Threads of an unbounded pool for each core, as in Getty's.
-UNBOUNDED = 100
+#: Threads of an unbounded pool per core, as in Getty.
+UNBOUNDED_THREADS_PER_CORE = 100
 
-#: Threads of their own that tasks have at most, when the pool is full.
-EXTRA = 1000
+#: Maximum number of extra threads for tasks that find the pool full.
+MAX_EXTRA_THREADS = 1000
 
-#: Seconds that stop() waits for what runs.
+#: Seconds that stop() waits for running handlers and tasks.
 STOP_TIMEOUT = 3.0
 
 
@@ -51,7 +51,7 @@ class _DaemonThread(threading.Thread):
 
 
 class _Threads(ThreadPool):
-    """Its threads do not keep the process: what is stuck at the end has been named, and is left."""
+    """A thread pool of daemon threads: a stuck handler does not keep the process from ending."""
 
     threadFactory = _DaemonThread
 
@@ -60,36 +60,36 @@ class WorkerPool:
     """
     Threads in which ``onMessage`` runs, so that it may block: ask a database, read a file, wait.
 
-    Made by one of ``keyed``, ``shared``, ``sharded``, ``unbounded`` or ``parse``, and given to a Server or Client,
-    which starts and stops it; several may share one. ``workers=8`` stands for ``WorkerPool.keyed(8)``. All else than
-    onMessage stays on the reactor's thread, and so does an onMessage that is ``async def``.
+    Make one with ``keyed``, ``shared``, ``sharded``, ``unbounded`` or ``parse`` and give it to a Server or Client,
+    which starts and stops it; several may share one pool. ``workers=8`` stands for ``WorkerPool.keyed(8)``. All other
+    events stay on the reactor's thread, and so does an onMessage that is ``async def``.
 
-    Threads are for handlers that wait. One that computes takes the reactor's share of the interpreter: use processes
+    Threads are for handlers that wait. A handler that computes takes interpreter time from the reactor: use processes
     for that.
     """
 
-    def __init__(self, name: str, size: int, plan: Callable[[Callable[[], object]], Plan]) -> None:
+    def __init__(self, name: str, size: int, makeSchedule: Callable[[Callable[[], object]], Schedule]) -> None:
         self._name = name
         self.size = size
-        self._plan = plan(self._wake)
+        self._schedule = makeSchedule(self._requestStart)
         self._reactor: Any = None
         self._threads: Any = None
         self._reactorThread = 0
         self._starts = 0
         self._isWoken = False
-        self._poll: IDelayedCall | None = None
+        self._pollTimer: IDelayedCall | None = None
         self._stopping: list[Deferred[list[str]]] = []
-        self._giveUp: IDelayedCall | None = None
-        # Own tasks that wait, one count for each line that they may go to.
-        lines = self._plan.lines if isinstance(self._plan, OpenPlan) else [None]
-        self._room = [threading.BoundedSemaphore(self._plan.queueLength) for _ in lines]
-        self._taskTurn = 0
-        self._extra = threading.BoundedSemaphore(EXTRA)
+        self._stopTimer: IDelayedCall | None = None
+        # Limits the queued tasks, one semaphore for each queue that tasks may go to.
+        queues = self._schedule.queues if isinstance(self._schedule, UnorderedSchedule) else [None]
+        self._taskSlots = [threading.BoundedSemaphore(self._schedule.queueLength) for _ in queues]
+        self._nextTaskQueue = 0
+        self._extraSlots = threading.BoundedSemaphore(MAX_EXTRA_THREADS)
 
     def __repr__(self) -> str:
         return f"<WorkerPool {self._name}>"
 
-    # Making one
+    # Constructors
 
     @classmethod
     def keyed(
@@ -97,57 +97,59 @@ class WorkerPool:
         size: int,
         key: Callable[[Session, Any], Hashable] | None = None,
         *,
-        queueLength: int = QUEUE_LENGTH,
+        queueLength: int = DEFAULT_QUEUE_LENGTH,
     ) -> WorkerPool:
         """
-        A line for each key, served by one worker at a time: order holds, and a key that blocks holds up no other.
+        A queue for each key, served by one worker at a time: keeps the order, and a key that blocks delays no other.
 
-        :param size: workers.
-        :param key: ``key(session, pkg)``, on the reactor's thread; by default each session is its own.
-        :param queueLength: packages that wait in a line; at so many, the sessions that fill it are not read from.
-        :raise SettingError: a setting cannot be.
+        :param size: number of workers.
+        :param key: ``key(session, pkg)``, called on the reactor's thread; by default each session is a key.
+        :param queueLength: packages in a queue at which the sessions that fill it are paused.
+        :raise SettingError: a setting is invalid.
         """
         _check(size, queueLength)
         if key is not None and not callable(key):
             raise SettingError(f"key={key!r} cannot be called: give a function of a session and a package")
-        return cls(f"keyed:{size}", size, lambda wake: KeyedPlan(size, queueLength, wake, key))
+        return cls(f"keyed:{size}", size, lambda wake: KeyedSchedule(size, queueLength, wake, key))
 
     @classmethod
-    def shared(cls, size: int, *, queueLength: int = QUEUE_LENGTH) -> WorkerPool:
-        """One line for all, served by all workers. **Keeps no order**, not even that of one session's packages."""
+    def shared(cls, size: int, *, queueLength: int = DEFAULT_QUEUE_LENGTH) -> WorkerPool:
+        """One queue for all sessions, served by all workers. **Keeps no order**, not even within one session."""
         _check(size, queueLength)
-        return cls(f"shared:{size}", size, lambda wake: OpenPlan(size, queueLength, wake, 1, False))
+        return cls(f"shared:{size}", size, lambda wake: UnorderedSchedule(size, queueLength, wake, 1, False))
 
     @classmethod
-    def sharded(cls, size: int, queues: int, *, queueLength: int = QUEUE_LENGTH) -> WorkerPool:
+    def sharded(cls, size: int, queues: int, *, queueLength: int = DEFAULT_QUEUE_LENGTH) -> WorkerPool:
         """
-        ``queues`` lines that are filled in turn, worker i serving line i modulo ``queues``. **Keeps no order**.
+        ``queues`` queues, filled in rotation; worker i serves queue i modulo ``queues``. **Keeps no order**.
 
-        :raise SettingError: a setting cannot be, or there are more queues than workers.
+        :raise SettingError: a setting is invalid, or there are more queues than workers.
         """
         _check(size, queueLength)
         settings.count("queues", queues)
         if queues > size:
             raise SettingError(f"queues={queues} is more than size={size}: some would have no worker")
-        return cls(f"sharded:{size}:{queues}", size, lambda wake: OpenPlan(size, queueLength, wake, queues, False))
+        return cls(
+            f"sharded:{size}:{queues}", size, lambda wake: UnorderedSchedule(size, queueLength, wake, queues, False)
+        )
 
     @classmethod
-    def unbounded(cls, *, queueLength: int = QUEUE_LENGTH) -> WorkerPool:
+    def unbounded(cls, *, queueLength: int = DEFAULT_QUEUE_LENGTH) -> WorkerPool:
         """
-        A worker for each package, up to 100 for each core. **Keeps no order**. For handlers that wait long.
+        A worker for each package, up to 100 per core. **Keeps no order**. For handlers that wait long.
 
-        Above that number packages wait, and then sessions do, as in the other models.
+        Above that number packages are queued, and sessions are paused when the queue is full, as in the other models.
         """
-        size = UNBOUNDED * (os.cpu_count() or 1)
+        size = UNBOUNDED_THREADS_PER_CORE * (os.cpu_count() or 1)
         _check(size, queueLength)
-        return cls("unbounded", size, lambda wake: OpenPlan(size, queueLength, wake, 1, True))
+        return cls("unbounded", size, lambda wake: UnorderedSchedule(size, queueLength, wake, 1, True))
 
     @classmethod
     def parse(cls, text: str) -> WorkerPool:
         """
-        From text: ``8``, ``keyed:8``, ``shared:8``, ``sharded:16:4`` or ``unbounded``.
+        Make a pool from text: ``8``, ``keyed:8``, ``shared:8``, ``sharded:16:4`` or ``unbounded``.
 
-        :raise SettingError: it is none of these.
+        :raise SettingError: the text is none of these.
         """
         model, *numbers = f"keyed:{text}".split(":") if text.isdecimal() else text.split(":")
         makers: dict[str, tuple[int, Callable[..., WorkerPool]]] = {
@@ -166,9 +168,9 @@ class WorkerPool:
     @classmethod
     def of(cls, workers: WorkerPool | int | str | None) -> WorkerPool | None:
         """
-        What a service is given as ``workers``: a pool, a number for a keyed one, a text for :py:meth:`parse`, or None.
+        The pool for a service's ``workers``: a pool, the size of a keyed pool, a text for :py:meth:`parse`, or None.
 
-        :raise SettingError: it is none of these.
+        :raise SettingError: the value is none of these.
         """
         if workers is None or isinstance(workers, WorkerPool):
             return workers
@@ -179,7 +181,7 @@ class WorkerPool:
     # Starting and stopping
 
     def start(self, reactor: Any) -> None:
-        """Be ready to work on this reactor; for each start there is to be a stop."""
+        """Start the pool for this reactor. Each start needs a stop."""
         if self._starts and reactor is not self._reactor:
             raise SettingError(f"{self!r} works for another reactor: each needs a pool of its own")
         self._starts += 1
@@ -191,10 +193,10 @@ class WorkerPool:
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> Deferred[list[str]]:
         """
-        Where this is the last of the stops: take no more tasks, and wait for what runs.
+        At the last of as many stops as there were starts: take no more tasks, and wait for handlers and tasks to end.
 
-        :param timeout: seconds.
-        :return: fires with what was still running after that, which is logged and left to itself.
+        :param timeout: seconds to wait.
+        :return: fires with descriptions of the handlers and tasks that still run then; they are logged and abandoned.
         """
         done: Deferred[list[str]] = Deferred()
         self._starts = max(0, self._starts - 1)
@@ -202,37 +204,39 @@ class WorkerPool:
             done.callback([])
             return done
         self._stopping.append(done)
-        if self._isBusy() and self._giveUp is None:
-            self._giveUp = self._reactor.callLater(timeout, self._isLate)
+        if self._isBusy() and self._stopTimer is None:
+            self._stopTimer = self._reactor.callLater(timeout, self._stopTimedOut)
         self._checkStopped()
         return done
 
-    def _isLate(self) -> None:
-        self._giveUp = None
+    def _stopTimedOut(self) -> None:
+        self._stopTimer = None
         now = monotonic()
-        stuck = [f"{run.what!r} for {now - run.since:.1f} s" for run in self._plan.runs if run.what is not None]
+        stuck = [
+            f"{run.serving!r} for {now - run.since:.1f} s" for run in self._schedule.runs if run.serving is not None
+        ]
         for what in stuck:
             log.warn("{pool}: a worker is stuck in {what}; left behind", pool=self, what=what)
-        self._stopped(stuck)
+        self._finishStop(stuck)
 
     def _isBusy(self) -> bool:
-        return self._isWoken or bool(self._plan.runs)
+        return self._isWoken or bool(self._schedule.runs)
 
     def _checkStopped(self) -> None:
         if self._stopping and not self._isBusy() and not self._starts:
-            self._stopped([])
+            self._finishStop([])
 
-    def _stopped(self, stuck: list[str]) -> None:
+    def _finishStop(self, stuck: list[str]) -> None:
         threads, self._threads = self._threads, None
-        for call in (self._giveUp, self._poll):
+        for call in (self._stopTimer, self._pollTimer):
             if call is not None:
                 call.cancel()
-        self._giveUp = self._poll = None
+        self._stopTimer = self._pollTimer = None
         if stuck:
-            # It joins the threads, which takes for ever with some stuck.
+            # ThreadPool.stop joins the threads, which never returns while one is stuck.
             threading.Thread(target=threads.stop, daemon=True).start()
-            # Late runs are not ours any more.
-            self._plan.runs = set()
+            # Forget the stuck runs.
+            self._schedule.runs = set()
         else:
             threads.stop()
         stopping, self._stopping = self._stopping, []
@@ -241,132 +245,135 @@ class WorkerPool:
 
     @property
     def isRunning(self) -> bool:
-        """True from the start to the last stop."""
+        """True from the first start to the last stop."""
         return self._starts > 0
 
     def load(self) -> tuple[int, int]:
-        """How many messages wait in lines that sessions share, and how many threads are at work."""
-        return self._plan.waiting(), len(self._plan.runs)
+        """Number of messages in shared queues, and of threads at work."""
+        return self._schedule.queued(), len(self._schedule.runs)
 
     # Messages
 
     def attach(self, session: Session) -> Work:
         """
-        What stands between the session and this pool: its listener from now on.
+        Make the proxy that becomes the session's listener and queues its messages for this pool.
 
         :raise SettingError: the pool is not running.
         """
         if not self.isRunning:
             raise SettingError(f"{self!r} is not running: call pool.start(reactor) before its factory is used")
-        return self._plan.attach(session)
+        return self._schedule.attach(session)
 
-    def _wake(self) -> None:
-        """Lines wait: start what is needed, after the reactor has read all that is there in this turn."""
+    def _requestStart(self) -> None:
+        """Start runs as needed, after the reactor has read from all sockets in this iteration."""
         if not self._isWoken and self._threads is not None:
             self._isWoken = True
-            self._reactor.callLater(0, self._start)
+            self._reactor.callLater(0, self._startRuns)
 
-    def _start(self) -> None:
+    def _startRuns(self) -> None:
         self._isWoken = False
         if self._threads is None:
             return
-        plan = self._plan
-        for slow, line in plan.starts():
-            run = Run(plan, self._tell, slow, line)
-            plan.runs.add(run)
-            deferToThreadPool(self._reactor, self._threads, run).addBoth(self._ended, run)
-        if self._poll is None and plan.runs:
+        schedule = self._schedule
+        for slow, queue in schedule.starts():
+            run = WorkerRun(schedule, self._notifyReactor, slow, queue)
+            schedule.runs.add(run)
+            deferToThreadPool(self._reactor, self._threads, run).addBoth(self._runEnded, run)
+        if self._pollTimer is None and schedule.runs:
             now = monotonic()
-            if any(run.isFresh(now) for run in plan.runs):
-                self._poll = self._reactor.callLater(SLICE * 1.5, self._look)
+            if any(run.isFresh(now) for run in schedule.runs):
+                self._pollTimer = self._reactor.callLater(QUANTUM * 1.5, self._pollRuns)
         self._checkStopped()
 
-    def _look(self) -> None:
-        """Runs may have met a handler that blocks: take what they have so far, and see whether others are to start."""
-        self._poll = None
+    def _pollRuns(self) -> None:
+        """A handler may block: drain all runs, and start others if needed."""
+        self._pollTimer = None
         now = monotonic()
-        for run in tuple(self._plan.runs):
-            run.isLate = not run.isFresh(now)
+        for run in tuple(self._schedule.runs):
+            run.isBlocked = not run.isFresh(now)
             run.drain()
-        self._plan.relieve()
-        self._start()
+        self._schedule.resumeSessions()
+        self._startRuns()
 
-    def _tell(self, run: Run) -> None:
-        self._reactor.callFromThread(self._told, run)
+    def _notifyReactor(self, run: WorkerRun) -> None:
+        self._reactor.callFromThread(self._drain, run)
 
-    def _told(self, run: Run) -> None:
+    def _drain(self, run: WorkerRun) -> None:
         run.drain()
-        self._plan.relieve()
+        self._schedule.resumeSessions()
 
-    def _ended(self, failure: Any, run: Run) -> None:
+    def _runEnded(self, failure: Any, run: WorkerRun) -> None:
         if failure is not None:
             log.failure("a worker failed", failure)
         run.drain()
-        self._plan.runs.discard(run)
-        self._plan.relieve()
-        if not self._plan.runs and self._poll is not None:
-            self._poll.cancel()
-            self._poll = None
-        self._start()
+        self._schedule.runs.discard(run)
+        self._schedule.resumeSessions()
+        if not self._schedule.runs and self._pollTimer is not None:
+            self._pollTimer.cancel()
+            self._pollTimer = None
+        self._startRuns()
 
-    # Own tasks
+    # Tasks of the application
 
     def submit(self, call: Callable[..., object], *args: Any) -> bool:
         """
-        Have a worker do ``call(*args)``, among the messages. Any thread may ask. What it raises is logged.
+        Have a worker call ``call(*args)``, queued with the messages. Thread-safe. An exception is logged.
 
-        When ``queueLength`` tasks wait already, a thread of the application's own waits; the reactor's and the pool's
-        do not, as nothing would ever go on.
+        When ``queueLength`` tasks are queued already, the calling thread waits, unless it is the reactor's or one of
+        the pool's threads: that would be a deadlock.
 
-        :return: False if the task was not taken: the pool is not running, or full and the caller must not wait.
+        :return: False if the task was refused: the pool is not running, or it is full and the caller must not wait.
         """
         if not self.isRunning:
             return False
-        self._taskTurn = turn = (self._taskTurn + 1) % len(self._room)
+        self._nextTaskQueue = index = (self._nextTaskQueue + 1) % len(self._taskSlots)
         mayWait = current.run is None and not self._isReactorThread()
-        return self._take(turn, call, args, mayWait)
+        return self._take(index, call, args, mayWait)
 
     def submitAlways(self, call: Callable[..., object], *args: Any) -> bool:
         """
-        As :py:meth:`submit`, but when the pool is full, a thread of its own does it at once, 1,000 of them at most.
+        As :py:meth:`submit`, but when the pool is full, an extra thread runs the task at once; up to 1,000 of them.
 
-        :return: False if the pool is not running, or there are so many threads.
+        :return: False if the pool is not running, or 1,000 extra threads run.
         """
         return self.isRunning and (
-            self._take((self._taskTurn + 1) % len(self._room), call, args, False) or self._takeExtra(call, args)
+            self._take((self._nextTaskQueue + 1) % len(self._taskSlots), call, args, False)
+            or self._takeInExtraThread(call, args)
         )
 
     def submitBalanced(self, call: Callable[..., object], *args: Any) -> bool:
-        """As :py:meth:`submitAlways`; it tries half of the queues at random, where there are several."""
-        count = len(self._room)
+        """As :py:meth:`submitAlways`, but if there are several queues, it tries a random half of them."""
+        count = len(self._taskSlots)
         tried = sample(range(count), max(1, count // 2))
         return self.isRunning and (
-            any(self._take(turn, call, args, False) for turn in tried) or self._takeExtra(call, args)
+            any(self._take(index, call, args, False) for index in tried) or self._takeInExtraThread(call, args)
         )
 
     def _isReactorThread(self) -> bool:
         return threading.get_ident() == self._reactorThread
 
-    def _take(self, turn: int, call: Callable[..., object], args: tuple[Any, ...], mayWait: bool) -> bool:
-        room = self._room[turn]
-        if not room.acquire(blocking=mayWait):
+    def _take(self, index: int, call: Callable[..., object], args: tuple[Any, ...], mayWait: bool) -> bool:
+        slots = self._taskSlots[index]
+        if not slots.acquire(blocking=mayWait):
             return False
-        self._reactor.callFromThread(self._enqueue, turn, Task(call, room.release), args)
+        self._reactor.callFromThread(self._enqueue, index, Task(call, slots.release), args)
         return True
 
-    def _enqueue(self, turn: int, task: Task, args: tuple[Any, ...]) -> None:
-        plan = self._plan
+    def _enqueue(self, index: int, task: Task, args: tuple[Any, ...]) -> None:
+        schedule = self._schedule
         if self._threads is None:
             task.started()
             log.warn("{pool}: {task} came after the pool was stopped; dropped", pool=self, task=task)
             return
-        line: Line = plan.lines[turn] if isinstance(plan, OpenPlan) else SharedLine(isExclusive=True)
-        line.items.append((task, args))
-        if not line.scheduled:
-            plan.ready(line)
+        queue: WorkQueue = (
+            schedule.queues[index] if isinstance(schedule, UnorderedSchedule) else SharedQueue(isExclusive=True)
+        )
+        queue.items.append((task, args))
+        if not queue.scheduled:
+            schedule.ready(queue)
 
-    def _takeExtra(self, call: Callable[..., object], args: tuple[Any, ...]) -> bool:
-        if not self._extra.acquire(blocking=False):
+    def _takeInExtraThread(self, call: Callable[..., object], args: tuple[Any, ...]) -> bool:
+        if not self._extraSlots.acquire(blocking=False):
             return False
         threading.Thread(target=self._runExtra, args=(call, args), daemon=True).start()
         return True
@@ -377,7 +384,7 @@ class WorkerPool:
         except BaseException:
             log.failure("the task {call!r} failed", call=call)
         finally:
-            self._extra.release()
+            self._extraSlots.release()
 
 
 def _check(size: int, queueLength: int) -> None:

@@ -1,4 +1,4 @@
-"""What waits for a worker: lines of messages, and what a session knows of its own."""
+"""Queues of messages that wait for a worker thread, and each session's proxy that fills them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from getty_tx.session.session import Session
-    from getty_tx.workers.schedule import Plan
 
-__all__ = ["KeyedWork", "Line", "OwnLine", "SharedLine", "SharedWork", "Task", "Work"]
+__all__ = ["KeyedWork", "SessionQueue", "SharedQueue", "SharedWork", "Task", "Work", "WorkQueue"]
 
 log = Logger()
 
 
-class Line(Protocol):
+class WorkQueue(Protocol):
     """
-    Messages, and tasks of the application, that wait for a worker.
+    A queue of messages and application tasks for the workers.
 
-    :ivar items: packages, or ``(work, package)`` pairs where it is not one session's. Threads take from the front, the
-        reactor's alone adds.
-    :ivar isExclusive: one thread at a time serves it, so that order holds.
-    :ivar isOwn: it is the line of one session.
-    :ivar scheduled: it waits for a thread, or one serves it.
+    :ivar items: packages in the queue of one session, ``(work, package)`` pairs in any other. Worker threads take from
+        the front; only the reactor's thread appends.
+    :ivar isExclusive: one thread at a time serves the queue, which keeps the order.
+    :ivar isSessionQueue: the queue belongs to one session.
+    :ivar scheduled: the queue waits for a thread, or a thread serves it.
     :ivar slow: the last handler blocked.
     """
 
@@ -44,20 +43,35 @@ class Line(Protocol):
     def isExclusive(self) -> bool: ...
 
     @property
-    def isOwn(self) -> bool: ...
+    def isSessionQueue(self) -> bool: ...
 
 
-class SharedLine:
+class Scheduler(Protocol):
+    """What queues and runs need of a :py:class:`getty_tx.workers.schedule.Schedule`."""
+
+    queueLength: int
+    fullQueues: set[SharedQueue]
+
+    def queueFor(self, key: Any) -> SharedQueue: ...
+
+    def ready(self, queue: WorkQueue) -> None: ...
+
+    def served(self, queue: WorkQueue) -> None: ...
+
+    def next(self, run: Any) -> WorkQueue | None: ...
+
+
+class SharedQueue:
     """
-    A line of several sessions.
+    A queue of several sessions.
 
-    :ivar threads: how many serve it at most.
-    :ivar full: the sessions that are paused as it is full, told when there is room.
+    :ivar threads: maximum number of threads that serve it.
+    :ivar pausedSessions: sessions paused because the queue is full; resumed when it has room.
     """
 
-    __slots__ = ("full", "isExclusive", "items", "scheduled", "slow", "threads")
+    __slots__ = ("isExclusive", "items", "pausedSessions", "scheduled", "slow", "threads")
 
-    isOwn = False
+    isSessionQueue = False
 
     def __init__(self, isExclusive: bool, threads: int = 1) -> None:
         self.items: deque[tuple[Any, Any]] = deque()
@@ -65,29 +79,29 @@ class SharedLine:
         self.scheduled = False
         self.slow = False
         self.threads = threads
-        self.full: set[Session] = set()
+        self.pausedSessions: set[Session] = set()
 
 
 class Work(ListenerProxy):
     """
-    Between a session and the pool: takes the place of the listener, and forwards all but the messages.
+    Stands in front of a session's listener: queues messages for the workers, forwards all other events.
 
-    :ivar holdsEvents: onError and onCron wait until no message of the session is under way.
-    :ivar cronDue: an onCron waits for that.
-    :ivar isDropped: what waits is not delivered any more.
-    :ivar keeps: the peer has closed in order, so closing the session does not drop what waits.
+    :ivar holdsEvents: onError and onCron wait until no message of the session is queued or running.
+    :ivar cronDue: an onCron waits for the messages before it.
+    :ivar isDropped: queued messages are not delivered any more.
+    :ivar keepsQueued: the peer closed in order, so closing the session does not drop queued messages.
     """
 
-    __slots__ = ("_abandoned", "_plan", "cronDue", "holdsEvents", "isDropped", "keeps", "session")
+    __slots__ = ("_abandoned", "_schedule", "cronDue", "holdsEvents", "isDropped", "keepsQueued", "session")
 
-    def __init__(self, plan: Plan, session: Session, holdsEvents: bool) -> None:
-        self._plan = plan
+    def __init__(self, schedule: Scheduler, session: Session, holdsEvents: bool) -> None:
+        self._schedule = schedule
         self.session = session
         self.listener = session.receiver
         self.holdsEvents = holdsEvents
         self.cronDue = False
         self.isDropped = False
-        self.keeps = False
+        self.keepsQueued = False
         self._abandoned = False
 
     def __getattr__(self, name: str) -> Any:
@@ -100,11 +114,11 @@ class Work(ListenerProxy):
         return f"onMessage of {self.session}"
 
     def onMessage(self, session: Session, pkg: Any) -> None:
-        """A package came: put it into its line."""
+        """Put the package into its queue."""
         raise NotImplementedError
 
     def onCron(self, session: Session) -> Any:
-        """It is time for onCron: call it, or after the messages that came before it, and let none in until then."""
+        """Call onCron now, or after the messages that came before it; until then the session is not read from."""
         if self.holdsEvents and self.busy:
             self.cronDue = True
             session.inbound.pause(CRON_BARRIER)
@@ -113,36 +127,36 @@ class Work(ListenerProxy):
 
     @property
     def busy(self) -> bool:
-        """True while a message of the session waits or runs."""
+        """True while a message of the session is queued or running."""
         raise NotImplementedError
 
     @property
-    def waiting(self) -> int:
-        """Messages that wait in a line of the session's own."""
+    def queued(self) -> int:
+        """Messages in the session's private queue; 0 if it shares queues."""
         return 0
 
     def _clear(self) -> int:
-        """Take back what waits; returns how many are known to have been dropped."""
+        """Drop the queued messages; returns their number."""
         raise NotImplementedError
 
     def drop(self) -> int:
-        """The session closes: deliver nothing more of what waits. Returns how many were dropped, where it is known."""
-        if self.keeps:
+        """The session closes: drop its queued messages, unless ``keepsQueued``. Returns their number."""
+        if self.keepsQueued:
             return 0
         self.isDropped = True
         return self._clear()
 
     def abandon(self) -> int:
-        """Wait for nothing any more, not for what runs either. Returns how many messages were dropped."""
-        self.keeps = False
+        """Drop the queued messages and stop waiting for the running one. Returns how many messages were dropped."""
+        self.keepsQueued = False
         self._abandoned = True
         return self.drop()
 
     def release(self) -> None:
-        """Nothing holds the session's messages any more."""
+        """The session is no longer paused: schedule its queued messages."""
 
     def failed(self, failure: Failure) -> None:
-        """On the reactor's thread: a handler raised."""
+        """A handler raised. Called on the reactor's thread."""
         error = failure.value
         session = self.session
         assert error is not None
@@ -152,35 +166,35 @@ class Work(ListenerProxy):
         session.callbackFailed(error, failure)
 
 
-#: In place of a line that was never used, as an empty deque has more than half a kilobyte.
-_NOTHING: deque[Any] = deque(maxlen=0)
+#: Stands for the empty queue of an idle session, because an empty deque takes more than half a kilobyte.
+_EMPTY: deque[Any] = deque(maxlen=0)
 
 
-class OwnLine(Work):
-    """A line for each session: its messages in order, one worker at a time."""
+class SessionQueue(Work):
+    """The private queue of one session: its messages in order, one worker at a time."""
 
-    __slots__ = ("_full", "_isHeld", "items", "scheduled", "slow")
+    __slots__ = ("_capacity", "_isHeld", "items", "scheduled", "slow")
 
     isExclusive = True
-    isOwn = True
+    isSessionQueue = True
 
-    def __init__(self, plan: Plan, session: Session) -> None:
-        super().__init__(plan, session, holdsEvents=True)
-        self.items = _NOTHING
+    def __init__(self, schedule: Scheduler, session: Session) -> None:
+        super().__init__(schedule, session, holdsEvents=True)
+        self.items = _EMPTY
         self.scheduled = False
         self.slow = False
-        self._full = plan.queueLength
-        # It has messages that wait until the session is not paused any more.
+        self._capacity = schedule.queueLength
+        # Messages wait until the session is no longer paused.
         self._isHeld = False
 
     def onMessage(self, session: Session, pkg: Any) -> None:
         items = self.items
-        if items is _NOTHING:
+        if items is _EMPTY:
             items = self.items = deque()
         items.append(pkg)
         if not self.scheduled:
-            self._plan.ready(self)
-        if len(items) >= self._full:
+            self._schedule.ready(self)
+        if len(items) >= self._capacity:
             session.inbound.pause(WORKERS)
 
     @property
@@ -188,7 +202,7 @@ class OwnLine(Work):
         return (self.scheduled or self._isHeld) and not self._abandoned
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         return len(self.items)
 
     def _clear(self) -> int:
@@ -198,7 +212,7 @@ class OwnLine(Work):
         return dropped
 
     def resume(self) -> None:
-        """On the reactor's thread: a run is through with the line for now."""
+        """A worker has left the queue. Called on the reactor's thread."""
         session = self.session
         inbound = session.inbound
         self._isHeld = False
@@ -206,10 +220,10 @@ class OwnLine(Work):
             if inbound.paused & HOLDS_QUEUED:
                 self._isHeld = True
             else:
-                self._plan.ready(self)
+                self._schedule.ready(self)
         else:
-            self.items = _NOTHING
-        if inbound.paused & WORKERS and len(self.items) <= self._full // 2:
+            self.items = _EMPTY
+        if inbound.paused & WORKERS and len(self.items) <= self._capacity // 2:
             inbound.resume(WORKERS)
         elif not self.scheduled:
             session.workersIdle()
@@ -218,63 +232,63 @@ class OwnLine(Work):
         if self._isHeld:
             self._isHeld = False
             if self.items and not self.scheduled:
-                self._plan.ready(self)
+                self._schedule.ready(self)
 
 
 class SharedWork(Work):
-    """A session whose messages go to lines that it shares with others."""
+    """The proxy of a session whose messages go to queues shared with other sessions."""
 
-    __slots__ = ("_underWay",)
+    __slots__ = ("_inFlight",)
 
-    def __init__(self, plan: Plan, session: Session, holdsEvents: bool = False) -> None:
-        super().__init__(plan, session, holdsEvents)
-        self._underWay = 0
+    def __init__(self, schedule: Scheduler, session: Session, holdsEvents: bool = False) -> None:
+        super().__init__(schedule, session, holdsEvents)
+        self._inFlight = 0
 
-    def _line(self, pkg: Any) -> SharedLine:
-        return self._plan.lineFor(pkg)
+    def _queue(self, pkg: Any) -> SharedQueue:
+        return self._schedule.queueFor(pkg)
 
     def onMessage(self, session: Session, pkg: Any) -> None:
-        plan = self._plan
-        line = self._line(pkg)
-        self._underWay += 1
-        line.items.append((self, pkg))
-        if not line.scheduled:
-            plan.ready(line)
-        if len(line.items) >= plan.queueLength:
-            plan.full.add(line)
-            line.full.add(session)
+        schedule = self._schedule
+        queue = self._queue(pkg)
+        self._inFlight += 1
+        queue.items.append((self, pkg))
+        if not queue.scheduled:
+            schedule.ready(queue)
+        if len(queue.items) >= schedule.queueLength:
+            schedule.fullQueues.add(queue)
+            queue.pausedSessions.add(session)
             session.inbound.pause(WORKERS)
 
     @property
     def busy(self) -> bool:
-        return self._underWay > 0 and not self._abandoned
+        return self._inFlight > 0 and not self._abandoned
 
     def _clear(self) -> int:
-        # They stay in their lines, among those of others, and are passed over there.
-        return self._underWay
+        # The messages stay in the shared queues; workers skip them.
+        return self._inFlight
 
     def served(self, count: int) -> None:
-        """On the reactor's thread: a run is through with ``count`` messages of the session."""
-        self._underWay -= count
-        if not self._underWay:
+        """A worker has served ``count`` messages of the session. Called on the reactor's thread."""
+        self._inFlight -= count
+        if not self._inFlight:
             self.session.workersIdle()
 
 
 class KeyedWork(SharedWork):
-    """A session whose messages go to the lines of their keys."""
+    """The proxy of a session whose messages go to the queues of their keys."""
 
     __slots__ = ("_key",)
 
-    def __init__(self, plan: Plan, session: Session, key: Callable[[Session, Any], Hashable]) -> None:
-        super().__init__(plan, session, holdsEvents=True)
+    def __init__(self, schedule: Scheduler, session: Session, key: Callable[[Session, Any], Hashable]) -> None:
+        super().__init__(schedule, session, holdsEvents=True)
         self._key = key
 
-    def _line(self, pkg: Any) -> SharedLine:
-        return self._plan.lineFor(self._key(self.session, pkg))
+    def _queue(self, pkg: Any) -> SharedQueue:
+        return self._schedule.queueFor(self._key(self.session, pkg))
 
 
 class Task:
-    """A call of the application's own, as a worker sees it: a listener with one message."""
+    """An application's task in the shape of a :py:class:`Work`: its own listener, with the arguments as the package."""
 
     __slots__ = ("call", "started")
 
@@ -300,8 +314,8 @@ class Task:
         self.call(*args)
 
     def served(self, count: int) -> None:
-        """It is done."""
+        """The task is done: nothing to do."""
 
     def failed(self, failure: Failure) -> None:
-        """It raised."""
+        """Log that the task raised."""
         log.failure("{task} failed", failure, task=self)

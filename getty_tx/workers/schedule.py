@@ -1,10 +1,10 @@
 """
-Which line a thread serves next, and how many threads run.
+Schedules: which queue a thread serves next, and how many threads run.
 
-While handlers do not block, one thread is as fast as many, since only one at a time has the interpreter; a second one
-is started when the first has been with one handler for a millisecond. Handlers that block are told from others by their
-last message. Their lines have threads of their own, and never the last of a pool in which others do not block: eight
-sessions that sleep hold up nobody.
+While handlers do not block, one thread is as fast as many, because only one holds the interpreter at a time; a second
+thread starts when the first has spent a millisecond in one handler. A queue counts as slow if its last handler blocked.
+Slow queues get threads reserved for them, but not all threads while fast queues are served: eight sessions that sleep
+do not delay the others.
 """
 
 from __future__ import annotations
@@ -14,78 +14,78 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.session.pausing import WORKERS
-from getty_tx.workers.queues import KeyedWork, Line, OwnLine, SharedLine, SharedWork, Work
+from getty_tx.workers.queues import KeyedWork, SessionQueue, SharedQueue, SharedWork, Work, WorkQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from getty_tx.session.session import Session
-    from getty_tx.workers.thread import Run
+    from getty_tx.workers.thread import WorkerRun
 
-__all__ = ["KeyedPlan", "OpenPlan", "Plan"]
+__all__ = ["KeyedSchedule", "Schedule", "UnorderedSchedule"]
 
-#: Seconds for which a thread is kept free after a line that did not block.
-RESERVE = 0.1
+#: Seconds after serving a fast queue during which slow queues do not get all threads.
+RESERVE_TIME = 0.1
 
 
-class Plan:
+class Schedule:
     """
-    One of the models. Everything but ``next`` is for the reactor's thread.
+    Base class of the models. All methods but ``next`` are called on the reactor's thread.
 
-    :param size: threads at most.
-    :param queueLength: messages that wait in a line at most.
-    :param wake: has :py:meth:`starts` asked soon.
+    :param size: maximum number of threads.
+    :param queueLength: messages in a queue at which sessions are paused.
+    :param wake: asks the pool to call :py:meth:`starts` soon.
 
-    :ivar runs: what runs in the pool's threads.
-    :ivar full: lines whose sessions are paused.
+    :ivar runs: the runs in the pool's threads.
+    :ivar fullQueues: queues with paused sessions.
     """
 
     def __init__(self, size: int, queueLength: int, wake: Callable[[], object]) -> None:
         self.size = size
         self.queueLength = queueLength
-        self.runs: set[Run] = set()
-        self.full: set[SharedLine] = set()
+        self.runs: set[WorkerRun] = set()
+        self.fullQueues: set[SharedQueue] = set()
         self._wake = wake
 
     def attach(self, session: Session) -> Work:
-        """What stands between this session and the pool."""
+        """Make the proxy that stands in front of the session's listener."""
         return SharedWork(self, session)
 
-    def lineFor(self, key: Any) -> SharedLine:
-        """The line of a key, or the next one where there are no keys."""
+    def queueFor(self, key: Any) -> SharedQueue:
+        """The queue of a key; without keys, the next queue in rotation."""
         raise NotImplementedError
 
-    def ready(self, line: Line) -> None:
-        """The line has items, and is not scheduled: have it served."""
+    def ready(self, queue: WorkQueue) -> None:
+        """Schedule a queue that has items and is not scheduled."""
         raise NotImplementedError
 
-    def served(self, line: Line) -> None:
-        """A run is through with the line for now."""
+    def served(self, queue: WorkQueue) -> None:
+        """A run has left the queue."""
         raise NotImplementedError
 
-    def starts(self) -> list[tuple[bool, Line | None]]:
-        """The runs to start: whether each is for handlers that block, and the line that it is bound to."""
+    def starts(self) -> list[tuple[bool, WorkQueue | None]]:
+        """The runs to start: for each, whether it is for slow queues, and the queue it is bound to (None: any)."""
         raise NotImplementedError
 
-    def next(self, run: Run) -> Line | None:
-        """In a worker's thread: what to serve next, None to end the run."""
+    def next(self, run: WorkerRun) -> WorkQueue | None:
+        """The queue to serve next; None ends the run. Called in the worker's thread."""
         raise NotImplementedError
 
-    def waiting(self) -> int:
-        """How many messages wait in lines that sessions share."""
+    def queued(self) -> int:
+        """Number of messages in shared queues."""
         return 0
 
-    def relieve(self) -> None:
-        """Resume the sessions whose lines have room again."""
-        for line in [line for line in self.full if len(line.items) <= self.queueLength // 2]:
-            self.full.discard(line)
-            sessions, line.full = line.full, set()
+    def resumeSessions(self) -> None:
+        """Resume the sessions whose queues have room again."""
+        for queue in [queue for queue in self.fullQueues if len(queue.items) <= self.queueLength // 2]:
+            self.fullQueues.discard(queue)
+            sessions, queue.pausedSessions = queue.pausedSessions, set()
             for session in sessions:
                 session.inbound.resume(WORKERS)
 
 
-class KeyedPlan(Plan):
-    """Each line is served by one thread at a time, any thread takes the next."""
+class KeyedSchedule(Schedule):
+    """One thread at a time serves each queue; any thread may take the next queue."""
 
     def __init__(
         self,
@@ -96,48 +96,48 @@ class KeyedPlan(Plan):
     ) -> None:
         super().__init__(size, queueLength, wake)
         self._key = key
-        self._lines: dict[Hashable, SharedLine] = {}
-        self._keys: dict[Line, Hashable] = {}
-        self._fast: deque[Line] = deque()
-        self._slow: deque[Line] = deque()
-        self._lastFast = monotonic() - RESERVE
+        self._queues: dict[Hashable, SharedQueue] = {}
+        self._keys: dict[WorkQueue, Hashable] = {}
+        self._fast: deque[WorkQueue] = deque()
+        self._slow: deque[WorkQueue] = deque()
+        self._lastFast = monotonic() - RESERVE_TIME
 
     def attach(self, session: Session) -> Work:
-        return OwnLine(self, session) if self._key is None else KeyedWork(self, session, self._key)
+        return SessionQueue(self, session) if self._key is None else KeyedWork(self, session, self._key)
 
-    def lineFor(self, key: Any) -> SharedLine:
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = SharedLine(isExclusive=True)
-            self._keys[line] = key
-        return line
+    def queueFor(self, key: Any) -> SharedQueue:
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = SharedQueue(isExclusive=True)
+            self._keys[queue] = key
+        return queue
 
-    def waiting(self) -> int:
-        return sum(len(line.items) for line in self._lines.values())
+    def queued(self) -> int:
+        return sum(len(queue.items) for queue in self._queues.values())
 
-    def ready(self, line: Line) -> None:
-        line.scheduled = True
-        (self._slow if line.slow else self._fast).append(line)
+    def ready(self, queue: WorkQueue) -> None:
+        queue.scheduled = True
+        (self._slow if queue.slow else self._fast).append(queue)
         self._wake()
 
-    def served(self, line: Line) -> None:
-        line.scheduled = False
-        if isinstance(line, OwnLine):
-            line.resume()
-        elif line.items:
-            self.ready(line)
-        elif line in self._keys:
-            del self._lines[self._keys.pop(line)]
+    def served(self, queue: WorkQueue) -> None:
+        queue.scheduled = False
+        if isinstance(queue, SessionQueue):
+            queue.resume()
+        elif queue.items:
+            self.ready(queue)
+        elif queue in self._keys:
+            del self._queues[self._keys.pop(queue)]
 
     def _slowRuns(self) -> int:
-        """How many threads may serve handlers that block."""
-        isMixed = monotonic() - self._lastFast < RESERVE
+        """How many threads may serve slow queues."""
+        isMixed = monotonic() - self._lastFast < RESERVE_TIME
         return self.size - max(1, self.size // 4) if isMixed and self.size > 1 else self.size
 
-    def starts(self) -> list[tuple[bool, Line | None]]:
+    def starts(self) -> list[tuple[bool, WorkQueue | None]]:
         now = monotonic()
         runs = self.runs
-        found: list[tuple[bool, Line | None]] = []
+        found: list[tuple[bool, WorkQueue | None]] = []
         if self._fast:
             self._lastFast = now
             if not any(not run.slow and run.isFresh(now) for run in runs) and len(runs) < self.size:
@@ -148,68 +148,68 @@ class KeyedPlan(Plan):
             found += [(True, None)] * room
         return found
 
-    def next(self, run: Run) -> Line | None:
-        lines = self._slow if run.slow else self._fast
+    def next(self, run: WorkerRun) -> WorkQueue | None:
+        queues = self._slow if run.slow else self._fast
         if run.slow:
             runs = tuple(self.runs)
             if sum(other.slow for other in runs) > self._slowRuns():
                 return None
             if self._fast and len(runs) == self.size and all(other.slow for other in runs):
-                # There is no thread for them, and one line of them takes no longer than any.
-                lines = self._fast
+                # No thread is left for fast queues, and serving one of them is quick.
+                queues = self._fast
         try:
-            return lines.popleft()
+            return queues.popleft()
         except IndexError:
             return None
 
 
-class OpenPlan(Plan):
+class UnorderedSchedule(Schedule):
     """
-    A fixed number of lines, each served by its share of the threads; no order is kept.
+    A fixed number of queues, each served by its share of the threads; keeps no order.
 
-    :param lines: how many; messages are put into them in turn.
-    :param eager: a thread for each message at once, as long as there are any.
+    :param queues: number of queues; messages go to them in rotation.
+    :param eager: start a thread for each message at once, up to ``size``.
     """
 
-    def __init__(self, size: int, queueLength: int, wake: Callable[[], object], lines: int, eager: bool) -> None:
+    def __init__(self, size: int, queueLength: int, wake: Callable[[], object], queues: int, eager: bool) -> None:
         super().__init__(size, queueLength, wake)
-        # Thread i serves line i % lines.
-        self.lines = [SharedLine(isExclusive=False, threads=(size + lines - 1 - i) // lines) for i in range(lines)]
+        # Thread i serves queue i % queues.
+        self.queues = [SharedQueue(isExclusive=False, threads=(size + queues - 1 - i) // queues) for i in range(queues)]
         self._turn = 0
         self._eager = eager
 
-    def lineFor(self, key: Any) -> SharedLine:
-        self._turn = (self._turn + 1) % len(self.lines)
-        return self.lines[self._turn]
+    def queueFor(self, key: Any) -> SharedQueue:
+        self._turn = (self._turn + 1) % len(self.queues)
+        return self.queues[self._turn]
 
-    def waiting(self) -> int:
-        return sum(len(line.items) for line in self.lines)
+    def queued(self) -> int:
+        return sum(len(queue.items) for queue in self.queues)
 
-    def ready(self, line: Line) -> None:
-        line.scheduled = True
+    def ready(self, queue: WorkQueue) -> None:
+        queue.scheduled = True
         self._wake()
 
-    def served(self, line: Line) -> None:
-        if line.items:
+    def served(self, queue: WorkQueue) -> None:
+        if queue.items:
             self._wake()
         else:
-            line.scheduled = False
+            queue.scheduled = False
 
-    def starts(self) -> list[tuple[bool, Line | None]]:
+    def starts(self) -> list[tuple[bool, WorkQueue | None]]:
         now = monotonic()
-        found: list[tuple[bool, Line | None]] = []
-        for line in self.lines:
-            if not line.items:
+        found: list[tuple[bool, WorkQueue | None]] = []
+        for queue in self.queues:
+            if not queue.items:
                 continue
-            runs = [run for run in self.runs if run.line is line]
-            if line.slow or self._eager:
-                wanted = min(line.threads, len(runs) + len(line.items) - sum(run.isFresh(now) for run in runs))
+            runs = [run for run in self.runs if run.queue is queue]
+            if queue.slow or self._eager:
+                wanted = min(queue.threads, len(runs) + len(queue.items) - sum(run.isFresh(now) for run in runs))
             else:
                 wanted = len(runs) + (not any(run.isFresh(now) for run in runs))
-            found += [(line.slow, line)] * (min(wanted, line.threads) - len(runs))
+            found += [(queue.slow, queue)] * (min(wanted, queue.threads) - len(runs))
         return found
 
-    def next(self, run: Run) -> Line | None:
-        line = run.line
-        assert line is not None
-        return line if line.items else None
+    def next(self, run: WorkerRun) -> WorkQueue | None:
+        queue = run.queue
+        assert queue is not None
+        return queue if queue.items else None

@@ -1,10 +1,9 @@
 """
-What a worker thread does: it serves one line after the other until none waits, and collects what is to happen on the
-reactor's thread.
+The loop of a worker thread: serve one queue after the other, and collect calls for the reactor's thread.
 
 A thread that wakes the reactor for each reply gives up the interpreter each time, which takes longer than the work. So
-what the handlers write goes into the run's box, and the reactor is told when the run is over, when a millisecond has
-gone by, or, while a handler blocks, by its own looking.
+the handlers' writes are collected in the run. The reactor is notified when the run ends and after each millisecond;
+while a handler blocks, the reactor polls the run.
 """
 
 from __future__ import annotations
@@ -25,100 +24,101 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from getty_tx.session.session import Session
-    from getty_tx.workers.queues import Line
-    from getty_tx.workers.schedule import Plan
+    from getty_tx.workers.queues import Scheduler, WorkQueue
 
-__all__ = ["BOX", "SLICE", "Run"]
+__all__ = ["QUANTUM", "REPLY_BYTES_MAX", "WorkerRun"]
 
 log = Logger()
 
-#: Seconds that a thread stays with one line while others wait, and that replies stay in the box. A handler that takes
-#: longer than this is one that blocks.
-SLICE = 0.001
+#: Seconds that a thread stays with one queue while others wait, and that replies stay in the run. A handler that takes
+#: longer counts as blocking.
+QUANTUM = 0.001
 
-#: Bytes of replies in the box with which a run ends, so that the reactor can send them.
-BOX = 1024 * 1024
+#: Bytes of collected replies at which a run ends, so that the reactor can send them.
+REPLY_BYTES_MAX = 1024 * 1024
 
 
-class Run:
+class WorkerRun:
     """
-    One stay in a thread of the pool.
+    One call in a thread of the pool: serves queues until none is left for it.
 
-    :ivar since: when the thread began with the line that it serves, on the monotonic clock.
-    :ivar what: what it is doing, to name it when it is stuck.
-    :ivar slow: it serves lines that block.
-    :ivar line: the one line that it serves; None where it takes any.
-    :ivar isLate: the reactor has found it with a handler that takes its time.
+    :ivar since: when the thread began to serve its present queue, on the monotonic clock.
+    :ivar serving: the queue, session or task that it serves, to name it in the log when it is stuck.
+    :ivar slow: it serves slow queues, whose handlers block.
+    :ivar queue: the only queue that it serves; None if it takes any.
+    :ivar isBlocked: the reactor found that its handler blocks.
     """
 
     __slots__ = (
-        "_box",
         "_hasCalled",
-        "_mark",
+        "_isNotified",
+        "_notifiedAt",
+        "_notify",
+        "_pending",
         "_taken",
-        "_tell",
-        "_told",
-        "_toldAt",
         "_written",
-        "isLate",
-        "line",
-        "plan",
+        "_writtenBefore",
+        "isBlocked",
+        "queue",
+        "schedule",
+        "serving",
         "since",
         "slow",
-        "what",
     )
 
-    def __init__(self, plan: Plan, tell: Callable[[Run], object], slow: bool, line: Line | None) -> None:
-        self.plan = plan
+    def __init__(
+        self, schedule: Scheduler, notify: Callable[[WorkerRun], object], slow: bool, queue: WorkQueue | None
+    ) -> None:
+        self.schedule = schedule
         self.slow = slow
-        self.line = line
-        self.what: object = None
-        self.since = self._toldAt = monotonic()
-        # What is for the reactor's thread: (session, chunks, packages) to write, or (None, call, args). Appending and
-        # taking from the other end need no lock.
-        self._box: deque[tuple[Any, Any, Any]] = deque()
-        # Bytes ever written into the box, those of them before the message that runs, and those taken out. Only this
-        # thread changes the first two, only the reactor's the last.
+        self.queue = queue
+        self.serving: object = None
+        self.since = self._notifiedAt = monotonic()
+        # For the reactor's thread: (session, chunks, packages) to write, or (None, call, args). No lock is needed to
+        # append at one end and take from the other.
+        self._pending: deque[tuple[Any, Any, Any]] = deque()
+        # Bytes written in all, bytes written before the running message, and bytes that the reactor has taken. Only
+        # this thread changes the first two, only the reactor's thread the last.
         self._written = 0
-        self._mark = 0
+        self._writtenBefore = 0
         self._taken = 0
-        self._tell = tell
-        self.isLate = False
-        self._told = False
-        # The handler has asked for something like close(), which is to be done before the next message.
+        self._notify = notify
+        self.isBlocked = False
+        self._isNotified = False
+        # The handler made a call such as close(), which the reactor has to do before the next message.
         self._hasCalled = False
 
     # In the worker's thread
 
     def __call__(self) -> None:
-        """Serve lines until none is left for this run."""
+        """Serve queues until none is left for this run, or ``REPLY_BYTES_MAX`` bytes are collected."""
         current.run = self
         try:
-            while self._written - self._taken < BOX:
-                line = self.plan.next(self)
-                if line is None:
+            while self._written - self._taken < REPLY_BYTES_MAX:
+                queue = self.schedule.next(self)
+                if queue is None:
                     break
-                self._serve(line)
-                if monotonic() - self._toldAt > SLICE:
-                    self.tell()
+                self._serve(queue)
+                if monotonic() - self._notifiedAt > QUANTUM:
+                    self.notify()
         finally:
             current.run = None
-            self.what = None
+            self.serving = None
 
-    def _serve(self, line: Line) -> None:
-        self.isLate = self._hasCalled = False
+    def _serve(self, queue: WorkQueue) -> None:
+        self.isBlocked = self._hasCalled = False
         self.since = monotonic()
-        if line.isOwn:
-            self._serveOwn(line)
+        if queue.isSessionQueue:
+            self._serveSession(queue)
         else:
-            self._serveShared(line)
-        self._box.append((None, self.plan.served, (line,)))
+            self._serveShared(queue)
+        self._pending.append((None, self.schedule.served, (queue,)))
 
-    def _serveOwn(self, line: Any) -> None:
-        """The line of one session, until it has had its time."""
-        self.what = line
-        take = line.items.popleft
-        session = line.session
+    def _serveSession(self, queue: Any) -> None:
+        """Serve the queue of one session, for a quantum at most."""
+        self.serving = queue
+        take = queue.items.popleft
+        session = queue.session
         inbound = session.inbound
         before = began = self.since
         while True:
@@ -126,31 +126,31 @@ class Run:
                 pkg = take()
             except IndexError:
                 return
-            self._mark = self._written
+            self._writtenBefore = self._written
             try:
-                # The listener may be changed meanwhile.
-                result = line.listener.onMessage(session, pkg)
+                # Read anew for each message: the application may change the listener.
+                result = queue.listener.onMessage(session, pkg)
                 if result is not None:
                     _refuse(result)
             except BaseException:
-                # The session closes: what waits behind is dropped before the line is served again.
-                self._box.append((None, line.failed, (Failure(),)))
+                # The session closes, and drops its queued messages before the queue is served again.
+                self._pending.append((None, queue.failed, (Failure(),)))
                 return
             now = monotonic()
-            if now - began > SLICE:
-                line.slow = now - before > SLICE
+            if now - began > QUANTUM:
+                queue.slow = now - before > QUANTUM
                 return
             before = now
-            line.slow = False
-            if self._hasCalled or self._written - self._taken > BOX or inbound.paused & HOLDS_QUEUED:
+            queue.slow = False
+            if self._hasCalled or self._written - self._taken > REPLY_BYTES_MAX or inbound.paused & HOLDS_QUEUED:
                 return
 
-    def _serveShared(self, line: Line) -> None:
-        """A line of several sessions. One that is not exclusive is served until it is empty."""
-        items = line.items
-        box = self._box
+    def _serveShared(self, queue: WorkQueue) -> None:
+        """Serve a queue of several sessions: for a quantum if it is exclusive, else until it is empty."""
+        items = queue.items
+        pending = self._pending
         began = now = self.since
-        # Messages served of one session, to be told together.
+        # Messages of the same session in a row are reported together.
         served = 0
         last: Any = None
         while True:
@@ -158,92 +158,92 @@ class Run:
                 work, pkg = items.popleft()
             except IndexError:
                 break
-            if work is not last or now - self._toldAt > SLICE:
+            if work is not last or now - self._notifiedAt > QUANTUM:
                 if served:
-                    box.append((None, last.served, (served,)))
+                    pending.append((None, last.served, (served,)))
                 last = work
                 served = 0
-                if now - self._toldAt > SLICE:
-                    self.tell()
+                if now - self._notifiedAt > QUANTUM:
+                    self.notify()
             served += 1
             if work.isDropped:
                 continue
-            self.what = work
-            self._mark = self._written
+            self.serving = work
+            self._writtenBefore = self._written
             before = now
             try:
                 result = work.listener.onMessage(work.session, pkg)
                 if result is not None:
                     _refuse(result)
             except BaseException:
-                box.append((None, work.failed, (Failure(),)))
-                if line.isExclusive:
+                pending.append((None, work.failed, (Failure(),)))
+                if queue.isExclusive:
                     break
             now = monotonic()
-            line.slow = now - before > SLICE
-            if not line.isExclusive:
+            queue.slow = now - before > QUANTUM
+            if not queue.isExclusive:
                 self.since = now
-                self.isLate = False
-            elif now - began > SLICE:
+                self.isBlocked = False
+            elif now - began > QUANTUM:
                 break
-            if self._written - self._taken > BOX:
+            if self._written - self._taken > REPLY_BYTES_MAX:
                 break
         if served:
-            box.append((None, last.served, (served,)))
+            pending.append((None, last.served, (served,)))
 
     def write(self, session: Session, data: bytes | list[bytes], packages: int, length: int) -> None:
         """
-        Have the reactor write to the session, after all that this run has asked for before.
+        Have the reactor write to the session, in order with the run's other calls.
 
-        :param data: ``length`` bytes, or a list of pieces that have so many.
+        :param data: bytes, or a list of pieces, of ``length`` bytes in all.
         """
-        self._box.append((session, data, packages))
+        self._pending.append((session, data, packages))
         self._written += length
-        if self.isLate:
-            # The handler takes its time: what it says is not to wait for its end.
-            self.tell()
+        if self.isBlocked:
+            # Do not delay the write until the blocking handler returns.
+            self.notify()
 
     def call(self, call: Callable[..., object], args: tuple[Any, ...], isWrite: bool) -> None:
         """
-        Have the reactor call ``call(*args)``, after all that this run has asked for before.
+        Have the reactor call ``call(*args)``, in order with the run's writes.
 
-        :param isWrite: it may come after further messages; ``close()`` may not.
+        :param isWrite: further messages may be handled before the call; for ``close()`` they may not.
         """
-        self._box.append((None, call, args))
+        self._pending.append((None, call, args))
         if not isWrite:
             self._hasCalled = True
-        if self.isLate:
-            self.tell()
+        if self.isBlocked:
+            self.notify()
 
     @property
-    def boxed(self) -> int:
-        """Bytes written by the handler that runs, and not seen by the reactor."""
-        return self._written - max(self._taken, self._mark)
+    def pendingBytes(self) -> int:
+        """Bytes that the running handler wrote and the reactor has not taken."""
+        return self._written - max(self._taken, self._writtenBefore)
 
-    def tell(self) -> None:
-        """Wake the reactor to take what is in the box."""
-        self._toldAt = monotonic()
-        if not self._told:
-            self._told = True
-            self._tell(self)
+    def notify(self) -> None:
+        """Wake the reactor to drain this run."""
+        self._notifiedAt = monotonic()
+        if not self._isNotified:
+            self._isNotified = True
+            self._notify(self)
 
     # In the reactor's thread
 
     def isFresh(self, now: float) -> bool:
-        """It has begun with its line within the last millisecond, so it may soon take the next."""
-        return now - self.since < SLICE
+        """True if it began to serve its queue within the last millisecond, so it may take the next queue soon."""
+        return now - self.since < QUANTUM
 
     def drain(self) -> None:
-        """Do what is in the box."""
-        # First, so that what is put there from now on is told again.
-        self._told = False
-        box = self._box
+        """Do the collected writes and calls."""
+        # Reset first, so that an entry added from now on notifies again.
+        self._isNotified = False
+        pending = self._pending
         last: Session | None = None
         gathered: list[bytes] = []
         count = 0
         while True:
             try:
-                session, what, more = box.popleft()
+                session, what, more = pending.popleft()
             except IndexError:
                 break
             if last is not None and session is not last:
@@ -268,16 +268,16 @@ class Run:
     def _write(self, session: Session, chunks: list[bytes], packages: int) -> None:
         self._taken += sum(map(len, chunks))
         try:
-            session._writeForThread(chunks, None, packages)
+            session.writeForThread(chunks, None, packages)
         except Exception:
-            log.failure("{session}: what a worker wrote could not be sent", session=session)
+            log.failure("{session}: a worker's reply could not be sent", session=session)
 
 
 def _refuse(result: Any) -> None:
     """
-    A handler returned something: nobody could wait for it here.
+    Refuse a coroutine or Deferred returned by a handler: a worker thread cannot wait for it.
 
-    :raise TypeError: it is something to wait for.
+    :raise TypeError: the result is a coroutine or a Deferred.
     """
     if iscoroutine(result):
         result.close()

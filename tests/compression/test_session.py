@@ -51,7 +51,7 @@ class WritingTests(CompressionCase):
                 session.writeBytes(b"")
                 transport.registerProducer(Producer(), False)
                 pair.flush()
-                session._writeForThread([b"8", b"9"], None, 1)
+                session.writeForThread([b"8", b"9"], None, 1)
                 self.assertEqual(self.heardBy(pair, description), frame(b"pkg") + b"123456789", description)
                 stats = session.stats
                 self.assertEqual((stats.writeBytes, stats.writePkgs), (len(pair.peer.data), 7))

@@ -6,9 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.testing import DirectTransport, Network, Peer, RecordingListener
-from getty_tx.workers import WorkerPool, pool
-from getty_tx.workers import schedule as plans
-from getty_tx.workers import thread as run
+from getty_tx.workers import WorkerPool, pool, schedule, thread
 from tests.support.memory import SessionCase, configure, frame
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ class StepThreads:
 def steppedPool(case: SynchronousTestCase, workers: WorkerPool, reactor: Any) -> StepThreads:
     """Start the pool with threads that take turns with the test, and with the test's time for the durations, too."""
     case.patch(pool, "_Threads", StepThreads)
-    for module in (pool, plans, run):
+    for module in (pool, schedule, thread):
         case.patch(module, "monotonic", reactor.seconds)
     workers.start(reactor)
     threads: StepThreads = workers._threads

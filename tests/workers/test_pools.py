@@ -125,7 +125,7 @@ class MessageTests(SteppedCase):
         self.finish()
 
     def test_backPressure(self) -> None:
-        """A full line stops reading, and nothing is lost or kept twice."""
+        """A full queue pauses reading; no message is lost or duplicated."""
         self.join(WorkerPool.keyed(1, queueLength=4), {"message": echo})
         packages = [b"%d" % i for i in range(50)]
         self.send(*packages)
@@ -325,18 +325,18 @@ class ModelTests(SteppedCase):
         self.assertEqual(self.busyThreads(WorkerPool.keyed(4), 6), 1)
 
     def test_ownKey(self) -> None:
-        """The key may be one's own; lines of keys that wait for nothing are let go."""
+        """An application may give the key function; empty queues of keys are dropped."""
         workers = WorkerPool.keyed(4, lambda session, pkg: int(pkg) % 2)
         self.assertEqual(self.busyThreads(workers, 6), 2)
         self.pair.flush()
-        self.assertEqual(workers._plan._lines, {})  # type: ignore[attr-defined]
+        self.assertEqual(workers._schedule._queues, {})  # type: ignore[attr-defined]
 
     def test_shared(self) -> None:
-        """All workers on one line."""
+        """All workers serve one queue."""
         self.assertEqual(self.busyThreads(WorkerPool.shared(4), 6), 4)
 
     def test_sharded(self) -> None:
-        """Each line has its share of the workers."""
+        """Each queue has its share of the workers."""
         self.assertEqual(self.busyThreads(WorkerPool.sharded(5, 2), 12), 5)
 
     def test_unbounded(self) -> None:
@@ -344,7 +344,7 @@ class ModelTests(SteppedCase):
         self.assertEqual(self.busyThreads(WorkerPool.unbounded(), 20), 20)
 
     def test_sharedBackPressure(self) -> None:
-        """A full shared line pauses whoever fills it, until there is room."""
+        """A full shared queue pauses the sessions that fill it, until it has room."""
         self.join(WorkerPool.shared(2, queueLength=3), {"message": echo})
         other = self.another()
         self.send(*[b"%d" % i for i in range(20)])

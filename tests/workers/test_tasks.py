@@ -107,7 +107,7 @@ class StopTests(SteppedCase):
         self.assertEqual(self.successResultOf(stopped), [])
         self.assertEqual(done, [1])
         self.assertTrue(self.threads.isStopped)
-        self.assertEqual([call for call in self.net.clock.getDelayedCalls() if "_look" in str(call)], [])
+        self.assertEqual([call for call in self.net.clock.getDelayedCalls() if "_pollRuns" in str(call)], [])
 
     def test_severalUsers(self) -> None:
         """The last stop of as many as there were starts counts."""

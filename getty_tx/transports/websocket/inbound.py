@@ -151,7 +151,7 @@ class MessageInbound(Inbound):
         if self.closeReceived and session.state <= OPEN:
             if session.work is not None:
                 # The peer has closed normally: messages that it sent before are delivered.
-                session.work.keeps = True
+                session.work.keepsQueued = True
             session.beginClosing()
         if self.readingStopped or self.ended or session.needsDispatch or self._chunks is not None:
             session.dispatchEvents()

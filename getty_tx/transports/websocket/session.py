@@ -146,13 +146,13 @@ class MessageSession(Session):
             raise SessionClosedError(f"{self} is closed", self)
         if self.outbound.refuses():
             raise self._blocked()
-        self._writeForThread(chunks, timeout, packages)
+        self.writeForThread(chunks, timeout, packages)
         return sum(map(len, chunks))
 
-    def _writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
+    def writeForThread(self, chunks: list[bytes], timeout: float | None, packages: int) -> None:
         # Framed here, on the reactor's thread, because the state of compression depends on the order of the messages.
         if self.state > OPEN:
-            super()._writeForThread(chunks, timeout, packages)
+            super().writeForThread(chunks, timeout, packages)
             return
         self.pkgsWritten += packages
         for chunk in chunks:
