@@ -173,7 +173,7 @@ class WheelTests(SynchronousTestCase):
         timers[0].stop()
         self.advance(2)
         for timer in timers:
-            self.assertEqual((timer._call, timer._argument), (None, None))
+            self.assertEqual((timer.call, timer.argument), (None, None))
 
     def test_stopsWhenEmpty(self) -> None:
         """It asks nothing of the reactor while there is no timer, and starts again with the next."""
@@ -316,9 +316,9 @@ class WheelTests(SynchronousTestCase):
             for _ in range(10):
                 self.wheel.schedule(5.0, self.call).stop()
             self.clock.advance(TICK)
-            self.assertLessEqual(sum(map(len, self.wheel._buckets.values())), 200)
+            self.assertLessEqual(sum(map(len, self.wheel.buckets.values())), 200)
         keep.stop()
-        self.assertEqual(self.wheel._buckets, {})
+        self.assertEqual(self.wheel.buckets, {})
 
     def test_backInItsPlace(self) -> None:
         """A timer that has come back to the tick that it was moved from has one place there, once it was cleared up."""
@@ -326,9 +326,9 @@ class WheelTests(SynchronousTestCase):
         timer.reset(5.0)
         timer.reset(10.0)
         self.advance(6)
-        for _ in range(wheel._MOST_STALE + 1):
+        for _ in range(wheel.MAX_STALE_ENTRIES + 1):
             self.wheel.schedule(1.0, self.call).stop()
-        self.assertEqual((sum(map(len, self.wheel._buckets.values())), self.wheel._stale), (1, 0))
+        self.assertEqual((sum(map(len, self.wheel.buckets.values())), self.wheel.staleEntries), (1, 0))
         self.advance(5)
         self.assertEqual(len(self.called), 1)
 
@@ -339,7 +339,7 @@ class WheelTests(SynchronousTestCase):
             for timer in timers:
                 timer.reset(1000.0 - i % 2 * 500.0)
             self.clock.advance(TICK)
-            self.assertLessEqual(sum(map(len, self.wheel._buckets.values())), 100)
+            self.assertLessEqual(sum(map(len, self.wheel.buckets.values())), 100)
         self.assertEqual(self.called, [])
         self.wheel.stop()
 

@@ -110,7 +110,7 @@ class ModelTests(SynchronousTestCase):
         Each timer is called once in its tick, a loop once for all ticks of its own that were missed, in the order of
         the ticks, whatever is added, moved and stopped meanwhile, within calls as well; and nothing piles up.
         """
-        self.patch(wheel, "_MOST_STALE", 3)
+        self.patch(wheel, "MAX_STALE_ENTRIES", 3)
         model = Model(reactions)
         # So that ticks begin where the model has them.
         keep = model.wheel.schedule(1e9, lambda _: None)
@@ -118,8 +118,8 @@ class ModelTests(SynchronousTestCase):
         for deed in program:
             model.do(deed)
             self.assertEqual(model.wrong, [])
-            entries = sum(map(len, model.wheel._buckets.values()))
-            self.assertEqual(entries, len(model.wheel) + model.wheel._stale)
+            entries = sum(map(len, model.wheel.buckets.values()))
+            self.assertEqual(entries, len(model.wheel) + model.wheel.staleEntries)
             self.assertLessEqual(entries, 2 * len(model.wheel) + 3)
         for timer in (keep, *model.timers):
             timer.stop()
