@@ -1,19 +1,25 @@
 """
-TLS policies for servers and clients, and errors that say which check failed.
+TLS policies for servers and clients, and errors that name the failed check.
 
-A policy is what Twisted's ``wrapServerTLS``, ``wrapClientTLS`` and ``startTLS`` take::
+Twisted's ``wrapServerTLS``, ``wrapClientTLS`` and ``startTLS`` take a policy::
 
     wrapServerTLS(serverPolicy("server.pem", "server.key"), endpoint)
     wrapClientTLS(clientPolicy("a.example"), endpoint)
 
-It verifies by default. With these policies the reason that ``connectionLost`` gets for a failed handshake is a
-:py:class:`HandshakeError`, on the side that refuses and on the side that is refused; for TLS connections that were
-made with other policies, :py:func:`explain` turns Twisted's reason into one as far as it tells enough.
+Policies verify by default. With them, ``connectionLost`` gets a :py:class:`HandshakeError` as the reason of a failed
+handshake, both on the side that refuses and on the side that is refused. For TLS connections with other policies,
+:py:func:`explain` turns Twisted's reason into a HandshakeError, if the reason has enough detail.
 
-How that error gets there: Twisted hands any ``OpenSSL.SSL.Error`` which the connection object raises through to
-``connectionLost``. So the policies make connection objects that raise a subclass of it. Nothing of Twisted's inside is
-touched, and OpenSSL still sends its alert to the peer first (``TLSMemoryBIOProtocol.failVerification``, which Twisted's
-own ``optionsForClientTLS`` uses for a wrong host name, drops the connection without one).
+How it works: Twisted passes any ``OpenSSL.SSL.Error`` that the connection object raises to ``connectionLost``. So the
+policies make connection objects that raise a subclass of it. This needs no private part of Twisted, and OpenSSL still
+sends its alert to the peer first (``TLSMemoryBIOProtocol.failVerification``, which Twisted's ``optionsForClientTLS``
+uses for a wrong host name, drops the connection without an alert).
+
+- ``policies``: ``clientPolicy`` and ``serverPolicy``, and the OpenSSL connections that they make.
+- ``reasons``: the texts of errors, from OpenSSL's codes and alerts; ``HandshakeError``.
+- ``host``: a client's host name or IP address, and the check of a certificate for it.
+- ``certificates``: load certificates, keys and trust roots; what texts say of a certificate.
+- ``verification``: the words for OpenSSL's verification errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Certificates, keys, trust roots and protocol names, from what a user gave to what OpenSSL takes."""
+"""Load certificates, keys, trust roots and protocol names for OpenSSL, and describe certificates for texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from twisted.internet.ssl import Certificate, CertificateOptions, platformTrust, trustRootFromCertificates
 
 from getty_tx.errors import SettingError
-from getty_tx.tls.reasons import subjectOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     Path: TypeAlias = str | os.PathLike[str]
 
-__all__ = ["Identity", "alpnNames", "loadTrustRoot", "platformTrustRoot"]
+__all__ = ["Identity", "alpnNames", "hostsOf", "loadTrustRoot", "platformTrustRoot", "printable", "subjectOf"]
 
 # Twisted gives these two no types.
 platformTrustRoot: Callable[[], object] = platformTrust
@@ -29,7 +28,7 @@ _trustRootFrom: Callable[[list[Certificate]], object] = trustRootFromCertificate
 
 
 class Identity(NamedTuple):
-    """A certificate with its private key, and the certificates between it and its authority."""
+    """A certificate, its private key, and the intermediate certificates up to the authority."""
 
     path: str
     certificate: x509.Certificate
@@ -59,7 +58,7 @@ class Identity(NamedTuple):
 
 
 def loadTrustRoot(trustRoot: Path | object) -> object:
-    """Twisted's trust root for what the user gave."""
+    """Twisted's trust root for a user's setting: a file, a directory, or a trust root."""
     if not isinstance(trustRoot, (str, os.PathLike)):
         try:
             CertificateOptions(trustRoot=cast("Any", trustRoot))
@@ -69,7 +68,7 @@ def loadTrustRoot(trustRoot: Path | object) -> object:
     path = os.fspath(trustRoot)
     files = [path]
     if os.path.isdir(path):
-        # As Twisted's tls: endpoint has it.
+        # As in Twisted's tls: endpoint.
         files = sorted(glob.glob(os.path.join(glob.escape(path), "*.pem")))
         if not files:
             raise SettingError(f"trustRoot {path!r} is a directory without .pem files")
@@ -97,7 +96,7 @@ def _read(setting: str, path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except PermissionError as error:
-        # A sub-reactor may have another user than the process that has started it had then.
+        # A sub-reactor may run as another user than the process that started it.
         raise SettingError(f"{setting} {path!r} cannot be read by user id {os.geteuid()}: {error.strerror}") from error
     except OSError as error:
         raise SettingError(f"{setting} {path!r} cannot be read: {error.strerror}") from error
@@ -106,6 +105,7 @@ def _read(setting: str, path: str) -> bytes:
 
 
 def alpnNames(names: Iterable[str | bytes]) -> list[bytes]:
+    """Check application protocol names and encode them in UTF-8."""
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise SettingError(f"alpn is a sequence of protocol names, not {names!r}")
     encoded = [name.encode("utf-8") if isinstance(name, str) else name for name in names]
@@ -115,3 +115,25 @@ def alpnNames(names: Iterable[str | bytes]) -> list[bytes]:
         if not 1 <= len(name) <= 255:  # RFC 7301, section 3.1
             raise SettingError(f"alpn: a protocol name has 1 to 255 bytes, not {len(name)}")
     return encoded
+
+
+# Descriptions for texts
+
+
+def subjectOf(certificate: x509.Certificate) -> str:
+    """The subject of a certificate."""
+    return f"subject {printable(certificate.subject.rfc4514_string()) or 'empty'}"
+
+
+def hostsOf(certificate: x509.Certificate) -> str:
+    """The hosts of a certificate, the first five by name."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    shown = ", ".join(repr(printable(host)) for host in hosts[:5])
+    return f"{shown} and {len(hosts) - 5} more" if len(hosts) > 5 else shown or "no host"
+
+
+def printable(text: str) -> str:
+    """A peer's text, such as a name in its certificate, made safe and short for one line of a log."""
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 200 else text[:200] + "..."

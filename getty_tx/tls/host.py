@@ -1,4 +1,4 @@
-"""The host that a client wants to reach, and whether a certificate is one for it."""
+"""A client's host name or IP address, and the check of a certificate for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service_identity.cryptography import verify_certificate_hostname, verify_ce
 from service_identity.hazmat import DNS_ID
 
 from getty_tx.errors import SettingError
-from getty_tx.tls.reasons import hostsOf, subjectOf
+from getty_tx.tls.certificates import hostsOf, subjectOf
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -19,7 +19,7 @@ __all__ = ["Host"]
 
 
 class Host(NamedTuple):
-    """A host as its user wrote it, and as it is sent and compared."""
+    """A host: ``name`` as the user wrote it, ``ascii`` as it is sent (SNI) and compared."""
 
     name: str
     ascii: bytes
@@ -30,21 +30,21 @@ class Host(NamedTuple):
         if not isinstance(name, str):
             raise SettingError(f"hostname {name!r} is not a string")
         try:
-            # A zone (fe80::1%eth0) matters to the route alone, no certificate can have it.
+            # A zone (fe80::1%eth0) matters for routing only; a certificate cannot have one.
             return cls(name, str(ipaddress.ip_address(name.partition("%")[0])).encode("ascii"), True)
         except ValueError:
             pass
         try:
             # The final dot of an absolute name is neither sent nor compared (RFC 6066, section 3).
             ascii = DNS_ID(name.removesuffix(".")).hostname
-            if len(ascii) > 253:  # RFC 1035, section 2.3.4, less the length bytes at both ends
+            if len(ascii) > 253:  # RFC 1035, section 2.3.4, minus the length bytes at both ends
                 raise ValueError("longer than a host name can be")
             return cls(name, ascii, False)
         except ValueError as error:
             raise SettingError(f"hostname {name!r} is neither a host name nor an IP address") from error
 
     def refusal(self, certificate: x509.Certificate) -> str | None:
-        """Why ``certificate`` is not one for this host."""
+        """Why ``certificate`` is not valid for this host; None if it is."""
         try:
             if self.isIP:
                 verify_certificate_ip_address(certificate, self.ascii.decode("ascii"))

@@ -1,4 +1,4 @@
-"""The policies themselves, and the OpenSSL connections that they make."""
+"""TLS policies for clients and servers, and the OpenSSL connections that they make."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from zope.interface import implementer
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
-from getty_tx.tls.certificates import Identity, alpnNames, loadTrustRoot, platformTrustRoot
+from getty_tx.tls.certificates import Identity, alpnNames, loadTrustRoot, platformTrustRoot, printable
 from getty_tx.tls.host import Host
-from getty_tx.tls.reasons import HandshakeError, describe, describeRefusal, isEndOfFile, printable, reasonsIn, whose
+from getty_tx.tls.reasons import HandshakeError, describe, describeRefusal, isEndOfFile, reasonsIn, whose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,19 +44,19 @@ def clientPolicy(
     verify: bool = True,
 ) -> IOpenSSLClientConnectionCreator:
     """
-    How to be a TLS client (1.2 or newer) of one host.
+    A policy for a TLS client (1.2 or newer) of one host.
 
-    :param hostname: the name or IP address that the server's certificate must be for. A name is also sent to the
+    :param hostname: the name or IP address that the server's certificate must be valid for. A name is also sent to the
         server (SNI), so that it can choose among its certificates.
     :param trustRoot: a PEM file with the certificates of the authorities to trust, a directory of ``.pem`` files, or a
         trust root of Twisted. Default: those of the platform.
-    :param certificate: a PEM file with our own certificate, for servers that require one; certificates between it and
-        the authority may follow it in the file.
+    :param certificate: a PEM file with the client's certificate, for servers that require one; intermediate
+        certificates may follow it in the file.
     :param privateKey: the PEM file with its private key. Default: the file of the certificate.
     :param alpn: application protocols to offer, the preferred one first.
-    :param verify: ``False`` accepts whatever certificate the server shows: anybody on the way can then read and change
-        everything. It is logged as a warning.
-    :raise SettingError: the host name cannot be, or a file is missing, unreadable or not what it should be; the text
+    :param verify: ``False`` accepts any certificate: an attacker on the network path can then read and change all
+        data. It is logged as a warning.
+    :raise SettingError: the host name is invalid, or a file is missing, unreadable or has wrong contents; the text
         names it.
     """
     host = Host.parse(hostname)
@@ -86,15 +86,15 @@ def serverPolicy(
     sni: Mapping[str, CertificateAndKey] | None = None,
 ) -> IOpenSSLServerConnectionCreator:
     """
-    How to be a TLS server (1.2 or newer).
+    A policy for a TLS server (1.2 or newer).
 
-    :param certificate: a PEM file with the certificate; certificates between it and the authority may follow it.
+    :param certificate: a PEM file with the certificate; intermediate certificates may follow it.
     :param privateKey: the PEM file with its private key. Default: the file of the certificate.
-    :param trustRoot: as for :py:func:`clientPolicy`. When given, clients must show a certificate which it vouches for.
+    :param trustRoot: as for :py:func:`clientPolicy`. If given, clients must show a certificate that it trusts.
     :param alpn: application protocols to accept, the preferred one first.
     :param sni: ``{hostname: (certificate, privateKey)}`` for clients that ask for these names; ``*.example`` stands for
-        every name directly below. All others get ``certificate``.
-    :raise SettingError: a name cannot be, or a file is missing, unreadable or not what it should be; the text names it.
+        every name directly below. All other clients get ``certificate``.
+    :raise SettingError: a name is invalid, or a file is missing, unreadable or has wrong contents; the text names it.
     """
     names = alpnNames(alpn)
     trust = None if trustRoot is None else loadTrustRoot(trustRoot)
@@ -152,11 +152,11 @@ class _ServerPolicy:
 
 class _Connection(SSL.Connection):
     """
-    OpenSSL's connection, except that what ends a handshake is raised as :py:class:`HandshakeError`.
+    OpenSSL's connection, which raises a failed handshake as :py:class:`HandshakeError`.
 
-    :ivar peerHost: the host that a client wants to reach; ``None`` on a server.
+    :ivar peerHost: the host that a client connects to; ``None`` on a server.
     :ivar refusal: why :py:func:`_verifyPeer` refused the peer's certificate.
-    :ivar established: the handshake is done.
+    :ivar established: the handshake is complete.
     """
 
     def __init__(self, context: SSL.Context, peerHost: Host | None) -> None:
@@ -175,7 +175,7 @@ class _Connection(SSL.Connection):
         self.established = True
 
     def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
-        # Under TLS 1.3 a server's refusal of our certificate comes after our handshake, so when reading.
+        # In TLS 1.3 a server refuses our certificate after our handshake is complete, so the alert arrives in a read.
         try:
             return super().recv(bufsiz, flags)
         except SSL.WantReadError:
@@ -184,9 +184,9 @@ class _Connection(SSL.Connection):
             self._raise(error)
 
     def _raise(self, error: SSL.Error) -> NoReturn:
-        """Raise what ``error`` means, or it itself when it is nothing known."""
+        """Raise a HandshakeError that explains ``error``, or ``error`` itself if there is no explanation."""
         if isEndOfFile(error):
-            # An established connection that ends so is for Twisted to report: it becomes ConnectionLost.
+            # Twisted reports this end of an established connection: it becomes ConnectionLost.
             text = None if self.established else "the connection closed before the TLS handshake was done"
         else:
             text = describe(error, self)
@@ -197,9 +197,9 @@ class _Connection(SSL.Connection):
 
 def _verifyPeer(connection: SSL.Connection, certificate: X509, code: int, depth: int, ok: int) -> bool:
     """
-    OpenSSL asks about each certificate from the root (the largest depth) to the peer's own (depth 0).
+    OpenSSL's callback for each certificate, from the root (largest depth) to the peer's certificate (depth 0).
 
-    A plain function, because a bound method would make each connection a reference cycle with its callback.
+    A plain function, because a bound method would make a reference cycle of each connection and its callback.
     """
     connection = cast("_Connection", connection)
     host = connection.peerHost
@@ -211,7 +211,7 @@ def _verifyPeer(connection: SSL.Connection, certificate: X509, code: int, depth:
             connection.refusal = host.refusal(parsed)
         else:
             connection.refusal = describeRefusal(host, parsed, code, depth)
-    except Exception as error:  # the certificate is the peer's bytes: parsing it can fail in any way, at any place
+    except Exception as error:  # parsing the peer's bytes may raise anything
         connection.refusal = f"{whose(host)} cannot be read: {printable(str(error))}"
     return connection.refusal is None
 
@@ -223,15 +223,15 @@ def _makeContext(
     contextForServerName: Callable[[bytes | None], SSL.Context | None] | None = None,
 ) -> SSL.Context:
     """
-    The OpenSSL context: Twisted's choice of ciphers and options, our settings, our callbacks.
+    Make the OpenSSL context: Twisted's ciphers and options, our settings, our callbacks.
 
-    It is made now, not for the first connection, so that OpenSSL's objections are errors of start-up. What is changed
-    of it is changed before a connection uses it; pyOpenSSL refuses later changes.
+    It is made now, not for the first connection, so that errors of OpenSSL occur at start-up. All changes to it come
+    before a connection uses it; pyOpenSSL refuses later ones.
     """
     more: dict[str, Any] = {}
     if identity is not None:
-        # Objects of cryptography, although Twisted's signature says pyOpenSSL's: it passes them on to pyOpenSSL, which
-        # takes both and warns that its own are deprecated.
+        # Objects of cryptography, although Twisted's signature names pyOpenSSL's: it passes them to pyOpenSSL, which
+        # takes both kinds and warns that its own are deprecated.
         more.update(certificate=identity.certificate, privateKey=identity.privateKey, extraCertChain=identity.chain)
     options = CertificateOptions(
         trustRoot=cast("Any", trustRoot),
@@ -246,7 +246,7 @@ def _makeContext(
         problem = "; ".join(reasonsIn(error)) if isinstance(error, SSL.Error) else error
         raise SettingError(f"certificate {path!r} or its private key is not usable: {problem}") from error
     if trustRoot is not None:
-        # The last two say something to a server only: clients must show a certificate.
+        # The last two flags concern servers only: clients must show a certificate.
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE
         context.set_verify(mode, _verifyPeer)
 
@@ -255,7 +255,7 @@ def _makeContext(
             if name in offered:
                 return name
         if not alpn:
-            return SSL.NO_OVERLAPPING_PROTOCOLS  # no ALPN then; with Twisted's callback the handshake fails
+            return SSL.NO_OVERLAPPING_PROTOCOLS  # go on without ALPN; with Twisted's callback the handshake fails
         # pyOpenSSL sends the alert "no application protocol" and raises this from do_handshake (RFC 7301, section 3.2).
         raise HandshakeError(f"none of the client's application protocols {printable(str(offered))} is one of {alpn}")
 

@@ -1,35 +1,36 @@
-"""What went wrong with TLS, in words: OpenSSL's codes and alerts to a :py:class:`HandshakeError`."""
+"""Texts for TLS errors: turn OpenSSL's codes and alerts into a :py:class:`HandshakeError`."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from cryptography import x509
 from OpenSSL import SSL
 from service_identity import VerificationError
 
 from getty_tx.errors import GettyError
-from getty_tx.tls.verification import WORDS
+from getty_tx.tls.certificates import printable, subjectOf
+from getty_tx.tls.verification import VERIFY_ERRORS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cryptography import x509
+
     from getty_tx.tls.host import Host
-    from getty_tx.tls.policies import _Connection
 
 __all__ = ["HandshakeError", "describe", "describeRefusal", "explain", "isEndOfFile", "whose"]
 
 
 class HandshakeError(GettyError, SSL.Error):
     """
-    TLS was not established, or the peer refused it; the text says what was wrong, and OpenSSL's error is chained.
+    TLS was not established, or the peer refused it; the text says why, and OpenSSL's error is chained.
 
-    It is an ``OpenSSL.SSL.Error`` too, since that is what Twisted's TLS passes on to ``connectionLost``.
+    It is an ``OpenSSL.SSL.Error`` too, because Twisted's TLS passes those on to ``connectionLost``.
     """
 
     def __init__(self, message: str) -> None:
-        # The shape of OpenSSL's errors, (library, function, reason): Twisted looks for an end of file in there.
+        # In the form of OpenSSL's errors, (library, function, reason): Twisted searches it for an end of file.
         super().__init__([("getty_tx", "", message)])
         self._message = message
 
@@ -40,11 +41,23 @@ class HandshakeError(GettyError, SSL.Error):
         return f"HandshakeError({self._message!r})"
 
 
+class PolicyConnection(Protocol):
+    """
+    What texts need of the connection that a policy made.
+
+    :ivar refusal: why its verification refused the peer's certificate.
+    """
+
+    refusal: str | None
+
+    def get_certificate(self, *, as_cryptography: Literal[True]) -> x509.Certificate | None: ...
+
+
 _Codes = SSL.X509VerificationCodes
 
 _ALERT = re.compile(r"(?:sslv3|tlsv1|tlsv13|ssl/tls|tls)(?: alert)? (.+)")  # OpenSSL 1 to 4 name them differently
 
-#: What the peer says of the certificate that we showed.
+#: Alerts about our certificate: what the peer says of it.
 _CERTIFICATE_ALERTS = {
     "bad certificate": "it is not acceptable to it",
     "unsupported certificate": "it does not support its kind",
@@ -62,7 +75,7 @@ _OTHER_ALERTS = {
     ),
     "protocol version": "the peer does not speak our versions of TLS (1.2 and newer)",
     "no application protocol": "the peer speaks none of the application protocols (ALPN) that we offered",
-    # OpenSSL's alert for a certificate that a callback refused, which is how pyOpenSSL's users compare host names.
+    # OpenSSL's alert if a callback refuses a certificate; users of pyOpenSSL check host names in that callback.
     "internal error": "the peer failed (alert 'internal error'); maybe our certificate is for another host name",
     "unrecognized name": "the peer has no certificate for the host name that we asked for",
     "access denied": "the peer knows our certificate and denies it access",
@@ -70,7 +83,7 @@ _OTHER_ALERTS = {
 
 _NOT_TLS = "what the peer sends is not TLS"
 
-#: Reasons that our own OpenSSL gives.
+#: Reasons from the local OpenSSL.
 _OWN_REASONS = {
     "certificate verify failed": "the peer's certificate could not be verified",
     "peer did not return a certificate": "the client sent no certificate, and one is required",
@@ -86,11 +99,11 @@ _OWN_REASONS = {
 
 def explain(error: BaseException) -> BaseException:
     """
-    The :py:class:`HandshakeError` that says in words what ``error`` means, with ``error`` as its cause.
+    A :py:class:`HandshakeError` that says in words what ``error`` means, with ``error`` as its cause.
 
-    For TLS connections of whatever policy; with the policies of this module the errors are explained already.
+    For TLS connections with any policy; the errors of this package's policies are explained already.
 
-    :param error: what ``connectionLost`` was given, or anything else.
+    :param error: the reason that ``connectionLost`` got, or any other exception.
     :return: ``error`` itself if it is no failure of a TLS handshake or there is nothing to add.
     """
     if isinstance(error, HandshakeError):
@@ -108,8 +121,8 @@ def explain(error: BaseException) -> BaseException:
     return explained
 
 
-def describe(error: SSL.Error, connection: _Connection | None) -> str | None:
-    """What an OpenSSL error means, said with what ``connection`` knows; ``None`` when it is nothing known."""
+def describe(error: SSL.Error, connection: PolicyConnection | None) -> str | None:
+    """Explain an OpenSSL error, with details from ``connection`` if given; ``None`` if it is unknown."""
     for reason in reasonsIn(error):
         if reason == "certificate verify failed" and connection is not None and connection.refusal is not None:
             return connection.refusal
@@ -125,17 +138,18 @@ def describe(error: SSL.Error, connection: _Connection | None) -> str | None:
 
 
 def reasonsIn(error: SSL.Error) -> list[str]:
-    """The reason strings of an OpenSSL error; there are none in those that only ask to wait, and at an end of file."""
+    """The reason strings of an OpenSSL error; empty for ``WantReadError`` and its kin and for an end of file."""
     queue = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return [reason for _, _, reason in queue]
 
 
 def hasEnded(connection: SSL.Connection) -> bool:
-    """True when the peer has ended TLS in order: its close_notify has come."""
+    """True if the peer ended TLS in order, with close_notify."""
     return bool(connection.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
 
 
 def isEndOfFile(error: SSL.Error) -> bool:
+    """True if the connection ended without close_notify."""
     if isinstance(error, SSL.SysCallError):
         return str(error.args[-1]).casefold().startswith("unexpected eof")
     if error.args == ([],):  # OpenSSL 4
@@ -144,7 +158,7 @@ def isEndOfFile(error: SSL.Error) -> bool:
 
 
 def describeRefusal(host: Host | None, certificate: x509.Certificate, code: int, depth: int) -> str:
-    """What OpenSSL's verification found wrong with ``certificate``, which stands ``depth`` above the peer's own."""
+    """Why OpenSSL's verification refused ``certificate``, at ``depth`` above the peer's certificate (0)."""
     peers = whose(host)
     about = f"an issuer of {peers}" if depth else peers
     subject = subjectOf(certificate)
@@ -168,22 +182,12 @@ def describeRefusal(host: Host | None, certificate: x509.Certificate, code: int,
         )
     if code == _Codes.ERR_INVALID_PURPOSE:
         return f"{about} is not meant to be used so: it is no {'server' if host else 'client'} certificate ({subject})"
-    return f"{about} is not acceptable: {WORDS.get(code, f'OpenSSL code {code}')} ({subject})"
+    return f"{about} is not acceptable: {VERIFY_ERRORS.get(code, f'OpenSSL code {code}')} ({subject})"
 
 
 def whose(host: Host | None) -> str:
+    """Name the peer's certificate: of a host, or of a client (None)."""
     return "the client's certificate" if host is None else f"the certificate of {host.name!r}"
-
-
-def subjectOf(certificate: x509.Certificate) -> str:
-    return f"subject {printable(certificate.subject.rfc4514_string()) or 'empty'}"
-
-
-def hostsOf(certificate: x509.Certificate) -> str:
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
-    shown = ", ".join(repr(printable(host)) for host in hosts[:5])
-    return f"{shown} and {len(hosts) - 5} more" if len(hosts) > 5 else shown or "no host"
 
 
 def _wanted(service: Any) -> str:
@@ -191,16 +195,10 @@ def _wanted(service: Any) -> str:
     return repr(service.hostname.decode("ascii") if hasattr(service, "hostname") else str(service.ip))
 
 
-def _ownSubject(connection: _Connection | None) -> str:
+def _ownSubject(connection: PolicyConnection | None) -> str:
     own = None if connection is None else connection.get_certificate(as_cryptography=True)
     return "" if own is None else f" ({subjectOf(own)})"
 
 
 def _time(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M} UTC"
-
-
-def printable(text: str) -> str:
-    """What a peer wrote into its certificate, fit for one line of a log."""
-    text = text if text.isprintable() else ascii(text)
-    return text if len(text) <= 200 else text[:200] + "..."

@@ -1,9 +1,9 @@
 """
-What OpenSSL's verification finds wrong with a certificate, in words.
+Words for OpenSSL's verification errors, by code.
 
-The numbers are those of the ``X509_V_ERR_*`` in OpenSSL's ``include/openssl/x509_vfy.h``, of OpenSSL 3.0 to 4.0.
-OpenSSL has words for them too, ``X509_verify_cert_error_string`` (``crypto/x509/x509_txt.c``), but pyOpenSSL has that
-function only for itself, and its ``X509VerificationCodes`` name only some of the codes.
+The codes are the ``X509_V_ERR_*`` of OpenSSL 3.0 to 4.0 (``include/openssl/x509_vfy.h``). OpenSSL has texts for them,
+``X509_verify_cert_error_string`` (``crypto/x509/x509_txt.c``), but pyOpenSSL does not export that function, and its
+``X509VerificationCodes`` name only some of the codes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["WORDS"]
+__all__ = ["VERIFY_ERRORS"]
 
-#: By code, to follow "the certificate of 'a.example' is not acceptable:"; "it" is that certificate. The codes that are
-#: not here are in ``describeRefusal``, which says more of them than words can that are always the same.
-WORDS: Mapping[int, str] = {
+#: Texts that follow "the certificate of 'a.example' is not acceptable:"; "it" is that certificate. ``describeRefusal``
+#: handles the other codes, with details of the certificate.
+VERIFY_ERRORS: Mapping[int, str] = {
     1: "OpenSSL failed, and does not say why",
     3: "no revocation list (CRL) was found for it",
     4: "its signature cannot be decrypted",

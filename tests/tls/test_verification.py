@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from getty_tx.tls.host import Host
 from getty_tx.tls.reasons import describeRefusal
-from getty_tx.tls.verification import WORDS
+from getty_tx.tls.verification import VERIFY_ERRORS
 from tests.tls.test_handshakes import HOST, Pair, TLSTestCase
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class RefusalTests(TLSTestCase):
         """No code of the OpenSSL that runs, of pyOpenSSL, or up to the last one known, is left a number."""
         codes = codesOfOpenSSL()
         self.assertGreaterEqual(len(codes), 94, "OpenSSL 3.0 has as many")
-        for code in sorted(codes.union(codesOfPyOpenSSL().values(), range(1, max(WORDS) + 1))):
+        for code in sorted(codes.union(codesOfPyOpenSSL().values(), range(1, max(VERIFY_ERRORS) + 1))):
             for depth in 0, 1:
                 for host in Host.parse(HOST), None:
                     text = describeRefusal(host, self.certificate, code, depth)
@@ -73,7 +73,7 @@ class RefusalTests(TLSTestCase):
 
     def test_form(self) -> None:
         """The words stand before the subject, in one line that goes on: they have no stop at their end."""
-        for code in range(1, max(WORDS) + 1):
+        for code in range(1, max(VERIFY_ERRORS) + 1):
             words, subject, _ = self.describe(code).rpartition(" (subject ")
             self.assertTrue(subject)
             self.assertTrue(words[-1].isalnum(), words)
@@ -83,7 +83,7 @@ class RefusalTests(TLSTestCase):
     def test_different(self) -> None:
         """Different codes have different words, except where it makes no difference: an issuer is missing."""
         codes: dict[str, list[int]] = {}
-        for code in range(1, max(WORDS) + 1):
+        for code in range(1, max(VERIFY_ERRORS) + 1):
             codes.setdefault(self.describe(code), []).append(code)
         names = SSL.X509VerificationCodes
         missing = [
@@ -107,8 +107,8 @@ class RefusalTests(TLSTestCase):
             (names.ERR_IP_ADDRESS_MISMATCH, "IP address"),
             (names.ERR_INVALID_CA, "basicConstraints"),
         ):
-            self.assertIn(word, WORDS[code])
-        words = {wordsOfOpenSSL(code).lower(): WORDS.get(code, "") for code in codesOfOpenSSL()}
+            self.assertIn(word, VERIFY_ERRORS[code])
+        words = {wordsOfOpenSSL(code).lower(): VERIFY_ERRORS.get(code, "") for code in codesOfOpenSSL()}
         for openSSL, word in (
             ("path loop", "leads back to itself"),
             ("ee certificate key too weak", "its key is too weak"),
