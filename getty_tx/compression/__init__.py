@@ -1,9 +1,11 @@
 """
-Compression of byte streams: what ``session.compression`` means.
+Compression formats for byte streams, without I/O; :py:mod:`getty_tx.session.compressed` applies them to a session.
 
-``formats`` has what a description such as ``deflate:level=6`` stands for, ``snappy`` and ``zstd`` the two formats whose
-libraries are extras, and ``ways`` the inbound and the outbound that a session has when its stream is compressed. A
-session whose stream is not has nothing of it.
+- ``base``: the interfaces ``Compressor`` and ``Decompressor``, and the error for bad data.
+- ``deflate``: raw deflate, with Python's zlib.
+- ``snappy``: Snappy's framing format; its library is an extra.
+- ``zstd``: Zstandard; before Python 3.14 its library is an extra.
+- ``formats``: find a format by its description, such as ``deflate:level=6``; check a setting.
 """
 
 from __future__ import annotations

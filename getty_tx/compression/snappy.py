@@ -1,38 +1,38 @@
 """
 Snappy's framing format, as ``NewBufferedWriter`` and ``NewReader`` of ``golang/snappy`` write and read it.
 
-A stream is chunks with a header of 4 bytes, of which the first is the stream identifier
-(https://github.com/google/snappy/blob/main/framing_format.txt). The library's own decoder of streams gives all that
-its input contains at once, however much that is; so chunks are told apart here, and the library is given one at a time,
-for which the format allows 64 KiB. It verifies the checksum of each (CRC-32C, masked). Chunks know nothing of one
-another, and so a session keeps nothing but the beginning of a chunk.
+A stream is a sequence of chunks with a header of 4 bytes; the first chunk is the stream identifier
+(https://github.com/google/snappy/blob/main/framing_format.txt). The library's stream decoder returns all of the output
+at once, without a limit. So this module splits the stream, and gives the library one chunk at a time, which has at most
+64 KiB of data. The library verifies the checksum of each (CRC-32C, masked). Chunks are independent of one another, so a
+session keeps only an incomplete chunk.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from getty_tx.compression.formats import Decompressor, refuse
+from getty_tx.compression.base import Decompressor, refuse
 
 __all__ = ["SnappyCompressor", "SnappyDecompressor", "findLibrary"]
 
-#: The chunk that every stream begins with, and that may come again.
+#: The chunk at the start of every stream; it may be repeated.
 IDENTIFIER = b"\xff\x06\x00\x00sNaPpY"
 
-#: The format's numbers: bytes of the checksum that a chunk of data begins with, and of data in one chunk.
-CHECKSUM = 4
-LONGEST = 64 * 1024
+#: Bytes of the checksum at the start of a data chunk, and the maximum number of bytes of data in one.
+CHECKSUM_SIZE = 4
+MAX_CHUNK = 64 * 1024
 
-#: What 64 KiB may become where they do not compress: snappy's MaxCompressedLength, 32 + n + n / 6.
-LONGEST_COMPRESSED = 32 + LONGEST + LONGEST // 6
+#: Maximum number of bytes of a compressed chunk: snappy's MaxCompressedLength, 32 + n + n / 6.
+MAX_COMPRESSED_CHUNK = 32 + MAX_CHUNK + MAX_CHUNK // 6
 
-#: Chunks that are looked at for one piece; a flood of empty ones, or of ones to be skipped, gives none.
-MOST = 16
+#: Limits the work of one read of a flood of empty or skippable chunks.
+MAX_CHUNKS_PER_READ = 16
 
 
 def findLibrary() -> Any:
     """
-    The library.
+    Import the library.
 
     :raise ImportError: it is not installed.
     """
@@ -42,7 +42,7 @@ def findLibrary() -> Any:
 
 
 class SnappyCompressor:
-    """Every write is a chunk of its own, or several."""
+    """Each write becomes one chunk or several."""
 
     __slots__ = ("_begun", "_library")
 
@@ -51,7 +51,7 @@ class SnappyCompressor:
         self._begun = False
 
     def compress(self, data: bytes) -> bytes:
-        """See :py:class:`~getty_tx.compression.formats.Compressor`."""
+        """See :py:class:`~getty_tx.compression.base.Compressor`."""
         stream = self._library.compress(data)
         if self._begun:
             return bytes(memoryview(stream)[len(IDENTIFIER) :])
@@ -59,12 +59,12 @@ class SnappyCompressor:
         return bytes(stream)
 
     def end(self) -> bytes:
-        """The format knows no end."""
+        """Empty: the format has no end of stream."""
         return b""
 
 
 class SnappyDecompressor(Decompressor):
-    """Chunk by chunk."""
+    """Reads one data chunk at a time."""
 
     __slots__ = ("_begun", "_buffer", "_library", "_skip")
 
@@ -73,31 +73,31 @@ class SnappyDecompressor(Decompressor):
         self._library = library
         self._buffer = bytearray()
         self._begun = False
-        # Bytes of a chunk without meaning that are still to come.
+        # Bytes of a skippable chunk that have not arrived yet.
         self._skip = 0
 
     @property
     def held(self) -> int:
-        """Bytes that were fed and not read yet."""
+        """Bytes fed and not read yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
-        """Add what came."""
+        """Add received bytes."""
         self._buffer += data
         self.more = True
 
     def clear(self) -> None:
-        """Forget what was fed."""
+        """Drop all unread bytes."""
         self._buffer.clear()
         self.more = False
 
     def read(self) -> bytes:
-        """See :py:meth:`Decompressor.read <getty_tx.compression.formats.Decompressor.read>`."""
+        """See :py:meth:`Decompressor.read <getty_tx.compression.base.Decompressor.read>`."""
         buffer = self._buffer
         at = 0
         data = b""
         self.more = False
-        for _ in range(MOST):
+        for _ in range(MAX_CHUNKS_PER_READ):
             skipped = min(self._skip, len(buffer) - at)
             self._skip -= skipped
             at += skipped
@@ -107,7 +107,7 @@ class SnappyDecompressor(Decompressor):
             length = int.from_bytes(buffer[at + 1 : at + 4], "little")
             self._check(kind, length)
             if kind >= 0x80 and kind != 0xFF:
-                # Padding, and what later versions of the format may have.
+                # Padding, and chunks of later versions of the format.
                 at += 4
                 self._skip = length
                 continue
@@ -131,7 +131,7 @@ class SnappyDecompressor(Decompressor):
         return data
 
     def _check(self, kind: int, length: int) -> None:
-        """See from a chunk's header that it can be."""
+        """Check a chunk's header."""
         if not self._begun and kind != 0xFF:
             raise refuse("snappy", "it does not begin with the stream identifier")
         if 0x02 <= kind <= 0x7F:
@@ -139,15 +139,15 @@ class SnappyDecompressor(Decompressor):
         if kind == 0xFF:
             fits = length == len(IDENTIFIER) - 4
         elif kind == 0x00:
-            fits = CHECKSUM <= length <= CHECKSUM + LONGEST_COMPRESSED
+            fits = CHECKSUM_SIZE <= length <= CHECKSUM_SIZE + MAX_COMPRESSED_CHUNK
         else:
-            fits = kind != 0x01 or CHECKSUM <= length <= CHECKSUM + LONGEST
+            fits = kind != 0x01 or CHECKSUM_SIZE <= length <= CHECKSUM_SIZE + MAX_CHUNK
         if not fits:
             raise refuse("snappy", f"a chunk of type {kind:#04x} cannot have {length} bytes")
 
     def _data(self, chunk: bytes) -> bytes:
         try:
-            # It refuses a chunk that says it has more than the format allows, before it makes anything of it.
+            # The library refuses a chunk that announces too much data before it decompresses any.
             return bytes(self._library.decompress(IDENTIFIER + chunk))
         except Exception as error:
             raise refuse("snappy", error) from error

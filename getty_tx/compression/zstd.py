@@ -1,7 +1,7 @@
 """
 Zstandard (RFC 8878): one frame for each direction, flushed at each write.
 
-The library is Python's own from 3.14 on, and before that its backport, which is the same.
+The library is in Python from 3.14 on; for older versions there is a backport of it.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from getty_tx.compression.formats import PIECE, Decompressor, refuse
+from getty_tx.compression.base import PIECE, Decompressor, refuse
 
 __all__ = ["ZstdCompressor", "ZstdDecompressor", "findLibrary"]
 
-#: Powers of two of a compressor's window and tables. The library chooses them for large files: a session of level 3
-#: takes 3 MB then, one of level 19 takes 82 MB. So it is 0.7 MB up to level 15 and 1.3 MB at 19, and short JSON
-#: documents compress as well.
+#: Powers of two of a compressor's window and tables. The library's defaults are for large files: a session takes 3 MB
+#: at level 3 and 82 MB at level 19. With these it takes 0.7 MB up to level 15 and 1.3 MB at 19, and compresses short JSON
+#: documents equally well.
 WINDOW_LOG = 17
 TABLE_LOG = 16
 
-#: Power of two of the largest window that a peer may ask for: what the RFC recommends every decoder to have, 8 MiB.
-WIDEST_LOG = 23
+#: Power of two of the largest window that a peer may use: 8 MiB, which the RFC recommends every decoder to support.
+MAX_WINDOW_LOG = 23
 
 
 def findLibrary() -> Any:
     """
-    The library.
+    Import the library.
 
     :raise ImportError: it is not installed.
     """
@@ -37,7 +37,7 @@ def findLibrary() -> Any:
 
 
 class ZstdCompressor:
-    """One frame, in blocks that end with each write."""
+    """One frame; each write ends a block."""
 
     __slots__ = ("_zstd",)
 
@@ -52,7 +52,7 @@ class ZstdCompressor:
         self._zstd = library.ZstdCompressor(options=options)
 
     def compress(self, data: bytes) -> bytes:
-        """See :py:class:`~getty_tx.compression.formats.Compressor`."""
+        """See :py:class:`~getty_tx.compression.base.Compressor`."""
         zstd = self._zstd
         compressed: bytes = zstd.compress(data, zstd.FLUSH_BLOCK)
         return compressed
@@ -64,7 +64,7 @@ class ZstdCompressor:
 
 
 class ZstdDecompressor(Decompressor):
-    """One frame after the other, as the format allows; a peer may make one of each message."""
+    """Accepts several frames in a row, because a peer may send each message as a frame."""
 
     __slots__ = ("_library", "_zstd")
 
@@ -75,21 +75,21 @@ class ZstdDecompressor(Decompressor):
 
     def _fresh(self) -> Any:
         library = self._library
-        return library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: WIDEST_LOG})
+        return library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: MAX_WINDOW_LOG})
 
     def read(self) -> bytes:
-        """See :py:meth:`Decompressor.read <getty_tx.compression.formats.Decompressor.read>`."""
+        """See :py:meth:`Decompressor.read <getty_tx.compression.base.Decompressor.read>`."""
         if self._zstd.eof:
             self._zstd = self._fresh()
         zstd = self._zstd
         try:
-            data: bytes = zstd.decompress(self._next(), PIECE)
+            data: bytes = zstd.decompress(self._take(), PIECE)
         except self._library.ZstdError as error:
             raise refuse("zstd", error) from error
         if zstd.eof:
-            self._back(zstd.unused_data)
+            self._putBack(zstd.unused_data)
             self.more = self.held > 0
         else:
-            # What it did not get to, it keeps itself.
+            # The library keeps unprocessed input itself.
             self.more = self.held > 0 or not zstd.needs_input
         return data

@@ -21,7 +21,7 @@ from getty_tx.settings import Setting
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-    from getty_tx.compression.formats import Compressor, Decompressor
+    from getty_tx.compression.base import Compressor, Decompressor
     from getty_tx.session.state import SessionState
 
 __all__ = ["CompressedInbound", "CompressedOutbound", "CompressionSetting"]

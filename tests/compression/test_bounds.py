@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
 from getty_tx.codecs import LengthCodec, LineCodec, RawCodec
-from getty_tx.compression.formats import PIECE
+from getty_tx.compression.base import PIECE
 from getty_tx.errors import MessageTooLongError
 from getty_tx.session.inbound import LIMIT
 from getty_tx.session.outbound import TURN

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.compression import findFormat, formats
-from getty_tx.compression.formats import PIECE, checkCompression
-from getty_tx.compression.snappy import IDENTIFIER, LONGEST, LONGEST_COMPRESSED, MOST
-from getty_tx.compression.zstd import WIDEST_LOG, findLibrary
+from getty_tx.compression.base import PIECE
+from getty_tx.compression.formats import checkCompression
+from getty_tx.compression.snappy import IDENTIFIER, MAX_CHUNK, MAX_CHUNKS_PER_READ, MAX_COMPRESSED_CHUNK
+from getty_tx.compression.zstd import MAX_WINDOW_LOG, findLibrary
 from getty_tx.errors import CodecError, SettingError
 from tests.support.compressed import (
     DEFLATE,
@@ -30,7 +31,7 @@ from tests.support.compressed import (
 )
 
 if TYPE_CHECKING:
-    from getty_tx.compression.formats import Decompressor
+    from getty_tx.compression.base import Decompressor
 
 #: What a message may be: short, long, alike, different.
 messages = st.one_of(
@@ -73,7 +74,7 @@ class GoTests(Case):
     def test_zstd(self) -> None:
         """klauspost/compress, whose window is the widest that is allowed."""
         data = bytes.fromhex(ZSTD)
-        self.assertEqual(data[5] >> 3, WIDEST_LOG - 10)
+        self.assertEqual(data[5] >> 3, MAX_WINDOW_LOG - 10)
         for sizes in ([], [1] * len(data), [7] * 100):
             self.assertEqual(decompress("zstd", split(data, sizes)), b"".join(MESSAGES))
 
@@ -234,8 +235,8 @@ class SnappyTests(Case):
             (IDENTIFIER + b"\x7f\0\0\0", "cannot be skipped"),
             (IDENTIFIER + b"\x00\x03\0\0", "cannot have 3 bytes"),
             (IDENTIFIER + b"\x01\x03\0\0", "cannot have 3 bytes"),
-            (IDENTIFIER + b"\x01" + (LONGEST + 5).to_bytes(3, "little"), "cannot have 65541 bytes"),
-            (IDENTIFIER + b"\x00" + (LONGEST_COMPRESSED + 5).to_bytes(3, "little"), "cannot have 76495 bytes"),
+            (IDENTIFIER + b"\x01" + (MAX_CHUNK + 5).to_bytes(3, "little"), "cannot have 65541 bytes"),
+            (IDENTIFIER + b"\x00" + (MAX_COMPRESSED_CHUNK + 5).to_bytes(3, "little"), "cannot have 76495 bytes"),
             (IDENTIFIER + good[:-1] + b"d", "checksum"),
             (IDENTIFIER + good[:4] + b"\0" + good[5:], "checksum"),
             (IDENTIFIER + chunk(0x00, b"\0\0\0\0" + b"\xff\xff"), "snappy"),
@@ -244,8 +245,8 @@ class SnappyTests(Case):
 
     def test_longest(self) -> None:
         """64 KiB that do not compress are one chunk, and a byte more are two."""
-        noise = Random(1).randbytes(LONGEST + 1)
-        for size, chunks in ((LONGEST, 1), (LONGEST + 1, 2)):
+        noise = Random(1).randbytes(MAX_CHUNK + 1)
+        for size, chunks in ((MAX_CHUNK, 1), (MAX_CHUNK + 1, 2)):
             data = findFormat("snappy").compressor().compress(noise[:size])
             self.assertEqual(len(data), len(IDENTIFIER) + size + 8 * chunks)
             self.assertEqual(decompress("snappy", [data]), noise[:size])
@@ -258,7 +259,7 @@ class SnappyTests(Case):
 
     def test_flood(self) -> None:
         """Chunks that say nothing are looked at in parts."""
-        stream = self.stream("snappy", IDENTIFIER + chunk(0xFE, b"") * 3 * MOST + plainChunk(b"end"))
+        stream = self.stream("snappy", IDENTIFIER + chunk(0xFE, b"") * 3 * MAX_CHUNKS_PER_READ + plainChunk(b"end"))
         said = []
         while stream.more:
             said.append(stream.read())
@@ -280,7 +281,7 @@ class ZstdTests(Case):
     def test_window(self) -> None:
         """A frame that needs more than 8 MiB is refused for its header."""
         library = findLibrary()
-        for log, fits in ((WIDEST_LOG, True), (WIDEST_LOG + 1, False)):
+        for log, fits in ((MAX_WINDOW_LOG, True), (MAX_WINDOW_LOG + 1, False)):
             compressor = library.ZstdCompressor(options={library.CompressionParameter.window_log: log})
             data = compressor.compress(b"hello", compressor.FLUSH_BLOCK)
             if fits:

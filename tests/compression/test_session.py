@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from getty_tx.codecs import LengthCodec, RawCodec
 from getty_tx.compression import findFormat
-from getty_tx.compression.formats import PIECE
+from getty_tx.compression.base import PIECE
 from getty_tx.errors import CodecError, SessionBlockedError, SettingError, WriteTimeoutError
 from getty_tx.session import cork as turn
 from getty_tx.session.inbound import LIMIT
