@@ -1,23 +1,23 @@
 """
-Every error that getty_tx raises or hands to ``onError``::
+The errors that getty_tx raises or passes to ``onError``::
 
     GettyError
     +-- SettingError                a setting or an option is wrong (also a ValueError)
-    +-- NoSessionError              the pool has no open session to give
+    +-- NoSessionError              the pool has no open session
     +-- NotReadyError               the pool was not ready in time, gave up, or was closed
     +-- SessionError                about one session, carried as .session
         +-- SessionClosedError      the session is closed, or closing
         +-- SessionBlockedError     more than maxPending bytes wait to be sent
-        +-- ReadTimeoutError        nothing came for readTimeout seconds
-        +-- IdleTimeoutError        neither side sent anything for idleTimeout seconds
-        +-- WriteTimeoutError       bytes were not out in time
+        +-- ReadTimeoutError        nothing received for readTimeout seconds
+        +-- IdleTimeoutError        nothing sent or received for idleTimeout seconds
+        +-- WriteTimeoutError       bytes were not sent in time
         +-- HandshakeTimeoutError   TLS or WebSocket handshake not done in handshakeTimeout
         +-- SessionRefusedError     newSession refused the connection
         +-- SelfConnectError        the connection leads to itself
         +-- UpgradeError            the WebSocket handshake was refused
-        +-- PeerClosedError         the peer closed a WebSocket with an error's code, or without any
+        +-- PeerClosedError         the peer closed a WebSocket with an error code, or without a Close frame
         +-- NoPeerAddressError      a datagram without an address on an unconnected socket
-        +-- CodecError              the bytes, the package or the codec's answer cannot be
+        +-- CodecError              the bytes, the package or the codec's answer is invalid
             +-- MessageTooLongError a package is longer than maxMsgLen
 
 Errors of the network itself are Twisted's (``twisted.internet.error``).
@@ -50,26 +50,26 @@ __all__ = [
 
 
 class GettyError(Exception):
-    """The root of all errors that are getty_tx's own."""
+    """The base class of getty_tx's errors."""
 
 
 class SettingError(GettyError, ValueError):
-    """A setting or an option has a value that it cannot have; the text names both."""
+    """A setting or an option has an invalid value; the text names both."""
 
 
 class NoSessionError(GettyError):
-    """The pool has no open session right now; wait for one with ``whenReady()``."""
+    """The pool has no open session at present; wait for one with ``whenReady()``."""
 
 
 class NotReadyError(GettyError):
-    """The pool did not get the sessions that ``whenReady()`` asked for."""
+    """The pool did not get the sessions that ``whenReady()`` waits for."""
 
 
 class SessionError(GettyError):
     """
     An error about one session.
 
-    :ivar session: the session it is about; ``None`` only where a codec was called without one.
+    :ivar session: the :py:class:`getty_tx.Session`; ``None`` only if a codec was called without one.
     """
 
     def __init__(self, message: str, session: Any = None) -> None:
@@ -78,23 +78,23 @@ class SessionError(GettyError):
 
 
 class SessionClosedError(SessionError):
-    """The session is closed or closing, and takes no more packages; or what was set or asked for comes too late."""
+    """The session is closed or closing: it takes no more packages, and some settings and calls are too late."""
 
 
 class SessionBlockedError(SessionError):
-    """The peer does not read: more than ``maxPending`` bytes already wait to be sent."""
+    """The peer does not read: more than ``maxPending`` bytes are waiting to be sent."""
 
 
 class ReadTimeoutError(SessionError):
-    """Nothing came from the peer for ``readTimeout`` seconds."""
+    """Nothing was received for ``readTimeout`` seconds."""
 
 
 class IdleTimeoutError(SessionError):
-    """Neither side sent anything for ``idleTimeout`` seconds."""
+    """Nothing was sent or received for ``idleTimeout`` seconds."""
 
 
 class WriteTimeoutError(SessionError):
-    """Bytes were not out in time: no progress for ``writeTimeout``, or ``writePkg``'s timeout passed."""
+    """Bytes were not sent in time: no progress for ``writeTimeout``, or ``writePkg``'s timeout passed."""
 
 
 class HandshakeTimeoutError(SessionError):
@@ -110,14 +110,14 @@ class SelfConnectError(SessionError):
 
 
 class UpgradeError(SessionError):
-    """The other side refused the WebSocket handshake, or its part of it cannot be."""
+    """The peer refused the WebSocket handshake, or its part of the handshake is invalid."""
 
 
 class PeerClosedError(SessionError):
     """
-    The peer closed a WebSocket with another code than 1000 and 1001, or without a closing handshake.
+    The peer closed a WebSocket with a code other than 1000 and 1001, or without a closing handshake.
 
-    :ivar code: the code of its Close frame; 1006 where there was none.
+    :ivar code: the code of its Close frame; 1006 if there was none.
     :ivar reason: the text of its Close frame.
     """
 
@@ -128,12 +128,12 @@ class PeerClosedError(SessionError):
 
 
 class NoPeerAddressError(SessionError):
-    """A datagram was written without an address to a socket that is not connected."""
+    """A datagram was written without an address on an unconnected socket."""
 
 
 class CodecError(SessionError):
-    """Bytes that are no package, a package that is not to be encoded, or a codec's impossible answer."""
+    """Bytes that are no package, a package that cannot be encoded, or an invalid result of a codec."""
 
 
 class MessageTooLongError(CodecError):
-    """A package is longer than ``maxMsgLen``, or its header says so."""
+    """A package is longer than ``maxMsgLen``, by its bytes or by its header."""

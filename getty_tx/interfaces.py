@@ -1,7 +1,9 @@
 """
-The plug points: what a codec, a listener and a connection provide.
+The interfaces of codecs, listeners and connections.
 
-The names follow Getty's ``ReadWriter`` and ``EventListener`` (Apache dubbo-getty, ``transport/getty.go``).
+The names follow Getty's ``ReadWriter`` and ``EventListener`` (Apache dubbo-getty, ``transport/getty.go``). A parameter
+``session`` is a :py:class:`getty_tx.Session`. Its annotation is ``Any``, so that a method may name the subclass that it
+gets, such as ``MessageSession``.
 """
 
 from __future__ import annotations
@@ -20,130 +22,128 @@ __all__ = ["IBatchReader", "IConnection", "IEventListener", "IReactorTurns", "IR
 
 
 class IReader(Interface):
-    """Bytes to packages."""
+    """Decodes bytes into packages."""
 
     def read(session: Any, data: memoryview) -> tuple[Any, int]:
         """
         Take the next package off the front of ``data``.
 
-        :param session: the session that the bytes belong to.
-        :param data: every unread byte, never empty on a stream, over immutable bytes: a package may keep slices of it.
+        :param session: the session that received the bytes.
+        :param data: all unread bytes, never empty on a stream. The bytes are immutable: a package may keep slices.
         :return: ``(package, n)`` for a package of n bytes, after which ``read`` is called on the rest;
-            ``(None, 0)`` while the header is not there yet;
-            ``(None, n)`` when n bytes, header included, are needed in all, before which ``read`` is not called again.
-        :raise Exception: to refuse the stream; the session fails with this error.
+            ``(None, 0)`` while the header is incomplete;
+            ``(None, n)`` if the package has n bytes, header included; ``read`` is called again when they have arrived.
+        :raise Exception: refuses the stream; the session fails with this error.
         """
 
 
 class IBatchReader(IReader):
     """
-    A reader that takes all complete packages off the stream in one call, which costs a fraction of a call for each.
+    Optional: decodes all complete packages in one call, which is much cheaper than a call for each package.
 
-    Optional. It counts only where the class that defines ``readMany`` is also the one that defines ``read``: a subclass
-    that overrides ``read`` alone is read one package at a time.
+    Used only if the same class defines ``readMany`` and ``read``: a subclass that overrides ``read`` alone is read one
+    package at a time.
     """
 
     def readMany(session: Any, data: bytes, at: int, limit: int) -> list[tuple[Any, int]]:
         """
         Take the complete packages that ``read`` would find in ``data`` from ``at`` on.
 
-        Stop before whatever is for ``read`` to answer: an incomplete package, one of more than ``limit`` bytes, bytes
-        that are wrong. Stop after some dozens, too: what a pause leaves over is read again, so that more is work in
-        vain. It is called again for the rest.
+        Stop before bytes that ``read`` has to handle: an incomplete package, a package of more than ``limit`` bytes,
+        invalid bytes. Stop after some dozens of packages, too, because packages behind a pause are decoded again. It
+        is called again for the rest.
 
-        :return: pairs of a package and its end, counted from the beginning of ``data``. Those after a package that
-            pauses or closes the session, or changes its codec, are read again later or never.
+        :return: pairs of a package and its end, as an offset in ``data``. If a package pauses or closes the session or
+            changes its codec, the packages after it are decoded again later or never.
         """
 
 
 class IWriter(Interface):
-    """Packages to bytes."""
+    """Encodes packages into bytes."""
 
     def write(session: Any, pkg: Any) -> bytes | list[bytes] | str:
         """
         Encode one package.
 
-        :return: its bytes, or a list of bytes to be sent in that order, or (WebSocket only) the text of a message.
-        :raise Exception: when ``pkg`` cannot be encoded; ``writePkg`` raises it to its caller and the session lives.
+        :return: its bytes, or a list of bytes to send in that order, or (WebSocket only) the text of a message.
+        :raise Exception: ``pkg`` cannot be encoded; ``writePkg`` raises it to its caller, and the session stays open.
         """
 
 
 class IReadWriter(IReader, IWriter):
-    """A codec: both directions. One instance may serve every session, so it keeps nothing per session in itself."""
+    """A codec: both directions. One instance may serve all sessions, so it keeps no state of a session."""
 
 
 class IEventListener(Interface):
     """
-    What a session tells the application.
+    The events of a session.
 
-    Order: ``onOpen`` once, ``onMessage`` in the order of arrival, ``onError`` at most once and only if something
-    failed, ``onClose`` exactly once, and nothing after. Each may be ``async def``: the next event of that session
-    waits until it has returned.
+    Order: ``onOpen`` once, ``onMessage`` in the order of arrival, ``onError`` at most once and only after a failure,
+    ``onClose`` exactly once, and no event after it. Each may be ``async def``: the next event of that session waits
+    until it has returned.
     """
 
     def onOpen(session: Any) -> Coroutine[Any, Any, None] | None:
-        """The connection is up, TLS and WebSocket handshakes done. Raising closes the session."""
+        """The connection is established, TLS and WebSocket handshakes included. Raising closes the session."""
 
     def onMessage(session: Any, pkg: Any) -> Coroutine[Any, Any, None] | None:
-        """A package came. Raising fails the session."""
+        """A package arrived. Raising fails the session."""
 
     def onError(session: Any, error: BaseException) -> Coroutine[Any, Any, None] | None:
-        """The session failed and will close. Attributes, addresses and stats are still there."""
+        """The session failed and will close. Attributes, addresses and stats are still available."""
 
     def onClose(session: Any) -> Coroutine[Any, Any, None] | None:
-        """The connection is gone. Attributes, addresses and stats are still there, for the last time."""
+        """The connection is closed. Attributes, addresses and stats are available for the last time."""
 
     def onCron(session: Any) -> Coroutine[Any, Any, None] | None:
-        """``cronPeriod`` seconds went by. Raising fails the session."""
+        """``cronPeriod`` seconds have passed. Raising fails the session."""
 
 
 class IConnection(Interface):
-    """
-    What a session needs of the connection below it. Calls come on the reactor's thread only.
-    """
+    """What a session needs of the connection below it. All calls come on the reactor's thread."""
 
-    kind = Attribute("What str(session) calls it: TCP_SERVER, TCP_CLIENT, UNIX_SERVER and so on.")
+    kind = Attribute("The kind in str(session): TCP_SERVER, TCP_CLIENT, UNIX_SERVER and so on.")
 
     def getLocalAddr() -> IAddress:
-        """This end's address; asked once, while the connection is up."""
+        """The local address; called once, while the connection is established."""
 
     def getRemoteAddr() -> IAddress:
         """The peer's address."""
 
     def applySocketOptions(session: Any) -> None:
-        """Set what the session asks of the socket (``tcpNoDelay`` and so on), as far as the socket has it."""
+        """Set the session's socket options (``tcpNoDelay`` and so on), as far as the socket has them."""
 
     def pauseReading() -> None:
-        """Take no more from the network until :py:meth:`resumeReading`."""
+        """Stop reading from the network until :py:meth:`resumeReading`."""
 
     def resumeReading() -> None:
-        """Go on taking from the network."""
+        """Read from the network again."""
 
     def shutdownWriting() -> None:
-        """Everything is flushed: tell the peer that nothing more comes, and go on reading until its end."""
+        """All output is flushed: end the output stream, and go on reading until the peer ends its own."""
 
     def disconnect() -> None:
-        """Everything is flushed and the peer has ended: let the connection go."""
+        """All output is flushed and the peer has ended its stream: close the connection."""
 
     def leave() -> None:
-        """Everything is flushed and the peer does not end: let go, without losing what the system still sends."""
+        """All output is flushed and the peer does not end: close, but let the kernel send its buffer."""
 
     def abort() -> None:
-        """Drop the connection now, pending bytes and all."""
+        """Drop the connection and its pending bytes now."""
 
     def sessionOpened() -> None:
         """onOpen has returned and the session is open."""
 
     def sessionEnded(error: BaseException | None) -> None:
-        """onClose has returned; ``error`` is what the session failed with, if it failed."""
+        """onClose has returned; ``error`` is why the session failed, None if it did not."""
 
 
 class IReactorTurns(Interface):
-    """What a reactor may tell besides Twisted's interfaces; ``twistd --reactor getty`` does."""
+    """An optional interface of reactors, beside Twisted's; ``twistd --reactor getty`` provides it."""
 
     def callAtTurnsEnd(call: Callable[[], object]) -> None:
         """
-        Call ``call()`` once, when the events of this turn are served and before the reactor waits for others.
+        Call ``call()`` once at the end of this reactor iteration, before the reactor waits for events.
 
-        ``callLater(0)`` comes to the same, and costs several times as much. Only for the reactor's thread.
+        ``callLater(0)`` has the same effect at several times the cost. Only for the reactor's thread.
         """

@@ -1,4 +1,4 @@
-"""The listener to subclass, every event a no-op; and what may stand in front of a listener."""
+"""EventListener, the base class of listeners, and ListenerProxy, the base of what stands in front of one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["EventListener", "ListenerProxy"]
 @implementer(IEventListener)
 class EventListener:
     """
-    Override what you want to hear of; :py:class:`getty_tx.interfaces.IEventListener` says when each is called.
+    Override the events you need; :py:class:`getty_tx.interfaces.IEventListener` says when each is called.
 
-    Each method may be overridden with an ``async def``. One listener may serve any number of sessions: what belongs
-    to one session goes to ``session.attributes``.
+    Each method may be overridden with an ``async def``. One listener may serve any number of sessions: keep the state
+    of a session in ``session.attributes``.
     """
 
     def onOpen(self, session: Any) -> Coroutine[Any, Any, None] | None:
-        """The connection is up."""
+        """The connection is established."""
         return None
 
     def onMessage(self, session: Any, pkg: Any) -> Coroutine[Any, Any, None] | None:
-        """A package came."""
+        """A package arrived."""
         return None
 
     def onError(self, session: Any, error: BaseException) -> Coroutine[Any, Any, None] | None:
@@ -37,11 +37,11 @@ class EventListener:
         return None
 
     def onClose(self, session: Any) -> Coroutine[Any, Any, None] | None:
-        """The connection is gone."""
+        """The connection is closed."""
         return None
 
     def onCron(self, session: Any) -> Coroutine[Any, Any, None] | None:
-        """``cronPeriod`` seconds went by."""
+        """``cronPeriod`` seconds have passed."""
         return None
 
 

@@ -9,7 +9,6 @@ from getty_tx.errors import CodecError, SettingError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from getty_tx.session.session import Session
 
 __all__ = ["BATCH", "LARGE", "asBytes", "checkChoice"]
 
@@ -22,7 +21,7 @@ LARGE = 32 * 1024
 BATCH = range(64)
 
 
-def asBytes(codec: str, session: Session, pkg: Any) -> bytes:
+def asBytes(codec: str, session: Any, pkg: Any) -> bytes:
     """
     The payload as ``bytes``. What can change after ``write`` returned (bytearray, memoryview) is copied.
 

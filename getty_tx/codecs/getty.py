@@ -22,15 +22,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
-
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
 
 __all__ = ["ECHO", "HEARTBEAT", "MAGIC", "WEBSOCKET_ECHO", "EchoPackage", "GettyCodec"]
 
@@ -79,7 +76,7 @@ class GettyCodec:
     def __repr__(self) -> str:
         return "GettyCodec()"
 
-    def read(self, session: Session, data: memoryview) -> tuple[EchoPackage | None, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[EchoPackage | None, int]:
         """
         The package at the front of ``data``.
 
@@ -106,7 +103,7 @@ class GettyCodec:
         body = data[_SIZE + 1 : end].tobytes()
         return EchoPackage(command, body, sequence, logId, serviceId, code), end
 
-    def write(self, session: Session, pkg: Any) -> bytes:
+    def write(self, session: Any, pkg: Any) -> bytes:
         """
         Header and body.
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from zope.interface import implementer
 
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
-
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
 
 __all__ = ["JsonLinesCodec"]
 
@@ -56,7 +53,7 @@ class JsonLinesCodec:
     def __repr__(self) -> str:
         return "JsonLinesCodec()"
 
-    def read(self, session: Session, data: memoryview) -> tuple[Any, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[Any, int]:
         """
         The document of the first line that is not blank; ``(None, 0)`` while that has no end.
 
@@ -91,7 +88,7 @@ class JsonLinesCodec:
             raise CodecError("codec 'json-lines': null cannot be a package", session)
         return pkg, start + len(line) + 1
 
-    def write(self, session: Session, pkg: Any) -> bytes:
+    def write(self, session: Any, pkg: Any) -> bytes:
         """
         The document without needless blanks, and a newline.
 

@@ -14,7 +14,6 @@ from getty_tx.interfaces import IBatchReader, IReadWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from getty_tx.session.session import Session
 
 __all__ = ["LengthCodec"]
 
@@ -61,7 +60,7 @@ class LengthCodec:
     def __repr__(self) -> str:
         return f"LengthCodec(size={self.size}, order={self.order!r}, includes={self.includes!r})"
 
-    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[bytes | None, int]:
         """
         The payload of the frame at the front of ``data``.
 
@@ -83,7 +82,7 @@ class LengthCodec:
             )
         return data[size:end].tobytes(), end
 
-    def readMany(self, session: Session, data: bytes, at: int, limit: int) -> list[tuple[bytes, int]]:
+    def readMany(self, session: Any, data: bytes, at: int, limit: int) -> list[tuple[bytes, int]]:
         """All complete frames; see :py:class:`getty_tx.interfaces.IBatchReader`."""
         found: list[tuple[bytes, int]] = []
         unpack = self._unpack
@@ -105,7 +104,7 @@ class LengthCodec:
                 break
         return found
 
-    def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
+    def write(self, session: Any, pkg: Any) -> bytes | list[bytes]:
         """
         Length field and payload.
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
 from getty_tx.codecs.common import BATCH, LARGE, asBytes
 from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IBatchReader, IReadWriter
-
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
 
 __all__ = ["LineCodec"]
 
@@ -56,7 +53,7 @@ class LineCodec:
     def __repr__(self) -> str:
         return f"LineCodec(delimiter={self.delimiter!r})"
 
-    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[bytes | None, int]:
         """The bytes before the first delimiter; ``(None, 0)`` while there is none."""
         delimiter = self.delimiter
         width = self._width
@@ -77,7 +74,7 @@ class LineCodec:
                 return line, len(line) + width
         return None, 0
 
-    def readMany(self, session: Session, data: bytes, at: int, limit: int) -> list[tuple[bytes, int]]:
+    def readMany(self, session: Any, data: bytes, at: int, limit: int) -> list[tuple[bytes, int]]:
         """All complete lines; see :py:class:`getty_tx.interfaces.IBatchReader`."""
         found: list[tuple[bytes, int]] = []
         delimiter = self.delimiter
@@ -91,7 +88,7 @@ class LineCodec:
             at = end
         return found
 
-    def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
+    def write(self, session: Any, pkg: Any) -> bytes | list[bytes]:
         """
         The line and the delimiter.
 

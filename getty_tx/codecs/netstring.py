@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
 from getty_tx.codecs.common import LARGE, asBytes
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
-
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
 
 __all__ = ["NetstringCodec"]
 
@@ -33,7 +30,7 @@ class NetstringCodec:
     def __repr__(self) -> str:
         return "NetstringCodec()"
 
-    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[bytes | None, int]:
         """
         The string of the netstring at the front of ``data``.
 
@@ -64,7 +61,7 @@ class NetstringCodec:
             )
         return data[count + 1 : end - 1].tobytes(), end
 
-    def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
+    def write(self, session: Any, pkg: Any) -> bytes | list[bytes]:
         """
         Length, colon, string, comma.
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
-
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
 
 __all__ = ["RawCodec"]
 
@@ -32,7 +29,7 @@ class RawCodec:
     def __repr__(self) -> str:
         return "RawCodec()"
 
-    def read(self, session: Session, data: memoryview) -> tuple[bytes | str | None, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[bytes | str | None, int]:
         """All of ``data``, as ``str`` if it is a text message; ``(None, 0)`` if a stream has brought nothing."""
         have = len(data)
         if getattr(session, "isText", False):
@@ -46,7 +43,7 @@ class RawCodec:
             return None, 0
         return data.tobytes(), have
 
-    def write(self, session: Session, pkg: Any) -> bytes | str:
+    def write(self, session: Any, pkg: Any) -> bytes | str:
         """
         The bytes, or the text, as they are; a bytearray or memoryview is copied.
 

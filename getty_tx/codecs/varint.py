@@ -6,16 +6,13 @@ The encoding: https://protobuf.dev/programming-guides/encoding/#varints
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
 from getty_tx.codecs.common import LARGE, asBytes
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
-
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
 
 __all__ = ["VarintCodec"]
 
@@ -41,7 +38,7 @@ class VarintCodec:
     def __repr__(self) -> str:
         return "VarintCodec()"
 
-    def read(self, session: Session, data: memoryview) -> tuple[bytes | None, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[bytes | None, int]:
         """
         The payload of the frame at the front of ``data``.
 
@@ -77,7 +74,7 @@ class VarintCodec:
             return None, end
         return data[start:end].tobytes(), end
 
-    def write(self, session: Session, pkg: Any) -> bytes | list[bytes]:
+    def write(self, session: Any, pkg: Any) -> bytes | list[bytes]:
         """
         Varint and payload.
 

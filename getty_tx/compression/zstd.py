@@ -14,8 +14,8 @@ from getty_tx.compression.base import PIECE, Decompressor, refuse
 __all__ = ["ZstdCompressor", "ZstdDecompressor", "findLibrary"]
 
 #: Powers of two of a compressor's window and tables. The library's defaults are for large files: a session takes 3 MB
-#: at level 3 and 82 MB at level 19. With these it takes 0.7 MB up to level 15 and 1.3 MB at 19, and compresses short JSON
-#: documents equally well.
+#: at level 3 and 82 MB at level 19. With these values it takes 0.7 MB up to level 15 and 1.3 MB at 19, and compresses
+#: short JSON documents equally well.
 WINDOW_LOG = 17
 TABLE_LOG = 16
 
