@@ -150,13 +150,13 @@ LEFT = (
     Change(
         "64-events",
         "64 events of one epoll_wait at most, in place of 256",
-        "from getty_tx.reactors import epoll\nepoll.MOST = 64\n",
+        "from getty_tx.reactors import epoll\nepoll.EVENTS_PER_ITERATION = 64\n",
         ("1000x1x915",),
     ),
     Change(
         "1024-events",
         "1024 events of one epoll_wait at most",
-        "from getty_tx.reactors import epoll\nepoll.MOST = 1024\n",
+        "from getty_tx.reactors import epoll\nepoll.EVENTS_PER_ITERATION = 1024\n",
         ("1000x1x915",),
     ),
     Change(

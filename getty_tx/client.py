@@ -123,7 +123,7 @@ class Client(Service):
         self.handshakeTimeout = handshakeTimeout
         self.pickBy = pickBy
 
-    def _settingChanged(self, name: str) -> None:
+    def settingChanged(self, name: str) -> None:
         if name in ("reconnectInterval", "reconnectAttempts", "handshakeTimeout"):
             for slot in self._slots:
                 setattr(slot, name, getattr(self, name))

@@ -104,7 +104,7 @@ class Server(Service):
         self._waiting: list[Deferred[list[IAddress]]] = []
         self._stopWaiting: list[Deferred[None]] = []
 
-    def _settingChanged(self, name: str) -> None:
+    def settingChanged(self, name: str) -> None:
         setattr(self._factory, name, getattr(self, name))
 
     @property

@@ -1,9 +1,9 @@
 """
-Settings: plain attributes that are checked when they are set.
+Settings: attributes that are checked when they are set, and the checks.
 
-A setting lives in the slot of its name with an underscore before it, so that code which runs per message reads the
-slot and pays for no check. The object has a method ``_settingChanged(name)``, which hears of changes, and may have a
-method ``_checkSetting(name, value)``, which may refuse them.
+The value is in the slot with the setting's name after an underscore, so that code that runs per message reads the slot
+without a check. The object has a method ``settingChanged(name)``, called after a change, and may have a method
+``checkSetting(name, value)``, which may raise :py:exc:`~getty_tx.errors.SettingError` before it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Setting(Generic[T]):
     """
     A checked attribute.
 
-    :param check: takes the setting's name and the value given, returns the value to keep, raises
+    :param check: ``check(name, value)`` returns the value to store, or raises
         :py:exc:`~getty_tx.errors.SettingError` (a ``ValueError``) that names the setting and the bound.
-    :param default: what a new object starts with; see :py:func:`defaults`.
+    :param default: the value in a new object; see :py:func:`defaults`.
     """
 
-    #: False where the value is kept elsewhere.
+    #: False if the value is not stored in a slot.
     hasSlot = True
 
     def __init__(self, check: Callable[[str, Any], T], default: T, doc: str) -> None:
@@ -56,15 +56,15 @@ class Setting(Generic[T]):
 
     def __set__(self, instance: Any, value: Any) -> None:
         value = self._check(self.name, value)
-        check = getattr(instance, "_checkSetting", None)
+        check = getattr(instance, "checkSetting", None)
         if check is not None:
             check(self.name, value)
         setattr(instance, self.slot, value)
-        instance._settingChanged(self.name)
+        instance.settingChanged(self.name)
 
 
 def defaults(owner: type) -> tuple[tuple[str, Any], ...]:
-    """The slots and defaults of all settings of a class, to fill a new instance with."""
+    """The slots and defaults of all settings of a class, to initialise a new instance."""
     found: dict[str, Any] = {}
     for base in reversed(owner.__mro__):
         for value in vars(base).values():
@@ -73,20 +73,20 @@ def defaults(owner: type) -> tuple[tuple[str, Any], ...]:
     return tuple(found.items())
 
 
-#: Seconds, some 30 years. What is longer is meant for ever, and would be no number of ticks of a clock any more.
-LONGEST_TIME = 1e9
+#: Seconds, some 30 years. A longer time means "for ever", and its number of clock ticks could overflow.
+MAX_SECONDS = 1e9
 
 
 def seconds(name: str, value: Any) -> float:
-    """Seconds, more than 0, and at most :py:data:`LONGEST_TIME`."""
-    # isfinite() fails for integers that no float can be.
+    """Seconds, more than 0, and at most :py:data:`MAX_SECONDS`."""
+    # isfinite() raises for integers too large for a float.
     isNumber = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
     if not isNumber or isinstance(value, bool):
         raise SettingError(f"{name}={value!r} is not a number of seconds")
     if value <= 0:
         raise SettingError(f"{name}={value!r} is not more than 0 seconds")
-    if value > LONGEST_TIME:
-        raise SettingError(f"{name}={value!r} is more than {LONGEST_TIME:.0f} seconds")
+    if value > MAX_SECONDS:
+        raise SettingError(f"{name}={value!r} is more than {MAX_SECONDS:.0f} seconds")
     return float(value)
 
 
@@ -108,31 +108,31 @@ def size(name: str, value: Any) -> int:
     return _whole(name, value, 1, " bytes")
 
 
-#: Bytes, the most that setsockopt takes.
-LARGEST_BUFFER = 2**31 - 1
+#: Bytes, the maximum of setsockopt.
+MAX_BUFFER_SIZE = 2**31 - 1
 
 
 def bufferSize(name: str, value: Any) -> int | None:
     """Bytes of a socket's buffer, at least 1 and less than 2 GiB; ``None`` leaves it to the system."""
     if value is None:
         return None
-    if size(name, value) > LARGEST_BUFFER:
-        raise SettingError(f"{name}={value!r} is more than {LARGEST_BUFFER} bytes")
+    if size(name, value) > MAX_BUFFER_SIZE:
+        raise SettingError(f"{name}={value!r} is more than {MAX_BUFFER_SIZE} bytes")
     return int(value)
 
 
 def count(name: str, value: Any) -> int:
-    """How many, at least 1."""
+    """A count, at least 1."""
     return _whole(name, value, 1, "")
 
 
 def optionalCount(name: str, value: Any) -> int | None:
-    """How many, at least 1; ``None`` for no limit."""
+    """A count, at least 1; ``None`` for no limit."""
     return None if value is None else count(name, value)
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False, nothing that merely looks like it."""
+    """A bool; 0, 1 and other values that are equal to one are refused."""
     if not isinstance(value, bool):
         raise SettingError(f"{name}={value!r} is neither True nor False")
     return value

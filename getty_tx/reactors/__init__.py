@@ -1,6 +1,9 @@
 """
-Reactors: the fast one, and main and sub-reactor processes. Importing this module installs none; :py:func:`install`
-does, before anything else has.
+The getty reactor, a faster epoll reactor. Importing this module installs no reactor; :py:func:`install` does.
+
+- ``epoll``: the reactor.
+
+``Processes``, for main and sub-reactor processes, is in :py:mod:`getty_tx.processes`; its name here is an alias.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ def __getattr__(name: str) -> Any:
 def install() -> None:
     """
     Make the epoll reactor of :py:mod:`getty_tx.reactors.epoll` the process's reactor, as ``twistd --reactor getty``
-    does. To be called before ``twisted.internet.reactor`` is imported anywhere.
+    does. Call it before ``twisted.internet.reactor`` is imported anywhere.
 
-    :raise twisted.internet.error.ReactorAlreadyInstalledError: there is one already.
+    :raise twisted.internet.error.ReactorAlreadyInstalledError: a reactor is installed already.
     :raise ImportError: the platform has no epoll; the text says what to do.
     """
     from getty_tx.reactors import epoll

@@ -1,13 +1,13 @@
 """
-An epoll reactor without the detours: Twisted's own in all but the turn of its loop and the dispatch of a plain read.
+A faster epoll reactor: Twisted's, with another main loop and a shorter path for plain read events.
 
-What Twisted does for each read event, most of it is for the rare cases: it makes a logging context, asks the
-descriptor for its number, and tells reading from writing from hanging up. Here an event that says no more than "there
-is something to read" calls ``doRead`` at once, in a logging context that is made once for each descriptor; and a turn
-in which nothing is due goes straight back to ``epoll_wait``. All else is Twisted's code: other events, errors,
-disconnects, half-closes, files that epoll does not take, timers, threads, signals and processes.
+For each read event Twisted makes a logging context, asks the descriptor for its number, and distinguishes reads, writes
+and hang-ups; most of this is for rare cases. Here a plain read event calls ``doRead`` at once, in a logging context
+that is made once for each descriptor, and an iteration with nothing due goes straight back to ``epoll_wait``. All else
+is Twisted's code: other events, errors, disconnects, half-closes, files that epoll does not support, timers, threads,
+signals and processes.
 
-``docs/speed.md`` tells what that gains.
+``docs/speed.md`` has measurements.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ if TYPE_CHECKING:
 
 __all__ = ["EPollReactor", "install"]
 
-#: Events taken from the kernel at once. More would keep those that come meanwhile, and the timers, waiting for longer;
-#: of what is left over the kernel begins with next time.
-MOST = 256
+#: Maximum number of events of one epoll_wait. More would delay newer events and timers; the kernel reports the
+#: remaining events first at the next call.
+EVENTS_PER_ITERATION = 256
 
-#: Seconds that epoll_wait is asked to wait at most: as many milliseconds as an int has room for, as in Twisted.
-LONGEST = 2147483.0
+#: Maximum number of seconds for epoll_wait: the milliseconds that fit into an int, as in Twisted.
+MAX_WAIT = 2147483.0
 
 _EPOLLIN = epollreactor.EPOLLIN
 
-# The words and the namespace are those of Twisted's own loop.
+# The same text and namespace as in Twisted's main loop.
 _inMainLoop = Logger(namespace="twisted.internet.base").failureHandler("Unexpected error in main loop")
-_atTurnsEnd = Logger().failureHandler("while calling at the end of a turn")
+_inEndCall = Logger().failureHandler("while calling at the end of a turn")
 
 
 class _Context(dict[Any, Any]):
     """
-    The logging context of one descriptor, as ``log.callWithLogger`` would make it for each event.
+    The logging context of one descriptor, equal to those that ``log.callWithLogger`` makes for each event.
 
-    It makes its contents when somebody logs. It never changes, as a thread that is started from the descriptor's
-    callback keeps it for as long as it runs.
+    Its contents are made when something is logged. It is immutable, because a thread that is started from the
+    descriptor's callback keeps it.
     """
 
     __slots__ = ("_base", "_prefix", "descriptor")
@@ -66,7 +66,7 @@ class _Context(dict[Any, Any]):
         try:
             self._prefix = descriptor.logPrefix()
         except Exception:
-            # callWithLogger says the same, and has logged the error.
+            # As callWithLogger, which has logged the error.
             self._prefix = "(buggy logPrefix method)"
 
     def __missing__(self, key: Any) -> dict[str, Any]:
@@ -78,22 +78,22 @@ class _Context(dict[Any, Any]):
 @implementer(IReactorTurns)
 class EPollReactor(epollreactor.EPollReactor):
     """
-    What ``twistd --reactor getty`` installs.
+    The reactor that ``twistd --reactor getty`` installs.
 
-    Of Twisted's reactor it uses private attributes: those that say whether anything is due (``_newTimedCalls``,
-    ``_pendingTimedCalls``, ``_cancellations``, ``_justStopped``, ``_started``), which a turn would have to call three
-    methods for otherwise; and ``_poller``, ``_selectables``, ``_doReadOrWrite`` and ``_disconnectSelectable``, between
-    which ``doPoll`` stands in one piece. tests.reactors.test_epoll has a test that fails when one of them goes.
+    It uses private attributes of Twisted's reactor. ``_newTimedCalls``, ``_pendingTimedCalls``, ``_cancellations``,
+    ``_justStopped`` and ``_started`` say whether anything is due; otherwise each iteration would need three method
+    calls for that. ``_poller``, ``_selectables``, ``_doReadOrWrite`` and ``_disconnectSelectable`` are the parts of
+    ``doPoll``. A test in tests.reactors.test_epoll fails if Twisted removes one of them.
     """
 
     def __init__(self) -> None:
-        # Descriptors that read, each with its logging context, by number: filled by the first read, and emptied by
-        # whatever may change either.
-        self._plain: dict[int, _Context] = {}
-        # The numbers that were registered since the last epoll_wait: an event of this turn is not about them, but
-        # about whoever had the number before.
-        self._fresh: set[int] = set()
-        self._ends: list[Callable[[], object]] = []
+        # Logging contexts of reading descriptors, by number: added at the first read, and removed by all calls that may
+        # change the descriptor or its context.
+        self._readContexts: dict[int, _Context] = {}
+        # Numbers registered since the last epoll_wait: an event of this iteration with such a number is for the
+        # previous descriptor with that number.
+        self._justRegistered: set[int] = set()
+        self._endCalls: list[Callable[[], object]] = []
         super().__init__()  # type: ignore[no-untyped-call]
 
     # Registering
@@ -102,60 +102,60 @@ class EPollReactor(epollreactor.EPollReactor):
         """As Twisted's."""
         number = reader.fileno()
         if number not in self._selectables:
-            self._fresh.add(number)
-        self._plain.pop(number, None)
+            self._justRegistered.add(number)
+        self._readContexts.pop(number, None)
         super().addReader(reader)  # type: ignore[no-untyped-call]
 
     def addWriter(self, writer: Any) -> None:
         """As Twisted's."""
         number = writer.fileno()
         if number not in self._selectables:
-            self._fresh.add(number)
+            self._justRegistered.add(number)
         super().addWriter(writer)  # type: ignore[no-untyped-call]
 
     def removeReader(self, reader: Any) -> None:
         """As Twisted's."""
-        # One that was closed before has no number; what is known by the old one is of no use to anybody.
-        self._plain.pop(reader.fileno(), None)
+        # A closed descriptor has no number any more (-1); its context is removed when a reader gets the number.
+        self._readContexts.pop(reader.fileno(), None)
         super().removeReader(reader)  # type: ignore[no-untyped-call]
 
-    # Turns
+    # Iterations
 
     def callAtTurnsEnd(self, call: Callable[[], object]) -> None:
-        """Call ``call()`` once, when the events of this turn are served and before the reactor waits for others."""
-        self._ends.append(call)
+        """Call ``call()`` once at the end of this iteration, before the reactor waits for events."""
+        self._endCalls.append(call)
 
     def doIteration(self, delay: float | None) -> None:
-        """What ``iterate`` calls: one turn in Twisted's own way, whatever the logging context is."""
-        if self._ends:
-            self._endTurn()
+        """For ``iterate``: one iteration with Twisted's code, in any logging context."""
+        if self._endCalls:
+            self._runEndCalls()
         self.doPoll(delay)  # type: ignore[no-untyped-call]
 
     def mainLoop(self) -> None:
-        """Turns until the reactor is stopped."""
+        """Run iterations until the reactor is stopped."""
         base = context.get(log.ILogContext)
-        self._plain.clear()
+        self._readContexts.clear()
         while self._started:
             with _inMainLoop:
-                context.call({log.ILogContext: base}, self._turns, base)
-        # It finds nothing to do but to log that the loop has ended.
+                context.call({log.ILogContext: base}, self._iterations, base)
+        # The reactor is stopped, so this only logs that the loop has ended.
         super().mainLoop()
 
-    def _turns(self, base: dict[str, Any]) -> None:
-        """Turns until one raises, with a logging context to replace; ``base`` is what was logged with outside."""
-        # Where Twisted's thread pool looks for the context that it takes along; there is no other way to it.
+    def _iterations(self, base: dict[str, Any]) -> None:
+        """Run iterations until one raises or the reactor stops; ``base`` is the logging context outside of events."""
+        # Twisted's thread pool takes the context for its threads from this stack; there is no public access to it.
         stack = context.theContextTracker.currentContext().contexts
         top = len(stack) - 1
         outside = stack[top]
         poll = self._poller.poll
         selectables = self._selectables
-        plain = self._plain
-        fresh = self._fresh
+        readContexts = self._readContexts
+        justRegistered = self._justRegistered
         timeout: float | None
         known: Any
         while self._started:
-            if self._ends:
-                self._endTurn()
+            if self._endCalls:
+                self._runEndCalls()
             if (
                 self.threadCallQueue
                 or self._newTimedCalls
@@ -168,60 +168,60 @@ class EPollReactor(epollreactor.EPollReactor):
                 timeout = self._pendingTimedCalls[0].time - self.seconds()
                 if timeout <= 0:
                     timeout = self._runDue()
-                elif timeout > LONGEST:
-                    timeout = LONGEST
+                elif timeout > MAX_WAIT:
+                    timeout = MAX_WAIT
             else:
                 timeout = None
             try:
-                events = poll(timeout, MOST)
+                events = poll(timeout, EVENTS_PER_ITERATION)
             except OSError as error:
                 if error.errno == errno.EINTR:
                     continue
                 raise
-            if fresh:
-                fresh.clear()
+            if justRegistered:
+                justRegistered.clear()
             for number, event in events:
-                if event == _EPOLLIN and number in plain:
-                    stack[top] = known = plain[number]
+                if event == _EPOLLIN and number in readContexts:
+                    stack[top] = known = readContexts[number]
                     descriptor = known.descriptor
-                    # In two steps: of a session's transport it is an attribute, which Python is slow in calling.
+                    # In two steps: a session's transport has doRead as an attribute, and a method call of that is slow.
                     doRead = descriptor.doRead
                     try:
                         why = doRead()
                     except BaseException:
-                        # A doRead that fails is no end of the stream, so it was not "in a read", as Twisted has it.
+                        # An exception in doRead is no end of the stream, so isRead is False, as in Twisted.
                         why = sys.exc_info()[1]
                         log.err()
                         log.callWithLogger(descriptor, self._disconnectSelectable, descriptor, why, False)
                     else:
                         if why:
                             log.callWithLogger(descriptor, self._disconnectSelectable, descriptor, why, True)
-                elif number not in fresh and number in selectables:
+                elif number not in justRegistered and number in selectables:
                     stack[top] = outside
                     descriptor = selectables[number]
                     log.callWithLogger(descriptor, self._doReadOrWrite, descriptor, number, event)
                     if event == _EPOLLIN and number in self._reads and isinstance(descriptor, Connection):
-                        plain[number] = _Context(descriptor, base)
+                        readContexts[number] = _Context(descriptor, base)
             stack[top] = outside
-            # Nobody is kept alive by this loop while it waits.
+            # Keep no references while waiting.
             known = descriptor = doRead = why = None
 
     def _runDue(self) -> float | None:
-        """Run what is due, as Twisted does in each turn, and tell how long the reactor may wait then."""
+        """Run due calls, as Twisted does in each iteration; returns the time-out for the next epoll_wait."""
         self.runUntilCurrent()
         timeout = self.timeout()
-        return timeout if self.running and not self._ends else 0
+        return timeout if self.running and not self._endCalls else 0
 
-    def _endTurn(self) -> None:
-        ends, self._ends = self._ends, []
-        for call in ends:
-            with _atTurnsEnd:
+    def _runEndCalls(self) -> None:
+        calls, self._endCalls = self._endCalls, []
+        for call in calls:
+            with _inEndCall:
                 call()
 
 
 def install() -> None:
     """
-    Make it the process's reactor.
+    Make an :py:class:`EPollReactor` the process's reactor.
 
     :raise twisted.internet.error.ReactorAlreadyInstalledError: there is one already.
     """

@@ -432,7 +432,7 @@ class Lifecycle(SessionState):
     def pendingIsLow(self) -> None:
         self.inbound.resume(PRESSURE)
 
-    def _settingChanged(self, name: str) -> None:
+    def settingChanged(self, name: str) -> None:
         """A setting has a new value: apply it if the session runs."""
         if self.cronGroup is None:
             return

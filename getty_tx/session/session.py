@@ -121,7 +121,7 @@ class Session(Lifecycle):
 
     # What an application asks and sets
 
-    def _checkSetting(self, name: str, value: Any) -> None:
+    def checkSetting(self, name: str, value: Any) -> None:
         """Refuse a value that does not fit now."""
         if self.state > OPEN and (self.inbound.paused & CLOSED or self.state >= ENDED):
             # After a loss it still has a meaning while buffered packages are delivered.
@@ -154,7 +154,7 @@ class Session(Lifecycle):
     @codec.setter
     def codec(self, codec: IReadWriter) -> None:
         _checkMethods("codec", codec, ("read", "write"))
-        self._checkSetting("codec", codec)
+        self.checkSetting("codec", codec)
         self.decoder = self.encoder = codec
         self.readsBatches = _readsMany(type(codec))
 
@@ -167,7 +167,7 @@ class Session(Lifecycle):
     @reader.setter
     def reader(self, reader: IReader) -> None:
         _checkMethods("reader", reader, ("read",))
-        self._checkSetting("reader", reader)
+        self.checkSetting("reader", reader)
         self.decoder = reader
         self.readsBatches = _readsMany(type(reader))
 
@@ -180,7 +180,7 @@ class Session(Lifecycle):
     @writer.setter
     def writer(self, writer: IWriter) -> None:
         _checkMethods("writer", writer, ("write",))
-        self._checkSetting("writer", writer)
+        self.checkSetting("writer", writer)
         self.encoder = writer
 
     @property
@@ -194,7 +194,7 @@ class Session(Lifecycle):
     @listener.setter
     def listener(self, listener: IEventListener) -> None:
         _checkMethods("listener", listener, ("onOpen", "onMessage", "onError", "onClose", "onCron"))
-        self._checkSetting("listener", listener)
+        self.checkSetting("listener", listener)
         if self.work is None:
             self.receiver = listener
         else:

@@ -81,7 +81,7 @@ class SessionFactory:
         self.maxSessionsPerHost = maxSessionsPerHost
         self.handshakeTimeout = handshakeTimeout
 
-    def _settingChanged(self, name: str) -> None:
+    def settingChanged(self, name: str) -> None:
         if self._context is not None and not self._sharesContext:
             self._context.maxSessions = self.maxSessions
             self._context.maxSessionsPerHost = self.maxSessionsPerHost

@@ -123,12 +123,12 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         self.reconnectInterval = reconnectInterval
         self.reconnectAttempts = reconnectAttempts
 
-    def _settingChanged(self, name: str) -> None:
+    def settingChanged(self, name: str) -> None:
         if name == "reconnectInterval":
             self.initialDelay = self.delay = self.reconnectInterval
             self.maxDelay = MAX_INTERVALS * self.reconnectInterval
         else:
-            super()._settingChanged(name)
+            super().settingChanged(name)
 
     @property
     def lastError(self) -> BaseException | None:

@@ -29,7 +29,7 @@ class Owner:
         for slot, value in settings.defaults(Owner):
             setattr(self, slot, value)
 
-    def _settingChanged(self, name: str) -> None:
+    def settingChanged(self, name: str) -> None:
         self.changed.append(name)
 
 

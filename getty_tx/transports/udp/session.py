@@ -286,10 +286,10 @@ class PeerSession(ConnectedSession):
         self._to = self._peer
         self._readTimeout = PEER_TIMEOUT
 
-    def _settingChanged(self, name: str) -> None:
+    def settingChanged(self, name: str) -> None:
         if self._readTimeout is None:
             self._readTimeout = PEER_TIMEOUT
-        super()._settingChanged(name)
+        super().settingChanged(name)
 
     def peerRefused(self) -> None:
         """The kernel does not report which peer refused."""

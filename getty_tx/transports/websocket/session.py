@@ -191,8 +191,8 @@ class MessageSession(Session):
             self._closeWith(CloseCode.GOING_AWAY, "the server stops")
         super().stop()
 
-    def _settingChanged(self, name: str) -> None:
-        super()._settingChanged(name)
+    def settingChanged(self, name: str) -> None:
+        super().settingChanged(name)
         if self.cronGroup is not None and name in ("maxMsgLen", "cronPeriod"):
             self.connection.applyLimits(self)
 
