@@ -87,13 +87,13 @@ TAKEN = (
     Change(
         "lists",
         "header and payload always joined to one bytes",
-        "from getty_tx.codecs import length\nlength.LARGE = 10**9\n",
+        "from getty_tx.codecs import length\nlength.SEPARATE_ABOVE = 10**9\n",
         ("256x1x65536",),
     ),
     Change(
         "joins",
         "header and payload never joined, sent with sendmsg",
-        "from getty_tx.codecs import length\nlength.LARGE = 0\n",
+        "from getty_tx.codecs import length\nlength.SEPARATE_ABOVE = 0\n",
         ("50x1x915", "50x16x915"),
     ),
 )

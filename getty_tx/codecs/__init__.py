@@ -1,11 +1,16 @@
 """
-Ready-made codecs, and the descriptions that name them: ``length``, ``line:delimiter=\\r\\n``, ``mypkg.codecs:MyCodec``.
+Codecs, and their descriptions as text: ``length``, ``line:delimiter=\\r\\n``, ``mypkg.codecs:MyCodec``.
 
-All of them keep nothing per session, so that one instance may serve any number of sessions, in any thread. They read
-a memoryview of unsigned bytes (format ``B``, as ``memoryview(b"...")`` is) over whatever object, and deliver ``bytes``.
-What cannot be is a :py:class:`getty_tx.errors.CodecError` when it is met in the bytes or in a package, and a
-:py:class:`getty_tx.errors.SettingError` when it is met in the settings of a codec. None of them limits the length of a
-package, beyond what its format does: the session's ``maxMsgLen`` does.
+The codecs keep no state of a session, so one instance may serve any number of sessions, in any thread. They read a
+memoryview of unsigned bytes (format ``B``, as ``memoryview(b"...")`` has) over any object, and deliver ``bytes``.
+Invalid bytes and packages are a :py:class:`getty_tx.errors.CodecError`, invalid settings of a codec a
+:py:class:`getty_tx.errors.SettingError`. The codecs do not limit the length of a package beyond the limit of its
+format: the session's ``maxMsgLen`` does.
+
+- ``length``: a length field and a payload; ``varint``: the same with protobuf's varint; ``netstring``: netstrings.
+- ``line``: lines with a delimiter; ``jsonlines``: a JSON document a line; ``raw``: no framing.
+- ``getty``: the package of Getty's echo examples.
+- ``common``: what these share; ``registry``: codecs by description.
 """
 
 from getty_tx.codecs.getty import EchoPackage, GettyCodec

@@ -1,4 +1,4 @@
-"""What the byte codecs share: the rule for large payloads, the check of a payload's type, the check of a setting."""
+"""Shared by the codecs: the limit for joining header and payload, and checks of payloads and settings."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-__all__ = ["BATCH", "LARGE", "asBytes", "checkChoice"]
+__all__ = ["BATCH", "SEPARATE_ABOVE", "asBytes", "checkChoice"]
 
-#: Bytes. A longer payload is not joined with its header: ``write`` returns both in a list and copies nothing. A list
-#: costs its handling again further down: with 50 connections the copy costs less up to 32 KB, as much at 64 KB, and 5 %
-#: more at 128 KB (benchmarks.without).
-LARGE = 32 * 1024
+#: Bytes. A longer payload is not joined with its header: ``write`` returns both in a list, without a copy. Sending a
+#: list has a cost, too: with 50 connections the copy costs less up to 32 KB, as much at 64 KB, and 5 % more at 128 KB
+#: (benchmarks.without).
+SEPARATE_ABOVE = 32 * 1024
 
-#: As many packages as ``readMany`` takes in one call.
+#: One iteration for each package that ``readMany`` takes in one call, at most.
 BATCH = range(64)
 
 
 def asBytes(codec: str, session: Any, pkg: Any) -> bytes:
     """
-    The payload as ``bytes``. What can change after ``write`` returned (bytearray, memoryview) is copied.
+    The payload as ``bytes``. A bytearray or memoryview is copied, because it may change after ``write`` returned.
 
     :param codec: the codec's name, for the error.
     :raise CodecError: it is neither bytes, bytearray nor memoryview.
@@ -37,12 +37,12 @@ def asBytes(codec: str, session: Any, pkg: Any) -> bytes:
 
 def checkChoice(codec: str, option: str, value: object, allowed: Iterable[object]) -> None:
     """
-    Check a setting that has few values.
+    Check a setting with few valid values.
 
-    :raise SettingError: ``value`` is none of ``allowed``; ``True`` and ``4.0`` do not pass for 1 and 4.
+    :raise SettingError: ``value`` is none of ``allowed``; ``True`` and ``4.0`` are not accepted for 1 and 4.
     """
     choices = list(allowed)
     if not any(type(value) is type(one) and value == one for one in choices):
-        # "size=4 is not one of 1, 2, 4, 8" would puzzle whoever passed "4".
+        # Without the type, the text for "4" would be "size=4 is not one of 1, 2, 4, 8".
         shown = f"{value!r} ({type(value).__name__})" if str(value) in map(str, choices) else value
         raise SettingError(f"codec {codec!r}: {option}={shown} is not one of {', '.join(map(str, choices))}")

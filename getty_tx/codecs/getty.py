@@ -1,5 +1,5 @@
 """
-The package of Getty's echo examples (AlexStocks/getty-examples, ``echo``), to talk to those programs.
+The codec of Getty's echo examples (AlexStocks/getty-examples, ``echo``), to communicate with those programs.
 
 ======  ====  ==========================================================
 offset  size  field, all little-endian
@@ -37,7 +37,7 @@ MAGIC = 0x20160905
 HEARTBEAT = 0
 ECHO = 1
 
-#: The command of the WebSocket examples, which have no heartbeat of their own.
+#: The command of the WebSocket examples, which have no heartbeat command.
 WEBSOCKET_ECHO = 0
 
 _header = struct.Struct("<IIIIIiHHi")
@@ -49,9 +49,9 @@ _magicBytes = struct.pack("<I", MAGIC)
 @dataclass(frozen=True, slots=True)
 class EchoPackage:
     """
-    One package; the integers are unsigned with 32 bits, ``code`` signed. Checked when it is written.
+    One package. The integers have 32 bits and are unsigned, except ``code``. They are checked when it is written.
 
-    :ivar body: at most 255 bytes; the examples send text in it.
+    :ivar body: at most 255 bytes; the examples send text.
     """
 
     command: int = ECHO
@@ -67,8 +67,8 @@ class GettyCodec:
     """
     The 32-byte header and a short string; packages are :py:class:`EchoPackage`.
 
-    Getty's reader mixes the header's length with the one before the body, and a header's length of 0 wraps to 65535.
-    Here both have to agree. Reserved fields are written as 0 and not looked at.
+    Getty's reader mixes the length in the header with the length before the body, and a header length of 0 wraps to
+    65535. This codec requires that both agree. Reserved fields are written as 0 and ignored when read.
     """
 
     __slots__ = ()
@@ -80,10 +80,10 @@ class GettyCodec:
         """
         The package at the front of ``data``.
 
-        :raise CodecError: wrong magic, a length that cannot be, or two lengths that do not agree.
+        :raise CodecError: wrong magic, an invalid length, or two lengths that do not agree.
         """
         head = data[: _SIZE + 1].tobytes()
-        # With the first byte already: what is no Getty peer need not send 32 bytes to be found out.
+        # Check from the first byte on: a peer that is not Getty is detected before it has sent 32 bytes.
         if not head.startswith(_magicBytes[: len(head)]):
             raise CodecError(f"codec 'getty': the magic is {head[:4].hex()}, not {_magicBytes.hex()}", session)
         if len(head) < _SIZE:
@@ -107,7 +107,7 @@ class GettyCodec:
         """
         Header and body.
 
-        :raise CodecError: no EchoPackage, a number out of its range, or a body that is not bytes-like or too long.
+        :raise CodecError: no EchoPackage, a number out of range, or a body that is not bytes-like or too long.
         """
         if not isinstance(pkg, EchoPackage):
             raise CodecError(f"codec 'getty': a package to write is an EchoPackage, not {type(pkg).__name__}", session)

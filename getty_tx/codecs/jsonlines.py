@@ -1,4 +1,4 @@
-"""JSON documents, one a line: https://jsonlines.org, with the JSON of RFC 8259."""
+"""The JSON Lines codec: a JSON document (RFC 8259) a line, https://jsonlines.org."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["JsonLinesCodec"]
 # JSON's white space (RFC 8259, section 2).
 _BLANK = b" \t\r\n"
 
-# Bytes looked through at first, and the growth from there, as in codecs/line.py: what a document costs depends on
-# its own length, not on how much is behind it in the buffer.
-_FIRST = 1024
+# Bytes searched at first, and the factor of growth, as in codecs/line.py: the cost of a document depends on its own
+# length, not on the amount of data behind it in the buffer.
+_FIRST_SEARCH = 1024
 _GROWTH = 8
 
 
@@ -27,7 +27,7 @@ def _refuseConstant(text: str) -> NoReturn:
 
 
 def _finite(text: str) -> float:
-    # 1e999 is good JSON and an infinite float, which nobody could write again.
+    # 1e999 is valid JSON, but becomes an infinite float, which JSON cannot represent.
     number = float(text)
     if not isfinite(number):
         raise ValueError(f"a number is too large for a float: {text[:20]}")
@@ -41,11 +41,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 @implementer(IReadWriter)
 class JsonLinesCodec:
     """
-    Each line a JSON document in UTF-8; packages are what :py:mod:`json` makes of them.
+    Each line is a JSON document in UTF-8; packages are the objects that :py:mod:`json` decodes.
 
     NaN and the infinities are no JSON, and are refused in both directions. So is ``null`` as a whole document: its
-    package would be ``None``, which says that there is none. Blank lines are skipped and count as part of the package
-    that follows them.
+    package would be ``None``, which means that there is no package. Blank lines are skipped and count as part of the
+    package after them.
     """
 
     __slots__ = ()
@@ -55,12 +55,12 @@ class JsonLinesCodec:
 
     def read(self, session: Any, data: memoryview) -> tuple[Any, int]:
         """
-        The document of the first line that is not blank; ``(None, 0)`` while that has no end.
+        The document of the first line that is not blank; ``(None, 0)`` while that is incomplete.
 
         :raise CodecError: the line is not UTF-8, not JSON, nested too deeply, or ``null``.
         """
         start = 0
-        size = _FIRST
+        size = _FIRST_SEARCH
         while True:
             chunk = data[start : start + size].tobytes()
             text = chunk.lstrip(_BLANK)
@@ -90,7 +90,7 @@ class JsonLinesCodec:
 
     def write(self, session: Any, pkg: Any) -> bytes:
         """
-        The document without needless blanks, and a newline.
+        The document without unnecessary blanks, and a newline.
 
         :raise CodecError: :py:mod:`json` cannot write it, or it is ``None``.
         """

@@ -1,4 +1,4 @@
-"""Frames of a fixed-size length field and a payload, the framing most home-made protocols use."""
+"""The length codec: a length field of fixed size and a payload, the framing of most custom protocols."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from getty_tx.codecs.common import BATCH, LARGE, asBytes, checkChoice
+from getty_tx.codecs.common import BATCH, SEPARATE_ABOVE, asBytes, checkChoice
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IBatchReader, IReadWriter
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LengthCodec"]
 
-# struct's own letters for unsigned integers of so many bytes, and its marks for the byte order.
+# struct's letters for unsigned integers by their size in bytes, and its marks for the byte order.
 _LETTERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _ORDERS = {"big": ">", "little": "<"}
 _INCLUDES = ("payload", "frame")
@@ -26,15 +26,15 @@ _INCLUDES = ("payload", "frame")
 @implementer(IReadWriter, IBatchReader)
 class LengthCodec:
     """
-    A length field, then so many bytes; packages are ``bytes``.
+    A length field and a payload of that length; packages are ``bytes``.
 
-    With the defaults it is what :py:class:`twisted.protocols.basic.Int32StringReceiver` speaks; ``order="little"`` is
-    that of dubbo-getty's ``demo/hello``.
+    The defaults are the format of :py:class:`twisted.protocols.basic.Int32StringReceiver`; ``order="little"`` is the
+    format of dubbo-getty's ``demo/hello``.
 
     :param size: bytes of the length field: 1, 2, 4 or 8.
     :param order: its byte order, ``big`` (network order) or ``little``.
-    :param includes: what the number counts: the ``payload`` alone, or the whole ``frame``, length field included.
-    :raise SettingError: a parameter has another value than these.
+    :param includes: what the length counts: the ``payload`` alone, or the whole ``frame``, length field included.
+    :raise SettingError: a parameter has another value.
     """
 
     __slots__ = ("_added", "_extra", "_pack", "_unpack", "includes", "order", "size")
@@ -52,9 +52,9 @@ class LengthCodec:
         layout = struct.Struct(_ORDERS[order] + _LETTERS[size])
         self._pack = layout.pack
         self._unpack = layout.unpack_from
-        # From the number on the wire to the length of the frame.
+        # Added to the number on the wire to get the length of the frame.
         self._extra = size if includes == "payload" else 0
-        # From the length of the payload to the number.
+        # Added to the length of the payload to get the number on the wire.
         self._added = size - self._extra
 
     def __repr__(self) -> str:
@@ -121,6 +121,6 @@ class LengthCodec:
                 f" and includes={self.includes}",
                 session,
             ) from None
-        if count > LARGE:
+        if count > SEPARATE_ABOVE:
             return [header, payload]
         return header + payload

@@ -1,4 +1,4 @@
-"""Lines: what stands between two delimiters."""
+"""The line codec: packages that end with a delimiter."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import Any
 
 from zope.interface import implementer
 
-from getty_tx.codecs.common import BATCH, LARGE, asBytes
+from getty_tx.codecs.common import BATCH, SEPARATE_ABOVE, asBytes
 from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IBatchReader, IReadWriter
 
 __all__ = ["LineCodec"]
 
-# Bytes looked through at first, and how many times more each time there is no delimiter in them. Copying a prefix
-# costs less than anything else one can do to a memoryview in search of a byte; as it grows by a factor, a line costs
-# a multiple of its own length, however much follows it in the buffer.
-_FIRST = 1024
+# Bytes searched at first, and the factor by which the search grows while it finds no delimiter. To copy a prefix is
+# the fastest way to search a memoryview; because the prefix grows by a factor, the cost of a line is proportional to
+# its own length, not to the amount of data behind it in the buffer.
+_FIRST_SEARCH = 1024
 _GROWTH = 8
 
 
 @implementer(IReadWriter, IBatchReader)
 class LineCodec:
     r"""
-    Lines with a delimiter at the end of each; packages are ``bytes`` without it.
+    Lines that end with a delimiter; packages are ``bytes`` without it.
 
-    Nothing but the delimiter is stripped: with ``\n`` a line that telnet ends with CR LF keeps its CR. A line has no
-    limit of its own, ``maxMsgLen`` limits it.
+    Only the delimiter is stripped: with ``\n`` a line that telnet ends with CR LF keeps its CR. The codec does not
+    limit the length of a line; ``maxMsgLen`` does.
 
-    :param delimiter: one byte or more; a ``str`` is taken as it stands, in UTF-8 (escapes such as ``\r`` are a matter
-        of descriptions, :py:func:`getty_tx.codecs.fromDescription`).
+    :param delimiter: one byte or more; a ``str`` is encoded in UTF-8, without escapes (only descriptions have escapes
+        such as ``\r``, see :py:func:`getty_tx.codecs.fromDescription`).
     :raise SettingError: the delimiter is empty, or neither bytes nor str.
     """
 
@@ -39,25 +39,25 @@ class LineCodec:
             try:
                 delimiter = delimiter.encode("utf-8")
             except UnicodeEncodeError as error:
-                raise SettingError(f"codec 'line': delimiter={delimiter!a} is not to be had in UTF-8") from error
+                raise SettingError(f"codec 'line': delimiter={delimiter!a} cannot be encoded in UTF-8") from error
         if not isinstance(delimiter, bytes):
             raise SettingError(f"codec 'line': delimiter={delimiter!r} is neither bytes nor str")
         if not delimiter:
             raise SettingError("codec 'line': delimiter= is empty; it needs at least one byte")
         self.delimiter = delimiter
         self._width = len(delimiter)
-        # One byte is found at a multiple of the speed of several. A delimiter that ends with the first occurrence of
-        # its last byte is the first delimiter.
+        # A search for one byte is much faster than one for several. If a delimiter ends at the first occurrence of its
+        # last byte, it is the first delimiter.
         self._last = delimiter[-1:]
 
     def __repr__(self) -> str:
         return f"LineCodec(delimiter={self.delimiter!r})"
 
     def read(self, session: Any, data: memoryview) -> tuple[bytes | None, int]:
-        """The bytes before the first delimiter; ``(None, 0)`` while there is none."""
+        """The bytes before the first delimiter; ``(None, 0)`` while the data has none."""
         delimiter = self.delimiter
         width = self._width
-        chunk = data[:_FIRST].tobytes()
+        chunk = data[:_FIRST_SEARCH].tobytes()
         if width > 1:
             at = chunk.find(self._last) - width + 1
             if at >= 0 and chunk.startswith(delimiter, at):
@@ -66,7 +66,7 @@ class LineCodec:
         if found:
             return line, len(line) + width
         have = len(data)
-        size = _FIRST
+        size = _FIRST_SEARCH
         while size < have:
             size *= _GROWTH
             line, found, _ = data[:size].tobytes().partition(delimiter)
@@ -92,14 +92,14 @@ class LineCodec:
         """
         The line and the delimiter.
 
-        :raise CodecError: not bytes-like, or the reader would see the delimiter earlier than at the end.
+        :raise CodecError: not bytes-like, or a reader would find the delimiter before the end.
         """
         line: bytes = pkg if type(pkg) is bytes else asBytes("line", session, pkg)
         delimiter = self.delimiter
         count = len(line)
-        # The search includes the delimiter added, because a delimiter of several bytes may also begin within the
-        # line: "a" + "aa" is delimited after nothing, not after "a".
-        if count <= LARGE:
+        # Search the line with its delimiter, because a delimiter of several bytes may begin within the line: the first
+        # delimiter of "a" + "aa" is at 0, not at 1.
+        if count <= SEPARATE_ABOVE:
             whole = line + delimiter
             if whole.find(self._last) == count + self._width - 1 or whole.find(delimiter) == count:
                 return whole

@@ -1,4 +1,4 @@
-"""Netstrings, D. J. Bernstein, 1997: https://cr.yp.to/proto/netstrings.txt"""
+"""The netstring codec (D. J. Bernstein, 1997): https://cr.yp.to/proto/netstrings.txt"""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import Any
 
 from zope.interface import implementer
 
-from getty_tx.codecs.common import LARGE, asBytes
+from getty_tx.codecs.common import SEPARATE_ABOVE, asBytes
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
 
 __all__ = ["NetstringCodec"]
 
-# As many digits as 2**64 - 1 has: no length that can be is longer, and int() is never given more.
-_DIGITS = 20
+# The digits of 2**64 - 1: no real length has more, and it limits the work of int().
+_MAX_DIGITS = 20
 _COMMA = ord(",")
 
 
 @implementer(IReadWriter)
 class NetstringCodec:
     """
-    ``12:hello world!,``: the length in decimal ASCII digits, a colon, so many bytes, a comma; packages are ``bytes``.
+    ``12:hello world!,``: the length in decimal ASCII digits, a colon, the payload, a comma; packages are ``bytes``.
 
-    Strict, as the specification is: at least one digit and at most 20, no leading zeros, no signs or blanks.
+    Strict, as in the specification: 1 to 20 digits, no leading zeros, no signs or blanks.
     """
 
     __slots__ = ()
@@ -34,16 +34,16 @@ class NetstringCodec:
         """
         The string of the netstring at the front of ``data``.
 
-        :raise CodecError: the length is no such number, or there is no comma at the end.
+        :raise CodecError: the length is invalid, or the comma at the end is missing.
         """
-        head = data[: _DIGITS + 1].tobytes()
+        head = data[: _MAX_DIGITS + 1].tobytes()
         digits, colon, _ = head.partition(b":")
         count = len(digits)
-        if count > _DIGITS:
+        if count > _MAX_DIGITS:
             raise CodecError(
-                f"codec 'netstring': no colon in the first {_DIGITS + 1} bytes, which are {digits!r}", session
+                f"codec 'netstring': no colon in the first {_MAX_DIGITS + 1} bytes, which are {digits!r}", session
             )
-        # bytes.isdigit knows the ASCII digits only.
+        # bytes.isdigit accepts ASCII digits only.
         if not digits.isdigit() and (digits or colon):
             raise CodecError(f"codec 'netstring': the length {digits!r} is not made of digits", session)
         if count > 1 and digits[0] == 48:
@@ -69,6 +69,6 @@ class NetstringCodec:
         """
         payload: bytes = pkg if type(pkg) is bytes else asBytes("netstring", session, pkg)
         count = len(payload)
-        if count > LARGE:
+        if count > SEPARATE_ABOVE:
             return [b"%d:" % count, payload, b","]
         return b"%d:%b," % (count, payload)

@@ -1,4 +1,4 @@
-"""No framing at all."""
+"""The raw codec: no framing, every chunk is a package."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from getty_tx.interfaces import IReadWriter
 
 __all__ = ["RawCodec"]
 
-# Bytes. From here on, looking whether a chunk need not be copied costs less than copying it.
-_WORTH_A_LOOK = 4096
+# Bytes. Above this, checking whether a chunk can be used without a copy costs less than a copy.
+_NO_COPY_ABOVE = 4096
 
 
 @implementer(IReadWriter)
 class RawCodec:
     """
-    Every chunk as it comes is a package, as ``bytes``: whatever a stream has brought, one datagram, one WebSocket
-    message. On a stream the chunks are cut where the network cut them.
+    Every received chunk is a package, as ``bytes``: the data of one read of a stream, one datagram, or one WebSocket
+    message. The boundaries of chunks on a stream have no meaning.
 
     ``write`` also takes a ``str``, which becomes the text of a WebSocket message.
     """
@@ -30,13 +30,13 @@ class RawCodec:
         return "RawCodec()"
 
     def read(self, session: Any, data: memoryview) -> tuple[bytes | str | None, int]:
-        """All of ``data``, as ``str`` if it is a text message; ``(None, 0)`` if a stream has brought nothing."""
+        """All of ``data``, as ``str`` if it is a text message; ``(None, 0)`` for an empty stream."""
         have = len(data)
         if getattr(session, "isText", False):
             return str(data, "utf-8"), have
-        if have > _WORTH_A_LOOK:
+        if have > _NO_COPY_ABOVE:
             whole = data.obj
-            # As long as the bytes underneath, and without strides: it is all of them.
+            # As long as the underlying bytes, and without strides: the view covers all of them.
             if type(whole) is bytes and len(whole) == have and data.c_contiguous:
                 return whole, have
         elif not have and getattr(session, "isText", None) is None:
@@ -45,7 +45,7 @@ class RawCodec:
 
     def write(self, session: Any, pkg: Any) -> bytes | str:
         """
-        The bytes, or the text, as they are; a bytearray or memoryview is copied.
+        The bytes or the text, unchanged; a bytearray or memoryview is copied.
 
         :raise CodecError: neither bytes-like nor ``str``.
         """

@@ -1,21 +1,20 @@
 r"""
 Codecs by description, for command lines and configuration files.
 
-A description is written like a Twisted endpoint string, ``name[:option=value...]``::
+A description has the form of a Twisted endpoint string, ``name[:option=value...]``::
 
     length
     length:size=2:order=little
     line:delimiter=\r\n
     mypkg.codecs:MyCodec:size=4
 
-The first part is a registered name or, if nothing is registered under it, a module, whose attribute follows. A class or
-a function is called with the options as strings; anything else is taken as it is and has no options.
+The first part is a registered name; if no codec has that name, it is a module, and the second part is an attribute of
+it. A class or a function is called with the options as strings; any other object is the codec, and has no options.
 
-A backslash takes its meaning from ``:``, ``=`` and itself: ``\:`` is a colon, ``\=`` an equals sign, ``\\`` a
-backslash. Only a colon has to be written so; after an option's name, ``=`` is as good as ``\=``. Where an option
-holds bytes (``delimiter``), ``\n \r \t \0`` and ``\xHH`` mean the same as in Python. Everywhere else another backslash
-is just a backslash. All this is done once, in one pass: ``delimiter=\\n`` is a backslash and an ``n``. Within single
-quotes a shell leaves it all alone.
+A backslash escapes ``:``, ``=`` and itself: ``\:`` is a colon, ``\=`` an equals sign, ``\\`` a backslash. Only a colon
+has to be escaped; after an option's name, ``=`` means the same as ``\=``. In an option of bytes (``delimiter``),
+``\n \r \t \0`` and ``\xHH`` mean the same as in Python. Any other backslash is a plain backslash. Escapes are replaced
+in a single pass: ``delimiter=\\n`` is a backslash and an ``n``. A shell does not change a description in single quotes.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describeAll", "fromDescription", "names", "register"]
 
-# A backslash and what it is before, so that neither ``split`` nor ``partition`` sees an escaped character as its own.
+# These match a backslash together with the next character, so that an escaped separator does not separate.
 _component = re.compile(r"(?:[^:\\]|\\.|\\\Z)*", re.DOTALL)
 _option = re.compile(r"((?:[^=\\]|\\.|\\\Z)*)=(.*)", re.DOTALL)
 _plainEscape = re.compile(r"\\([:=\\])")
@@ -63,7 +62,7 @@ def _asText(codec: str, option: str, raw: str) -> str:
 
 
 def _asInteger(codec: str, option: str, raw: str) -> int | str:
-    # What is no number stays text, so that the codec's own check names it together with the values allowed.
+    # Text that is no number is returned unchanged, so that the codec's check names it and the valid values.
     return int(raw) if re.fullmatch("[0-9]{1,9}", raw) else raw
 
 
@@ -79,16 +78,16 @@ def _asBytes(codec: str, option: str, raw: str) -> bytes:
             r" \n \r \t \0 \xHH \: \= and \\ for a backslash"
         )
 
-    # Arguments of a command line that are not UTF-8 come as surrogates, and so become their own bytes again.
+    # Command-line arguments that are not UTF-8 have surrogates, which become the original bytes again.
     try:
         return _byteEscape.sub(one, raw.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError as error:
-        raise SettingError(f"codec {codec!r}: {option}={raw!a} is not to be had in UTF-8") from error
+        raise SettingError(f"codec {codec!r}: {option}={raw!a} cannot be encoded in UTF-8") from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """One option of a ready-made codec: what help says of it, and how its text becomes the argument."""
+    """One option of a built-in codec: its help text, and the conversion from text to the argument."""
 
     values: str
     meaning: str
@@ -97,7 +96,7 @@ class _Option:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A registered codec; ``options`` is None where only the factory knows them."""
+    """A registered codec; ``options`` is None if only the factory knows its options."""
 
     factory: Callable[..., Any]
     meaning: str
@@ -128,18 +127,18 @@ _entries = {
 
 
 def names() -> list[str]:
-    """The registered names, those added last at the end."""
+    """The registered names, in the order of registration."""
     return list(_entries)
 
 
 def register(name: str, factory: Callable[..., Any]) -> None:
     """
-    Add a name to descriptions.
+    Register a codec under a name for descriptions.
 
     :param name: without ``:``, ``=`` and backslashes.
     :param factory: a class or function; called with the options of each description as strings, returns the codec.
-        The first line of its docstring is what :py:func:`describeAll` says of it.
-    :raise SettingError: the name is taken or cannot be one, or the factory is not callable.
+        :py:func:`describeAll` shows the first line of its docstring.
+    :raise SettingError: the name is taken or invalid, or the factory is not callable.
     """
     if not name or set(name) & set(":=\\"):
         raise SettingError(f"codec {name!r}: a name is not empty and has no colon, equals sign or backslash")
@@ -153,12 +152,11 @@ def register(name: str, factory: Callable[..., Any]) -> None:
 
 def fromDescription(description: str) -> IReadWriter:
     """
-    The codec that a description means.
+    The codec of a description.
 
-    :return: what a class, a function or a module's attribute gave; it has ``read`` and ``write``, whether or not it
-        declares the interface.
-    :raise SettingError: whatever is wrong; the text names it, and what would be right. Where another exception is the
-        reason (from an import, or from a factory), it is the ``__cause__``.
+    :return: an object with ``read`` and ``write``; it need not declare the interface.
+    :raise SettingError: the description is invalid; the text names the error and the valid values. An exception from an
+        import or a factory is the ``__cause__``.
     """
     if not description:
         raise SettingError(f"codec: the description is empty; {_known()}")
@@ -175,7 +173,7 @@ def fromDescription(description: str) -> IReadWriter:
         name = f"{name}:{attribute}"
         options = _options(name, rest[1:])
         if isinstance(found, type) or (callable(found) and not _isCodec(found)):
-            # A ready-made class by its module takes text as it does by its name.
+            # A built-in class named by its module converts options as under its registered name.
             known = next((one.options for one in _entries.values() if one.factory is found), None)
             codec = _call(name, found, known, options)
         elif options:
@@ -192,7 +190,7 @@ def fromDescription(description: str) -> IReadWriter:
 
 
 def describeAll() -> str:
-    """A table of names and meanings, with the options indented below; for ``--help``. Defaults are in brackets."""
+    """A table of names and meanings for ``--help``, with the options indented below and defaults in brackets."""
     lines = []
     width = max(map(len, _entries))
     for name, entry in _entries.items():
@@ -224,7 +222,7 @@ def _split(description: str) -> list[str]:
     at = 0
     while True:
         match = _component.match(description, at)
-        assert match is not None  # it matches the empty string
+        assert match is not None  # the pattern matches the empty string
         parts.append(match[0])
         at = match.end() + 1
         if at > len(description):
@@ -232,7 +230,7 @@ def _split(description: str) -> list[str]:
 
 
 def _options(codec: str, parts: list[str]) -> dict[str, str]:
-    """The options by name; the values still have their escapes."""
+    """The options by name; escapes in the values are not replaced."""
     options: dict[str, str] = {}
     for part in parts:
         match = _option.fullmatch(part)
@@ -252,7 +250,7 @@ def _import(module: str, attribute: str) -> Any:
     try:
         found: Any = import_module(module)
     except ModuleNotFoundError as error:
-        # The module itself, or a package it is in; not something that it imports.
+        # The module itself or its package is missing, not a module that it imports.
         if error.name and f"{module}.".startswith(f"{error.name}."):
             raise SettingError(
                 f"codec '{module}:{attribute}': there is no module {error.name!r}; {_known()}"
@@ -271,7 +269,7 @@ def _import(module: str, attribute: str) -> Any:
 
 
 def _parameters(factory: Callable[..., Any]) -> list[str] | None:
-    """Names that may be given as options; None when any may, or nobody knows."""
+    """The names of the factory's options; None if any name is valid, or they are unknown."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):
@@ -282,7 +280,7 @@ def _parameters(factory: Callable[..., Any]) -> list[str] | None:
 
 
 def _call(codec: str, factory: Callable[..., Any], known: dict[str, _Option] | None, options: dict[str, str]) -> Any:
-    """What the factory makes of the options, which are converted and checked by name first."""
+    """Call the factory with the options, after checking their names and converting them."""
     allowed = _parameters(factory) if known is None else list(known)
     arguments: dict[str, Any] = {}
     for option, raw in options.items():

@@ -1,5 +1,5 @@
 """
-Frames with protobuf's base-128 varint for the length, as ``writeDelimitedTo`` and ``parseDelimitedFrom`` have them.
+The varint codec: protobuf's base-128 varint as length, as in ``writeDelimitedTo`` and ``parseDelimitedFrom``.
 
 The encoding: https://protobuf.dev/programming-guides/encoding/#varints
 """
@@ -10,17 +10,17 @@ from typing import Any
 
 from zope.interface import implementer
 
-from getty_tx.codecs.common import LARGE, asBytes
+from getty_tx.codecs.common import SEPARATE_ABOVE, asBytes
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
 
 __all__ = ["VarintCodec"]
 
-# A varint has 7 bits a byte and 64 in all.
-_MOST = 10
-_MAX = 2**64 - 1
+# The limits of a varint: 10 bytes of 7 bits, and 64 bits in all.
+_MAX_BYTES = 10
+_MAX_LENGTH = 2**64 - 1
 
-# Each 7 bits as the last byte of a varint, and as one that another follows.
+# The byte for each value of 7 bits: as the last byte of a varint, and as one followed by another.
 _LAST = [bytes((bits,)) for bits in range(128)]
 _MORE = [bytes((bits | 128,)) for bits in range(128)]
 
@@ -28,9 +28,9 @@ _MORE = [bytes((bits | 128,)) for bits in range(128)]
 @implementer(IReadWriter)
 class VarintCodec:
     """
-    A varint that counts the payload, then the payload; packages are ``bytes``.
+    The length of the payload as a varint, then the payload; packages are ``bytes``.
 
-    As in protobuf a varint may be longer than it needs to be, but not longer than 10 bytes, nor more than 64 bits.
+    As in protobuf, a varint may be longer than necessary, but has at most 10 bytes and 64 bits.
     """
 
     __slots__ = ()
@@ -58,16 +58,16 @@ class VarintCodec:
                 start = 2
             else:
                 number = start = 0
-                for byte in data[:_MOST].tobytes():
+                for byte in data[:_MAX_BYTES].tobytes():
                     number |= (byte & 127) << 7 * start
                     start += 1
                     if byte < 128:
                         break
                 else:
-                    if start < _MOST:
+                    if start < _MAX_BYTES:
                         return None, 0
-                    raise CodecError(f"codec 'varint': the length has more than {_MOST} bytes", session)
-                if number > _MAX:
+                    raise CodecError(f"codec 'varint': the length has more than {_MAX_BYTES} bytes", session)
+                if number > _MAX_LENGTH:
                     raise CodecError(f"codec 'varint': the length {number} has more than 64 bits", session)
         end = start + number
         if have < end:
@@ -87,11 +87,11 @@ class VarintCodec:
         if count < 16384:
             return _MORE[count & 127] + _LAST[count >> 7] + payload
         header = b""
-        left = count
-        while left > 127:
-            header += _MORE[left & 127]
-            left >>= 7
-        header += _LAST[left]
-        if count > LARGE:
+        rest = count
+        while rest > 127:
+            header += _MORE[rest & 127]
+            rest >>= 7
+        header += _LAST[rest]
+        if count > SEPARATE_ABOVE:
             return [header, payload]
         return header + payload

@@ -113,7 +113,7 @@ class DescriptionTests(RegistryCase):
             (r"\x1", "unknown escape"),
             (r"\xg0", "unknown escape"),
             (":", r"a colon within a value is written \:"),
-            ("\ud800", "not to be had in UTF-8"),
+            ("\ud800", "cannot be encoded in UTF-8"),
         ]:
             self.assertRefused(f"line:delimiter={text}", "codec 'line'", words)
 

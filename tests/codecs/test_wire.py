@@ -16,12 +16,12 @@ from getty_tx.codecs import (
     RawCodec,
     VarintCodec,
 )
-from getty_tx.codecs.common import LARGE
+from getty_tx.codecs.common import SEPARATE_ABOVE
 from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IReadWriter
 
 SESSION: Any = object()
-BIG = bytes(range(256)) * (LARGE // 256) + b"!"
+BIG = bytes(range(256)) * (SEPARATE_ABOVE // 256) + b"!"
 
 ALL = [
     LengthCodec(),
@@ -153,9 +153,9 @@ class CommonTests(CodecCase):
             self.assertEqual(sum(one is payload for one in written), 1)
             wire = b"".join(written)
             self.assertAnswer(codec, wire, (payload, len(wire)))
-            self.assertIs(type(codec.write(SESSION, payload[:LARGE])), bytes)
-            wire = codec.write(SESSION, payload[:LARGE])
-            self.assertAnswer(codec, wire, (payload[:LARGE], len(wire)))
+            self.assertIs(type(codec.write(SESSION, payload[:SEPARATE_ABOVE])), bytes)
+            wire = codec.write(SESSION, payload[:SEPARATE_ABOVE])
+            self.assertAnswer(codec, wire, (payload[:SEPARATE_ABOVE], len(wire)))
 
 
 class LengthTests(CodecCase):
@@ -264,21 +264,21 @@ class LineTests(CodecCase):
             (LineCodec(), b"\n"),
             (LineCodec(b"\r\n"), b"a\r\n"),
             (LineCodec(b"\r\n"), b"\r\n" + BIG.replace(b"\r", b"")),
-            (LineCodec(), b"a" * LARGE + b"\n"),
+            (LineCodec(), b"a" * SEPARATE_ABOVE + b"\n"),
         ]:
             self.assertBadPackage(codec, pkg, "contains, or runs into, the delimiter", repr(codec.delimiter))
 
     def test_packageRunsIntoDelimiter(self) -> None:
         r"""``a\n`` with ``\n\n`` would be read as ``a``, and a newline that is left over."""
         self.assertBadPackage(LineCodec(b"\n\n"), b"a\n", "runs into")
-        self.assertBadPackage(LineCodec(b"\n\n"), b"a" * LARGE + b"\n", "runs into")
+        self.assertBadPackage(LineCodec(b"\n\n"), b"a" * SEPARATE_ABOVE + b"\n", "runs into")
         self.assertBadPackage(LineCodec(b"abab"), b"xab", "runs into")
         self.assertWire(LineCodec(b"\n\n"), b"a\nb", b"a\nb\n\n")
 
     def test_delimiterLongerThanLarge(self) -> None:
-        delimiter = b"<" + b"=" * (LARGE + 10) + b">"
+        delimiter = b"<" + b"=" * (SEPARATE_ABOVE + 10) + b">"
         codec = LineCodec(delimiter)
-        pkg = b"=" * (LARGE + 1)
+        pkg = b"=" * (SEPARATE_ABOVE + 1)
         self.assertEqual(codec.write(SESSION, pkg), [pkg, delimiter])
         self.assertAnswer(codec, pkg + delimiter, (pkg, len(pkg + delimiter)))
 
@@ -288,7 +288,7 @@ class LineTests(CodecCase):
             ("", "delimiter= is empty"),
             (10, "delimiter=10 is neither bytes nor str"),
             (bytearray(b"\n"), "is neither bytes nor str"),
-            ("\ud800", r"delimiter='\ud800' is not to be had in UTF-8"),
+            ("\ud800", r"delimiter='\ud800' cannot be encoded in UTF-8"),
         ]:
             broken: Any = delimiter
             error = self.assertRaises(SettingError, LineCodec, broken)
