@@ -103,7 +103,8 @@ class _Entry:
     options: dict[str, _Option] | None
 
 
-_entries = {
+# The registered codecs by name: for this module and its tests.
+entries = {
     "length": _Entry(
         LengthCodec,
         "a length field and a payload",
@@ -128,7 +129,7 @@ _entries = {
 
 def names() -> list[str]:
     """The registered names, in the order of registration."""
-    return list(_entries)
+    return list(entries)
 
 
 def register(name: str, factory: Callable[..., Any]) -> None:
@@ -142,12 +143,12 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     """
     if not name or set(name) & set(":=\\"):
         raise SettingError(f"codec {name!r}: a name is not empty and has no colon, equals sign or backslash")
-    if name in _entries:
+    if name in entries:
         raise SettingError(f"codec {name!r}: the name is taken; those taken are {', '.join(names())}")
     if not callable(factory):
         raise SettingError(f"codec {name!r}: the factory {factory!r} is not callable")
     meaning = (inspect.getdoc(factory) or "").partition("\n")[0]
-    _entries[name] = _Entry(factory, meaning, None)
+    entries[name] = _Entry(factory, meaning, None)
 
 
 def fromDescription(description: str) -> IReadWriter:
@@ -162,7 +163,7 @@ def fromDescription(description: str) -> IReadWriter:
         raise SettingError(f"codec: the description is empty; {_known()}")
     first, *rest = _split(description)
     name = _plainEscape.sub(r"\1", first)
-    entry = _entries.get(name)
+    entry = entries.get(name)
     if entry is not None:
         codec = _call(name, entry.factory, entry.options, _options(name, rest))
     elif not name or not rest or _option.fullmatch(rest[0]):
@@ -174,7 +175,7 @@ def fromDescription(description: str) -> IReadWriter:
         options = _options(name, rest[1:])
         if isinstance(found, type) or (callable(found) and not _isCodec(found)):
             # A built-in class named by its module converts options as under its registered name.
-            known = next((one.options for one in _entries.values() if one.factory is found), None)
+            known = next((one.options for one in entries.values() if one.factory is found), None)
             codec = _call(name, found, known, options)
         elif options:
             raise SettingError(
@@ -192,11 +193,11 @@ def fromDescription(description: str) -> IReadWriter:
 def describeAll() -> str:
     """A table of names and meanings for ``--help``, with the options indented below and defaults in brackets."""
     lines = []
-    width = max(map(len, _entries))
-    for name, entry in _entries.items():
+    width = max(map(len, entries))
+    for name, entry in entries.items():
         lines.append(f"{name:{width}}  {entry.meaning}".rstrip())
         if entry.options is None:
-            parameters = _parameters(entry.factory)
+            parameters = parametersOf(entry.factory)
             if parameters:
                 lines.append(f"{'':{width}}    options: {', '.join(parameters)}")
             continue
@@ -268,7 +269,7 @@ def _import(module: str, attribute: str) -> Any:
     return found
 
 
-def _parameters(factory: Callable[..., Any]) -> list[str] | None:
+def parametersOf(factory: Callable[..., Any]) -> list[str] | None:
     """The names of the factory's options; None if any name is valid, or they are unknown."""
     try:
         parameters = inspect.signature(factory).parameters.values()
@@ -281,7 +282,7 @@ def _parameters(factory: Callable[..., Any]) -> list[str] | None:
 
 def _call(codec: str, factory: Callable[..., Any], known: dict[str, _Option] | None, options: dict[str, str]) -> Any:
     """Call the factory with the options, after checking their names and converting them."""
-    allowed = _parameters(factory) if known is None else list(known)
+    allowed = parametersOf(factory) if known is None else list(known)
     arguments: dict[str, Any] = {}
     for option, raw in options.items():
         if allowed is not None and option not in allowed:

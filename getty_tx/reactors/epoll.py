@@ -88,8 +88,8 @@ class EPollReactor(epollreactor.EPollReactor):
 
     def __init__(self) -> None:
         # Logging contexts of reading descriptors, by number: added at the first read, and removed by all calls that may
-        # change the descriptor or its context.
-        self._readContexts: dict[int, _Context] = {}
+        # change the descriptor or its context. Without underscore for the tests.
+        self.readContexts: dict[int, _Context] = {}
         # Numbers registered since the last epoll_wait: an event of this iteration with such a number is for the
         # previous descriptor with that number.
         self._justRegistered: set[int] = set()
@@ -103,7 +103,7 @@ class EPollReactor(epollreactor.EPollReactor):
         number = reader.fileno()
         if number not in self._selectables:
             self._justRegistered.add(number)
-        self._readContexts.pop(number, None)
+        self.readContexts.pop(number, None)
         super().addReader(reader)  # type: ignore[no-untyped-call]
 
     def addWriter(self, writer: Any) -> None:
@@ -116,7 +116,7 @@ class EPollReactor(epollreactor.EPollReactor):
     def removeReader(self, reader: Any) -> None:
         """As Twisted's."""
         # A closed descriptor has no number any more (-1); its context is removed when a reader gets the number.
-        self._readContexts.pop(reader.fileno(), None)
+        self.readContexts.pop(reader.fileno(), None)
         super().removeReader(reader)  # type: ignore[no-untyped-call]
 
     # Iterations
@@ -134,7 +134,7 @@ class EPollReactor(epollreactor.EPollReactor):
     def mainLoop(self) -> None:
         """Run iterations until the reactor is stopped."""
         base = context.get(log.ILogContext)
-        self._readContexts.clear()
+        self.readContexts.clear()
         while self._started:
             with _inMainLoop:
                 context.call({log.ILogContext: base}, self._iterations, base)
@@ -149,7 +149,7 @@ class EPollReactor(epollreactor.EPollReactor):
         outside = stack[top]
         poll = self._poller.poll
         selectables = self._selectables
-        readContexts = self._readContexts
+        readContexts = self.readContexts
         justRegistered = self._justRegistered
         timeout: float | None
         known: Any

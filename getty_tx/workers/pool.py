@@ -71,7 +71,8 @@ class WorkerPool:
     def __init__(self, name: str, size: int, makeSchedule: Callable[[Callable[[], object]], Schedule]) -> None:
         self._name = name
         self.size = size
-        self._schedule = makeSchedule(self._requestStart)
+        # For this package and its tests.
+        self.schedule = makeSchedule(self._requestStart)
         self._reactor: Any = None
         self._threads: Any = None
         self._reactorThread = 0
@@ -81,8 +82,8 @@ class WorkerPool:
         self._stopping: list[Deferred[list[str]]] = []
         self._stopTimer: IDelayedCall | None = None
         # Limits the queued tasks, one semaphore for each queue that tasks may go to.
-        queues = self._schedule.queues if isinstance(self._schedule, UnorderedSchedule) else [None]
-        self._taskSlots = [threading.BoundedSemaphore(self._schedule.queueLength) for _ in queues]
+        queues = self.schedule.queues if isinstance(self.schedule, UnorderedSchedule) else [None]
+        self._taskSlots = [threading.BoundedSemaphore(self.schedule.queueLength) for _ in queues]
         self._nextTaskQueue = 0
         self._extraSlots = threading.BoundedSemaphore(MAX_EXTRA_THREADS)
 
@@ -213,14 +214,14 @@ class WorkerPool:
         self._stopTimer = None
         now = monotonic()
         stuck = [
-            f"{run.serving!r} for {now - run.since:.1f} s" for run in self._schedule.runs if run.serving is not None
+            f"{run.serving!r} for {now - run.since:.1f} s" for run in self.schedule.runs if run.serving is not None
         ]
         for what in stuck:
             log.warn("{pool}: a worker is stuck in {what}; left behind", pool=self, what=what)
         self._finishStop(stuck)
 
     def _isBusy(self) -> bool:
-        return self._isWoken or bool(self._schedule.runs)
+        return self._isWoken or bool(self.schedule.runs)
 
     def _checkStopped(self) -> None:
         if self._stopping and not self._isBusy() and not self._starts:
@@ -236,7 +237,7 @@ class WorkerPool:
             # ThreadPool.stop joins the threads, which never returns while one is stuck.
             threading.Thread(target=threads.stop, daemon=True).start()
             # Forget the stuck runs.
-            self._schedule.runs = set()
+            self.schedule.runs = set()
         else:
             threads.stop()
         stopping, self._stopping = self._stopping, []
@@ -250,7 +251,7 @@ class WorkerPool:
 
     def load(self) -> tuple[int, int]:
         """Number of messages in shared queues, and of threads at work."""
-        return self._schedule.queued(), len(self._schedule.runs)
+        return self.schedule.queued(), len(self.schedule.runs)
 
     # Messages
 
@@ -262,7 +263,7 @@ class WorkerPool:
         """
         if not self.isRunning:
             raise SettingError(f"{self!r} is not running: call pool.start(reactor) before its factory is used")
-        return self._schedule.attach(session)
+        return self.schedule.attach(session)
 
     def _requestStart(self) -> None:
         """Start runs as needed, after the reactor has read from all sockets in this iteration."""
@@ -274,7 +275,7 @@ class WorkerPool:
         self._isWoken = False
         if self._threads is None:
             return
-        schedule = self._schedule
+        schedule = self.schedule
         for slow, queue in schedule.starts():
             run = WorkerRun(schedule, self._notifyReactor, slow, queue)
             schedule.runs.add(run)
@@ -289,10 +290,10 @@ class WorkerPool:
         """A handler may block: drain all runs, and start others if needed."""
         self._pollTimer = None
         now = monotonic()
-        for run in tuple(self._schedule.runs):
+        for run in tuple(self.schedule.runs):
             run.isBlocked = not run.isFresh(now)
             run.drain()
-        self._schedule.resumeSessions()
+        self.schedule.resumeSessions()
         self._startRuns()
 
     def _notifyReactor(self, run: WorkerRun) -> None:
@@ -300,15 +301,15 @@ class WorkerPool:
 
     def _drain(self, run: WorkerRun) -> None:
         run.drain()
-        self._schedule.resumeSessions()
+        self.schedule.resumeSessions()
 
     def _runEnded(self, failure: Any, run: WorkerRun) -> None:
         if failure is not None:
             log.failure("a worker failed", failure)
         run.drain()
-        self._schedule.runs.discard(run)
-        self._schedule.resumeSessions()
-        if not self._schedule.runs and self._pollTimer is not None:
+        self.schedule.runs.discard(run)
+        self.schedule.resumeSessions()
+        if not self.schedule.runs and self._pollTimer is not None:
             self._pollTimer.cancel()
             self._pollTimer = None
         self._startRuns()
@@ -360,7 +361,7 @@ class WorkerPool:
         return True
 
     def _enqueue(self, index: int, task: Task, args: tuple[Any, ...]) -> None:
-        schedule = self._schedule
+        schedule = self.schedule
         if self._threads is None:
             task.started()
             log.warn("{pool}: {task} came after the pool was stopped; dropped", pool=self, task=task)

@@ -96,7 +96,7 @@ class KeyedSchedule(Schedule):
     ) -> None:
         super().__init__(size, queueLength, wake)
         self._key = key
-        self._queues: dict[Hashable, SharedQueue] = {}
+        self.queues: dict[Hashable, SharedQueue] = {}
         self._keys: dict[WorkQueue, Hashable] = {}
         self._fast: deque[WorkQueue] = deque()
         self._slow: deque[WorkQueue] = deque()
@@ -106,14 +106,14 @@ class KeyedSchedule(Schedule):
         return SessionQueue(self, session) if self._key is None else KeyedWork(self, session, self._key)
 
     def queueFor(self, key: Any) -> SharedQueue:
-        queue = self._queues.get(key)
+        queue = self.queues.get(key)
         if queue is None:
-            queue = self._queues[key] = SharedQueue(isExclusive=True)
+            queue = self.queues[key] = SharedQueue(isExclusive=True)
             self._keys[queue] = key
         return queue
 
     def queued(self) -> int:
-        return sum(len(queue.items) for queue in self._queues.values())
+        return sum(len(queue.items) for queue in self.queues.values())
 
     def ready(self, queue: WorkQueue) -> None:
         queue.scheduled = True
@@ -127,7 +127,7 @@ class KeyedSchedule(Schedule):
         elif queue.items:
             self.ready(queue)
         elif queue in self._keys:
-            del self._queues[self._keys.pop(queue)]
+            del self.queues[self._keys.pop(queue)]
 
     def _slowRuns(self) -> int:
         """How many threads may serve slow queues."""

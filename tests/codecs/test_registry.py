@@ -47,7 +47,7 @@ class RegistryCase(SynchronousTestCase):
         self.module.nothing = lambda: None
         sys.modules["mycodecs"] = self.module
         self.addCleanup(sys.modules.pop, "mycodecs")
-        self.patch(registry, "_entries", dict(registry._entries))
+        self.patch(registry, "entries", dict(registry.entries))
 
     def assertRefused(self, description: str, *texts: str) -> SettingError:
         error = self.assertRaises(SettingError, fromDescription, description)
@@ -261,5 +261,5 @@ class RegisterTests(RegistryCase):
 
     def test_helpNamesTheOptionsThereAre(self) -> None:
         """What the registry says of an option is what the constructor has."""
-        for entry in registry._entries.values():
-            self.assertEqual(list(entry.options or {}), registry._parameters(entry.factory) or [])
+        for entry in registry.entries.values():
+            self.assertEqual(list(entry.options or {}), registry.parametersOf(entry.factory) or [])

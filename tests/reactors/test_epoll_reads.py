@@ -191,7 +191,7 @@ class ContextTests(ReactorCase):
         peer.send(b"1")
         self.run_()
         self.assertEqual([type(end) for end in ended], [ConnectionDone])
-        self.assertEqual(self.reactor._readContexts, {})
+        self.assertEqual(self.reactor.readContexts, {})
 
     def test_keepsNobody(self) -> None:
         """A connection that has ended is let go of, though nothing else happens."""

@@ -1,5 +1,5 @@
 """
-Certificates for the tests, made when they run: nothing secret or expiring is stored.
+Certificates for the tests, generated when they run: nothing secret or expiring is stored.
 
 ::
 
@@ -8,7 +8,7 @@ Certificates for the tests, made when they run: nothing secret or expiring is st
     serverPolicy(certificate, key)
     clientPolicy("a.example", trustRoot=authority.path)
 
-Keys are elliptic (P-256), which take a fraction of a millisecond to make.
+Keys are elliptic (P-256), which are generated in a fraction of a millisecond.
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ class Authority:
     A certificate authority.
 
     :ivar path: the PEM file of its certificate, for ``trustRoot``.
-    :param directory: where its files go; made if it is not there.
-    :param parent: the authority that issued this one (an intermediate); ``None`` for a root.
-    :param isAuthority: ``False`` for one that must not issue anything, but does.
+    :ivar parent: the authority that issued its certificate; ``None`` for a root.
+    :ivar name: its subject.
+    :ivar key: its private key.
+    :ivar certificate: its certificate.
+    :param directory: the directory of its files, created if missing.
+    :param parent: the issuing authority, for an intermediate authority.
+    :param isAuthority: ``False`` to issue certificates without being allowed to.
     """
 
     def __init__(
@@ -51,17 +55,17 @@ class Authority:
         isAuthority: bool = True,
     ) -> None:
         self._directory = directory
-        self._parent = parent
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(name)
-        issuer, issuerKey = (parent._name, parent._key) if parent else (self._name, self._key)
-        self._certificate = (
-            _builder(self._name, issuer, self._key, None, notAfter, issuerKey)
+        self.parent = parent
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = _name(name)
+        issuer, issuerKey = (parent.name, parent.key) if parent else (self.name, self.key)
+        self.certificate = (
+            _builder(self.name, issuer, self.key, None, notAfter, issuerKey)
             .add_extension(x509.BasicConstraints(ca=isAuthority, path_length=None), critical=True)
             .add_extension(_usage(isAuthority), critical=True)
             .sign(issuerKey, hashes.SHA256())
         )
-        self.path = _write(directory, "authority", _pem(self._certificate))
+        self.path = _write(directory, "authority", _pem(self.certificate))
 
     def issue(
         self,
@@ -78,33 +82,33 @@ class Authority:
         """
         Issue a certificate, by default valid from yesterday until tomorrow.
 
-        :param names: its host names and IP addresses; the first one is its common name too. It may have none.
+        :param names: its host names and IP addresses; the first one is its common name too. The list may be empty.
         :param client: for a client; otherwise for a server (extended key usage).
         :param chain: the file has the certificates of intermediate authorities too.
         :param commonName: its common name, if not the first of ``names``.
-        :param rsaBits: have an RSA key of this length, which takes long to make.
+        :param rsaBits: use an RSA key of this length, which is slow to generate.
         :param extension: one more extension.
         :return: the paths of the certificate and of its private key.
         """
         key = rsa.generate_private_key(65537, rsaBits) if rsaBits else ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         subject = _name(commonName or [*names, "nameless"][0])
-        builder = _builder(subject, self._name, key, notBefore, notAfter, self._key)
+        builder = _builder(subject, self.name, key, notBefore, notAfter, self.key)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(_hosts(names)), critical=False)
         if extension is not None:
             builder = builder.add_extension(extension, critical=False)
-        data = _pem(builder.sign(self._key, hashes.SHA256()))
+        data = _pem(builder.sign(self.key, hashes.SHA256()))
         above: Authority | None = self
-        while chain and above is not None and above._parent is not None:
-            data += _pem(above._certificate)
-            above = above._parent
+        while chain and above is not None and above.parent is not None:
+            data += _pem(above.certificate)
+            above = above.parent
         return _write(self._directory, "certificate", data), _write(self._directory, "key", _keyPEM(key))
 
 
 def selfSigned(directory: str, names: Sequence[str]) -> tuple[str, str]:
-    """A certificate that only vouches for itself; returns the paths of it and of its private key."""
+    """Make a self-signed certificate; returns the paths of it and of its private key."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(_name(names[0]), _name(names[0]), key, None, None)
     certificate = builder.add_extension(x509.SubjectAlternativeName(_hosts(names)), critical=False).sign(

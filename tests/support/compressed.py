@@ -1,9 +1,9 @@
 """
-Streams that Go's writers made of the messages below, each message flushed, and what tests of compression share.
+Compressed streams made with Go's libraries, and helpers for the tests of compression.
 
-They are from ``compress/flate`` of Go 1.19.8, ``NewBufferedWriter`` of ``golang/snappy`` at 43d5d4c, and ``NewWriter``
-of ``klauspost/compress/zstd`` 1.15.12. ``Flush`` was called after each message, as Getty does with deflate;
-``DEFLATE_END`` is what ``Close`` adds there.
+The streams contain the messages below, each flushed. They were made with ``compress/flate`` of Go 1.19.8,
+``NewBufferedWriter`` of ``golang/snappy`` at 43d5d4c, and ``NewWriter`` of ``klauspost/compress/zstd`` 1.15.12. ``Flush``
+was called after each message, as Getty does with deflate; ``DEFLATE_END`` is what ``Close`` adds there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from getty_tx.testing import Pair
 
-#: Sessions that send at once, and sessions that leave it to the transport.
+#: Transports on which a session sends directly, and on which it writes to the transport.
 BOTH: tuple[type[MemoryTransport], ...] = (DirectTransport, MemoryTransport)
 
 

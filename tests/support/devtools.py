@@ -1,4 +1,4 @@
-"""Chromium, told what to do over its DevTools protocol, which is JSON over a WebSocket."""
+"""Control Chromium by its DevTools protocol, which is JSON over a WebSocket."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = ["Tab"]
 
 class _Announced(Browser):
     """
-    Chromium.
+    A Chromium process.
 
-    :ivar url: fires with where its DevTools listen.
+    :ivar url: fires with the URL of its DevTools.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _Announced(Browser):
         self.url: Deferred[str] = Deferred()
 
     def errReceived(self, data: bytes) -> None:
-        """It said something."""
+        """Chromium wrote to standard error."""
         self.output += data
         found = re.search(rb"DevTools listening on (ws://\S+)\s", self.output)
         if found and not self.url.called:
@@ -43,17 +43,23 @@ class _Announced(Browser):
 
 
 class Tab(EventListener):
-    """A page in a browser that knows nothing; :py:meth:`open` makes it."""
+    """
+    A page in a browser with a new profile; :py:meth:`open` makes it.
+
+    :ivar session: the session with the browser's DevTools, shared by its pages.
+    :ivar numbers: the numbers of requests, which belong to the browser.
+    :ivar answers: unanswered requests by number.
+    """
 
     def __init__(self) -> None:
-        self._numbers = count(1)
-        self._answers: dict[int, Deferred[Any]] = {}
-        self._session: Any = None
+        self.numbers = count(1)
+        self.answers: dict[int, Deferred[Any]] = {}
+        self.session: Any = None
         self._target: dict[str, str] = {}
 
     @classmethod
     async def open(cls, case: TestCase, url: str, *more: str) -> Tab:
-        """Start a browser with this page; the test ends it."""
+        """Start a browser with this page; a cleanup of the test ends it."""
         folder = os.path.abspath(case.mktemp())
         os.makedirs(folder)
         browser = _Announced()
@@ -66,37 +72,36 @@ class Tab(EventListener):
         client = Client(configure(tab, RawCodec(), maxMsgLen=2**26), devTools, reconnectAttempts=1)
         client.startService()
         case.addCleanup(client.stopService)
-        [tab._session] = await client.whenReady()
+        [tab.session] = await client.whenReady()
         pages = [each for each in (await tab.tell("Target.getTargets"))["targetInfos"] if each["type"] == "page"]
-        await tab._attach(pages[0]["targetId"])
+        await tab.attach(pages[0]["targetId"])
         await tab.tell("Page.navigate", url=url)
         return tab
 
     async def another(self, url: str) -> Tab:
-        """Another page in the same browser."""
+        """Open another page in the same browser."""
         tab = Tab()
-        # Answers find their questions by numbers, which belong to the browser.
-        tab._numbers, tab._answers, tab._session = self._numbers, self._answers, self._session
-        await tab._attach((await tab.tell("Target.createTarget", url=url))["targetId"])
+        tab.numbers, tab.answers, tab.session = self.numbers, self.answers, self.session
+        await tab.attach((await tab.tell("Target.createTarget", url=url))["targetId"])
         return tab
 
-    async def _attach(self, target: str) -> None:
+    async def attach(self, target: str) -> None:
         attached = await self.tell("Target.attachToTarget", targetId=target, flatten=True)
         self._target = {"sessionId": attached["sessionId"]}
 
     def onMessage(self, session: Any, pkg: Any) -> None:
-        """Chromium answers, or tells of an event."""
+        """Chromium answers or reports an event."""
         message = json.loads(pkg)
-        waiting = self._answers.pop(message.get("id", 0), None)
+        waiting = self.answers.pop(message.get("id", 0), None)
         if waiting is not None:
             waiting.callback(message)
 
     async def tell(self, method: str, **params: Any) -> dict[str, Any]:
-        """Have it do something; the result."""
-        number = next(self._numbers)
+        """Call a method of DevTools; returns the result."""
+        number = next(self.numbers)
         answer: Deferred[Any] = Deferred()
-        self._answers[number] = answer
-        self._session.writePkg(json.dumps({"id": number, "method": method, "params": params, **self._target}))
+        self.answers[number] = answer
+        self.session.writePkg(json.dumps({"id": number, "method": method, "params": params, **self._target}))
         message = await answer.addTimeout(PATIENCE, reactor)
         if "error" in message:
             raise AssertionError(f"{method}: {message['error']}")
@@ -110,21 +115,21 @@ class Tab(EventListener):
         await self.tell("Input.dispatchKeyEvent", type="keyUp", **key)
 
     async def type(self, text: str) -> None:
-        """Type a line into the field that has the focus, or gets it as the page comes to the front."""
+        """Type a line into the field that has the focus, or gets it when the page comes to the front."""
         await self.tell("Page.bringToFront")
         await self.until("document.hasFocus() && document.activeElement.matches('input')")
         await self.tell("Input.insertText", text=text)
         await self.enter()
 
     async def ask(self, expression: str) -> Any:
-        """The value of an expression of JavaScript in the page."""
+        """Evaluate a JavaScript expression in the page."""
         answer = await self.tell("Runtime.evaluate", expression=expression, returnByValue=True)
         if "exceptionDetails" in answer:
             raise AssertionError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Wait until an expression is true; its value. It is asked again and again, as a person would look."""
+        """Poll a JavaScript expression until it is true; returns its value."""
         for _ in range(PATIENCE * 10):
             value = await self.ask(f"(() => {{ try {{ return {expression}; }} catch (e) {{ return null; }} }})()")
             if value:

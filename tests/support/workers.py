@@ -1,4 +1,4 @@
-"""Worker threads that take turns with the test: each runs until its end, or until a handler waits at a gate."""
+"""Worker threads that a test runs step by step: each until its end, or until a handler waits at a gate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StepThread:
-    """A call in a thread of its own, of which the test runs a step at a time."""
+    """A call in a separate thread that the test runs step by step."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
@@ -36,24 +36,24 @@ class StepThread:
             self._back.release()
 
     def step(self) -> None:
-        """In the test: let it run to its end or its next gate."""
+        """Called by the test: let the thread run to its end or its next gate."""
         self._go.release()
         if not self._back.acquire(timeout=20):
             raise AssertionError("a worker is stuck")
 
     def gate(self) -> None:
-        """In the thread: let the test go on."""
+        """Called in the thread: stop and let the test continue."""
         self._back.release()
         self._go.acquire()
 
 
 def gate() -> None:
-    """In a handler: stop here until the test runs the next step."""
+    """Called in a handler: stop until the test runs the next step."""
     threading.current_thread().step.gate()  # type: ignore[attr-defined]
 
 
 class StepThreads:
-    """In place of Twisted's ThreadPool."""
+    """Replaces Twisted's ThreadPool."""
 
     def __init__(self, minthreads: int, maxthreads: int, name: str) -> None:
         self.size = maxthreads
@@ -78,7 +78,7 @@ class StepThreads:
         assert len(self.threads) <= self.size
 
     def step(self, which: int = 0) -> bool:
-        """Run one of the threads a step further; False when there is none."""
+        """Run a step of one of the threads; False if there is none."""
         if not self.threads:
             return False
         thread = self.threads[which % len(self.threads)]
@@ -90,17 +90,23 @@ class StepThreads:
 
 
 def steppedPool(case: SynchronousTestCase, workers: WorkerPool, reactor: Any) -> StepThreads:
-    """Start the pool with threads that take turns with the test, and with the test's time for the durations, too."""
-    case.patch(pool, "_Threads", StepThreads)
+    """Start the pool with step threads, and with the reactor's simulated time for the durations of handlers."""
+    made: list[StepThreads] = []
+
+    def make(**arguments: Any) -> StepThreads:
+        made.append(StepThreads(**arguments))
+        return made[-1]
+
+    case.patch(pool, "_Threads", make)
     for module in (pool, schedule, thread):
         case.patch(module, "monotonic", reactor.seconds)
     workers.start(reactor)
-    threads: StepThreads = workers._threads
+    [threads] = made
     return threads
 
 
 class SteppedCase(SessionCase):
-    """A session whose worker threads take turns with the test."""
+    """A session with step threads as workers."""
 
     def join(self, workers: WorkerPool, on: dict[str, Any], **settings: Any) -> None:
         self.workers = workers

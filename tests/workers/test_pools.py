@@ -329,7 +329,7 @@ class ModelTests(SteppedCase):
         workers = WorkerPool.keyed(4, lambda session, pkg: int(pkg) % 2)
         self.assertEqual(self.busyThreads(workers, 6), 2)
         self.pair.flush()
-        self.assertEqual(workers._schedule._queues, {})  # type: ignore[attr-defined]
+        self.assertEqual(workers.schedule.queues, {})  # type: ignore[attr-defined]
 
     def test_shared(self) -> None:
         """All workers serve one queue."""
