@@ -1,9 +1,9 @@
 """
-Sessions in a Twisted application that has its own listening calls: ``python examples/audit.py``.
+Sessions in a Twisted application that makes its own listening calls: ``python examples/audit.py``.
 
-The application serves a page on port 8092 already. It gets an echo server on port 8090 by a factory, whose protocol is
-a subclass of SessionProtocol: it sees the bytes before any codec does, and keeps account of them for the page. Two
-arguments move the ports.
+The application already serves a page on port 8092. A factory adds an echo server on port 8090. The factory's protocol
+is a subclass of SessionProtocol: it sees the bytes before the codec does, and counts them for the page. Two arguments
+change the ports.
 """
 
 import sys
@@ -19,7 +19,7 @@ from getty_tx.codecs import LineCodec
 
 
 class AuditedProtocol(SessionProtocol):
-    """What Twisted's protocols have may be extended, as long as the base is called."""
+    """A protocol that counts bytes. Methods of Twisted's protocols may be extended if they call the base class."""
 
     def connectionMade(self):
         self.since = monotonic()
@@ -41,7 +41,7 @@ class Echo(EventListener):
 
 
 class Account(Resource):
-    """The page that the application has."""
+    """The page of the application."""
 
     isLeaf = True
 
@@ -67,7 +67,7 @@ async def main(reactor, port="8090", pagePort="8092"):
     page = reactor.listenTCP(int(pagePort), Site(Account(factory)), interface="127.0.0.1")
 
     def stop():
-        # What a Server does by itself: accept no more, and let each session send what is pending.
+        # A Server does this itself: accept no more connections, and let each session send its pending bytes.
         stopped = [listening.stopListening() for listening in (echo, page)]
         for session in list(factory.sessions):
             ended = Deferred()

@@ -1,8 +1,8 @@
 """
 A chat over TCP, UDP and WebSocket: ``python examples/chat.py``, then ``nc localhost 8090``.
 
-``/nick NAME`` says who you are, ``/who`` tells who is there, ``/quit`` leaves. Endpoints may be given as arguments. The
-tutorial in docs/ builds a smaller one, step by step, with a page for the browser.
+``/nick NAME`` sets your name, ``/who`` lists the users, ``/quit`` leaves. Endpoints may be given as arguments. The
+tutorial in docs/ builds a smaller chat step by step, with a page for the browser.
 """
 
 import sys
@@ -21,7 +21,7 @@ ENDPOINTS = (
 
 
 class TextCodec:
-    """Packages are str: a line each of a stream or datagram, a message each of a WebSocket."""
+    """Packages are str: each a line of a stream or datagram, or a message of a WebSocket."""
 
     def __init__(self):
         self.lines = LineCodec()
@@ -37,7 +37,7 @@ class TextCodec:
 
 
 class Room(EventListener):
-    """One for all sessions: whoever is in it hears what is said."""
+    """One listener for all sessions: sends each message to all users in the room."""
 
     def __init__(self):
         self.names = {}
@@ -64,7 +64,7 @@ class Room(EventListener):
             self.say(f"{name}: {text}")
 
     def onClose(self, session):
-        # Of a session whose onOpen failed nothing is kept.
+        # A session whose onOpen failed is not in it.
         name = self.names.pop(session, None)
         if name is not None:
             self.say(f"{name} has gone")
@@ -76,10 +76,10 @@ class Room(EventListener):
             try:
                 session.writePkg(text)
             except SessionBlockedError as error:
-                # It does not read: its own session fails, and nobody else waits.
+                # This user does not read: fail this session only.
                 session.close(error)
             except SessionClosedError:
-                # Its onClose is about to come.
+                # Its onClose follows.
                 pass
 
 

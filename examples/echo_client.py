@@ -1,4 +1,4 @@
-"""Send a line to an echo server and print what comes back: ``python examples/echo_client.py``."""
+"""Send a line to an echo server and print the reply: ``python examples/echo_client.py``."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """
 One listener, one codec, every transport: ``python examples/everywhere.py``.
 
-Serves an echo over TCP, a unix socket, UDP and WebSocket, dials each of them, and prints what came back. With a
+Serves an echo over TCP, a unix socket, UDP and WebSocket, dials each of them, and prints the replies. With a
 certificate for ``localhost`` and its key, TLS and WebSocket over TLS as well::
 
     python examples/everywhere.py cert.pem key.pem [CA.pem]
@@ -22,7 +22,7 @@ codec = LengthCodec()
 
 class Echo(EventListener):
     def onMessage(self, session, pkg):
-        # A server's UDP socket has packages with the address of the peer, and is written to with one.
+        # On a server's UDP socket, packages are read and written with the address of the peer.
         text = pkg.pkg if isinstance(pkg, UDPContext) else pkg
         print(f"{session.name} heard {text.decode()!r}", flush=True)
         session.writePkg(pkg)

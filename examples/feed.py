@@ -1,10 +1,10 @@
 """
 One market feed to many browsers: ``python examples/feed.py``, then open examples/feed.html, as often as you like.
 
-A pool dials the feed, which sends JSON documents by lines; every browser has the last price of everything when it
-comes, and each change from then on. One that reads slowly misses prices in between, and never the last one: what was
-not taken yet is not sent behind, so that nothing grows. Without arguments a feed is made up; else the first one is the
-endpoint of yours, and the second where to listen.
+A pool connects to the feed, which sends JSON documents, one a line. A browser gets the last price of each symbol when
+it connects, and each change from then on. A slow browser misses intermediate prices but never the last one: while its
+output is blocked, changes replace each other instead of being queued, so memory does not grow. Without arguments the
+feed is simulated; otherwise the first argument is the endpoint of a feed, and the second the endpoint to listen on.
 """
 
 import json
@@ -19,11 +19,11 @@ from getty_tx.codecs import JsonLinesCodec, RawCodec
 
 
 class Board:
-    """The last quote of each symbol, and who looks at it."""
+    """The last quote of each symbol, and the browsers that show it."""
 
     def __init__(self):
         self.last = {}
-        # For each browser the symbols whose change it has missed; some while it is behind.
+        # For each browser the symbols with a change that was not sent yet; not empty while the browser is slow.
         self.browsers = {}
 
     def quote(self, quote):
@@ -50,7 +50,7 @@ class Board:
 
 
 class Source(EventListener):
-    """What the feed says."""
+    """Receives quotes from the feed."""
 
     def __init__(self, board):
         self.board = board
@@ -60,7 +60,7 @@ class Source(EventListener):
 
 
 class Browser(EventListener):
-    """Who looks on. What it says is ignored."""
+    """A browser. Its messages are ignored."""
 
     def __init__(self, board):
         self.board = board
@@ -84,7 +84,7 @@ def sessionsFor(codec, listener, **settings):
 
 
 def madeUp(reactor):
-    """A server whose prices stagger about."""
+    """A server with random prices."""
     prices = dict.fromkeys(("ACME", "INITECH", "UMBRELLA"), 100.0)
 
     def change():
@@ -105,7 +105,7 @@ async def main(reactor, source="", listen="ws:8091:interface=127.0.0.1:path=/fee
         services[0].startService()
         [address] = await services[0].whenListening()
         source = f"tcp:127.0.0.1:{address.port}"
-    # A source that is silent for ten seconds is dialed anew.
+    # Reconnect to a feed that is silent for ten seconds.
     feed = Client(sessionsFor(JsonLinesCodec(), Source(board), readTimeout=10), source)
     server = Server(sessionsFor(RawCodec(), Browser(board), maxMsgLen=1000), listen, maxSessions=10000)
     for service in (feed, server):

@@ -1,8 +1,8 @@
 """
 Browsers to a server of lines: ``python examples/gateway.py``, with ``twistd -n getty-echo`` beside it.
 
-Each WebSocket on ``ws://127.0.0.1:8091/lines`` gets a TCP connection of its own; its text messages go there as lines,
-and lines come back as messages. Whoever reads slowly makes the other side wait, and neither end outlives the other.
+Each WebSocket on ``ws://127.0.0.1:8091/lines`` gets its own TCP connection; its text messages are sent there as lines,
+and lines come back as messages. If one side reads slowly, the other is paused; if one side closes, so does the other.
 ``examples/echo.html?server=ws://127.0.0.1:8091/lines`` is a page for it. The endpoints to serve and to dial may be
 given as arguments.
 """
@@ -17,22 +17,22 @@ from getty_tx.codecs import LineCodec, RawCodec
 
 
 def passOn(source, target, pkg):
-    """Write, and read no more from the source before the target has taken it."""
+    """Write to the target, and pause the source until the target has sent the bytes."""
     target.writePkg(pkg)
     if target.pendingBytes > target.highWater:
         source.pauseReading()
-        # It fires, one way or the other, at the latest when the target is gone.
+        # Fires or fails at the latest when the target is closed.
         target.drained().addBoth(lambda _: source.resumeReading())
 
 
 class Browser(EventListener):
-    """The WebSocket's side."""
+    """The listener of the WebSocket."""
 
     def __init__(self, endpoint):
         self.endpoint = endpoint
 
     async def onOpen(self, session):
-        # Messages wait until this has returned. Where nobody is there it raises, and that closes the WebSocket.
+        # Messages wait until this returns. If the connection fails, it raises, which closes the WebSocket.
         def newSession(other):
             other.codec = LineCodec()
             other.listener = Lines(session, client)
@@ -50,12 +50,12 @@ class Browser(EventListener):
         print(f"{session}: {error}", flush=True)
 
     def onClose(self, session):
-        # What was written is sent before the connection ends.
+        # Pending bytes are sent before the connection is closed.
         session.attributes["client"].close()
 
 
 class Lines(EventListener):
-    """The side of the lines."""
+    """The listener of the TCP connection."""
 
     def __init__(self, browser, client):
         self.browser = browser
@@ -66,7 +66,7 @@ class Lines(EventListener):
             passOn(session, self.browser, line.decode(errors="replace"))
 
     def onClose(self, session):
-        # Not to be replaced: a new connection would know nothing of what was said before.
+        # Do not reconnect: a new connection would not continue the old conversation.
         self.client.close()
         self.browser.close("the server has gone")
 

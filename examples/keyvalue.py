@@ -7,7 +7,7 @@ A codec and a listener for ``getty-serve``: a store of texts by name.
     twistd -n getty-serve --codec keyvalue:Codec --listener keyvalue:Listener
     printf 'set colour deep blue\nget colour\nget size\n' | nc localhost 8090
 
-The codec makes a ``Request`` of each line, so that the listener knows nothing of bytes.
+The codec decodes each line into a ``Request``, so that the listener does not handle bytes.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from getty_tx.codecs import LineCodec
 
 @dataclass(frozen=True)
 class Request:
-    """``get NAME``, ``set NAME TEXT`` or ``delete NAME``."""
+    """A request: ``get NAME``, ``set NAME TEXT`` or ``delete NAME``."""
 
     verb: str
     name: str
@@ -27,13 +27,13 @@ class Request:
 
 class Codec:
     """
-    Requests come as lines; replies go out as lines.
+    Decodes lines into requests, and encodes replies as lines.
 
     :param encoding: of the texts; as an option, ``--codec keyvalue:Codec:encoding=latin-1``.
     """
 
     def __init__(self, encoding="utf-8"):
-        # An unknown encoding is found out here, and so before anything listens.
+        # Fails for an unknown encoding, before any port listens.
         "".encode(encoding)
         self.encoding = encoding
         self.lines = LineCodec()
@@ -41,9 +41,9 @@ class Codec:
     def read(self, session, data):
         line, length = self.lines.read(session, data)
         if line is None:
-            # The end of the line is not there yet; session.maxMsgLen is the limit.
+            # The line is incomplete; session.maxMsgLen limits its length.
             return None, length
-        # At most two blanks part the words: the text may have more of them.
+        # Split at two blanks at most: the text may contain more.
         words = line.decode(self.encoding).rstrip("\r").split(" ", 2)
         if len(words) != {"get": 2, "set": 3, "delete": 2}.get(words[0]):
             raise CodecError(f"{line!r} is no request", session)

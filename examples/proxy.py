@@ -1,5 +1,5 @@
 """
-A TCP proxy: a listener for ``getty-serve`` that dials from the process which serves the connection.
+A TCP proxy: a listener for ``getty-serve`` that connects from the process that serves the connection.
 
 ::
 
@@ -9,8 +9,8 @@ A TCP proxy: a listener for ``getty-serve`` that dials from the process which se
         --listen tcp:8091:interface=127.0.0.1 --processes 0
     nc localhost 8091
 
-With ``--processes`` each sub-reactor has its connections and those that it dials for them on one reactor, so that no
-byte crosses from one process to another.
+With ``--processes`` each sub-reactor has both connections of a client on its reactor, so that no bytes pass between
+processes.
 """
 
 import os
@@ -24,7 +24,7 @@ codec = RawCodec()
 
 
 class Half(EventListener):
-    """One side: what comes goes to the other side."""
+    """One side of the proxy: sends each package to the other side."""
 
     other = None
 
@@ -35,29 +35,29 @@ class Half(EventListener):
         other.writePkg(pkg)
         if other.pendingBytes <= other.highWater:
             return None
-        # Nothing is read here until the slower side has taken it. If it goes away instead, its onClose says so.
+        # Pause this side until the slower one has sent the bytes. If that one closes instead, its onClose handles it.
         return other.drained().addErrback(lambda failure: None)
 
     def onClose(self, session):
-        # What was written there is flushed first.
+        # Pending bytes of the other side are sent first.
         if self.other is not None:
             self.other.close()
 
 
 class Front(Half):
-    """The side of whoever has connected."""
+    """The side of the client."""
 
     client = None
 
     async def onOpen(self, session):
-        # What comes meanwhile waits.
+        # Packages wait until this returns.
         self.client = Client(self.newBack, DESTINATION, reconnectAttempts=1)
         self.client.startService()
         self.session = session
         try:
             [self.other] = await self.client.whenReady()
         except NotReadyError as error:
-            # A text goes to the log.
+            # A str reason is for the log.
             session.close(str(error))
 
     def newBack(self, back):
@@ -69,13 +69,13 @@ class Front(Half):
         print(f"{session}: {error}", flush=True)
 
     def onClose(self, session):
-        # The pool of one session would replace it; stopped, it flushes and closes it.
+        # The pool would reconnect; stopService() flushes and closes its session.
         if self.client is not None:
             self.client.stopService()
 
 
 class Listener(EventListener):
-    """Gives each session a listener of its own."""
+    """Gives each session its own listener."""
 
     def onOpen(self, session):
         session.listener = Front()

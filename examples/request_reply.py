@@ -1,8 +1,8 @@
 """
-Many requests on one session, each with a time-out of its own: ``python examples/request_reply.py``.
+Many requests on one session, each with its own time-out: ``python examples/request_reply.py``.
 
 Requests and replies are JSON documents with a number; replies may come in any order, late or never. Without arguments
-it serves and asks in one process; with one, it asks the server at that endpoint.
+server and client run in one process; with an endpoint as argument, only the client runs, and connects to it.
 """
 
 import sys
@@ -16,20 +16,20 @@ from getty_tx.codecs import JsonLinesCodec
 
 
 class RequestTimeoutError(GettyError):
-    """No reply came in time."""
+    """No reply was received in time."""
 
 
 class Requests(EventListener):
-    """The asking side of a session: replies find their requests by the number."""
+    """The client: matches replies to requests by their number."""
 
     def __init__(self, reactor):
         self.numbers = count(1)
-        # One wheel for all time-outs: a timer costs no heap entry, and stopping it next to nothing.
+        # One wheel for all time-outs: a timer needs no heap entry, and stopping it is cheap.
         self.wheel = TimingWheel(reactor)
         self.waiting = {}
 
     def ask(self, session, question, timeout=1.0):
-        """A Deferred of the reply; it fails with RequestTimeoutError, or when the session ends."""
+        """Send a request. Returns a Deferred of the reply; fails with RequestTimeoutError, or if the session ends."""
         number, reply = next(self.numbers), Deferred()
         session.writePkg({"number": number, "question": question})
         timer = self.wheel.schedule(timeout, self.expire, number)
@@ -41,7 +41,7 @@ class Requests(EventListener):
         reply.errback(RequestTimeoutError(f"no reply to request {number} from {session}"))
 
     def onMessage(self, session, pkg):
-        # A reply that comes after its time is dropped.
+        # Drop a reply that comes after its time-out.
         _, reply, timer = self.waiting.pop(pkg["number"], (None, None, None))
         if reply is not None:
             timer.stop()
@@ -56,7 +56,7 @@ class Requests(EventListener):
 
 
 class Replies(EventListener):
-    """The other side: answers after as many seconds as the question is long, in tenths; to "?" never."""
+    """The server: replies after a tenth of a second for each character of the question; never to "?"."""
 
     def __init__(self, reactor):
         self.reactor = reactor
@@ -64,7 +64,7 @@ class Replies(EventListener):
     def onMessage(self, session, pkg):
         question = pkg["question"]
         if question != "?":
-            # Not an async def, which would hold up the next request of the session.
+            # Not an async def, which would delay the next request of the session.
             self.reactor.callLater(len(question) / 10, self.answer, session, pkg["number"], question.upper())
 
     def answer(self, session, number, answer):

@@ -1,14 +1,14 @@
 """
-Begin in clear, go on with TLS when the client asks for it.
+STARTTLS: begin unencrypted, and switch to TLS when the client asks for it.
 
 ::
 
     python examples/starttls.py serve server.pem key.pem
     python examples/starttls.py dial ca.pem
 
-The client sends ``STARTTLS``; the server answers ``ready``, still in clear, and both go on encrypted. ``ca.pem`` is
-what the client trusts to vouch for the server's certificate, which must be for ``localhost``. One more argument, an
-endpoint description, moves the server, or tells the client where it is.
+The client sends ``STARTTLS``; the server answers ``ready``, still unencrypted, and both switch to TLS. ``ca.pem`` has
+the authority that issued the server's certificate, which must be for ``localhost``. The endpoint to listen on, or to
+connect to, may be given as another argument.
 """
 
 import sys
@@ -31,7 +31,7 @@ class ServerListener(EventListener):
     def onMessage(self, session, pkg):
         if pkg == b"STARTTLS" and not session.attributes["encrypted"]:
             session.writePkg(b"ready")
-            # What was written before leaves in clear, and what is written after is encrypted.
+            # Bytes written before are sent unencrypted, bytes written after are encrypted.
             session.transport.startTLS(self.policy)
             session.attributes["encrypted"] = True
         elif session.attributes["encrypted"]:
@@ -56,7 +56,7 @@ class ClientListener(EventListener):
             self.reply.callback(pkg)
 
     def onError(self, session, error):
-        # Among others: the certificate is not for this host, or nobody that is trusted vouches for it.
+        # Such as: the certificate is not for this host, or no trusted authority issued it.
         if not self.reply.called:
             self.reply.errback(error)
 

@@ -2,8 +2,8 @@
 Compressed streams made with Go's libraries, and helpers for the tests of compression.
 
 The streams contain the messages below, each flushed. They were made with ``compress/flate`` of Go 1.19.8,
-``NewBufferedWriter`` of ``golang/snappy`` at 43d5d4c, and ``NewWriter`` of ``klauspost/compress/zstd`` 1.15.12. ``Flush``
-was called after each message, as Getty does with deflate; ``DEFLATE_END`` is what ``Close`` adds there.
+``NewBufferedWriter`` of ``golang/snappy`` at 43d5d4c, and ``NewWriter`` of ``klauspost/compress/zstd`` 1.15.12, with a
+``Flush`` after each message, as in Getty's deflate. ``DEFLATE_END`` is what ``Close`` adds to a deflate stream.
 """
 
 from __future__ import annotations
