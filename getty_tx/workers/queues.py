@@ -136,11 +136,11 @@ class Work(ListenerProxy):
         return 0
 
     def _clear(self) -> int:
-        """Drop the queued messages; returns their number."""
+        """Drop the queued messages; returns their number, as far as known."""
         raise NotImplementedError
 
     def drop(self) -> int:
-        """The session closes: drop its queued messages, unless ``keepsQueued``. Returns their number."""
+        """The session closes: drop its queued messages, unless ``keepsQueued``. Returns their number if known."""
         if self.keepsQueued:
             return 0
         self.isDropped = True

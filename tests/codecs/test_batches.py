@@ -1,4 +1,4 @@
-"""``readMany`` of the codecs that have it: what ``read`` gives, and nothing that is for ``read`` to answer."""
+"""``readMany`` finds the same packages as ``read``, and leaves other cases to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CODECS = [
 
 
 def oneByOne(codec: Any, data: bytes, at: int, limit: int) -> list[tuple[Any, int]]:
-    """What ``read`` finds, as ``readMany`` is to answer it."""
+    """The result of ``readMany`` by calls of ``read``."""
     found = []
     while at < len(data):
         try:
@@ -45,7 +45,7 @@ class BatchTests(SynchronousTestCase):
     """IBatchReader."""
 
     def test_interface(self) -> None:
-        """They say so."""
+        """Codecs with ``readMany`` declare it."""
         for codec in CODECS:
             verifyObject(IBatchReader, codec)
 
@@ -58,7 +58,7 @@ class BatchTests(SynchronousTestCase):
         st.integers(1, 30),
     )
     def test_asRead(self, codec: Any, packages: list[bytes], more: bytes, at: int, limit: int) -> None:
-        """The packages of any bytes, from any place on, under any limit, are those of ``read``."""
+        """For any bytes, offset and limit, the packages are those of ``read``."""
         data = more
         for pkg in packages:
             try:
@@ -70,7 +70,7 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual(codec.readMany(SESSION, data, at, limit), oneByOne(codec, data, at, limit))
 
     def test_batches(self) -> None:
-        """Many packages come in several calls, none left out."""
+        """Many packages take several calls; none is missing."""
         for codec in CODECS:
             packages = [b"%d" % i for i in range(3 * len(BATCH) + 1)]
             data = b"".join(codec.write(SESSION, pkg) for pkg in packages)

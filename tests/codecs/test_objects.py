@@ -28,7 +28,7 @@ class JsonLinesTests(CodecCase):
             self.assertWire(JsonLinesCodec(), pkg, wire)
 
     def test_blanks(self) -> None:
-        """Around a document, and blank lines before it, which count as part of it."""
+        """Blanks around a document, and blank lines before it, count as part of it."""
         codec = JsonLinesCodec()
         self.assertReads(codec, b' { "a" : 1 }\t\r\n', {"a": 1})
         self.assertReads(codec, b"\n\r\n \t\n[1]\n", [1])
@@ -94,7 +94,7 @@ class JsonLinesTests(CodecCase):
 
 
 def golden(**changes: bytes) -> bytes:
-    """The wire form of ``FULL``, with parts changed."""
+    """The bytes of ``FULL``, with parts changed."""
     parts = {
         "magic": b"\x05\x09\x16\x20",
         "logId": b"\x04\x03\x02\x01",
@@ -123,7 +123,7 @@ class GettyTests(CodecCase):
         self.assertWire(GettyCodec(), FULL, golden())
 
     def test_heartbeat(self) -> None:
-        """What Getty's client sends as its ping: 4 bytes of body."""
+        """The ping of Getty's client, with a body of 4 bytes."""
         wire = bytes.fromhex("05091620 00000000 07000000 00000000 00000000 00000000 0500 0000 00000000 04 70696e67")
         self.assertWire(GettyCodec(), EchoPackage(HEARTBEAT, b"ping", 7), wire)
 
@@ -182,6 +182,6 @@ class GettyTests(CodecCase):
         )
 
     def test_package(self) -> None:
-        """A value: it cannot be changed, equals another like it, and can be a key."""
+        """EchoPackage is immutable, comparable and hashable."""
         self.assertRaises(AttributeError, setattr, FULL, "code", 0)
         self.assertEqual(len({FULL, EchoPackage(), EchoPackage()}), 2)

@@ -1,4 +1,4 @@
-"""The ready-made codecs under packages, cuts and bytes of hypothesis's making."""
+"""The codecs with random packages, splits and bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ lengthCodecs = st.builds(
     st.sampled_from(["payload", "frame"]),
 )
 lineCodecs = st.sampled_from([b"\n", b"\r\n", b"\0", b"|", b"\n\n", b"aba", b"aab"]).map(LineCodec)
-# Few different bytes, so that delimiters, digits and separators do come up.
+# Few different bytes, so that delimiters, digits and separators occur.
 payloads = st.one_of(
     st.binary(max_size=40),
     st.text("ab\r\n:,01|\0", max_size=12).map(str.encode),
@@ -78,10 +78,10 @@ someBytes = st.one_of(
 
 class Gatherer:
     """
-    The reader's side of the contract, written down as plainly as possible.
+    The contract of a reader in its simplest form.
 
-    ``read`` gets every unread byte, is called on the rest after each package, and not again before the bytes that it
-    asked for are there.
+    ``read`` gets all unread bytes, is called on the rest after each package, and is called again only when the bytes
+    that it asked for have arrived.
     """
 
     def __init__(self, codec: Any) -> None:
@@ -113,7 +113,7 @@ class Gatherer:
 
 
 def encode(codec: Any, packages: list[Any]) -> tuple[bytes, list[Any]]:
-    """Wire bytes, and the packages that are in them; those which the codec refuses are left out."""
+    """Encoded packages and their bytes, without packages that the codec refuses."""
     wire = b""
     taken = []
     for pkg in packages:
@@ -127,7 +127,7 @@ def encode(codec: Any, packages: list[Any]) -> tuple[bytes, list[Any]]:
 
 
 class PropertyTests(SynchronousTestCase):
-    """What holds whatever comes."""
+    """Properties of all codecs."""
 
     @modest
     @given(codecsAndPackages, st.data())
@@ -163,7 +163,7 @@ class PropertyTests(SynchronousTestCase):
     @settings(modest, max_examples=150)
     @given(anyCodec, someBytes, st.integers(0, 3), st.integers(0, 3))
     def test_anyBytes(self, codec: Any, data: bytes, before: int, behind: int) -> None:
-        """A package, a wait or a CodecError; and the same one from every view of the same bytes."""
+        """read() gives a package, a wait or a CodecError, and the same for every view of the same bytes."""
         answers = []
         for view in (
             memoryview(data),
@@ -187,7 +187,7 @@ class PropertyTests(SynchronousTestCase):
     @modest
     @given(codecsAndPackages, st.data())
     def test_nearlyGoodBytes(self, both: tuple[Any, list[Any]], data: st.DataObject) -> None:
-        """One byte of good ones changed: what comes of it keeps to the contract, which Gatherer asserts."""
+        """After a change of one byte, read() keeps its contract, which Gatherer asserts."""
         codec, packages = both
         wire = bytearray(encode(codec, packages)[0])
         if wire:
@@ -201,7 +201,7 @@ class PropertyTests(SynchronousTestCase):
     @modest
     @given(anyCodec, someBytes)
     def test_moreBytesChangeNothing(self, codec: Any, data: bytes) -> None:
-        """A package that is there stays the same when more comes (but for raw, which has no ends of its own)."""
+        """A complete package stays the same when more data arrives (except for raw, which has no framing)."""
         if isinstance(codec, RawCodec):
             return
         try:
@@ -218,7 +218,7 @@ class PropertyTests(SynchronousTestCase):
         st.one_of(documents, payloads, echoPackages, st.none(), st.sampled_from([b"", (), object(), 1j, {1: b""}])),
     )
     def test_anyPackage(self, codec: Any, pkg: Any) -> None:
-        """Bytes, or a CodecError."""
+        """write() returns bytes or raises a CodecError."""
         try:
             written = codec.write(SESSION, pkg)
         except CodecError as error:

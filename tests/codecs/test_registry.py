@@ -16,7 +16,7 @@ BUILT_IN = ["length", "line", "netstring", "varint", "raw", "json-lines", "getty
 
 
 class MyCodec:
-    """A codec of a user's own.
+    """A user's codec.
 
     It does not declare the interface.
     """
@@ -35,7 +35,7 @@ class MyCodec:
 
 
 class RegistryCase(SynchronousTestCase):
-    """With a module ``mycodecs`` to import, and a registry that is restored."""
+    """Tests with a module ``mycodecs`` to import; the registry is restored."""
 
     def setUp(self) -> None:
         self.module: Any = ModuleType("mycodecs")
@@ -171,7 +171,7 @@ class ImportTests(RegistryCase):
         self.assertRefused("mycodecs:instance:size=4", "'mycodecs:instance' is no class", "size cannot be given")
 
     def test_builtInByModule(self) -> None:
-        """Text becomes numbers as it does by name."""
+        """Options of a class given by its module are converted as under its name."""
         codec = fromDescription("getty_tx.codecs:LengthCodec:size=2")
         self.assertEqual(repr(codec), repr(LengthCodec(2)))
 
@@ -200,7 +200,7 @@ class ImportTests(RegistryCase):
             self.assertIsInstance(error.__cause__, AttributeError)
 
     def test_importFails(self) -> None:
-        """A module that breaks on import, and one that misses another."""
+        """A module whose import fails, and one that imports a missing module."""
 
         class Finder:
             @staticmethod
@@ -255,11 +255,11 @@ class RegisterTests(RegistryCase):
             self.assertEqual(sum(line.split(" ")[0] == name for line in lines), 1, name)
         for words in ("size=1|2|4|8", "order=big|little", "includes=payload|frame", "delimiter=TEXT"):
             self.assertIn(words, text)
-        self.assertIn("A codec of a user's own.", text)
+        self.assertIn("A user's codec.", text)
         self.assertIn("options: size, colour", text)
         self.assertLess(max(map(len, lines)), 100)
 
     def test_helpNamesTheOptionsThereAre(self) -> None:
-        """What the registry says of an option is what the constructor has."""
+        """The registry's options are those of the constructors."""
         for entry in registry.entries.values():
             self.assertEqual(list(entry.options or {}), registry.parametersOf(entry.factory) or [])

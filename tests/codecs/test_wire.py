@@ -1,4 +1,4 @@
-"""The ready-made codecs against hand-written wire bytes, and everything they refuse."""
+"""The codecs against hand-written bytes, and the data they refuse."""
 
 from __future__ import annotations
 
@@ -36,12 +36,11 @@ BYTE_CODECS = [LengthCodec(), LineCodec(), NetstringCodec(), VarintCodec()]
 
 
 class CodecCase(SynchronousTestCase):
-    """Assertions about one answer of ``read`` and one of ``write``."""
+    """Assertions about results of ``read`` and ``write``."""
 
     def assertReads(self, codec: Any, data: bytes, pkg: Any, length: int | None = None) -> None:
         """
-        The package comes, whatever object the view is over and wherever in it it starts; it does not come from fewer
-        bytes; and what follows does not matter.
+        The package is found in a view of any object at any offset, not in fewer bytes, and whatever data follows.
         """
         count = len(data) if length is None else length
         for more in (b"", b"\x00", data):
@@ -91,14 +90,14 @@ class CodecCase(SynchronousTestCase):
 
 
 class CommonTests(CodecCase):
-    """What holds for all of them."""
+    """All byte codecs."""
 
     def test_interface(self) -> None:
         for codec in ALL:
             verifyObject(IReadWriter, codec)
 
     def test_nothingKeptPerSession(self) -> None:
-        """No dict to keep anything in."""
+        """Codecs have no ``__dict__``, so they keep no state."""
         for codec in ALL:
             self.assertFalse(hasattr(codec, "__dict__"), codec)
 
@@ -115,7 +114,7 @@ class CommonTests(CodecCase):
             self.assertEqual(repr(eval(repr(codec))), repr(codec))
 
     def test_otherBytesLike(self) -> None:
-        """What may change after ``write`` is copied, large or not."""
+        """A mutable payload is copied, whatever its size."""
         for codec in [*BYTE_CODECS, RawCodec()]:
             for payload in (b"abc", BIG.replace(b"\n", b" ")):
                 wanted = codec.write(SESSION, payload)
@@ -188,7 +187,7 @@ class LengthTests(CodecCase):
         self.assertAnswer(LengthCodec(includes="frame"), b"\x00\x00\x01\x00abc", (None, 256))
 
     def test_hugeLengthIsANumber(self) -> None:
-        """It is the session that refuses it, and nothing is allocated for it here."""
+        """A huge length is returned without allocating memory; the session refuses it."""
         self.assertAnswer(LengthCodec(size=8), b"\xff" * 9, (None, 2**64 + 7))
         self.assertAnswer(LengthCodec(), b"\xff" * 9, (None, 2**32 + 3))
 
@@ -242,7 +241,7 @@ class LineTests(CodecCase):
         self.assertAnswer(LineCodec(), b"a" * 100_000, (None, 0))
 
     def test_delimiterAtEverySeam(self) -> None:
-        """Prefixes of 1024, 8192, 65536 bytes are looked through one after the other."""
+        """Prefixes of 1024, 8192, 65536 bytes are searched one after the other."""
         codec = LineCodec(b"\r\n")
         for seam in (1024, 8192, 65536):
             for count in range(seam - 4, seam + 3):
@@ -255,7 +254,7 @@ class LineTests(CodecCase):
                 self.assertAnswer(codec, b"x" * count + b"\r", (None, 0))
 
     def test_noSearchBehindTheView(self) -> None:
-        """A delimiter in the object underneath, but outside of the view, is none."""
+        """A delimiter in the underlying object but outside of the view does not count."""
         self.assertEqual(LineCodec().read(SESSION, memoryview(b"\nabc\n")[1:4]), (None, 0))
 
     def test_delimiterInPackage(self) -> None:
@@ -269,7 +268,7 @@ class LineTests(CodecCase):
             self.assertBadPackage(codec, pkg, "contains, or runs into, the delimiter", repr(codec.delimiter))
 
     def test_packageRunsIntoDelimiter(self) -> None:
-        r"""``a\n`` with ``\n\n`` would be read as ``a``, and a newline that is left over."""
+        r"""``a\n`` with ``\n\n`` would be read as ``a`` with a newline left over."""
         self.assertBadPackage(LineCodec(b"\n\n"), b"a\n", "runs into")
         self.assertBadPackage(LineCodec(b"\n\n"), b"a" * SEPARATE_ABOVE + b"\n", "runs into")
         self.assertBadPackage(LineCodec(b"abab"), b"xab", "runs into")
@@ -365,7 +364,7 @@ class VarintTests(CodecCase):
             self.assertAnswer(VarintCodec(), wire, (b"a" * count, len(header) + count))
 
     def test_longerThanNeeded(self) -> None:
-        """Not canonical, and good protobuf."""
+        """Varints that are not canonical are valid protobuf."""
         self.assertReads(VarintCodec(), b"\x81\x00a", b"a")
         self.assertReads(VarintCodec(), b"\x81\x80\x00a", b"a")
         self.assertReads(VarintCodec(), b"\x80" * 9 + b"\x00", b"")
@@ -390,7 +389,7 @@ class RawTests(CodecCase):
     """RawCodec."""
 
     def test_reads(self) -> None:
-        """Small and large, and always bytes of their own or the whole object, never a view."""
+        """Small and large chunks become separate bytes or the whole object, never a view."""
         for data in (b"a", b"a\nb", BIG):
             for view in (
                 memoryview(data),

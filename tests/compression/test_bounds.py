@@ -1,4 +1,4 @@
-"""Compressed streams that say far more than they are long, and ends of compressed sessions."""
+"""Compression bombs, and the close of compressed sessions."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def zeros(size: int) -> bytes:
-    """A stream of deflate that says ``size`` zeros; made of blocks of a megabyte, which know nothing of each other."""
+    """A deflate stream of ``size`` zeros, in independent blocks of a megabyte."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
     return block * (size >> 20)
 
 
 class Reactor:
-    """As much of a reactor as a session needs for its share of a turn; each call of ``turn`` is one."""
+    """A minimal reactor for the quota of an iteration; ``turn`` runs one."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -50,10 +50,10 @@ class Reactor:
 
 
 class BoundTests(CompressionCase):
-    """Streams that say far more than they are long."""
+    """Streams that decompress to far more bytes than they have."""
 
     def feed(self, session: Any, data: bytes) -> int:
-        """Let it come to the session; returns the memory that this takes for a moment, in bytes."""
+        """Feed the session; returns the peak of memory used, in bytes."""
         pieces = split(data, [PIECE] * (len(data) // PIECE))
         tracemalloc.start()
         try:
@@ -66,7 +66,7 @@ class BoundTests(CompressionCase):
         return peak
 
     def begin(self, data: bytes, on: Any = None, **settings: Any) -> Pair:
-        """A session that has delivered the first share of these data, which are far more."""
+        """A session that has delivered its first quota of a long stream."""
         pair = self.open(on, codec=RawCodec(), compression="deflate", **settings)
         pair.peer.write(data)
         while not self.heard.packages:
@@ -75,17 +75,17 @@ class BoundTests(CompressionCase):
         return pair
 
     def test_maxMsgLen(self) -> None:
-        """A gigabyte of zeros is refused at maxMsgLen, whether a header tells of it or nothing does."""
+        """A gigabyte of zeros is refused at maxMsgLen, with or without a header that announces it."""
         bomb = zeros(1 << 30)
         for codec, said in ((LineCodec(), b""), (LengthCodec(), stream(b"\x7f\xff\xff\xff"))):
             session = self.open(codec=codec, compression="deflate").server
-            # What is gathered is there twice for a moment.
+            # Buffered data is in memory twice for a moment.
             self.assertLess(self.feed(session, said + bomb), 4 * session.maxMsgLen + 8 * PIECE)
             self.assertEqual([type(error) for error in self.heard.errors], [MessageTooLongError])
             self.assertEqual(self.heard.packages, [])
 
     def test_taken(self) -> None:
-        """Where the codec takes it all, a piece of it is there at a time."""
+        """If the codec takes all data, one piece at a time is in memory."""
         sizes: list[int] = []
 
         def message(session: Any, pkg: bytes) -> None:
@@ -97,24 +97,24 @@ class BoundTests(CompressionCase):
         self.assertEqual((sum(sizes), max(sizes)), (64 << 20, PIECE))
 
     def test_share(self) -> None:
-        """A turn of the reactor has its share of it, and other sessions have theirs."""
+        """Each iteration delivers a quota, and serves other sessions."""
         session: Any = self.open(codec=RawCodec(), compression="deflate").server
         reactor = session.context.reactor = Reactor()
         session.inbound.receive(zeros(8 << 20))
         for turns in range(1, 64):
             self.assertEqual(sum(map(len, self.heard.packages)), turns * TURN)
             if turns == 10:
-                # The peer's end does not make it come at once.
+                # The peer's end of stream does not change that.
                 session.peerEnded()
             reactor.turn()
-        # Whether that was all, the next turn finds out.
+        # The next iteration finds the end.
         while reactor.calls:
             reactor.turn()
         self.assertEqual(sum(map(len, self.heard.packages)), 8 << 20)
         self.assertTrue(session.isClosed)
 
     def test_shareOfNothing(self) -> None:
-        """What says nothing has its share, too."""
+        """Input that decompresses to nothing has a quota, too."""
         session: Any = self.open(compression="snappy").server
         reactor = session.context.reactor = Reactor()
         padding = b"\xfe\0\0\0" * 100_000
@@ -129,7 +129,7 @@ class BoundTests(CompressionCase):
         self.assertEqual(session.inbound._stream.held, 0)
 
     def test_paused(self) -> None:
-        """A session that is paused all the time makes nothing of it, nor does it read on."""
+        """A paused session neither decompresses nor reads."""
         pair = self.open(codec=LineCodec(), compression="deflate")
         pair.server.pauseReading()
         pair.peer.write(zeros(1 << 30))
@@ -138,7 +138,7 @@ class BoundTests(CompressionCase):
         self.assertLessEqual(pair.serverTransport.socket.received, 3 * LIMIT)
 
     def test_pausedWithin(self) -> None:
-        """Pauses within it put off the rest."""
+        """Pauses within a delivery delay the rest."""
         taken = 0
 
         def message(session: Any, pkg: bytes) -> None:
@@ -160,7 +160,7 @@ class BoundTests(CompressionCase):
         self.assertEqual((self.heard.errors, self.heard.names[-1]), ([], "close"))
 
     def test_closedWithin(self) -> None:
-        """A close drops the rest at once, and leaves no call behind."""
+        """A close drops the rest at once, and leaves no delayed call."""
         pair = self.begin(zeros(32 << 20))
         pair.server.close()
         self.assertEqual(pair.server.inbound._stream.held, 0)  # type: ignore[attr-defined]
@@ -171,7 +171,7 @@ class BoundTests(CompressionCase):
         self.assertEnded()
 
     def test_connectionLostWithin(self) -> None:
-        """All of it is delivered, a share in each turn; after a reset the error is told then."""
+        """All data is delivered, a quota in each iteration; the error of a reset is reported after it."""
         for orderly in (True, False):
             pair = self.begin(zeros(2 << 20))
             reason = ConnectionDone() if orderly else ConnectionLost()
@@ -184,7 +184,7 @@ class BoundTests(CompressionCase):
             self.assertEnded()
 
     def test_callbackFails(self) -> None:
-        """An exception in the middle ends it there."""
+        """An exception in a callback ends the delivery."""
 
         def message(session: Any, pkg: bytes) -> None:
             if len(self.heard.packages) == 5:
@@ -200,10 +200,10 @@ class BoundTests(CompressionCase):
 
 
 class ClosingTests(CompressionCase):
-    """Ends."""
+    """Closing."""
 
     def test_end(self) -> None:
-        """close() delivers all, then the end of the compressed stream, on every way out."""
+        """close() sends all data and the end of the compressed stream, in every mode of output."""
         for way in BOTH:
             for capacity in (None, 1000):
                 pair = self.open(compression="deflate", transport=way, network={"capacity": capacity})
@@ -221,7 +221,7 @@ class ClosingTests(CompressionCase):
                 self.assertEnded()
 
     def test_inADelivery(self) -> None:
-        """So it does within onMessage, where the answers are still gathered."""
+        """So does close() in onMessage, while replies are still collected."""
 
         def answer(session: Any, pkg: bytes) -> None:
             session.writePkg(pkg)
@@ -236,7 +236,7 @@ class ClosingTests(CompressionCase):
             self.assertEnded()
 
     def test_withProducer(self) -> None:
-        """What a producer writes after close() comes before the end."""
+        """Data that a producer writes after close() comes before the end of the stream."""
 
         class Producer:
             def pauseProducing(self) -> None:
@@ -261,7 +261,7 @@ class ClosingTests(CompressionCase):
         pair.flush()
 
     def test_peerHasEnded(self) -> None:
-        """A peer that has ended its side gets the end, too, but it is no failure if it is gone altogether."""
+        """A peer that has ended its stream gets the end, too; if it is disconnected, that is no failure."""
         for gone in (False, True):
             pair = self.open({"message": echo}, compression="deflate")
             pair.peer.write(stream(frame(b"hello")))
@@ -271,7 +271,7 @@ class ClosingTests(CompressionCase):
                 def send(data: bytes) -> int:
                     raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-                # As a unix socket does.
+                # As on a unix socket.
                 pair.serverTransport.socket.send = send  # type: ignore[method-assign]
             pair.peer.end()
             pair.flush()
@@ -281,7 +281,7 @@ class ClosingTests(CompressionCase):
             self.assertEnded()
 
     def test_lost(self) -> None:
-        """A connection that is lost while bytes wait says how many, those not compressed yet included."""
+        """The error of a lost connection counts pending bytes, with those not compressed yet."""
         pair = self.open(compression="deflate", network={"capacity": 100})
         pair.peer.transport.pauseProducing()
         pair.server.writeBytes(Random(1).randbytes(1000))

@@ -1,4 +1,4 @@
-"""The formats of compression: what other implementations write, any split of it, limits, and what cannot be."""
+"""The compression formats: streams of other implementations, splits, limits, and invalid data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.compressed import (
 if TYPE_CHECKING:
     from getty_tx.compression.base import Decompressor
 
-#: What a message may be: short, long, alike, different.
+#: Messages: short, long, uniform, random.
 messages = st.one_of(
     st.binary(min_size=1, max_size=300), st.integers(1, 40_000).map(lambda n: b"getty" * n), st.just(bytes(PIECE))
 )
@@ -43,7 +43,7 @@ class Case(SynchronousTestCase):
     """Helpers."""
 
     def refuse(self, description: str, data: bytes) -> str:
-        """Why a stream is refused."""
+        """The text of the error for a stream."""
         return str(self.assertRaises(CodecError, decompress, description, [data]))
 
     def stream(self, description: str, data: bytes) -> Decompressor:
@@ -54,10 +54,10 @@ class Case(SynchronousTestCase):
 
 
 class GoTests(Case):
-    """Streams that Go's writers made."""
+    """Streams made with Go."""
 
     def test_deflate(self) -> None:
-        """Every level of compress/flate, with and without an end, whole, byte by byte and anyhow."""
+        """Every level of compress/flate, with and without an end, whole, byte by byte and in random pieces."""
         random = Random(5)
         for name, (written, stream) in DEFLATE.items():
             data, end = bytes.fromhex(stream), bytes.fromhex(DEFLATE_END)
@@ -72,20 +72,20 @@ class GoTests(Case):
             self.assertEqual(decompress("snappy", split(data, sizes)), b"".join(MESSAGES))
 
     def test_zstd(self) -> None:
-        """klauspost/compress, whose window is the widest that is allowed."""
+        """klauspost/compress, whose window is the largest allowed one."""
         data = bytes.fromhex(ZSTD)
         self.assertEqual(data[5] >> 3, MAX_WINDOW_LOG - 10)
         for sizes in ([], [1] * len(data), [7] * 100):
             self.assertEqual(decompress("zstd", split(data, sizes)), b"".join(MESSAGES))
 
     def test_snappyIsWrittenTheSame(self) -> None:
-        """What is written here is what Go's reader takes: chunk by chunk the checksums are Go's, and so is all else."""
+        """Our snappy streams equal Go's in chunk types and checksums."""
         compressor = findFormat("snappy").compressor()
         ours = b"".join(map(compressor.compress, MESSAGES)) + compressor.end()
         self.assertEqual(self.checksums(ours), self.checksums(bytes.fromhex(SNAPPY)))
 
     def checksums(self, data: bytes) -> list[bytes]:
-        """The type and the beginning of each chunk, which is the checksum of its data."""
+        """The type and the checksum of each chunk."""
         found = []
         while data:
             length = 4 + int.from_bytes(data[1:4], "little")
@@ -94,7 +94,7 @@ class GoTests(Case):
         return found
 
     def test_deflateIsRaw(self) -> None:
-        """What is written here has no header, ends each write with a sync flush, and has a final block at the end."""
+        """Our deflate streams have no header, a sync flush after each write, and a final block at the end."""
         compressor = findFormat("deflate").compressor()
         inflate = zlib.decompressobj(-15)
         for message in MESSAGES:
@@ -112,7 +112,7 @@ class StreamTests(Case):
     @settings(max_examples=60, deadline=None)
     @given(st.sampled_from(FORMATS), st.lists(messages, max_size=8), st.lists(st.integers(1, 5000), max_size=40))
     def test_anySplit(self, description: str, written: list[bytes], sizes: list[int]) -> None:
-        """However the stream is cut, it says the same."""
+        """A stream gives the same data in any pieces."""
         compressor = findFormat(description).compressor()
         data = b"".join([*map(compressor.compress, written), compressor.end()])
         self.assertEqual(decompress(description, split(data, sizes)), b"".join(written))
@@ -120,7 +120,7 @@ class StreamTests(Case):
     @settings(max_examples=30, deadline=None)
     @given(st.sampled_from(FORMATS), st.lists(messages, max_size=8))
     def test_flushed(self, description: str, written: list[bytes]) -> None:
-        """What one write has said can be read at once."""
+        """The data of one write can be read at once."""
         form = findFormat(description)
         compressor, stream = form.compressor(), form.decompressor()
         for message in written:
@@ -133,14 +133,14 @@ class StreamTests(Case):
     @settings(max_examples=60, deadline=None)
     @given(st.sampled_from(("deflate", "snappy", "zstd")), st.binary(min_size=1, max_size=500))
     def test_noise(self, description: str, data: bytes) -> None:
-        """Bytes of any kind say something, wait for more, or are one error."""
+        """Any bytes give data, wait for more, or are a CodecError."""
         try:
             decompress(description, [data])
         except CodecError as error:
             self.assertIn(f"no {description} stream", str(error))
 
     def test_pieces(self) -> None:
-        """No piece is longer than PIECE, and what is fed meanwhile stays behind."""
+        """No piece is longer than PIECE, and data fed meanwhile comes after it."""
         for description in FORMATS:
             compressor = findFormat(description).compressor()
             long, after = compressor.compress(bytes(3 * PIECE + 5)), compressor.compress(b"after")
@@ -158,7 +158,7 @@ class StreamTests(Case):
             self.assertEqual((sum(sizes), stream.held), (3 * PIECE + 10, 0))
 
     def test_clear(self) -> None:
-        """Nothing is left of what was fed."""
+        """clear() drops all unread bytes."""
         for description in FORMATS:
             stream = self.stream(description, b"anything")
             stream.feed(b"and more")
@@ -166,7 +166,7 @@ class StreamTests(Case):
             self.assertEqual((stream.more, stream.held), (False, 0))
 
     def test_plain(self) -> None:
-        """A peer that does not compress, or otherwise, is told from one that does; the text says what to look at."""
+        """Data of a peer without compression, or with another format, is an error whose text names the setting."""
         for description in ("deflate", "snappy", "zstd"):
             text = self.refuse(description, b"\xff\xffHello, getty!\n" * 3)
             self.assertIn("the same session.compression", text)
@@ -176,7 +176,7 @@ class DeflateTests(Case):
     """Deflate."""
 
     def test_end(self) -> None:
-        """Nothing may come after a final block, in the same piece or later."""
+        """Data after a final block is an error, in the same piece or later."""
         end = bytes.fromhex(DEFLATE_END)
         self.assertIn("1 bytes came after its end", self.refuse("deflate", end + b"x"))
         stream = self.stream("deflate", end)
@@ -185,13 +185,13 @@ class DeflateTests(Case):
         self.assertIn("2 bytes came after", str(self.assertRaises(CodecError, stream.read)))
 
     def test_withinZlib(self) -> None:
-        """What zlib holds back for the next piece comes, though nothing is left to feed it with."""
+        """Output that zlib holds back is read without more input."""
         for size in range(PIECE + 1, PIECE + 2000, 40):
             data = zlib.compress(bytes(size), 9, wbits=-15)
             self.assertEqual(decompress("deflate", [data]), bytes(size))
 
     def test_beforeTheEnd(self) -> None:
-        """What comes before is said all the same."""
+        """Data before an error is delivered."""
         stream = self.stream("deflate", zlib.compress(HELLO_LONG, wbits=-15) + b"x")
         said = stream.read()
         while said != HELLO_LONG:
@@ -206,12 +206,12 @@ class SnappyTests(Case):
     """The rules of the framing format."""
 
     def test_plainChunks(self) -> None:
-        """Uncompressed data, and the identifier once more."""
+        """Uncompressed data, and a repeated identifier."""
         data = IDENTIFIER + plainChunk(b"one") + IDENTIFIER + plainChunk(b"") + plainChunk(b"two")
         self.assertEqual(decompress("snappy", [data]), b"onetwo")
 
     def test_skipped(self) -> None:
-        """Padding and reserved chunks are skipped, however long, and nothing of them is kept."""
+        """Padding and reserved chunks of any length are skipped without being buffered."""
         for kind in (0x80, 0xFD, 0xFE):
             data = IDENTIFIER + chunk(kind, b"") + plainChunk(b"a") + chunk(kind, bytes(100_000)) + plainChunk(b"b")
             self.assertEqual(decompress("snappy", split(data, [5000] * 30)), b"ab")
@@ -224,7 +224,7 @@ class SnappyTests(Case):
         self.assertEqual(stream.held, 1)
 
     def test_refused(self) -> None:
-        """Chunks that cannot be, most of them by their header alone."""
+        """Invalid chunks are refused, most of them by their header alone."""
         good = plainChunk(b"abc")
         for data, why in (
             (good, "does not begin with the stream identifier"),
@@ -244,7 +244,7 @@ class SnappyTests(Case):
             self.assertIn(why, self.refuse("snappy", data), data[:20])
 
     def test_longest(self) -> None:
-        """64 KiB that do not compress are one chunk, and a byte more are two."""
+        """64 KiB of incompressible data are one chunk, and a byte more are two."""
         noise = Random(1).randbytes(MAX_CHUNK + 1)
         for size, chunks in ((MAX_CHUNK, 1), (MAX_CHUNK + 1, 2)):
             data = findFormat("snappy").compressor().compress(noise[:size])
@@ -252,13 +252,13 @@ class SnappyTests(Case):
             self.assertEqual(decompress("snappy", [data]), noise[:size])
 
     def test_liar(self) -> None:
-        """A chunk that says it becomes more than 64 KiB is refused for saying so."""
+        """A chunk that announces more than 64 KiB of data is refused."""
         for length in (b"\x81\x80\x04", b"\xff\xff\xff\xff\x0f"):
             body = b"\0\0\0\0" + length + b"\x00a" + b"\xfe\x01\x00" * 1100
             self.assertIn("chunk length", self.refuse("snappy", IDENTIFIER + chunk(0x00, body)))
 
     def test_flood(self) -> None:
-        """Chunks that say nothing are looked at in parts."""
+        """A read handles a limited number of empty chunks."""
         stream = self.stream("snappy", IDENTIFIER + chunk(0xFE, b"") * 3 * MAX_CHUNKS_PER_READ + plainChunk(b"end"))
         said = []
         while stream.more:
@@ -270,7 +270,7 @@ class ZstdTests(Case):
     """Frames and windows."""
 
     def test_frames(self) -> None:
-        """A frame for each message is as good as one for all; frames that say nothing are read one by one."""
+        """A frame for each message works like one frame for all; empty frames are read one by one."""
         library = findLibrary()
         data = b"".join(map(library.compress, MESSAGES))
         for sizes in ([], [1] * len(data)):
@@ -279,7 +279,7 @@ class ZstdTests(Case):
         self.assertEqual([stream.read(), stream.more, stream.read(), stream.more], [b"", True, b"", True])
 
     def test_window(self) -> None:
-        """A frame that needs more than 8 MiB is refused for its header."""
+        """A frame that needs a window of more than 8 MiB is refused by its header."""
         library = findLibrary()
         for log, fits in ((MAX_WINDOW_LOG, True), (MAX_WINDOW_LOG + 1, False)):
             compressor = library.ZstdCompressor(options={library.CompressionParameter.window_log: log})
@@ -290,14 +290,14 @@ class ZstdTests(Case):
                 self.assertIn("too much memory", self.refuse("zstd", data[:6]))
 
     def test_ownWindow(self) -> None:
-        """Every level asks for 128 KiB."""
+        """Every level uses a window of 128 KiB."""
         for level in (1, 3, 19):
             data = findFormat(f"zstd:level={level}").compressor().compress(b"hello")
             self.assertEqual(data[5] >> 3, 17 - 10)
 
 
 class DescriptionTests(SynchronousTestCase):
-    """What a setting may be."""
+    """Values of the setting."""
 
     def refuse(self, value: Any, *says: str) -> None:
         text = str(self.assertRaises(SettingError, checkCompression, "compression", value))
@@ -305,7 +305,7 @@ class DescriptionTests(SynchronousTestCase):
             self.assertIn(word, text)
 
     def test_taken(self) -> None:
-        """None, and every format with every level that it has."""
+        """None, and every format with each of its levels."""
         levels = {"deflate": range(10), "zstd": range(1, 20), "snappy": ()}
         for name, has in levels.items():
             for description in (name, *(f"{name}:level={level}" for level in has)):
@@ -313,14 +313,14 @@ class DescriptionTests(SynchronousTestCase):
         self.assertIsNone(checkCompression("compression", None))
 
     def test_levels(self) -> None:
-        """They come to something."""
+        """A higher level compresses better."""
         data = b"".join(b"%d, " % (i * i) for i in range(10_000))
         for name, low, high in (("deflate", 0, 1), ("deflate", 1, 9), ("zstd", 1, 19)):
             sizes = [len(findFormat(f"{name}:level={level}").compressor().compress(data)) for level in (low, high)]
             self.assertGreater(*sizes)
 
     def test_refused(self) -> None:
-        """The error has the value, and what would be right."""
+        """The error names the value and the valid values."""
         for value in ("gzip", "", "Deflate", "deflate ", ":level=6"):
             self.refuse(value, "known are deflate, snappy, zstd")
         for value in (6, True, b"deflate", ["deflate"]):
@@ -332,7 +332,7 @@ class DescriptionTests(SynchronousTestCase):
         self.refuse("snappy:level=1", "has no options")
 
     def test_noLibrary(self) -> None:
-        """Without its library a format is refused when it is set, and the error names what to install."""
+        """A format without its library is refused when it is set; the error names the package to install."""
         self.addCleanup(formats.findFormat.cache_clear)
         for name, *modules in (("snappy", "cramjam"), ("zstd", "backports", "backports.zstd", "compression")):
             formats.findFormat.cache_clear()
@@ -342,7 +342,7 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual(checkCompression("compression", "deflate"), "deflate")
 
     def hide(self, module: str) -> None:
-        """Let imports of a module fail."""
+        """Make imports of a module fail."""
         there = sys.modules.get(module)
         sys.modules[module] = None  # type: ignore[assignment]
         self.addCleanup(sys.modules.pop, module)

@@ -1,4 +1,4 @@
-"""Sessions whose stream is compressed: what is written, what is read, and the setting."""
+"""Compressed sessions: output, input, and the setting."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SYNC = b"\0\0\xff\xff"
 
 
 class WritingTests(CompressionCase):
-    """The way out."""
+    """Output."""
 
     def test_everything(self) -> None:
-        """All that is written goes through it, in order, whoever writes it and on whichever way out."""
+        """All output is compressed in order, from any writer and in any mode of output."""
 
         class Producer:
             def resumeProducing(self) -> None:
@@ -58,7 +58,7 @@ class WritingTests(CompressionCase):
                 self.assertEqual((session.pendingBytes, session.isClosed), (0, False))
 
     def test_flushed(self) -> None:
-        """What was written is there at once, in one send."""
+        """Written data is sent at once, in one call."""
         pair = self.open(compression="deflate")
         for text in (b"one", b"two", b"three"):
             pair.server.writePkg(text)
@@ -67,7 +67,7 @@ class WritingTests(CompressionCase):
         self.assertEqual(bytes(pair.peer.data).count(SYNC), 3)
 
     def test_oneDelivery(self) -> None:
-        """What is written while packages are delivered is compressed together, and flushed once."""
+        """Output written during a delivery is compressed together, and flushed once."""
         for way in BOTH:
             pair = self.open({"message": echo}, compression="deflate", transport=way)
             pair.peer.write(stream(b"".join(frame(b"%d" % i) for i in range(100))))
@@ -76,7 +76,7 @@ class WritingTests(CompressionCase):
             self.assertEqual(pair.server.stats.writeBytes, len(pair.peer.data))
 
     def test_atTheEndOfTheTurn(self) -> None:
-        """Where sessions send together at the end of a turn, all that was written in it is compressed together."""
+        """If sessions send at the end of an iteration, all output of the iteration is compressed together."""
         self.patch(turn, "PROBE", 0)
         self.patch(turn, "MANY", 0)
         pair = self.open({"message": echo}, compression="deflate")
@@ -94,7 +94,7 @@ class WritingTests(CompressionCase):
         self.assertEqual(bytes(pair.peer.data).count(SYNC), 1)
 
     def test_largeInADelivery(self) -> None:
-        """More than a chunk does not gather."""
+        """At most a chunk is collected."""
 
         def answer(session: Any, pkg: bytes) -> None:
             for _ in range(100):
@@ -111,11 +111,11 @@ class WritingTests(CompressionCase):
             self.assertEqual(self.heardBy(pair, description), noise * 100)
         self.assertLess(max(gathered), CHUNK)
         self.assertGreater(max(gathered), CHUNK // 2)
-        # Besides there is less than a chunk that is compressed: more than that leaves.
+        # In addition, less than a chunk is compressed and not sent yet.
         self.assertLess(max(pending), 2 * CHUNK)
 
     def test_counts(self) -> None:
-        """While it waits, writeBytes counts what was compressed, pendingBytes also what still will be."""
+        """While output waits, writeBytes counts compressed bytes, pendingBytes also those not compressed yet."""
         pair = self.open(compression="deflate", network={"capacity": 100})
         session = pair.server
         noise = Random(1).randbytes(300_000)
@@ -131,7 +131,7 @@ class WritingTests(CompressionCase):
         self.assertLess(session.stats.writeBytes, counted + 100)
 
     def test_pressure(self) -> None:
-        """A peer that does not read is not read, and a write above maxPending is refused."""
+        """A session whose peer does not read is paused, and a write above maxPending is refused."""
         pair = self.open(compression="deflate", network={"capacity": 10}, highWater=600, lowWater=100)
         pair.server.writeBytes(Random(1).randbytes(500))
         self.assertFalse(pair.server.inbound.paused & PRESSURE)
@@ -163,7 +163,7 @@ class WritingTests(CompressionCase):
         self.successResultOf(drained)
 
     def test_writePkgTimeout(self) -> None:
-        """With a timeout the bytes have to be out in time; those that were written before or after do not count."""
+        """A write with a timeout has to be sent in time; bytes written before or after do not count."""
         for out, inTime in ((0, False), (5000, False), (8000, True)):
             pair = self.open(compression="deflate", writeTimeout=None, network={"capacity": 1000})
             noise = Random(1).randbytes(200_000)
@@ -186,7 +186,7 @@ class WritingTests(CompressionCase):
     @settings(max_examples=40, deadline=None)
     @given(st.data())
     def test_anyWrites(self, data: st.DataObject) -> None:
-        """Any writes, in any state, are what the peer reads."""
+        """The peer reads all writes, in any state."""
         description = data.draw(st.sampled_from(FORMATS))
         pair = self.open(
             {"message": lambda session, pkg: [session.writeBytes(b"<" * size) for size in pkg]},
@@ -209,7 +209,7 @@ class WritingTests(CompressionCase):
                 session.transport.write(b"w" * size)
                 expected += b"w" * size
             elif step == "m":
-                # Answers in one delivery, as many as the numbers in it.
+                # As many replies in one delivery as there are numbers in it.
                 session.inbound.receive(compressor.compress(bytes([size % 256] * 3)))
                 if not session.inbound.paused:
                     expected += b"<" * (size % 256 * 3)
@@ -223,7 +223,7 @@ class WritingTests(CompressionCase):
                 pair.pump()
         pair.peer.transport.resumeProducing()
         said = self.heardBy(pair, description)
-        # What a pause has put off comes later than expected.
+        # Data delayed by a pause comes later than expected.
         if b"?" in expected:
             self.assertEqual(sorted(said), sorted(expected.replace(b"?", b"<")))
         else:
@@ -235,10 +235,10 @@ class WritingTests(CompressionCase):
 
 
 class ReadingTests(CompressionCase):
-    """The way in."""
+    """Input."""
 
     def test_go(self) -> None:
-        """What Go writes, on the wire in any pieces."""
+        """Go's streams, in any pieces."""
         for written, data in DEFLATE.values():
             for size in (1, 7, 10_000):
                 pair = self.open(codec=RawCodec(), compression="deflate", network={"split": [size]})
@@ -251,7 +251,7 @@ class ReadingTests(CompressionCase):
     @settings(max_examples=40, deadline=None)
     @given(st.sampled_from(FORMATS), st.lists(st.binary(max_size=200), max_size=20), st.integers(0, 1000))
     def test_anySplit(self, description: str, packages: list[bytes], seed: int) -> None:
-        """However the compressed stream is cut, and however it was flushed, the packages are the same."""
+        """The packages are the same for any pieces and flushes of the compressed stream."""
         random = Random(seed)
         plain = b"".join(map(frame, packages))
         said = split(plain, [random.randint(1, 100) for _ in range(20)])
@@ -264,7 +264,7 @@ class ReadingTests(CompressionCase):
         self.assertEnded()
 
     def test_counts(self) -> None:
-        """readBytes counts what came, and what comes is a sign of life."""
+        """readBytes counts compressed bytes, and any input resets the time-outs."""
         pair = self.open(compression="deflate")
         pair.clock.advance(1.0)
         data = stream(frame(bytes(100_000)))
@@ -274,7 +274,7 @@ class ReadingTests(CompressionCase):
         self.assertEqual(pair.server.lastActive, pair.clock.seconds())
 
     def test_paused(self) -> None:
-        """A pause takes effect with the next package; what is behind stays compressed, and the peer waits."""
+        """A pause takes effect with the next package; further data stays compressed, and the peer waits."""
         pair = self.open({"message": lambda session, pkg: session.pauseReading()}, compression="deflate")
         session: Any = pair.server
         noise = Random(1).randbytes(300_000)
@@ -290,7 +290,7 @@ class ReadingTests(CompressionCase):
         self.assertLess(pair.serverTransport.socket.received, 200_000)
 
     def test_async(self) -> None:
-        """An async callback puts off all that is behind it, by a byte or by many turns."""
+        """An async callback delays all data behind it, by a byte or by many iterations."""
         waiting: list[Deferred[None]] = []
 
         def message(session: Any, pkg: bytes) -> Any:
@@ -310,7 +310,7 @@ class ReadingTests(CompressionCase):
         self.assertEqual(self.heard.names[-1], "close")
 
     def test_beforeOpen(self) -> None:
-        """What comes while onOpen runs waits, and is bounded."""
+        """Input during onOpen waits, and is limited."""
         opening: Deferred[None] = Deferred()
         pair = self.open({"open": lambda session: opening}, compression="deflate")
         noise = Random(1).randbytes(300_000)
@@ -322,7 +322,7 @@ class ReadingTests(CompressionCase):
         self.assertEqual(self.heard.packages, [b"1"])
 
     def test_wrong(self) -> None:
-        """What cannot be is a CodecError, after all that was delivered before, and the session closes."""
+        """Invalid data is a CodecError after the delivery of all data before it; the session closes."""
         for description in FORMATS:
             pair = self.open(compression=description)
             data = stream(frame(b"1"), frame(b"2"), description=description)
@@ -340,7 +340,7 @@ class ReadingTests(CompressionCase):
             self.assertEnded()
 
     def test_afterTheEnd(self) -> None:
-        """Bytes behind a final block are an error, too; a final block alone is none."""
+        """Bytes after a final block are an error, too; a final block alone is none."""
         pair = self.open(compression="deflate")
         pair.peer.write(stream(frame(b"1"), end=True))
         pair.flush()
@@ -350,7 +350,7 @@ class ReadingTests(CompressionCase):
         self.assertIn("1 bytes came after its end", str(self.heard.errors[0]))
 
     def test_truncated(self) -> None:
-        """A stream that just ends, anywhere, is no error: what is complete in it is delivered."""
+        """A stream may end anywhere without an error; its complete packages are delivered."""
         for description in FORMATS:
             whole = stream(frame(b"1"), frame(b"2"), description=description)
             first = len(stream(frame(b"1"), description=description))
@@ -365,7 +365,7 @@ class ReadingTests(CompressionCase):
 
 
 class SettingTests(CompressionCase):
-    """When it can be set, and where."""
+    """When and where the setting can be set."""
 
     def late(self, session: Any) -> None:
         text = str(self.assertRaises(SettingError, setattr, session, "compression", "snappy"))
@@ -373,7 +373,7 @@ class SettingTests(CompressionCase):
         self.assertIn("newSession", text)
 
     def test_late(self) -> None:
-        """From onOpen on, and in newSession after something was written."""
+        """Refused from onOpen on, and in newSession after a write."""
         for before in (None, "deflate"):
             hooks = {"open": self.late, "message": lambda session, pkg: self.late(session)}
             pair = self.open(hooks, compression=before)
@@ -388,7 +388,7 @@ class SettingTests(CompressionCase):
             self.late(pair.server)
 
     def test_afterWriting(self) -> None:
-        """In newSession, too, it has to come before all that is written, and before a producer."""
+        """In newSession it has to be set before any write, and before a producer."""
 
         class Producer:
             def pauseProducing(self) -> None:
@@ -413,7 +413,7 @@ class SettingTests(CompressionCase):
         self.assertFalse(self.open(newSession=register).server.isClosed)
 
     def test_again(self) -> None:
-        """In newSession it can be changed, and taken back; what was set before it stays."""
+        """In newSession it can be changed and reset; other settings stay."""
 
         def newSession(session: Any) -> None:
             session.codec = LengthCodec()
@@ -438,18 +438,18 @@ class SettingTests(CompressionCase):
             self.assertEqual(pair.server.stats.readPkgs, 1)
 
     def test_wrong(self) -> None:
-        """A value that cannot be refuses the connection, and says why."""
+        """An invalid value refuses the connection, and the error says why."""
         pair = self.open(compression="gzip")
         self.assertRaises(AssertionError, lambda: pair.server)
         self.assertEqual(self.factory.context.refused, 1)
 
     def test_off(self) -> None:
-        """Without it a session has nothing of it."""
+        """A session without compression has no compressor."""
         session = self.open().server
         self.assertEqual((type(session.outbound), type(session.inbound)), (session.outboundType, session.inboundType))
 
     def test_startTLS(self) -> None:
-        """There is no startTLS within a compressed stream; the session lives."""
+        """startTLS in a compressed stream is refused; the session stays open."""
         pair = self.open(compression="deflate")
         text = str(self.assertRaises(SettingError, pair.server.transport.startTLS, object()))
         self.assertIn("compression='deflate'", text)
@@ -458,12 +458,12 @@ class SettingTests(CompressionCase):
 
 
 class BothSidesTests(SessionCase):
-    """Two sessions with each other."""
+    """Two sessions connected to each other."""
 
     @settings(max_examples=30, deadline=None)
     @given(st.sampled_from(FORMATS), st.sampled_from(BOTH), st.integers(0, 10_000))
     def test_random(self, description: str, way: type[MemoryTransport], seed: int) -> None:
-        """Packages of any size, pauses at any time and small buffers: everything arrives, once and in order."""
+        """Packages of any size, pauses at any time and small buffers: all packages arrive, once and in order."""
         random = Random(seed)
         heard = [RecordingListener(), RecordingListener()]
         pair = connectedSessions(

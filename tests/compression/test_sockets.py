@@ -1,4 +1,4 @@
-"""Compressed sessions on real sockets, over every kind of stream, and the kinds of sessions that have none."""
+"""Compressed sessions on real sockets, over all kinds of streams, and sessions that cannot be compressed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MESSAGES = [b"Hello, getty!", b"", b"getty" * 100_000, Random(1).randbytes(300_0
 
 
 class Echo(EventListener):
-    """Sends back what comes; says when it is over."""
+    """Sends packages back, and reports the end."""
 
     def __init__(self) -> None:
         self.closed: Deferred[None] = Deferred()
@@ -40,7 +40,7 @@ class Echo(EventListener):
 
 
 class Saying(Echo):
-    """Says the messages, and closes when all have come back."""
+    """Sends the messages, and closes when all have come back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class SocketTests(TestCase):
             await self.converse(description, "tcp:0:interface=127.0.0.1", "tcp:127.0.0.1:PORT")
 
     async def test_unix(self) -> None:
-        """Unix sockets, which tell at once of a peer that is gone."""
+        """Unix sockets, which report a closed peer at once."""
         name = self.mktemp()[-50:].replace("/", "-")
         for description in ("deflate", "zstd"):
             await self.converse(description, f"unix:{name}", f"unix:{name}")
@@ -103,10 +103,10 @@ class SocketTests(TestCase):
 
 
 class MessageTests(WebSocketCase):
-    """A session over WebSocket has a compression of its own."""
+    """WebSocket sessions have another compression."""
 
     def test_refused(self) -> None:
-        """The setting says so; None is what it has anyway."""
+        """The setting is refused; None is accepted."""
         session = self.open(compression=None).server
         text = str(self.assertRaises(SettingError, setattr, session, "compression", "deflate"))
         self.assertIn("compression='deflate': a WebSocket has its own", text)
@@ -117,10 +117,10 @@ class MessageTests(WebSocketCase):
 
 
 class DatagramTests(DatagramCase):
-    """Sessions over datagrams have none."""
+    """UDP sessions have no compression."""
 
     def test_refused(self) -> None:
-        """The setting says so."""
+        """The setting is refused."""
         session = self.open(compression=None)
         text = str(self.assertRaises(SettingError, setattr, session, "compression", "deflate"))
         self.assertIn("compression='deflate': datagrams are not compressed", text)

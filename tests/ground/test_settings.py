@@ -17,7 +17,7 @@ NUMBERS = [math.nan, math.inf, -math.inf, "1", None, True, [], 1j]
 
 
 class Owner:
-    """Something with settings."""
+    """An object with settings."""
 
     __slots__ = ("_many", "_patience", "changed")
 
@@ -37,12 +37,12 @@ class SettingTests(SynchronousTestCase):
     """The descriptor."""
 
     def test_defaults(self) -> None:
-        """A new object has the defaults, and was told of no change."""
+        """A new object has the defaults, and got no call of settingChanged()."""
         owner = Owner()
         self.assertEqual((owner.many, owner.patience, owner.changed), (3, None, []))
 
     def test_set(self) -> None:
-        """A value is checked, kept, and told of."""
+        """A value is checked, stored, and reported by settingChanged()."""
         owner = Owner()
         owner.many = 5
         owner.patience = 2
@@ -50,7 +50,7 @@ class SettingTests(SynchronousTestCase):
         self.assertIs(type(owner.patience), float)
 
     def test_refused(self) -> None:
-        """A value that cannot be changes nothing; the error is a ValueError and a GettyError."""
+        """An invalid value changes nothing; the error is a ValueError and a GettyError."""
         owner = Owner()
         error = self.assertRaises(SettingError, setattr, owner, "many", 0)
         assert isinstance(error, Exception)
@@ -60,13 +60,13 @@ class SettingTests(SynchronousTestCase):
         self.assertEqual((owner.many, owner.changed), (3, []))
 
     def test_ofTheClass(self) -> None:
-        """The class tells the default and the documentation."""
+        """The class has the default and the documentation."""
         self.assertEqual(Owner.many.default, 3)
         self.assertEqual(Owner.many.__doc__, "How many.")
 
 
 class CheckTests(SynchronousTestCase):
-    """Each kind of value, its bounds, and what it says."""
+    """Each kind of value, its bounds, and the texts of its errors."""
 
     def refused(self, check: Any, values: list[Any], *says: str) -> None:
         for value in values:
@@ -122,7 +122,7 @@ class CheckTests(SynchronousTestCase):
             self.assertEqual(str(error), " ".join(str(error).split()))
 
     def test_flag(self) -> None:
-        """True or False, nothing that merely looks like it."""
+        """Only a bool is accepted."""
         self.assertIs(settings.flag("itsName", False), False)
         self.refused(settings.flag, [0, 1, None, "no"], "neither True nor False")
 
@@ -136,7 +136,7 @@ class SessionSettingsTests(SessionCase):
     """The settings of a session: DESIGN's defaults, and what is refused."""
 
     def test_defaults(self) -> None:
-        """As DESIGN.md says."""
+        """The defaults are those of DESIGN.md."""
         session = self.open().server
         expected = {
             "maxMsgLen": 128 * 1024,
@@ -161,7 +161,7 @@ class SessionSettingsTests(SessionCase):
         self.assertIs(self.factory.maxSessions, None)
 
     def test_refused(self) -> None:
-        """Each names itself; what was set before stays."""
+        """Each error names its setting; the old value stays."""
         session = self.open().server
         for name in ("maxMsgLen", "highWater", "lowWater", "maxPending"):
             for value in (0, -1, 1.5, None, True):
@@ -173,7 +173,7 @@ class SessionSettingsTests(SessionCase):
             for value in (0, -1.0, "1", math.nan):
                 self.assertIn(f"{name}=", str(self.assertRaises(SettingError, setattr, session, name, value)))
         for name in ("sendBufferSize", "receiveBufferSize"):
-            # The kernel takes a C int; more would be an OverflowError of the socket.
+            # The kernel takes a C int; a larger value would be an OverflowError of the socket.
             for value in (0, -1, 1.5, 1 << 31, 1 << 70):
                 self.assertIn(f"{name}=", str(self.assertRaises(SettingError, setattr, session, name, value)))
         for name in ("tcpNoDelay", "tcpKeepAlive"):
@@ -181,12 +181,12 @@ class SessionSettingsTests(SessionCase):
         self.assertEqual(session.maxMsgLen, Session.maxMsgLen.default)
 
     def test_noOtherNames(self) -> None:
-        """A misspelt setting is an error and not a new attribute."""
+        """A misspelt setting is an error, not a new attribute."""
         session = self.open().server
         self.assertRaises(AttributeError, setattr, session, "maxMessageLength", 5)
 
     def test_parts(self) -> None:
-        """Codec and listener are checked when they are set: instances with the methods they need."""
+        """Codec and listener are checked when they are set: they have to be instances with the needed methods."""
         session = self.open().server
         for name, bad in (("codec", object()), ("reader", object()), ("writer", str), ("listener", object())):
             error = self.assertRaises(SettingError, setattr, session, name, bad)

@@ -1,4 +1,4 @@
-"""The reactor behind ``twistd --reactor getty``: what it has of its own. ``test_twisted_suite`` has the rest."""
+"""The getty reactor: its differences from Twisted's. ``test_twisted_suite`` tests the rest."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Seconds until a test fails that waits for something.
+#: Seconds until a waiting test fails.
 PATIENCE = 30.0
 
 
 class Recorder(Protocol):
-    """Calls what it is given, and notes the end."""
+    """A protocol that calls ``heard``, and records the end."""
 
     def __init__(self, heard: Callable[[bytes], object]) -> None:
         self.dataReceived = heard  # type: ignore[method-assign]
@@ -48,7 +48,7 @@ class Recorder(Protocol):
 
 
 class ReactorCase(ReactorBuilder, SynchronousTestCase):
-    """Tests with a reactor of their own, which is the global one meanwhile."""
+    """Tests with a new reactor, which is the installed one meanwhile."""
 
     reactorFactory = EPollReactor
 
@@ -64,7 +64,7 @@ class ReactorCase(ReactorBuilder, SynchronousTestCase):
     def connect(
         self, heard: Callable[[bytes], object], name: str = "-", reads: bool = True
     ) -> tuple[Any, socket.socket]:
-        """A connection that gives what comes to ``heard`` and logs as ``name``, and the socket at its other end."""
+        """A connection that passes data to ``heard`` and logs as ``name``, and the socket of its peer."""
         near, far = socket.socketpair()
         self.addCleanup(far.close)
         connection: Any = Connection(near, Recorder(heard), self.reactor)
@@ -76,11 +76,11 @@ class ReactorCase(ReactorBuilder, SynchronousTestCase):
         return connection, far
 
 
-class TurnTests(ReactorCase):
+class IterationTests(ReactorCase):
     """The loop."""
 
     def test_privateNames(self) -> None:
-        """What is used of Twisted's reactor without being promised is still there, and means what it meant."""
+        """The private attributes of Twisted's reactor that are used exist, with the same meaning."""
         reactor = self.reactor
         for name in ("threadCallQueue", "_newTimedCalls", "_pendingTimedCalls", "_cancellations", "_justStopped"):
             self.assertFalse(getattr(reactor, name), name)
@@ -99,8 +99,8 @@ class TurnTests(ReactorCase):
         self.assertEqual(len(reactor.threadCallQueue), 1)
         reactor.threadCallQueue.clear()
 
-    def test_cheapTurns(self) -> None:
-        """A turn in which nothing is due does not ask what is."""
+    def test_cheapIterations(self) -> None:
+        """An iteration with nothing due does not call timeout() or runUntilCurrent()."""
         asked = []
         runUntilCurrent = self.reactor.runUntilCurrent
         self.reactor.runUntilCurrent = lambda: (asked.append(1), runUntilCurrent())
@@ -117,11 +117,11 @@ class TurnTests(ReactorCase):
         peer.send(b"x")
         self.run_()
         self.assertEqual(turns, 1000)
-        # One to begin with, the stop, and what the end of the reactor takes.
+        # The first iteration, the stop, and the shutdown of the reactor.
         self.assertLess(len(asked), 10)
 
     def test_timersBesideReads(self) -> None:
-        """Timers and calls from threads are not kept waiting by a connection that always has something to read."""
+        """A connection that is always readable does not delay timers and calls from threads."""
         _, peer = self.connect(lambda data: peer.send(data))
         peer.send(b"x")
         happened = []
@@ -138,7 +138,7 @@ class TurnTests(ReactorCase):
         self.assertEqual(happened, [1, 2, 3, 4, 5])
 
     def test_cancelledTimers(self) -> None:
-        """Timers that were cancelled do not pile up, however many."""
+        """Any number of cancelled timers does not accumulate."""
         most = 0
         turns = 0
 
@@ -160,7 +160,7 @@ class TurnTests(ReactorCase):
         self.assertLess(most, 200)
 
     def test_stopInRead(self) -> None:
-        """stop() in the middle of a turn: the others that are ready are served, the reactor ends, all hear of it."""
+        """stop() within an iteration: other ready descriptors are served, then the reactor stops."""
         heard = []
         connections = [
             self.connect(lambda data: (heard.append(data), len(heard) == 1 and self.end())) for _ in range(3)
@@ -173,7 +173,7 @@ class TurnTests(ReactorCase):
         self.assertEqual([[type(end) for end in all_] for all_ in ends], [[ConnectionLost]] * 3)
 
     def test_iterate(self) -> None:
-        """iterate() is one turn, within a running reactor as well."""
+        """iterate() runs one iteration, within a running reactor as well."""
         heard = []
 
         def nest(data: bytes) -> None:
@@ -210,14 +210,14 @@ class TurnTests(ReactorCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
-class TurnsEndTests(ReactorCase):
+class EndCallTests(ReactorCase):
     """callAtTurnsEnd()."""
 
     def test_provided(self) -> None:
         self.assertTrue(IReactorTurns.providedBy(self.reactor))
 
     def test_afterAllEvents(self) -> None:
-        """It is called once, after all that was ready in the turn, however many asked for it, and before the wait."""
+        """The call comes once, after all ready descriptors of the iteration, and before the wait."""
         order: list[str] = []
 
         def end() -> None:
@@ -232,13 +232,13 @@ class TurnsEndTests(ReactorCase):
 
         for _ in range(3):
             self.connect(heard)[1].send(b"x")
-        # Nothing wakes the reactor up for it: a call that comes from a timer must be called before it waits, too.
+        # Nothing wakes the reactor for it, so a call added by a timer must come before the wait, too.
         self.reactor.callLater(0.01, self.reactor.callAtTurnsEnd, end)
         self.run_()
         self.assertEqual(order, ["read"] * 3 + ["end"] * 2)
 
     def test_asksForMore(self) -> None:
-        """What such a call asks for is not kept waiting either: a timer, a call of the same kind, a stop."""
+        """A timer, an end call or a stop requested by such a call is not delayed."""
         order: list[str] = []
 
         def first() -> None:
@@ -255,14 +255,14 @@ class TurnsEndTests(ReactorCase):
         self.assertEqual(order, ["first", "timer", "second"])
 
     def test_failing(self) -> None:
-        """One that raises is logged, and hurts no other."""
+        """A call that raises is logged, and does not affect others."""
         self.reactor.callAtTurnsEnd(lambda: 1 // 0)
         self.reactor.callAtTurnsEnd(lambda: self.reactor.callLater(0, self.end))
         self.run_()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_iterate(self) -> None:
-        """A turn that somebody else drives has an end, too."""
+        """iterate() makes the end calls, too."""
         ended: list[int] = []
         self.reactor.callAtTurnsEnd(lambda: ended.append(1))
         self.reactor.iterate()
@@ -273,7 +273,7 @@ class TogetherTests(ReactorCase):
     """Sessions on this reactor."""
 
     def test_answersAtTheTurnsEnd(self) -> None:
-        """Answers that leave together need no timer on this reactor."""
+        """Replies that are sent together need no timer on this reactor."""
         left = 2000
         made = 0
 
@@ -324,15 +324,15 @@ class TogetherTests(ReactorCase):
         server.whenListening().addCallback(dial)
         self.run_()
         self.assertLessEqual(left, 0)
-        # The wheel's, and those of the end.
+        # The wheel's, and those of the shutdown.
         self.assertLess(made, 30)
 
 
 class InstallTests(SynchronousTestCase):
-    """Asking for it."""
+    """Installing the reactor."""
 
     def python(self, code: str) -> str:
-        """What a program prints, in a process of its own."""
+        """The output of a program in a new process."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
@@ -341,7 +341,7 @@ class InstallTests(SynchronousTestCase):
         return done.stdout
 
     def test_install(self) -> None:
-        """After install() it is the process's reactor; a second time is refused, as with any reactor."""
+        """install() makes it the process's reactor; a second call is refused, as with any reactor."""
         printed = self.python(
             "import getty_tx.reactors as reactors\n"
             "reactors.install()\n"
@@ -355,7 +355,7 @@ class InstallTests(SynchronousTestCase):
         self.assertEqual(printed, "getty_tx.reactors.epoll\nreactor already installed\n")
 
     def test_dropin(self) -> None:
-        """twistd finds it by its name, and what the name stands for is there."""
+        """twistd finds the reactor by its name."""
         found = [
             value
             for dropin in (ROOT / "twisted" / "plugins").glob("*.py")
@@ -363,7 +363,7 @@ class InstallTests(SynchronousTestCase):
             if isinstance(value, Reactor)
         ]
         self.assertEqual([reactor.shortName for reactor in found], ["getty"])
-        # In a process of its own, where there is no reactor yet.
+        # In a new process, which has no reactor yet.
         name = found[0].moduleName
         printed = self.python(
             f"from twisted.application.reactors import Reactor\n"
@@ -374,7 +374,7 @@ class InstallTests(SynchronousTestCase):
         self.assertEqual(printed, "getty_tx.reactors.epoll\n")
 
     def test_noEpoll(self) -> None:
-        """Where there is no epoll, install() and twistd say so, and what to do instead."""
+        """Without epoll, install() and twistd say so and what to do."""
         printed = self.python(
             "import select, sys\n"
             "del select.epoll\n"

@@ -1,4 +1,4 @@
-"""The reactor behind ``twistd --reactor getty``: logging within reads, errors of reads, numbers that change hands."""
+"""The getty reactor: logging in reads, errors of reads, reused descriptor numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.memory import configure
 
 
 class ContextTests(ReactorCase):
-    """Logging within a read, and errors."""
+    """Logging and errors in reads."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -37,7 +37,7 @@ class ContextTests(ReactorCase):
         self.addCleanup(log.removeObserver, observe)
 
     def test_system(self) -> None:
-        """Each read logs as its own descriptor, every time; what runs outside of reads logs as nobody."""
+        """Each read logs as its own descriptor; other calls log without a system."""
         peers: list[socket.socket] = []
 
         def heard(data: bytes) -> None:
@@ -59,7 +59,7 @@ class ContextTests(ReactorCase):
         self.assertEqual(set(logged), expected)
 
     def test_outerContext(self) -> None:
-        """What was in the logging context where the reactor was run is in that of each read."""
+        """The logging context of reactor.run() is part of that of each read."""
         found = []
 
         def heard(data: bytes) -> None:
@@ -74,13 +74,13 @@ class ContextTests(ReactorCase):
         self.assertEqual(found, [{"job": 7, "system": "name"}] * 3)
 
     def test_inThread(self) -> None:
-        """A thread that is started from a read logs as that descriptor, whatever the reactor does meanwhile."""
+        """A thread started in a read logs as that descriptor, whatever the reactor does meanwhile."""
         peers: list[socket.socket] = []
         turns = 0
         results: list[str] = []
 
         def look() -> str:
-            # Until the other one has read often.
+            # Until the other descriptor has read often.
             os.read(pipe[0], 1)
             system: str = context.get(log.ILogContext)["system"]
             return system
@@ -90,7 +90,7 @@ class ContextTests(ReactorCase):
                 deferToThreadPool(self.reactor, self.reactor.getThreadPool(), look).addCallback(done)
                 peers[1].send(b"x")
             else:
-                # Its second read, from which on its context is kept.
+                # The second read, from which on the context is cached.
                 peers[0].send(b"!")
 
         def other(data: bytes) -> None:
@@ -114,7 +114,7 @@ class ContextTests(ReactorCase):
         self.assertEqual(results, ["one"])
 
     def test_nameChanges(self) -> None:
-        """A descriptor that begins to read anew, as a client's does when it is connected, has its new name."""
+        """A descriptor that is registered again, such as a client's when it is connected, logs with its new name."""
         systems = []
 
         def heard(data: bytes) -> None:
@@ -133,7 +133,7 @@ class ContextTests(ReactorCase):
         self.assertEqual(systems, ["before"] * 3 + ["after"] * 2)
 
     def test_failingName(self) -> None:
-        """A descriptor that cannot tell its name still reads."""
+        """A descriptor whose logPrefix() raises still reads."""
         systems = []
 
         def heard(data: bytes) -> None:
@@ -150,11 +150,11 @@ class ContextTests(ReactorCase):
         self.flushLoggedErrors(ZeroDivisionError)
 
     def test_failingRead(self) -> None:
-        """A protocol that raises in its first read loses its connection with that error; nobody else does."""
+        """A protocol that raises in its first read loses its connection with that error; others are not affected."""
         self.failAfter(0)
 
     def test_failingLater(self) -> None:
-        """The same in a later read, which goes the short way."""
+        """The same in a later read, which takes the fast path."""
         self.failAfter(3)
 
     def failAfter(self, left: int) -> None:
@@ -184,7 +184,7 @@ class ContextTests(ReactorCase):
         self.assertEqual(connection.fileno(), -1)
 
     def test_ends(self) -> None:
-        """The end of the stream after reads is a clean one, and what is left of the connection is forgotten."""
+        """The end of the stream after reads is clean, and the cached context is dropped."""
         connection, peer = self.connect(lambda data: peer.close() if data == b"2" else peer.send(b"2"))
         connection.protocol.connectionLost = lambda reason: (ended.append(reason.value), self.end())
         ended = connection.protocol.ended
@@ -194,7 +194,7 @@ class ContextTests(ReactorCase):
         self.assertEqual(self.reactor.readContexts, {})
 
     def test_keepsNobody(self) -> None:
-        """A connection that has ended is let go of, though nothing else happens."""
+        """A closed connection is freed, even if no other event comes."""
 
         def heard(data: bytes) -> None:
             if data == b"3":
@@ -213,10 +213,10 @@ class ContextTests(ReactorCase):
 
 
 class NumberTests(ReactorCase):
-    """A descriptor's number that goes from one to the next."""
+    """Descriptor numbers that are reused."""
 
     def test_eventOfThePredecessor(self) -> None:
-        """An event that was found before a number changed hands is not the new owner's, who would hang up on it."""
+        """An event for the previous descriptor of a number does not reach the new one, which would hang up."""
         heard: list[bytes] = []
 
         def replace(data: bytes) -> None:
@@ -236,7 +236,7 @@ class NumberTests(ReactorCase):
             self.reactor.callLater(0.01, far.send, b"hello")
             self.reactor.callLater(0.05, self.end)
 
-        # Ready from the moment it is registered, and so before the next one, whose hang-up is found in the same turn.
+        # Ready when registered, so before the next one, whose hang-up is in the same iteration.
         opener, peer = self.connect(replace, reads=False)
         peer.send(b"x")
         opener.startReading()
@@ -251,13 +251,13 @@ class NumberTests(ReactorCase):
         self.assertEqual(heard, [b"hello"])
 
     def test_closingInEveryCallback(self) -> None:
-        """While sessions close in all their callbacks and new ones come, each hears of its own peer's data alone."""
+        """While sessions close in any callback and new ones connect, each gets only its own peer's data."""
         wanted = 300
         wrong: list[Any] = []
         closed = 0
 
         class Closing(EventListener):
-            """A server's: drops the connection in onOpen or at a message, or closes at the first or second."""
+            """The server: drops the connection in onOpen or at a message, or closes at the first or second."""
 
             def onOpen(self, session: Any) -> None:
                 session.attributes["way"] = session.id % 4
@@ -285,7 +285,7 @@ class NumberTests(ReactorCase):
                     server.stopService().addBoth(lambda _: case.end())
 
         class Dialing(EventListener):
-            """A client's: says who it is, and again when that comes back."""
+            """The client: sends its name, and again when it comes back."""
 
             def onOpen(self, session: Any) -> None:
                 session.writePkg(b"%d" % session.localAddr.port)

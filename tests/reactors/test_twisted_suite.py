@@ -19,7 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: The modules of twisted.internet.test that build tests for reactors such as this one.
+#: The modules of twisted.internet.test with tests for epoll reactors.
 MODULES = ("core", "fdset", "newtls", "process", "socket", "stdio", "tcp", "threads", "time", "tls", "udp", "unix")
 
 PARENT = "twisted.internet.epollreactor.EPollReactor"
@@ -27,7 +27,7 @@ OURS = "getty_tx.reactors.epoll.EPollReactor"
 
 
 def builders() -> Iterator[type[ReactorBuilder]]:
-    """The classes that Twisted builds tests with for its epoll reactor."""
+    """Twisted's builders of tests for its epoll reactor."""
     for name in MODULES:
         module = import_module(f"twisted.internet.test.test_{name}")
         for case, value in vars(module).items():
@@ -47,7 +47,7 @@ def build(builder: type[ReactorBuilder], reactor: str) -> Any:
 
 
 def asParent(test: Callable[[Any], None], name: str, parent: Any) -> Callable[[Any], None]:
-    """``test``, skipped where it fails on the parent as well."""
+    """``test``, skipped if it fails on Twisted's epoll reactor, too."""
 
     @wraps(test)
     def run(self: Any) -> None:
@@ -66,7 +66,7 @@ def asParent(test: Callable[[Any], None], name: str, parent: Any) -> Callable[[A
 
 
 def makeCases() -> dict[str, type]:
-    """All of them, by name."""
+    """All test cases, by name."""
     cases: dict[str, type] = {}
     for builder in builders():
         case, parent = build(builder, OURS), build(builder, PARENT)
@@ -83,10 +83,10 @@ globals().update(makeCases())
 
 
 class FoundTests(SynchronousTestCase):
-    """That there is something to run."""
+    """Twisted's tests are found."""
 
     def test_found(self) -> None:
-        """Every module has some, and the whole is what Twisted has for a reactor on Linux."""
+        """Every module has tests, and their number is as in Twisted's suite on Linux."""
         cases = makeCases()
         self.assertEqual({name.partition("_")[0] for name in cases}, set(MODULES))
         self.assertGreater(sum(name.startswith("test") for case in cases.values() for name in dir(case)), 290)

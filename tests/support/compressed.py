@@ -25,7 +25,7 @@ BOTH: tuple[type[MemoryTransport], ...] = (DirectTransport, MemoryTransport)
 
 
 def _noise() -> bytes:
-    """Bytes that do not compress."""
+    """Incompressible bytes."""
     state, noise = 1, bytearray()
     for _ in range(100):
         state = (state * 1103515245 + 12345) % 2**32
@@ -118,7 +118,7 @@ FORMATS = ("deflate", "deflate:level=0", "deflate:level=9", "snappy", "zstd", "z
 
 
 def decompress(description: str, pieces: Iterable[bytes]) -> bytes:
-    """What a stream says."""
+    """Decompress a stream."""
     stream = findFormat(description).decompressor()
     said = bytearray()
     for piece in pieces:
@@ -160,20 +160,20 @@ def plainChunk(data: bytes) -> bytes:
 
 
 def stream(*said: bytes, description: str = "deflate", end: bool = False) -> bytes:
-    """A compressed stream in which each of these is flushed."""
+    """A compressed stream of these messages, each flushed."""
     compressor = findFormat(description).compressor()
     return b"".join([*map(compressor.compress, said), compressor.end() if end else b""])
 
 
 def echo(session: Any, pkg: bytes) -> None:
-    """Sends it back."""
+    """Sends packages back."""
     session.writePkg(pkg)
 
 
 class CompressionCase(SessionCase):
-    """A compressed session whose peer is bytes."""
+    """A compressed session with a peer of raw bytes."""
 
     def heardBy(self, pair: Pair, description: str = "deflate") -> bytes:
-        """What the session has said."""
+        """The decompressed output of the session."""
         pair.flush()
         return decompress(description, [bytes(pair.peer.data)])

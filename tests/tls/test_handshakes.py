@@ -40,7 +40,7 @@ LONG_AGO = datetime(2020, 1, 2, 3, 4, tzinfo=UTC)
 
 @implementer(IHandshakeListener)
 class Application(Protocol):
-    """Greets its peer, and remembers what came and why it ended."""
+    """Greets its peer, and records received bytes and the reason of the end."""
 
     handshakes = 0
     reason: Failure | None = None
@@ -68,7 +68,7 @@ class Application(Protocol):
 
 
 class Pair:
-    """A client and a server which have talked TLS until nobody had anything to say."""
+    """A client and a server, connected in memory until both are idle."""
 
     def __init__(self, clientPolicy: Any, serverPolicy: Any) -> None:
         self.clock = Clock()
@@ -86,7 +86,7 @@ class Pair:
 
     @property
     def works(self) -> bool:
-        """Both directions carry data, and nobody complains."""
+        """Data passed in both directions without an error."""
         ends = [(end.received, end.reason, end.handshakes) for end in (self.client, self.server)]
         return ends == [(b"greetings", None, 1)] * 2
 
@@ -114,7 +114,7 @@ class TLSTestCase(SynchronousTestCase):
         return path
 
     def assertText(self, end: Application, *parts: str) -> None:
-        """The application was told, by an explained error, and got nothing else."""
+        """The application got one explained error, and no data."""
         assert end.reason is not None
         self.assertIsInstance(end.reason.value, HandshakeError)
         self.assertIsInstance(end.reason.value, GettyError)
@@ -124,10 +124,10 @@ class TLSTestCase(SynchronousTestCase):
 
 
 class ServerCertificateTests(TLSTestCase):
-    """What a client accepts, and what it says of what it refuses."""
+    """Certificates that a client accepts, and errors for those it refuses."""
 
     def test_trusted(self) -> None:
-        """A certificate of a trusted authority for this host is accepted, whatever the case of the name."""
+        """A certificate of a trusted authority for this host is accepted, in any case of the name."""
         self.assertTrue(Pair(self.client(), self.server()).works)
         self.assertTrue(Pair(self.client("A.Example."), self.server()).works)
 
@@ -152,17 +152,17 @@ class ServerCertificateTests(TLSTestCase):
         self.assertText(pair.server, "maybe our certificate is for another host name")
 
     def test_manyHosts(self) -> None:
-        """A certificate for hundreds of hosts does not make an error of hundreds of lines."""
+        """The error for a certificate with hundreds of hosts is short."""
         files = self.authority.issue([f"{number}.example" for number in range(100)])
         self.assertText(Pair(self.client(), self.server(files)).client, "'4.example' and 95 more, not for 'a.example'")
 
     def test_noHost(self) -> None:
-        """A certificate without names is for no host, whatever its common name."""
+        """A certificate without names is valid for no host, whatever its common name."""
         pair = Pair(self.client("nameless"), self.server(self.authority.issue([])))
         self.assertText(pair.client, "the certificate is not for 'nameless'", "subjectAltName")
 
     def test_malformedNames(self) -> None:
-        """A certificate whose names cannot be read is for no host."""
+        """A certificate whose names cannot be parsed is valid for no host."""
         for name, text in (b"\xff\xfe\xfd", "cannot be read"), (b"a.*", "is not for 'a.example'"):
             names = x509.UnrecognizedExtension(
                 x509.SubjectAlternativeName.oid, bytes([0x30, len(name) + 2, 0x82, len(name)]) + name
@@ -193,7 +193,7 @@ class ServerCertificateTests(TLSTestCase):
         self.assertText(pair.server, "the peer refused our certificate", "does not know the authority")
 
     def test_selfSignedTrusted(self) -> None:
-        """Whoever wants one self-signed certificate names it as the trust root."""
+        """A self-signed certificate is accepted if it is the trust root."""
         files = selfSigned(self.directory, [HOST])
         self.assertTrue(Pair(self.client(trustRoot=files[0]), self.server(files)).works)
 
@@ -204,14 +204,14 @@ class ServerCertificateTests(TLSTestCase):
         self.assertText(pair.server, "the peer refused our certificate", "does not know the authority")
 
     def test_unknownAuthorityInChain(self) -> None:
-        """The same when the server sends the unknown authority's certificate along."""
+        """The same if the server also sends the unknown authority's certificate."""
         certificate, key = self.authority.issue([HOST])
         both = self.file(FilePath(certificate).getContent() + FilePath(self.authority.path).getContent())
         client = self.client(trustRoot=Authority(self.directory, "Other Authority").path)
         self.assertText(Pair(client, self.server((both, key))).client, "unknown authority (subject CN=Test Authority)")
 
     def test_platformTrust(self) -> None:
-        """Without a trust root those of the platform count, which know nothing of our authority."""
+        """Without a trust root the platform's are used, which do not include our authority."""
         self.assertText(Pair(clientPolicy(HOST), self.server()).client, "unknown authority")
 
     def test_intermediate(self) -> None:
@@ -231,7 +231,7 @@ class ServerCertificateTests(TLSTestCase):
         self.assertText(pair.client, "it is no server certificate")
 
     def test_notAnAuthority(self) -> None:
-        """An issuer that must not issue is named as what is wrong, not the certificate."""
+        """For an issuer that must not issue certificates, the error names the issuer."""
         leaf = Authority(self.directory, "Leaf", self.authority, isAuthority=False)
         pair = Pair(self.client(), self.server(leaf.issue([HOST])))
         self.assertText(
@@ -240,7 +240,7 @@ class ServerCertificateTests(TLSTestCase):
         )
 
     def test_unprintable(self) -> None:
-        """A peer cannot write lines of its own into our log."""
+        """A peer cannot inject lines into our log."""
         files = self.authority.issue(["b.example"], commonName="b\nERROR everything is lost")
         reason = Pair(self.client(), self.server(files)).client.reason
         assert reason is not None
@@ -251,7 +251,7 @@ class ServerCertificateTests(TLSTestCase):
         self.assertLess(len(str(reason.value)), 300)
 
     def test_verifyOff(self) -> None:
-        """verify=False accepts anything, and says so in the log: once, when the policy is made."""
+        """verify=False accepts any certificate, and logs one warning when the policy is made."""
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
@@ -262,7 +262,7 @@ class ServerCertificateTests(TLSTestCase):
         self.assertEqual([event["host"] for event in warnings], ["anybody.example"])
 
     def test_reasonIsFromOpenSSL(self) -> None:
-        """The cause says what OpenSSL said, and code that knows only OpenSSL's errors catches ours."""
+        """OpenSSL's error is the cause, and code that catches OpenSSL's errors catches ours."""
         reason = Pair(self.client("b.example"), self.server()).client.reason
         assert reason is not None
         self.assertIsInstance(reason.value, SSL.Error)
@@ -270,7 +270,7 @@ class ServerCertificateTests(TLSTestCase):
 
 
 class ClientCertificateTests(TLSTestCase):
-    """Mutual TLS: what a server with a trust root says."""
+    """Mutual TLS: errors of a server with a trust root."""
 
     def clientWith(self, files: tuple[str, str]) -> Any:
         return self.client(certificate=files[0], privateKey=files[1])
@@ -281,20 +281,20 @@ class ClientCertificateTests(TLSTestCase):
         self.assertEqual(pair.server.peerNames, "CN=me")
 
     def test_notAsked(self) -> None:
-        """Without a trust root nobody is asked for a certificate."""
+        """Without a trust root clients are not asked for a certificate."""
         pair = Pair(self.clientWith(self.authority.issue(["me"], client=True)), self.server())
         self.assertTrue(pair.works)
         self.assertIsNone(pair.server.peerNames)
 
     def test_missing(self) -> None:
-        """The client learns too why it was turned away, although its handshake was done by then (TLS 1.3)."""
+        """The client also learns the reason, although its handshake was complete before (TLS 1.3)."""
         pair = Pair(self.client(), self.mutual())
         self.assertText(pair.server, "the client sent no certificate, and one is required")
         self.assertText(pair.client, "the peer requires a certificate, and we sent none")
         self.assertEqual((pair.client.handshakes, pair.server.handshakes), (1, 0))
 
     def test_missingInTLS12(self) -> None:
-        """TLS 1.2 has no alert for it."""
+        """TLS 1.2 has no alert for a missing certificate."""
         options = ssl.CertificateOptions(lowerMaximumSecurityTo=ssl.TLSVersion.TLSv1_2)
         pair = Pair(options, self.mutual())
         self.assertText(pair.server, "the client sent no certificate, and one is required")
@@ -348,7 +348,7 @@ class ClientCertificateTests(TLSTestCase):
 
 
 class NegotiationTests(TLSTestCase):
-    """ALPN, SNI, and peers that are something else."""
+    """ALPN, SNI, and peers that do not speak TLS."""
 
     def test_alpn(self) -> None:
         """The server's preference decides."""
@@ -357,7 +357,7 @@ class NegotiationTests(TLSTestCase):
         self.assertEqual((pair.client.negotiated, pair.server.negotiated), (b"two", b"two"))
 
     def test_alpnOneSided(self) -> None:
-        """If one side does not care the connection works, without a protocol."""
+        """If one side has no protocols, the connection works without one."""
         for client, server in (["one"], []), ([], ["one"]):
             pair = Pair(self.client(alpn=client), self.server(alpn=server))
             self.assertTrue(pair.works)
@@ -369,7 +369,7 @@ class NegotiationTests(TLSTestCase):
         self.assertText(pair.client, "the peer speaks none of the application protocols (ALPN) that we offered")
 
     def test_sni(self) -> None:
-        """The name that the client asks for picks the certificate; all else, ALPN included, stays as it is."""
+        """The client's server name selects the certificate; other settings, such as ALPN, stay the same."""
         issue = self.authority.issue
         server = self.server(
             sni={"b.example": issue(["b.example"]), "*.c.example": issue(["*.c.example"])},
@@ -392,13 +392,13 @@ class NegotiationTests(TLSTestCase):
         self.assertText(Pair(self.client("y.x.c.example", **mutual), server).client, "certificate is for 'a.example'")
 
     def test_versions(self) -> None:
-        """TLS 1.2 is the oldest version that is spoken."""
+        """TLS 1.2 is the oldest supported version."""
         for newest, works in ((ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_1, False)):
             old = ssl.CertificateOptions(insecurelyLowerMinimumTo=ssl.TLSVersion.TLSv1_0, lowerMaximumSecurityTo=newest)
             self.assertEqual(Pair(old, self.server()).works, works)
 
     def test_garbage(self) -> None:
-        """What is no TLS is called so, by either side."""
+        """Either side reports data that is not TLS."""
         for bytes, text in (
             (b"220 mail ready\r\n", "what the peer sends is not TLS"),
             (b"GET / HTTP/1.1\r\n", "is not TLS but an HTTP request"),
@@ -408,12 +408,12 @@ class NegotiationTests(TLSTestCase):
                 self.assertText(end, text)
 
     def test_endInHandshake(self) -> None:
-        """A peer that goes away before the handshake is done is no lost connection like any other."""
+        """A connection that closes during the handshake has its own error."""
         for policy, isClient in (self.client(), True), (self.server(), False):
             self.assertText(self.alone(policy, isClient), "the connection closed before the TLS handshake was done")
 
     def alone(self, policy: Any, isClient: bool, happens: Callable[[Any], object] = lambda tls: None) -> Application:
-        """One side, something that happens to it, and its end."""
+        """One side without a peer, after ``happens`` and the end of its connection."""
         application = Application()
         factory = Factory()
         factory.buildProtocol = lambda address: application
@@ -425,7 +425,7 @@ class NegotiationTests(TLSTestCase):
         return application
 
     def test_ends(self) -> None:
-        """Ends of established connections are reported as for any TLS: cleanly, or as a lost connection."""
+        """The end of an established connection is ConnectionDone or ConnectionLost, as in Twisted's TLS."""
         pair = Pair(self.client(), self.server())
         pair.client.transport.loseConnection()
         pair.pump.flush()
@@ -439,7 +439,7 @@ class NegotiationTests(TLSTestCase):
         self.assertIsInstance(pair.server.reason.value, ConnectionLost)
 
     def test_noCycle(self) -> None:
-        """Connections are freed when their users drop them, not by the collector, and not by the policy."""
+        """Connections are freed with their last reference, without the garbage collector; the policy keeps none."""
         client, server = self.client(), self.server()
         gc.disable()
         self.addCleanup(gc.enable)

@@ -1,4 +1,4 @@
-"""What TLS errors say of connections with other policies, and what is refused before there is any."""
+"""explain() for other policies, and errors of settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.tls.test_handshakes import HOST, LONG_AGO, Application, Pair, TLSTest
 
 
 class ExplainTests(TLSTestCase):
-    """explain(), which the policies of others need."""
+    """explain(), for connections with other policies."""
 
     def explained(self, end: Application) -> str:
         assert end.reason is not None
@@ -37,7 +37,7 @@ class ExplainTests(TLSTestCase):
         return str(error)
 
     def test_twistedPolicies(self) -> None:
-        """What Twisted's policies report is explained as far as it goes."""
+        """Errors of Twisted's policies are explained as far as their details allow."""
         trust = ssl.Certificate.loadPEM(FilePath(self.authority.path).getContent())
         client = ssl.optionsForClientTLS("b.example", trustRoot=trust)
         self.assertEqual(
@@ -65,7 +65,7 @@ class ExplainTests(TLSTestCase):
         )
 
     def test_namesOfAlerts(self) -> None:
-        """OpenSSL renames its alerts now and then; the ones of all versions are known."""
+        """The names of alerts in all versions of OpenSSL are known."""
         for prefix in "sslv3 alert", "tlsv1 alert", "ssl/tls alert", "tls alert", "tlsv13 alert":
             error = explain(SSL.Error([("SSL routines", "", f"{prefix} unknown ca")]))
             self.assertIn("does not know the authority", str(error))
@@ -83,7 +83,7 @@ class ExplainTests(TLSTestCase):
             self.assertIn("closed before TLS was shut down", str(explain(error)))
 
     def test_unchanged(self) -> None:
-        """What is no TLS error, is explained already, or is nothing known, comes back as it is."""
+        """Other errors, explained errors and unknown errors are returned unchanged."""
         for error in (
             ConnectionDone(),
             KeyboardInterrupt(),
@@ -98,7 +98,7 @@ class ExplainTests(TLSTestCase):
 
 
 class SettingTests(TLSTestCase):
-    """Settings that cannot be are errors at construction, which name the setting and the file."""
+    """Invalid settings are errors at construction that name the setting and the file."""
 
     def assertRefused(self, text: str, policy: Callable[[], object], path: str = "") -> None:
         error = self.assertRaises(SettingError, policy)
@@ -114,7 +114,7 @@ class SettingTests(TLSTestCase):
         self.assertRefused("No such file", lambda: self.server(sni={"b.example": (path, None)}), path)
 
     def test_noCertificate(self) -> None:
-        """A server cannot be without a certificate."""
+        """A server needs a certificate."""
         _, key = self.serverFiles
         self.assertRefused("holds no certificate", lambda: serverPolicy(key, key), key)
         self.assertRefused("holds no certificate", lambda: self.client(trustRoot=key), key)
@@ -150,7 +150,7 @@ class SettingTests(TLSTestCase):
         self.assertRefused("does not belong to the certificate", lambda: serverPolicy(certificate, key), certificate)
 
     def test_weakKey(self) -> None:
-        """What OpenSSL objects to, in the end, it objects to now."""
+        """Files that OpenSSL refuses are an error at construction."""
         files = self.authority.issue([HOST], rsaBits=1024)
         self.assertRefused("ee key too small", lambda: self.server(files), files[0])
 

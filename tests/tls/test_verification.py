@@ -1,4 +1,4 @@
-"""The words for what OpenSSL's verification refuses: there are some for every code."""
+"""The texts for OpenSSL's verification errors: every code has one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.tls.test_handshakes import HOST, Pair, TLSTestCase
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-#: Far above the codes that any OpenSSL has, which number them from 1 on.
+#: Above the codes of all versions of OpenSSL, which count from 1.
 BEYOND = 1000
 
 
 def wordsOfOpenSSL(code: int) -> str:
-    """What the OpenSSL that runs says of a code. pyOpenSSL has this for itself alone."""
+    """The text of the installed OpenSSL for a code. pyOpenSSL has no public function for it."""
     text: str = _util.ffi.string(_util.lib.X509_verify_cert_error_string(code)).decode("ascii")
     return text
 
 
 def codesOfOpenSSL() -> set[int]:
-    """The codes that the OpenSSL that runs has words for."""
+    """The codes for which the installed OpenSSL has a text."""
     return {code for code in range(1, BEYOND) if wordsOfOpenSSL(code) != wordsOfOpenSSL(BEYOND)}
 
 
@@ -39,7 +39,7 @@ def codesOfPyOpenSSL() -> dict[str, int]:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class WeakServer:
-    """A server with a certificate that our own policies would not load."""
+    """A server with a certificate that our policies would refuse to load."""
 
     def __init__(self, certificate: str, key: str) -> None:
         self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -60,7 +60,7 @@ class RefusalTests(TLSTestCase):
         return describeRefusal(Host.parse(HOST), self.certificate, code, 0)
 
     def test_everyCode(self) -> None:
-        """No code of the OpenSSL that runs, of pyOpenSSL, or up to the last one known, is left a number."""
+        """Each code of the installed OpenSSL, of pyOpenSSL, and up to the last known one has a text."""
         codes = codesOfOpenSSL()
         self.assertGreaterEqual(len(codes), 94, "OpenSSL 3.0 has as many")
         for code in sorted(codes.union(codesOfPyOpenSSL().values(), range(1, max(VERIFY_ERRORS) + 1))):
@@ -72,7 +72,7 @@ class RefusalTests(TLSTestCase):
                     self.assertIn("(subject CN=a.example", text)
 
     def test_form(self) -> None:
-        """The words stand before the subject, in one line that goes on: they have no stop at their end."""
+        """The text comes before the subject, in one line, without a full stop."""
         for code in range(1, max(VERIFY_ERRORS) + 1):
             words, subject, _ = self.describe(code).rpartition(" (subject ")
             self.assertTrue(subject)
@@ -81,7 +81,7 @@ class RefusalTests(TLSTestCase):
             self.assertLess(len(words), 180, words)
 
     def test_different(self) -> None:
-        """Different codes have different words, except where it makes no difference: an issuer is missing."""
+        """Different codes have different texts, except for those of a missing issuer."""
         codes: dict[str, list[int]] = {}
         for code in range(1, max(VERIFY_ERRORS) + 1):
             codes.setdefault(self.describe(code), []).append(code)
@@ -94,7 +94,7 @@ class RefusalTests(TLSTestCase):
         self.assertEqual([same for same in codes.values() if len(same) > 1], [missing])
 
     def test_numbers(self) -> None:
-        """The words are those of their number: some samples, by pyOpenSSL's names and by OpenSSL's words."""
+        """Samples of texts belong to the right code, by pyOpenSSL's names and by OpenSSL's texts."""
         names = SSL.X509VerificationCodes
         for code, word in (
             (names.ERR_CERT_SIGNATURE_FAILURE, "signature is wrong"),
@@ -122,7 +122,7 @@ class RefusalTests(TLSTestCase):
             self.assertIn(word, words[openSSL])
 
     def test_unknownCode(self) -> None:
-        """A code that only a later OpenSSL has is still told by its number."""
+        """A code of a later OpenSSL is given as a number."""
         self.assertEqual(
             self.describe(BEYOND),
             f"the certificate of 'a.example' is not acceptable: OpenSSL code {BEYOND} (subject CN=a.example)",

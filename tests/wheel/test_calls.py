@@ -1,4 +1,4 @@
-"""The timing wheel: when calls come, in which order, what is reported of them, and that it stops."""
+"""The timing wheel: times and order of calls, logging, and stopping."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from getty_tx.wheel import TICK, TimingWheel, WheelTimer
 
 
 class WheelTests(SynchronousTestCase):
-    """On a clock that the test advances."""
+    """Single calls, on a simulated clock."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -33,21 +33,21 @@ class WheelTests(SynchronousTestCase):
             self.clock.advance(step)
 
     def test_order(self) -> None:
-        """Calls come in the order of their times, and each once."""
+        """Calls come in the order of their times, each once."""
         for delay in (3.0, 1.0, 2.0, 0.2):
             self.wheel.schedule(delay, self.call, delay)
         self.advance(10)
         self.assertEqual([argument for _, argument in self.called], [0.2, 1.0, 2.0, 3.0])
 
     def test_sameTime(self) -> None:
-        """Those of one tick come in the order in which they were scheduled."""
+        """Calls of one tick come in the order in which they were scheduled."""
         for i in range(10):
             self.wheel.schedule(1.0, self.call, i)
         self.advance(2)
         self.assertEqual([argument for _, argument in self.called], list(range(10)))
 
     def test_afterAJump(self) -> None:
-        """A reactor that was busy for long calls all that is due, in order."""
+        """After a long stall of the reactor, all due calls come in order."""
         for delay in (30.0, 1.0, 20.0, 0.2, 90.0):
             self.wheel.schedule(delay, self.call, delay)
         self.clock.advance(60)
@@ -58,7 +58,7 @@ class WheelTests(SynchronousTestCase):
     @settings(max_examples=100, deadline=None)
     @given(st.floats(0, 1000), st.lists(st.tuples(st.floats(0, 0.2), st.floats(0.001, 3)), min_size=1, max_size=10))
     def test_neverEarlyLittleLate(self, start: float, timers: list[tuple[float, float]]) -> None:
-        """Each comes at its time or up to a tick later, wherever on the clock it and the wheel began."""
+        """Each call comes at its time or up to a tick later, whatever the start times of timer and wheel."""
         clock = Clock()
         clock.advance(start)
         wheel = TimingWheel(clock)
@@ -68,7 +68,7 @@ class WheelTests(SynchronousTestCase):
                 clock.advance(gap / 20)
             due = clock.seconds() + delay
             wheel.schedule(delay, lambda due: late.append(clock.seconds() - due), due)
-        # Finer than a tick, so that the test's steps are not what makes a call late.
+        # Steps are shorter than a tick, so that they do not make a call late.
         for _ in range(round(4 / TICK) * 10):
             clock.advance(TICK / 10)
         self.assertEqual(len(late), len(timers))
@@ -77,7 +77,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual((wheel.running, clock.getDelayedCalls()), (False, []))
 
     def test_reset(self) -> None:
-        """A timer is moved to later or to earlier, as often as one likes, and is called once."""
+        """A timer can be moved later or earlier any number of times, and is called once."""
         for delays in ([1.0] * 5, [5.0, 0.9, 0.9, 7.0, 0.9], [100.0, 50.0, 100.0, 50.0, 0.9]):
             self.called.clear()
             timer = self.wheel.schedule(1.0, self.call, "x")
@@ -94,7 +94,7 @@ class WheelTests(SynchronousTestCase):
             self.assertFalse(self.wheel.running)
 
     def test_resetTooLate(self) -> None:
-        """A timer that has fired or was stopped cannot be moved, and says so."""
+        """reset() of a timer that is not active returns False."""
         fired, stopped = (self.wheel.schedule(1.0, self.call) for _ in range(2))
         stopped.stop()
         self.advance(2)
@@ -105,7 +105,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual((len(self.called), self.wheel.running), (1, False))
 
     def test_refused(self) -> None:
-        """Times that are none are refused, by name; nothing is scheduled or moved then."""
+        """Invalid times are refused by name; nothing is scheduled or moved."""
         timer = self.wheel.schedule(1.0, self.call)
         for value in (0, 0.0, -1.0, math.nan, math.inf, -math.inf):
             for name, call in (
@@ -120,7 +120,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(len(self.called), 1)
 
     def test_anyPeriod(self) -> None:
-        """There is no upper limit."""
+        """A delay has no upper limit."""
         for delay in (86400.0 * 365, 1e18, 1e308, 10**400):
             for loop in (False, True):
                 timer = self.wheel.schedule(delay, self.call, delay, loop)
@@ -133,7 +133,7 @@ class WheelTests(SynchronousTestCase):
         self.wheel.stop()
 
     def test_stopAll(self) -> None:
-        """All timers can be stopped at once, from within a call too; others may follow."""
+        """All timers can be stopped at once, in a call too; new ones may follow."""
         for within in (False, True):
             self.called.clear()
             for delay in (1.0, 1.0, 2.0):
@@ -142,7 +142,7 @@ class WheelTests(SynchronousTestCase):
             if within:
                 self.wheel.schedule(0.5, lambda _: self.wheel.stop())
                 self.wheel.schedule(0.5, self.call)
-                # With all that is due in one turn.
+                # All due calls in one turn.
                 self.clock.advance(1.5)
             else:
                 self.wheel.stop()
@@ -154,7 +154,7 @@ class WheelTests(SynchronousTestCase):
             self.assertEqual(len(self.called), 1)
 
     def test_cancel(self) -> None:
-        """A cancelled timer is not called; cancelling twice, or after the call, does nothing."""
+        """A stopped timer is not called; a second stop, or one after the call, does nothing."""
         timer = self.wheel.schedule(1.0, self.call, 1)
         other = self.wheel.schedule(1.0, self.call, 2)
         self.assertTrue(timer.active)
@@ -168,7 +168,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(len(self.wheel), 0)
 
     def test_cancelLetsGo(self) -> None:
-        """Neither a cancelled nor a fired timer keeps its call or its argument."""
+        """Neither a stopped nor a fired timer keeps a reference to its call or argument."""
         timers = [self.wheel.schedule(1.0, self.call, object()) for _ in range(2)]
         timers[0].stop()
         self.advance(2)
@@ -176,7 +176,7 @@ class WheelTests(SynchronousTestCase):
             self.assertEqual((timer.call, timer.argument), (None, None))
 
     def test_stopsWhenEmpty(self) -> None:
-        """It asks nothing of the reactor while there is no timer, and starts again with the next."""
+        """Without timers the LoopingCall is stopped; it starts again with the next timer."""
         self.assertEqual(self.clock.getDelayedCalls(), [])
         timer = self.wheel.schedule(1.0, self.call, 1)
         self.assertTrue(self.wheel.running)
@@ -190,7 +190,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual((self.wheel.running, self.clock.getDelayedCalls()), (False, []))
 
     def test_exception(self) -> None:
-        """An exception of a call is logged and hurts no other timer, of the same tick or later."""
+        """An exception of a call is logged and affects no other timer, in the same tick or later."""
         self.wheel.schedule(1.0, lambda _: 1 / 0)
         loop = self.wheel.schedule(1.0, lambda _: [].pop(), loop=True)
         self.wheel.schedule(1.0, self.call, 1)
@@ -203,7 +203,7 @@ class WheelTests(SynchronousTestCase):
         loop.stop()
 
     def test_notOnlyExceptions(self) -> None:
-        """Nor does a SystemExit: a wheel that stands still would take every timeout of the service with it."""
+        """A SystemExit neither stops the wheel, because that would disable all time-outs of the service."""
 
         def leave(_: object) -> None:
             raise SystemExit
@@ -216,7 +216,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual([argument for _, argument in self.called], [1, 2])
 
     def test_withinACall(self) -> None:
-        """Calls may schedule and cancel, themselves and others of the same tick too."""
+        """Calls may schedule and stop timers, including themselves and others of the same tick."""
         timers: dict[str, WheelTimer] = {}
 
         def first(_: object) -> None:
@@ -236,7 +236,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual((self.wheel.running, self.clock.getDelayedCalls()), (False, []))
 
     def test_long(self) -> None:
-        """A call that took longer than a tick is named in a warning, with its argument; others are not."""
+        """A call that took longer than a tick is named in a warning, with its argument."""
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
@@ -253,18 +253,18 @@ class WheelTests(SynchronousTestCase):
         warnings = [event for event in events if event["log_level"] is LogLevel.warn]
         self.assertEqual([event["seconds"] for event in warnings], [5.5])
         self.assertIn("test_calls.WheelTests.test_long.<locals>.<lambda>(<the argument>)", warnings[0]["call"])
-        # Those of the same tick were called all the same, and the next turn has what was due meanwhile.
+        # Others of the same tick were called, and the next turn calls timers that became due meanwhile.
         self.assertEqual([at for at, _ in self.called[:2]], [1.0, 6.5])
         self.assertEqual(len(self.called), 4)
 
     def test_anyCall(self) -> None:
-        """What is called may be anything that can be: it is described as well as it can be."""
+        """Any callable may be called, and has a description in the log."""
         self.wheel.schedule(1.0, partial(int, base=2), "x")
         self.advance(2)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_counted(self) -> None:
-        """There is no limit to the number of timers."""
+        """The number of timers has no limit."""
         for i in range(20_000):
             self.wheel.schedule(1.0 + i % 100, self.call, i)
         self.assertEqual(len(self.wheel), 20_000)
@@ -273,7 +273,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(sorted(at for at, _ in self.called), [at for at, _ in self.called])
 
     def test_soon(self) -> None:
-        """However short the time is, the call comes in the next turn, and not in the same."""
+        """Even for a very short delay, the call comes in the next turn, not in the same one."""
         for delay in (1e-3, 1e-9, 1e-300):
             self.called.clear()
             self.wheel.schedule(TICK, lambda _, delay=delay: self.wheel.schedule(delay, self.call))  # type: ignore[misc]
@@ -283,7 +283,7 @@ class WheelTests(SynchronousTestCase):
             self.assertEqual(len(self.called), 1)
 
     def test_movedAndLate(self) -> None:
-        """Timers that were moved come in their own order after a stall, too."""
+        """Moved timers come in the right order after a stall, too."""
         for delay in (1.0, 2.0, 3.0):
             self.wheel.schedule(delay, self.call, delay)
         for delay, moved in ((0.5, 2.5), (0.7, 1.5), (5.0, 0.3)):
@@ -292,7 +292,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual([argument for _, argument in self.called], [0.3, 1.0, 1.5, 2.0, 2.5, 3.0])
 
     def test_movedWhenLate(self) -> None:
-        """One that was moved already, and is moved again by another that is due in the same late turn, comes later."""
+        """A moved timer can be moved again by another that is due in the same late turn."""
         moved = self.wheel.schedule(0.5, self.call, "moved")
         moved.reset(2.0)
         self.wheel.schedule(1.0, lambda _: moved.reset(3.0))
@@ -302,7 +302,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(len(self.called), 1)
 
     def test_tick(self) -> None:
-        """The tick may be set."""
+        """The tick is configurable."""
         TimingWheel(self.clock, tick=5.0).schedule(1.0, self.call, 1)
         self.advance(4.9)
         self.assertEqual(self.called, [])
@@ -310,7 +310,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(len(self.called), 1)
 
     def test_cancelledOnesDoNotPileUp(self) -> None:
-        """Timers that are cancelled again and again leave no more than the last seconds' behind."""
+        """Stopped timers leave few stale entries."""
         keep = self.wheel.schedule(1000.0, self.call)
         for _ in range(300):
             for _ in range(10):
@@ -321,7 +321,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(self.wheel.buckets, {})
 
     def test_backInItsPlace(self) -> None:
-        """A timer that has come back to the tick that it was moved from has one place there, once it was cleared up."""
+        """A timer that was moved back to its tick has one entry there after stale entries are removed."""
         timer = self.wheel.schedule(10.0, self.call)
         timer.reset(5.0)
         timer.reset(10.0)
@@ -333,7 +333,7 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(len(self.called), 1)
 
     def test_movedOnesDoNotPileUp(self) -> None:
-        """Nor do the places of timers that are moved to and fro."""
+        """Timers that are moved often leave few stale entries."""
         timers = [self.wheel.schedule(1000.0, self.call) for _ in range(10)]
         for i in range(1000):
             for timer in timers:
@@ -345,7 +345,7 @@ class WheelTests(SynchronousTestCase):
 
 
 class LoopTests(SynchronousTestCase):
-    """Timers that call again and again."""
+    """Loops."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -360,7 +360,7 @@ class LoopTests(SynchronousTestCase):
         )
 
     def test_grid(self) -> None:
-        """Each call comes within a tick of its own time, in the long run too, whatever the period."""
+        """Each call comes within a tick of its time, without drift, for any period."""
         for period in (0.1, 0.3, 1.0, 0.25, 1 / 3, math.pi, 60.0):
             self.called.clear()
             self.clock.advance(0.0637)
@@ -377,14 +377,14 @@ class LoopTests(SynchronousTestCase):
             self.assertFalse(self.wheel.running)
 
     def test_belowATick(self) -> None:
-        """More often than once a tick nothing is called."""
+        """A loop is called at most once a tick."""
         timer = self.loop(0.03)
         self.clock.pump([TICK / 10] * 101)
         self.assertEqual(len(self.called), 10)
         timer.stop()
 
     def test_stall(self) -> None:
-        """After a stall, or a leap of the clock, there is one late call, and then the next at its old time."""
+        """After a stall or a jump of the clock, one late call comes, and the next at its regular time."""
         for period in (1.0, 0.75, 4.0):
             for leap in (5.3, 86400.3):
                 self.called.clear()
@@ -395,7 +395,7 @@ class LoopTests(SynchronousTestCase):
                 self.clock.advance(leap)
                 self.assertEqual(len(self.called), 2)
                 self.clock.pump([TICK / 2] * int(period / TICK * 4 + 1))
-                # Two or, if the late one came shortly before its time, three.
+                # Two, or three if the late call came shortly before its time.
                 following = self.called[2:]
                 self.assertIn(len(following), (2, 3))
                 for at in following:
@@ -403,7 +403,7 @@ class LoopTests(SynchronousTestCase):
                 timer.stop()
 
     def test_reset(self) -> None:
-        """A loop that is reset goes on with that period from then on, in its own call too."""
+        """A loop that is reset goes on with the new period, in its own call too."""
         timer = self.loop(1.0)
         self.clock.pump([TICK] * 24)
         self.assertEqual(len(self.called), 2)
@@ -436,7 +436,7 @@ class LoopTests(SynchronousTestCase):
 
 
 class ClockTests(SynchronousTestCase):
-    """Clocks that do not simply go on."""
+    """Clocks that jump."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -445,7 +445,7 @@ class ClockTests(SynchronousTestCase):
         self.called: list[Any] = []
 
     def test_forwards(self) -> None:
-        """After a leap of years all that is due is called once, in its order; what is not is not."""
+        """After a jump of years all due timers are called once, in order, and no others."""
         random = Random(5)
         delays = [random.uniform(1, 1e8) for _ in range(200)]
         for delay in delays:
@@ -456,7 +456,7 @@ class ClockTests(SynchronousTestCase):
         self.assertEqual(self.called, sorted(delays))
 
     def test_backwards(self) -> None:
-        """A clock that was set back keeps nothing from being called, as soon as a timer is added or moved."""
+        """After the clock was set back, timers are called as soon as a timer is added or moved."""
         for move in (False, True):
             self.called.clear()
             moved = self.wheel.schedule(9.0, self.called.append, "moved")
@@ -465,7 +465,7 @@ class ClockTests(SynchronousTestCase):
             self.clock.pump([TICK] * 11)
             self.clock.rightNow -= 3600.0
             self.clock.pump([TICK] * 50)
-            # Nobody has asked the clock. Twisted's own calls are waiting, too.
+            # The wheel has not read the clock. Twisted's calls are waiting, too.
             self.assertEqual(self.called, [])
             if move:
                 moved.reset(4.0)
@@ -484,10 +484,10 @@ class ClockTests(SynchronousTestCase):
             self.wheel.stop()
 
     def test_backwardsInATurn(self) -> None:
-        """It may be set back at any moment."""
+        """The clock may be set back at any moment."""
         self.wheel.schedule(1.0, self.called.append, "a")
         self.clock.pump([TICK] * 5)
-        # Between the reactor's look at the clock and the wheel's.
+        # Between the reading of the clock by the reactor and by the wheel.
         self.patch(self.wheel, "seconds", lambda: self.clock.rightNow - 3600.0)
         self.clock.advance(TICK)
         self.clock.rightNow -= 3600.0

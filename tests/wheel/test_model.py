@@ -1,4 +1,4 @@
-"""The timing wheel beside a model of it, with random programs."""
+"""The timing wheel compared with a model, in random programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from getty_tx import wheel
 from getty_tx.wheel import TimingWheel, WheelTimer
 
-#: Of the model: ticks and steps that floats can tell exactly, so that nothing may differ.
+#: The ticks and steps of the model are exact in floats, so that results are equal.
 MODEL_TICK, MODEL_STEP = 1 / 8, 1 / 64
 
 times = st.sampled_from([1, 5, 8, 13, 20, 30, 40, 64, 90, 128, 200, 300, 800, 64_000])
@@ -29,9 +29,9 @@ programs = st.lists(st.one_of(deeds, deeds, advances), min_size=5, max_size=60)
 
 class Model:
     """
-    A wheel, and beside it what a list of its timers says. Each call is checked when it comes, and does a deed.
+    A wheel and a simple model of it. Each call is compared with the model, and does a step of the program.
 
-    :ivar due: the timers that are to be called: in which tick. Loops have theirs in ``rows``: start and period.
+    :ivar due: the tick of each timer. The start and the period of loops are in ``rows``.
     """
 
     def __init__(self, reactions: list[Any]) -> None:
@@ -54,7 +54,7 @@ class Model:
         """A step of the program."""
         name, *args = deed
         if name == "advance":
-            # What comes is checked by call(); here, that nothing is left out.
+            # call() checks each call; here, that none is missing.
             self.clock.advance(args[0] * MODEL_STEP)
             self.turned = self.last = math.floor(self.now)
             self.wrong += [f"{i} was due in tick {due}" for i, due in self.due.items() if due <= self.turned]
@@ -78,13 +78,13 @@ class Model:
             self.wrong.append(f"{len(self.wheel)} timers, not {len(self.due)}, after {deed}")
 
     def set(self, i: int, delay: int, loop: bool) -> None:
-        """The timer is to be called after so many steps."""
+        """Schedule the timer in the model."""
         if loop:
             self.rows[i] = self.now, delay * MODEL_STEP / MODEL_TICK
         self.due[i] = max(math.ceil(self.now + delay * MODEL_STEP / MODEL_TICK), math.floor(self.now) + 1)
 
     def call(self, i: int) -> None:
-        """A call has come."""
+        """Check a call."""
         due = self.due.pop(i, None)
         if due is None:
             self.wrong.append(f"{i} was called, and is not due")
@@ -107,12 +107,12 @@ class ModelTests(SynchronousTestCase):
     @given(programs, st.lists(deeds, max_size=20))
     def test_programs(self, program: list[Any], reactions: list[Any]) -> None:
         """
-        Each timer is called once in its tick, a loop once for all ticks of its own that were missed, in the order of
-        the ticks, whatever is added, moved and stopped meanwhile, within calls as well; and nothing piles up.
+        Each timer is called once in its tick, a loop once for all its missed ticks, in the order of the ticks, while
+        timers are added, moved and stopped, also in calls. Stale entries do not accumulate.
         """
         self.patch(wheel, "MAX_STALE_ENTRIES", 3)
         model = Model(reactions)
-        # So that ticks begin where the model has them.
+        # So that ticks begin at the same time as in the model.
         keep = model.wheel.schedule(1e9, lambda _: None)
         model.due[-1] = 10**10
         for deed in program:

@@ -15,7 +15,7 @@ from tests.support.workers import SteppedCase, echo, gate, steppedPool
 
 
 class MakingTests(SynchronousTestCase):
-    """How a pool is asked for."""
+    """Making a pool."""
 
     def test_parse(self) -> None:
         """Each model has its text; a bare number is a keyed pool."""
@@ -30,14 +30,14 @@ class MakingTests(SynchronousTestCase):
         self.assertGreaterEqual(WorkerPool.parse("unbounded").size, 100)
 
     def test_wrongTexts(self) -> None:
-        """Errors name the value and what can be."""
+        """Errors name the value and the valid forms."""
         for text in ("", "0", "keyed", "keyed:", "keyed:x", "keyed:1:2", "sharded:4", "shared:-1", "m", "unbounded:3"):
             error = self.assertRaises(SettingError, WorkerPool.parse, text)
             self.assertTrue("workers" in str(error) or "size=0" in str(error), str(error))
         self.assertIn("sharded:16:4", str(self.assertRaises(SettingError, WorkerPool.parse, "many")))
 
     def test_wrongSettings(self) -> None:
-        """Numbers below 1, more queues than workers, a key that is none."""
+        """Numbers below 1, more queues than workers, a key that is not callable."""
         for make in (
             lambda: WorkerPool.keyed(0),
             lambda: WorkerPool.shared(True),
@@ -51,7 +51,7 @@ class MakingTests(SynchronousTestCase):
             self.assertRaises(SettingError, make)
 
     def test_notRunning(self) -> None:
-        """Of a factory whose pool nobody has started, the connection is refused; nothing waits for ever."""
+        """A factory whose pool is not started refuses the connection, instead of waiting forever."""
         net = Network(transport=DirectTransport)
         refused: list[BaseException] = []
         factory = net.serverFactory(configure(RecordingListener()), workers=WorkerPool.keyed(1))
@@ -61,7 +61,7 @@ class MakingTests(SynchronousTestCase):
         self.assertIn("pool.start(reactor)", str(refused[0]))
 
     def test_otherReactor(self) -> None:
-        """A pool works for one reactor."""
+        """A pool works for one reactor only."""
         pool = WorkerPool.keyed(1)
         one, other = MemoryReactor(), MemoryReactor()
         steppedPool(self, pool, one)
@@ -73,7 +73,7 @@ class MessageTests(SteppedCase):
     """Messages through a keyed pool."""
 
     def test_oneThreadForABatch(self) -> None:
-        """All that came in a turn is one deferToThreadPool, and all answers one wake-up and one send."""
+        """All messages of an iteration take one deferToThreadPool, and all replies one wake-up and one send."""
         self.join(WorkerPool.keyed(4), {"message": echo})
         self.send(b"1", b"2", b"3")
         self.assertEqual(self.threads.started, 1)
@@ -84,7 +84,7 @@ class MessageTests(SteppedCase):
         self.assertEqual(self.session.stats.writePkgs, 3)
 
     def test_another(self) -> None:
-        """A handler that blocks has its thread for itself; the reactor looks and starts another."""
+        """A handler that blocks occupies its thread; the reactor's poll starts another thread."""
 
         def handle(session: Any, pkg: bytes) -> None:
             if pkg == b"block":
@@ -107,7 +107,7 @@ class MessageTests(SteppedCase):
         self.assertEqual(self.answers(), frame(b"block") + frame(b"after"))
 
     def test_writesBeforeBlocking(self) -> None:
-        """What a handler writes before it blocks is sent when the reactor looks."""
+        """Bytes that a handler writes before it blocks are sent at the reactor's next poll."""
 
         def handle(session: Any, pkg: bytes) -> None:
             session.writePkg(b"first")
@@ -136,7 +136,7 @@ class MessageTests(SteppedCase):
         self.assertFalse(self.session.inbound.paused)
 
     def test_pressureHolds(self) -> None:
-        """While too many bytes wait for the peer, or it is paused, messages that are queued wait as well."""
+        """Above highWater, or while the session is paused, queued messages wait."""
         reply = {"message": lambda session, pkg: session.writePkg(bytes(1000))}
         self.join(WorkerPool.keyed(1), reply, highWater=3000, lowWater=1000)
         self.session.pauseReading()
@@ -155,7 +155,7 @@ class MessageTests(SteppedCase):
         self.assertEqual(self.heard.packages, [b"1", b"2"])
 
     def test_errorWaits(self) -> None:
-        """An error of another origin is told after the running message, and so is the loss of the connection."""
+        """onError and onClose wait for the running message, whatever their cause."""
         self.join(WorkerPool.keyed(1), {"message": lambda session, pkg: gate()})
         self.send(b"1", b"2")
         self.threads.step()
@@ -168,7 +168,7 @@ class MessageTests(SteppedCase):
         self.assertEnded()
 
     def test_exception(self) -> None:
-        """A handler that raises: onError and onClose on the reactor's thread, and what waited is dropped."""
+        """If a handler raises, onError and onClose run on the reactor's thread, and queued messages are dropped."""
 
         def fail(session: Any, pkg: bytes) -> None:
             raise RuntimeError(pkg)
@@ -184,7 +184,7 @@ class MessageTests(SteppedCase):
         self.assertEnded()
 
     def test_closeInHandler(self) -> None:
-        """close() in a worker: what was written is sent, what waits is not delivered."""
+        """close() in a worker: written bytes are sent, queued messages are dropped."""
 
         def handle(session: Any, pkg: bytes) -> None:
             session.writePkg(pkg)
@@ -213,7 +213,7 @@ class MessageTests(SteppedCase):
             self.assertEqual(self.heard.packages, [b"1"])
 
     def test_closeWaits(self) -> None:
-        """onClose waits for a running message, waitTime at the most, and what waits after that is dropped."""
+        """onClose waits for a running message for waitTime at most; queued messages are dropped then."""
         for limit in (False, True):
             self.join(WorkerPool.keyed(1), {"message": lambda session, pkg: gate()}, waitTime=2.0)
             self.send(b"1", b"2")
@@ -233,7 +233,7 @@ class MessageTests(SteppedCase):
             self.pair.flush()
 
     def test_peersEnd(self) -> None:
-        """The peer's end of stream delivers what it sent before, and the answers go out."""
+        """After the peer's end of stream, its messages are still delivered and the replies sent."""
         self.join(WorkerPool.keyed(1), {"message": echo})
         self.send(b"1", b"2")
         self.pair.peer.end()
@@ -246,7 +246,7 @@ class MessageTests(SteppedCase):
         self.assertEnded()
 
     def test_cronInItsPlace(self) -> None:
-        """onCron comes after the messages before it, and none runs beside it."""
+        """onCron comes after the messages before it, and no message runs at the same time."""
         self.join(WorkerPool.keyed(1), {"message": lambda session, pkg: gate()}, cronPeriod=1.0)
         self.send(b"1")
         self.threads.step()
@@ -276,7 +276,7 @@ class MessageTests(SteppedCase):
         self.assertEqual((threads, stepped.started), ([threading.get_ident()], 0))
 
     def test_coroutineInWorker(self) -> None:
-        """A handler that is no async def and returns a coroutine is told what to do."""
+        """If a plain def returns a coroutine, the error says what to do."""
 
         async def later() -> None: ...
 
@@ -289,7 +289,7 @@ class MessageTests(SteppedCase):
         self.flushLoggedErrors(TypeError)
 
     def test_listenerIsTheOwn(self) -> None:
-        """session.listener is the application's, and may be changed."""
+        """session.listener is the application's listener, and may be changed."""
         self.join(WorkerPool.keyed(1), {})
         self.assertIs(self.session.listener, self.heard)
         other = RecordingListener()
@@ -301,10 +301,10 @@ class MessageTests(SteppedCase):
 
 
 class ModelTests(SteppedCase):
-    """What tells the models apart."""
+    """The differences of the models."""
 
     def busyThreads(self, workers: WorkerPool, packages: int) -> int:
-        """How many threads one session's packages have, whose handlers block."""
+        """The number of threads that serve blocking messages of one session."""
         self.join(workers, {"message": lambda session, pkg: gate()})
         self.send(*[b"%d" % i for i in range(packages)])
         started: list[Any] = []
@@ -321,7 +321,7 @@ class ModelTests(SteppedCase):
         return busy
 
     def test_keyed(self) -> None:
-        """One at a time of each key."""
+        """One message at a time of each key."""
         self.assertEqual(self.busyThreads(WorkerPool.keyed(4), 6), 1)
 
     def test_ownKey(self) -> None:
@@ -340,7 +340,7 @@ class ModelTests(SteppedCase):
         self.assertEqual(self.busyThreads(WorkerPool.sharded(5, 2), 12), 5)
 
     def test_unbounded(self) -> None:
-        """A thread for each."""
+        """A thread for each message."""
         self.assertEqual(self.busyThreads(WorkerPool.unbounded(), 20), 20)
 
     def test_sharedBackPressure(self) -> None:

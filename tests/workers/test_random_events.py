@@ -17,7 +17,7 @@ from getty_tx.workers import WorkerPool
 from tests.support.memory import SessionCase, configure, frame
 from tests.support.workers import gate, steppedPool
 
-#: What a handler does with a message, which is its number and the first byte of this.
+#: What a handler does with a message; the message is a number and one of these.
 DEEDS = (b"echo", b"gate", b"two gates", b"raise", b"close", b"abort later", b"cron")
 
 
@@ -26,7 +26,7 @@ class Boom(Exception):
 
 
 class Recorder(EventListener):
-    """Checks the contract as the events come, in whatever thread."""
+    """Checks the contract of events, in any thread."""
 
     def __init__(self, isOrdered: bool, isKeyed: bool, wrong: list[str]) -> None:
         self.isOrdered = isOrdered
@@ -117,13 +117,13 @@ pools = st.sampled_from(
 )
 
 
-class WorkerLives(SessionCase):
+class RandomEventTests(SessionCase):
     """Three sessions of one server with workers, each with a raw peer."""
 
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(pools, st.lists(steps, min_size=4, max_size=40))
     def test_random(self, made: Any, script: list[Any]) -> None:
-        """Order, one open and one close, nothing after it, answers in order, and nothing left behind."""
+        """Events and replies are in order, onClose is the last, and nothing is left over."""
         SessionCase.setUp(self)
         make, isOrdered = made
         workers = make()
@@ -134,7 +134,7 @@ class WorkerLives(SessionCase):
         listeners = [Recorder(isOrdered, isKeyed, wrong) for _ in range(3)]
         pairs = []
         for listener in listeners:
-            # No handler is ever left behind: test_workers does that.
+            # A long waitTime, so that no handler is abandoned; test_pools tests that.
             factory = net.serverFactory(configure(listener, cronPeriod=1.0, waitTime=1000.0), workers=workers)
             pairs.append(net.join(factory.buildProtocol(None), Peer(False)))
         sessions = [pair.server for pair in pairs]
@@ -163,7 +163,7 @@ class WorkerLives(SessionCase):
                 elif name == "resume":
                     sessions[which].resumeReading()
                 elif name == "end":
-                    # Once: Twisted's transport takes a second time for a loss.
+                    # Only once: Twisted's transport treats a second end as a lost connection.
                     if not hasEnded[which]:
                         hasEnded[which] = True
                         pairs[which].peer.end()
@@ -175,7 +175,7 @@ class WorkerLives(SessionCase):
                     getattr(sessions[which] if name == "close" else pairs[which], name)()
         for each in sessions:
             each.resumeReading()
-        # Until nothing moves any more.
+        # Until nothing changes any more.
         for _ in range(400):
             moved = threads.step()
             pairs[0].advance(0.01)

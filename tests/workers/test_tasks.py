@@ -16,10 +16,10 @@ from tests.support.workers import SteppedCase, gate
 
 
 class TaskTests(SteppedCase):
-    """submit and its kin."""
+    """submit(), submitAlways() and submitBalanced()."""
 
     def test_submit(self) -> None:
-        """Tasks run in workers; what they raise is logged."""
+        """Tasks run in workers; their exceptions are logged."""
         for workers in (WorkerPool.keyed(2), WorkerPool.shared(2), WorkerPool.sharded(2, 2), WorkerPool.unbounded()):
             self.join(workers, {})
             done: list[int] = []
@@ -33,7 +33,7 @@ class TaskTests(SteppedCase):
             self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_full(self) -> None:
-        """The reactor's thread does not wait for room; others do; submitAlways has a thread of its own."""
+        """If the pool is full, the reactor's thread does not wait, others do; submitAlways uses an extra thread."""
         workers = WorkerPool.keyed(1, queueLength=2)
         self.join(workers, {})
         done: list[int] = []
@@ -54,7 +54,7 @@ class TaskTests(SteppedCase):
         self.assertEqual(sorted(done), [1, 2, 4])
 
     def test_fromItsOwnWorker(self) -> None:
-        """A task that submits to its own full pool is told so, instead of waiting for itself."""
+        """A task that submits to its own full pool gets False, instead of a deadlock."""
         workers = WorkerPool.keyed(1, queueLength=1)
         self.join(workers, {})
         answers: list[bool] = []
@@ -69,17 +69,17 @@ class TaskTests(SteppedCase):
         self.assertEqual(answers, [True, False])
 
     def test_stopped(self) -> None:
-        """A pool that does not run takes no task."""
+        """A pool that is not running takes no task."""
         workers = WorkerPool.keyed(1)
         for submit in (workers.submit, workers.submitAlways, workers.submitBalanced):
             self.assertFalse(submit(int))
 
 
 class StopTests(SteppedCase):
-    """The end of a pool."""
+    """Stopping a pool."""
 
     def test_stuck(self) -> None:
-        """What still runs after the limit is named and left."""
+        """A task that still runs after the time-out is named and abandoned."""
         self.join(WorkerPool.keyed(2), {})
         self.workers.submit(gate)
         self.pair.flush()
@@ -92,7 +92,7 @@ class StopTests(SteppedCase):
         self.finish()
 
     def test_waits(self) -> None:
-        """A stop waits for what runs and for what waits."""
+        """A stop waits for running and queued tasks."""
         self.join(WorkerPool.keyed(1), {})
         done: list[int] = []
         self.workers.submit(gate)
@@ -110,7 +110,7 @@ class StopTests(SteppedCase):
         self.assertEqual([call for call in self.net.clock.getDelayedCalls() if "_pollRuns" in str(call)], [])
 
     def test_severalUsers(self) -> None:
-        """The last stop of as many as there were starts counts."""
+        """The pool stops at the last of as many stops as there were starts."""
         self.join(WorkerPool.keyed(1), {})
         self.workers.start(self.net.clock)
         self.assertEqual(self.successResultOf(self.workers.stop()), [])
@@ -171,7 +171,7 @@ class SocketTests(TestCase):
         self.assertEqual([thread.name for thread in threading.enumerate() if thread.name in names], [])
 
     def test_echo(self) -> None:
-        """An echo through each kind of ``workers``; the threads end with the server."""
+        """Echo with each kind of ``workers``; the threads end with the server."""
 
         async def run() -> None:
             for workers in (4, "shared:3", WorkerPool.keyed(2, lambda session, pkg: session.id)):
@@ -180,7 +180,7 @@ class SocketTests(TestCase):
         return defer.Deferred.fromCoroutine(run())  # type: ignore[return-value]
 
     def test_serverNamesTheStuck(self) -> None:
-        """stopService() does not wait for ever for a handler, and says which it is."""
+        """stopService() does not wait forever for a handler, and names it."""
         release = threading.Event()
         self.addCleanup(release.set)
         self.patch(pools, "STOP_TIMEOUT", 0.2)
@@ -211,7 +211,7 @@ class SocketTests(TestCase):
             await server.stopService()
             peer.transport.abortConnection()  # type: ignore[union-attr]
             release.set()
-            # What is stuck comes to its end in time for the reactor to be clean.
+            # Let the stuck handler end, so that the reactor is clean.
             pause: defer.Deferred[None] = defer.Deferred()
             reactor.callLater(0.1, pause.callback, None)  # type: ignore[attr-defined]
             await pause
