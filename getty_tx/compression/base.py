@@ -84,4 +84,4 @@ class Decompressor:
 
 def refuse(name: str, why: object) -> CodecError:
     """Make the error for received bytes that are invalid in the format ``name``."""
-    return CodecError(f"what came is no {name} stream: {why}; do both sides have the same session.compression?")
+    return CodecError(f"the received data is no {name} stream: {why}; do both sides have the same session.compression?")

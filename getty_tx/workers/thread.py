@@ -243,7 +243,7 @@ class WorkerRun:
         count = 0
         while True:
             try:
-                session, what, more = pending.popleft()
+                session, data, more = pending.popleft()
             except IndexError:
                 break
             if last is not None and session is not last:
@@ -251,16 +251,16 @@ class WorkerRun:
                 last = None
             if session is None:
                 try:
-                    what(*more)
+                    data(*more)
                 except Exception:
                     log.failure("a call for a worker failed")
             else:
                 if last is None:
                     last, gathered, count = session, [], 0
-                if type(what) is bytes:
-                    gathered.append(what)
+                if type(data) is bytes:
+                    gathered.append(data)
                 else:
-                    gathered += what
+                    gathered += data
                 count += more
         if last is not None:
             self._write(last, gathered, count)
