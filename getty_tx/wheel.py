@@ -86,7 +86,10 @@ class WheelTimer:
     @property
     def left(self) -> float:
         """Seconds until the call: 0 if it is late, infinite if the timer is not active."""
-        return inf if self.call is None else self.wheel.secondsUntil(self.due)
+        wheel = self.wheel
+        if self.call is None:
+            return inf
+        return max(0.0, wheel.began + self.due * wheel.tick - wheel.seconds())
 
     def reset(self, delay: float) -> bool:
         """
@@ -129,8 +132,8 @@ class TimingWheel:
         # Entries of timers by tick, and the number of stale entries: for this module and its tests.
         self.buckets: dict[int, list[WheelTimer]] = {}
         self.staleEntries = 0
-        # The time of tick 0, the last tick whose turn has come, and the time of that turn.
-        self._began = 0.0
+        # The time of tick 0 (WheelTimer reads it), the last tick whose turn has come, and the time of that turn.
+        self.began = 0.0
         self._turned = 0
         self._seen = 0.0
         self._active = 0
@@ -192,9 +195,6 @@ class TimingWheel:
 
     # For WheelTimer
 
-    def secondsUntil(self, due: int) -> float:
-        return max(0.0, self._began + due * self.tick - self.seconds())
-
     def resetTimer(self, timer: WheelTimer, delay: float) -> bool:
         delay = _checked("delay", delay)
         if timer.call is None:
@@ -222,7 +222,7 @@ class TimingWheel:
         now = self.seconds()
         if now < self._seen - self.tick:
             self._setBack(now)
-        return (now - self._began) / self.tick
+        return (now - self.began) / self.tick
 
     def _aim(self, timer: WheelTimer, delay: float, loop: bool) -> int:
         """The tick that is ``delay`` seconds from now; sets the period of a loop."""
@@ -285,7 +285,7 @@ class TimingWheel:
     # Turns
 
     def _start(self) -> None:
-        self._began = self._seen = self.seconds()
+        self.began = self._seen = self.seconds()
         self._turned = 0
         self._loop = loop = LoopingCall(self._turn)
         loop.clock = self._clock
@@ -300,7 +300,7 @@ class TimingWheel:
 
     def _setBack(self, now: float) -> None:
         """The clock was set back: continue the ticks from now, instead of waiting until the clock has caught up."""
-        self._began = now - self._turned * self.tick
+        self.began = now - self._turned * self.tick
         self._seen = now
         if self._loop is not None:
             # The LoopingCall waits for a time that is now far in the future.
@@ -309,7 +309,7 @@ class TimingWheel:
     def _turn(self) -> None:
         now = self.seconds()
         before = self._turned
-        ticks = (now - self._began) / self.tick
+        ticks = (now - self.began) / self.tick
         upTo = int(ticks + _SLACK)
         self.late = max(0.0, ticks - before - 1) * self.tick
         if upTo < before:
