@@ -7,7 +7,8 @@ Worker threads: run ``onMessage`` in threads, for handlers that block.
 - ``thread``: ``WorkerRun``, the loop of a worker thread, and how its replies reach the reactor.
 """
 
+from getty_tx.session.threads import current
 from getty_tx.workers.pool import WorkerPool
 from getty_tx.workers.queues import Work
 
-__all__ = ["Work", "WorkerPool"]
+__all__ = ["Work", "WorkerPool", "current"]

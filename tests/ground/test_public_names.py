@@ -1,0 +1,97 @@
+"""The names that applications use: none of them goes away, wherever what it means has moved to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from twisted.application.reactors import IReactorInstaller
+from twisted.application.service import IServiceMaker
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: By module, separated by blanks.
+NAMES = {
+    "getty_tx": (
+        "Client CodecError EventListener GettyError HandshakeTimeoutError IBatchReader IConnection IEventListener "
+        "IReadWriter IReader IWriter IdleTimeoutError MessageTooLongError NoPeerAddressError NoSessionError "
+        "NotReadyError Observer PeerClosedError ReadTimeoutError SelfConnectError Server Session SessionBlockedError "
+        "SessionClientFactory SessionClosedError SessionDatagramProtocol SessionError SessionProtocol "
+        "SessionRefusedError SessionServerFactory SettingError Stats TimingWheel UDPContext UpgradeError WheelTimer "
+        "WorkerPool WriteTimeoutError "
+    ),
+    "getty_tx.codecs": (
+        "EchoPackage GettyCodec JsonLinesCodec LengthCodec LineCodec NetstringCodec RawCodec VarintCodec describeAll "
+        "fromDescription names register "
+    ),
+    "getty_tx.testing": (
+        "DirectTransport MemoryReactor MemorySocket MemoryTransport Network Pair Peer RecordingListener connectedPeer "
+        "connectedSessions feedSplit readAll "
+    ),
+    "getty_tx.tls": ("HandshakeError clientPolicy explain serverPolicy "),
+    "getty_tx.endpoints": ("BACKLOG carriesStream clientEndpoint listensWith serverEndpoint "),
+    "getty_tx.errors": (
+        "CodecError GettyError HandshakeTimeoutError IdleTimeoutError MessageTooLongError NoPeerAddressError "
+        "NoSessionError NotReadyError PeerClosedError ReadTimeoutError SelfConnectError SessionBlockedError "
+        "SessionClosedError SessionError SessionRefusedError SettingError UpgradeError WriteTimeoutError "
+    ),
+    "getty_tx.interfaces": ("IBatchReader IConnection IEventListener IReactorTurns IReadWriter IReader IWriter "),
+    "getty_tx.status": ("DEFAULT_STATUS StatusService "),
+    "getty_tx.logs": ("JSONObserver json "),
+    "getty_tx.workers": ("Work WorkerPool current "),
+    "getty_tx.reactors": ("Processes install "),
+}
+
+#: The files that Twisted finds its plugins in.
+DROPINS = {"getty_tx_commands.py", "getty_tx_endpoints.py", "getty_tx_reactors.py"}
+
+COMMANDS = {"getty-dial", "getty-echo", "getty-serve"}
+
+#: Prints how many modules ``import getty_tx`` loads, and those among them that it must not load.
+IMPORTED = """
+import sys
+before = set(sys.modules)
+import getty_tx
+loaded = set(sys.modules) - before
+print(len(loaded), *sorted(loaded & {"twisted.internet.reactor", "autobahn", "prometheus_client", "OpenSSL.SSL"}))
+"""
+
+
+class PublicNameTests(SynchronousTestCase):
+    """What is imported by users."""
+
+    def test_names(self) -> None:
+        """Each can be imported, and is in the ``__all__`` of its module."""
+        for module, text in NAMES.items():
+            found = import_module(module)
+            for name in text.split():
+                self.assertTrue(hasattr(found, name), f"{module}.{name}")
+                self.assertIn(name, found.__all__)
+
+    def test_plugins(self) -> None:
+        """The commands, the endpoint prefixes and the reactor are where Twisted finds them."""
+        self.assertEqual({path.name for path in (ROOT / "twisted" / "plugins").glob("*.py")}, DROPINS)
+        self.assertLessEqual(COMMANDS, {each.tapname for each in getPlugins(IServiceMaker)})
+        self.assertIn("getty", {each.shortName for each in getPlugins(IReactorInstaller)})
+        prefixes = {each.prefix for each in getPlugins(IStreamServerEndpointStringParser)}
+        self.assertLessEqual({"getty-ws", "getty-wss"}, prefixes)
+
+    def test_moved(self) -> None:
+        """Names with two places mean the same."""
+        from getty_tx import processes, reactors
+
+        self.assertIs(reactors.Processes, processes.Processes)
+
+    def test_imports(self) -> None:
+        """``import getty_tx`` installs no reactor, and loads neither Autobahn nor an extra."""
+        output = subprocess.run(
+            [sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout.split()
+        self.assertEqual(output[1:], [])
+        # 428 before the package had rooms, which are modules, too.
+        self.assertLessEqual(int(output[0]), 450)
