@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from posixpath import dirname, join, normpath
 from typing import TYPE_CHECKING, Any
 
 from docutils.nodes import reference
@@ -27,6 +28,8 @@ html_theme_options = {"description": "sessions, codecs and listeners for Twisted
 html_show_copyright = html_show_sourcelink = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
+#: The pages that list others, each with the folder of the pages that it lists; the innermost folder first.
+CONTENTS = {"inside/decisions/index": "inside/decisions/", "inside/index": "inside/", "guide": "guide/", "index": ""}
 # Descriptions of endpoints and pictures made of text are no language that Pygments has.
 highlight_language = "none"
 # Annotations name what is imported for them alone, and Twisted's own pages are not at hand.
@@ -35,13 +38,20 @@ nitpick_ignore_regex = [("py:class", r"[A-Za-z]\w*"), (r"py:\w+", r"(twisted|zop
 
 def addContents(app: Sphinx, page: str, source: list[str]) -> None:
     """
-    Make the table of contents of the links in index.md, so that they are listed once; and have links to the project's
-    own pages, which are not among these, lead to their text.
+    Make the tables of contents of the links in the pages that list others, so that each page is listed once. Links to
+    pages of the project outside this folder lead to their text.
     """
     source[0] = re.sub(r"\]\(((?:\.\./)+[A-Z]+\.md)(?:#[\w-]+)?\)", r"](path:\1)", source[0])
-    if page == "index":
-        pages = re.findall(r"\]\(([\w/-]+)\.(?:md|rst)(?:#[\w-]+)?\)", source[0])
-        source[0] += "\n".join(["", ":::{toctree}", ":hidden:", "", *dict.fromkeys(pages), ":::", ""])
+    if page in CONTENTS:
+        links = re.findall(r"\]\(([\w./-]+)\.(?:md|rst)(?:#[\w-]+)?\)", source[0])
+        pages = [normpath(join(dirname(page), link)) for link in links]
+        listed = [f"/{each}" for each in dict.fromkeys(pages) if listedIn(each) == page]
+        source[0] += "\n".join(["", ":::{toctree}", ":hidden:", "", *listed, ":::", ""])
+
+
+def listedIn(page: str) -> str:
+    """The page whose table of contents has this page."""
+    return next(name for name, folder in CONTENTS.items() if name != page and page.startswith(folder))
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element) -> Any:

@@ -7,7 +7,7 @@ that is made once for each descriptor, and an iteration with nothing due goes st
 is Twisted's code: other events, errors, disconnects, half-closes, files that epoll does not support, timers, threads,
 signals and processes.
 
-``docs/speed.md`` has measurements.
+``docs/inside/speed.md`` has measurements.
 """
 
 from __future__ import annotations

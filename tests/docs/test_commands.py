@@ -199,8 +199,8 @@ class PageTests(TerminalCase):
         self.stop()
 
     def test_processes(self) -> None:
-        """processes.md, without and with its status."""
-        plain, shown = indented("processes.md")
+        """howto/processes.md, without and with its status."""
+        plain, shown = indented("howto/processes.md")
         self.type(plain + "nc localhost 8090\n")
         self.stop()
         self.type(shown)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import socket
-import unittest
 from ast import literal_eval
 from importlib import import_module
 from pathlib import Path
@@ -49,6 +48,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 #: Where a file that is named without its folder may be.
 FOLDERS = ("", "getty_tx", "docs", "benchmarks", "examples")
 
+#: The pages that list others.
+CONTENTS = ("index.md", "guide.md", "inside/index.md", "inside/decisions/index.md")
+
 #: Where blocks are run: by page, and by language for fenced ones; or why they are not.
 BLOCKS = {
     "README.md": {"python": "test_commands", "indented": "test_commands, as far as that make has these targets"},
@@ -61,18 +63,22 @@ BLOCKS = {
         "go": "for comparison; test_pages has gofmt read it, where there is one",
         "indented": "for whoever has built Getty",
     },
-    "guide.md": {"python": "test_guide"},
+    "guide.md": {"indented": "a picture"},
+    **{f"guide/{name}.md": {"python": "test_guide"} for name in ("codecs", "services", "status", "testing", "timers")},
+    "guide/workers.md": {"python": "test_guide"},
     "howto/codec.md": {"python": "test_pages"},
     "howto/limits.md": {"python": "test_pages", "sh": "test_commands"},
+    "howto/processes.md": {"python": "test_pages", "indented": "test_commands"},
     "howto/proxies.md": dict.fromkeys(("sh", "haproxy", "nginx"), "test_proxies"),
     "howto/reconnect.md": {"python": "test_pages"},
     "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
     "howto/testing.md": {"python": "test_pages"},
     "howto/tls.md": {"python": "test_pages", "sh": "test_commands"},
     "howto/workers.md": {"python": "test_pages"},
-    "inside.md": {"indented": "a picture"},
-    "processes.md": {"python": "test_pages", "indented": "test_commands; the other one is a list of files"},
-    "testing.md": {"python": "test_guide"},
+    **{
+        f"inside/{name}.md": {"indented": "a picture"}
+        for name in ("index", "processes", "reactor", "session", "status", "transports", "workers")
+    },
     "topics/life.md": {"python": "test_pages"},
     "topics/ordering.md": {"python": "test_pages"},
     "topics/performance.md": {"sh": "test_commands, as far as that make has the target: it takes minutes"},
@@ -193,16 +199,23 @@ class CodeTests(SynchronousTestCase):
                 for module in re.findall(r"^test_\w+", where):
                     self.assertTrue((ROOT / "tests" / "docs" / f"{module}.py").exists(), module)
 
-    def guide(self) -> dict[str, Any]:
-        """What the guide defines."""
-        names: dict[str, Any] = {"__name__": "guide"}
-        for place, tree in codeIn(ROOT / "docs" / "guide.md"):
+    def guide(self, page: str) -> dict[str, Any]:
+        """What a page of the guide defines, from top to bottom; the reader has a ``newSession``."""
+        names: dict[str, Any] = {"__name__": page, "newSession": configure(EventListener(), LineCodec())}
+        for place, tree in codeIn(ROOT / "docs" / "guide" / f"{page}.md"):
             exec(compile(tree, place, "exec"), names)
         return names
 
     def test_guide(self) -> None:
-        """The definitions of the guide can be made, and its codec keeps the contract."""
-        codec = self.guide()["TagCodec"]()
+        """Every page of the guide runs on its own."""
+        pages = sorted((ROOT / "docs" / "guide").glob("*.md"))
+        self.assertGreater(len(pages), 5)
+        for page in pages:
+            self.guide(page.stem)
+
+    def test_guideCodec(self) -> None:
+        """The guide's codec keeps the contract."""
+        codec = self.guide("codecs")["TagCodec"]()
         packages = [(1, b"one"), (255, b""), (7, bytes(70))]
         data = b"".join(codec.write(None, pkg) for pkg in packages)
         for size in range(1, len(data)):
@@ -210,7 +223,7 @@ class CodeTests(SynchronousTestCase):
 
     def test_guideStatsd(self) -> None:
         """The guide's observer tells statsd what became of a session."""
-        names = self.guide()
+        names = self.guide("status")
         with socket.socket(type=socket.SOCK_DGRAM) as statsd:
             statsd.settimeout(PATIENCE)
             statsd.bind(("127.0.0.1", 0))
@@ -229,7 +242,7 @@ class CodeTests(SynchronousTestCase):
     def test_guideTimers(self) -> None:
         """The guide's requests are lost after five seconds without progress, unless they are answered."""
         clock, lost = Clock(), []
-        requests = self.guide()["Requests"](clock, lost.append)
+        requests = self.guide("timers")["Requests"](clock, lost.append)
         for number in range(3):
             requests.sent(number)
         clock.advance(4)
@@ -243,27 +256,12 @@ class CodeTests(SynchronousTestCase):
     def test_guideFactories(self) -> None:
         """The guide's listening calls are such as reactors know."""
         reactor = Listening()
-        self.guide()["start"](reactor, configure(EventListener(), LineCodec()))
+        self.guide("services")["start"](reactor, configure(EventListener(), LineCodec()))
         self.assertEqual([8090, 8091], [port for port, *_ in reactor.tcpServers])
         self.assertEqual([8090], reactor.udp)
         [(host, port, client, *_)] = reactor.tcpClients
         self.assertEqual(("localhost", 8090), (host, port))
         client.stopTrying()
-
-    def test_testing(self) -> None:
-        """The page about testing runs from top to bottom, and so do the test cases in it."""
-        names: dict[str, Any] = {"__name__": "testing"}
-        for place, tree in codeIn(ROOT / "docs" / "testing.md"):
-            exec(compile(tree, place, "exec"), names)
-        cases = [
-            thing
-            for thing in names.values()
-            if isinstance(thing, type) and issubclass(thing, unittest.TestCase) and thing.__module__ == "testing"
-        ]
-        self.assertEqual(1, len(cases))
-        result = unittest.TestResult()
-        unittest.defaultTestLoader.loadTestsFromTestCase(cases[0]).run(result)
-        self.assertEqual((1, [], []), (result.testsRun, result.errors, result.failures))
 
 
 class ReferenceTests(SynchronousTestCase):
@@ -282,11 +280,16 @@ class ReferenceTests(SynchronousTestCase):
                     self.assertIn(anchor, anchorsIn(linked), page.name)
 
     def test_pages(self) -> None:
-        """The README leads to the documentation, and its first page to every other."""
+        """The README leads to the documentation, and its pages that list others lead to every page."""
         self.assertIn("docs/index.md", _LINK.findall((ROOT / "README.md").read_text()))
-        linked = {target.partition("#")[0] for target in _LINK.findall(read("index.md"))}
-        there = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
-        self.assertEqual(there - {"index.md"}, linked - {"reference.rst"})
+        docs = ROOT / "docs"
+        linked = {
+            (docs / name).parent.joinpath(target.partition("#")[0]).resolve()
+            for name in CONTENTS
+            for target in _LINK.findall(read(name))
+        }
+        there = {page for page in PAGES if page.is_relative_to(docs)}
+        self.assertEqual(set(), there - {docs / "index.md"} - linked)
 
     def test_files(self) -> None:
         """Every file and folder that is named is there."""
@@ -310,7 +313,7 @@ class ReferenceTests(SynchronousTestCase):
         """So does every attribute of a session, a server or a client, as ``session.stats``."""
         known = {"session": MessageSession, "server": getty_tx.Server, "client": getty_tx.Client}
         for page in PAGES:
-            for kind, name in set(re.findall(r"`(session|server|client)\.(\w+)", page.read_text())):
+            for kind, name in set(re.findall(r"`(session|server|client)\.(?!py`)(\w+)", page.read_text())):
                 there = hasattr(known[kind], name) or name in ("id", "transport")
                 self.assertTrue(there, f"{page.name}: {kind}.{name}")
 
@@ -353,7 +356,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_measurements(self) -> None:
         """Every acceptance module is in the table, and nothing else."""
-        rows = rowsIn(section(read("inside.md"), "What is measured"))
+        rows = rowsIn(section(read("inside/measured.md"), "What is measured"))
         self.assertEqual({f"`{name}`" for name in MODULES}, {row[0] for row in rows} - {"name", "---"})
 
 
@@ -363,7 +366,7 @@ class SettingsTests(SynchronousTestCase):
     def test_table(self) -> None:
         """It has every setting and no other, with its default."""
         documented: dict[str, str] = {}
-        for row in rowsIn(section(read("guide.md"), "Session")):
+        for row in rowsIn(section(read("guide/sessions.md"), "Settings")):
             documented |= dict.fromkeys(re.findall(r"`(\w+)`", row[0]), row[1])
         settings = {name: value.default for name, value in vars(Session).items() if isinstance(value, Setting)}
         self.assertEqual(set(settings), set(documented))
@@ -381,7 +384,7 @@ class SettingsTests(SynchronousTestCase):
 
         names: list[str] = []
         connectedPeer(newSession)
-        self.assertIn(f"`{names[0]}`", section(read("guide.md"), "Session"))
+        self.assertIn(f"`{names[0]}`", section(read("guide/sessions.md"), "Settings"))
 
 
 class RefusalsTests(SynchronousTestCase):
@@ -389,7 +392,7 @@ class RefusalsTests(SynchronousTestCase):
 
     def test_table(self) -> None:
         """It has every reason and no other."""
-        rows = rowsIn(section(read("guide.md"), "Server"))
+        rows = rowsIn(section(read("guide/services.md"), "Server"))
         documented = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
         self.assertEqual(list(REASONS), documented)
 
@@ -475,7 +478,7 @@ class MetricsTests(SynchronousTestCase):
             family.name + ("_total" if family.type == "counter" else ""): set(family._labelnames)
             for family in families(snapshot)
         }
-        text = section(read("guide.md"), "Status")
+        text = section(read("guide/status.md"), "Metrics")
         documented = {
             name: set(re.findall(r"\w+", row[1]))
             for row in rowsIn(text)

@@ -158,7 +158,6 @@ class PageTests(FolderMixin, TestCase):
     def test_all(self) -> None:
         """Every page, from top to bottom."""
         pages = sorted(path for folder in FOLDERS for path in (DOCS / folder).glob("*.md"))
-        pages.append(DOCS / "processes.md")
         self.assertGreater(len(pages), 10)
         commands = 0
         for path in pages:
@@ -236,7 +235,7 @@ class PageTests(FolderMixin, TestCase):
 
     def test_processes(self) -> None:
         """What a sub-reactor calls makes a server."""
-        names = self.page("processes.md").names
+        names = self.page("howto/processes.md").names
         names["newSession"] = configure(EventListener(), LineCodec())
         self.assertIsInstance(names["makeService"](["tcp:8090"]), Server)
 

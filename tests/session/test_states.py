@@ -17,7 +17,7 @@ from tests.support.memory import SessionCase, frame
 if TYPE_CHECKING:
     from getty_tx.testing import Pair
 
-INSIDE = Path(__file__).resolve().parents[2] / "docs" / "inside.md"
+INSIDE = Path(__file__).resolve().parents[2] / "docs" / "inside" / "session.md"
 
 
 class TransitionTests(SessionCase):
