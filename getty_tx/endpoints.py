@@ -48,9 +48,7 @@ from twisted.internet.endpoints import (
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
-from getty_tx.transports.udp.endpoints import MAX_PACKET_SIZE, PROBE_TIMEOUT, UDPClientEndpoint, UDPServerEndpoint
 from getty_tx.transports.udp.protocol import SESSIONS
-from getty_tx.transports.websocket.request import UpgradeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,6 +209,9 @@ def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
 
 
 def _udpServer(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamServerEndpoint:
+    # Loaded with the first description of this kind.
+    from getty_tx.transports.udp.endpoints import MAX_PACKET_SIZE, UDPServerEndpoint
+
     given = _arguments("udp", _UDP_SERVER, positional, named, most=1)
     if "port" not in given:
         raise SettingError("udp: needs a port: udp:PORT")
@@ -244,6 +245,8 @@ def _udpServer(positional: list[str], named: dict[str, str], reactor: Any) -> IS
 
 
 def _udpClient(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamClientEndpoint:
+    from getty_tx.transports.udp.endpoints import PROBE_TIMEOUT, UDPClientEndpoint
+
     given = _arguments("udp", _UDP_CLIENT, positional, named, most=2)
     if not given.get("host") or "port" not in given:
         raise SettingError("udp: takes a host and a port: udp:HOST:PORT")
@@ -284,6 +287,7 @@ def webSocketServerEndpoint(
     """
     from getty_tx import tls
     from getty_tx.transports.websocket.endpoints import WebSocketServerEndpoint
+    from getty_tx.transports.websocket.request import UpgradeOptions
 
     secure = prefix.endswith("wss")
     allowed = _SERVER_UPGRADE | {"endpoint", "port", "interface", "backlog"} | (_CERTIFICATE if secure else set())
@@ -324,6 +328,7 @@ def webSocketClientEndpoint(
     :raise SettingError: the description is invalid, or a file that it names cannot be used.
     """
     from getty_tx.transports.websocket.endpoints import WebSocketClientEndpoint
+    from getty_tx.transports.websocket.request import UpgradeOptions
 
     secure = prefix.endswith("wss")
     allowed = {"host", "port", "timeout", "bindAddress", "endpoint"} | _CLIENT_UPGRADE

@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, overload
 
-from getty_tx.compression.formats import checkCompression, findFormat
 from getty_tx.errors import SettingError
 from getty_tx.session import outbound as outbounds
 from getty_tx.session.inbound import LIMIT, WHOLE_READ, Inbound
@@ -259,6 +258,15 @@ class CompressedInbound(Inbound):
             self.paused &= ~QUOTA
 
 
+def _check(setting: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    # Loaded with the first session that is compressed.
+    from getty_tx.compression.formats import checkCompression
+
+    return checkCompression(setting, value)
+
+
 class CompressionSetting(Setting[str | None]):
     """
     ``session.compression``.
@@ -268,7 +276,7 @@ class CompressionSetting(Setting[str | None]):
 
     def __init__(self, refusal: str = "") -> None:
         doc = "How both directions of the stream are compressed, such as 'deflate:level=6'; None: not at all."
-        super().__init__(checkCompression, None, doc)
+        super().__init__(_check, None, doc)
         self._refusal = refusal
 
     # Few sessions are compressed; their outbound knows the value.
@@ -314,6 +322,8 @@ def _replace(session: Any, description: str | None) -> None:
         outbound = session.outboundType(session, transport)
         inbound = session.inboundType(session, outbound)
     else:
+        from getty_tx.compression.formats import findFormat
+
         form = findFormat(description)
         outbound = CompressedOutbound(session, transport, description, form.compressor())
         inbound = CompressedInbound(session, outbound, form.decompressor())
