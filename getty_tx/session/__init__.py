@@ -9,6 +9,7 @@ The life of one session, and what the sessions of one service share.
 ``inbound``    the way in: bytes to packages to the listener
 ``pausing``    the reasons for which a session does not read
 ``outbound``   the way out: encoded packages to the transport
+``buffers``    the buffers that wait to be sent
 ``blocked``    what exists only while bytes wait to be sent: time-outs, producers, relief
 ``cork``       sending at the end of the reactor's iteration
 ``facade``     ``session.transport``
@@ -24,4 +25,6 @@ The life of one session, and what the sessions of one service share.
 ``refusals``   refused connections, counted by reason
 ``faults``     which faults are worth a line in the log
 =============  ==========================================================================================
+
+``blocked`` and ``cork`` know ``outbound``, which makes and uses them, by its type only: it is imported for annotations.
 """

@@ -27,6 +27,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from getty_tx.session.blocked import Blocked
+from getty_tx.session.buffers import dropFirst, firstOf
 from getty_tx.session.cork import MOST
 from getty_tx.session.wrappers import bottomOf, isCutOff, readRest
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProducer
 
+    from getty_tx.session.buffers import Buffer
     from getty_tx.session.state import SessionState
 
 __all__ = ["CHUNK", "DIRECT", "Outbound"]
@@ -92,7 +94,7 @@ class Outbound:
         if self.usesSocket:
             # As startTLS sets it: Python finds an instance's attribute faster than its class's.
             transport.TLS = transport.TLS
-        self.queue: list[bytes | bytearray | memoryview] | None = None
+        self.queue: list[Buffer] | None = None
         self.queued = self.inTransport = 0
         self.corked = self.blocked = False
         self.finishing = False
@@ -280,7 +282,7 @@ class Outbound:
             buffers = self.queue
             wanted = self.queued
             if wanted > budget or len(buffers) > IOV:
-                buffers, wanted = _front(buffers, budget)
+                buffers, wanted = firstOf(buffers, budget, IOV)
             try:
                 sent = handle.sendmsg(buffers) if len(buffers) > 1 else handle.send(buffers[0])
             except OSError:
@@ -348,18 +350,9 @@ class Outbound:
         queue = self.queue
         assert queue is not None
         self.queued -= count
-        whole = 0
-        for chunk in queue:
-            if count < len(chunk):
-                break
-            count -= len(chunk)
-            whole += 1
-        if whole == len(queue):
+        dropFirst(queue, count)
+        if not queue:
             self.queue = None
-            return
-        del queue[:whole]
-        if count:
-            queue[0] = memoryview(queue[0])[count:]
 
     # What the transport says: IPushProducer
 
@@ -500,20 +493,3 @@ class Outbound:
         if waiting is not None:
             waiting.lost(dropped)
         return dropped
-
-
-def _front(queue: list[bytes | bytearray | memoryview], most: int) -> tuple[list[bytes | bytearray | memoryview], int]:
-    """The first buffers of ``queue`` for one sendmsg, at most IOV of them and ``most`` bytes, and their bytes."""
-    buffers: list[bytes | bytearray | memoryview] = []
-    total = 0
-    for chunk in queue:
-        room = most - total
-        if len(chunk) > room:
-            buffers.append(memoryview(chunk)[:room])
-            total = most
-        else:
-            buffers.append(chunk)
-            total += len(chunk)
-        if total == most or len(buffers) == IOV:
-            break
-    return buffers, total
