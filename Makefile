@@ -55,6 +55,7 @@ docs: $(VENV)/test.stamp  ## the documentation as HTML, build/docs/index.html; a
 	@$(BIN)/sphinx-build --fresh-env --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
 coverage: $(VENV)/test.stamp  ## which branches the tests run, by module; HTML in build/coverage/
+	@mkdir -p build
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m twisted.trial tests >build/coverage.log 2>&1 || tail -n 20 build/coverage.log
 	@$(BIN)/coverage combine --quiet
