@@ -58,7 +58,8 @@ import sys
 before = set(sys.modules)
 import getty_tx
 loaded = set(sys.modules) - before
-print(len(loaded), *sorted(loaded & {"twisted.internet.reactor", "autobahn", "prometheus_client"}))
+own = [name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names]
+print(len(own), *sorted(loaded & {"twisted.internet.reactor", "autobahn", "prometheus_client"}))
 """
 
 
@@ -93,5 +94,5 @@ class PublicNameTests(SynchronousTestCase):
             [sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, cwd=ROOT
         ).stdout.split()
         self.assertEqual(output[1:], [])
-        # As many as before the package had rooms.
-        self.assertLessEqual(int(output[0]), 428)
+        # Those of the standard library differ between versions of Python.
+        self.assertLessEqual(int(output[0]), 243)
