@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from getty_tx.errors import SessionClosedError, WriteTimeoutError
+from getty_tx.session.buffers import CHUNK
 from getty_tx.session.pausing import PRESSURE
 from getty_tx.session.wrappers import bytesInKernel
 
@@ -29,9 +30,6 @@ SAMPLE = 1.0
 
 #: Seconds without progress after which a session that is paused for its pending bytes gets a relief.
 STALL = 0.2
-
-#: Bytes of a slice (``outbound.CHUNK``). None of them counts as sent before all are.
-SLICE = 64 * 1024
 
 #: Seconds of back-pressure after which it is logged.
 LONG = 2.0
@@ -241,10 +239,11 @@ class Blocked:
         """
         outbound = self._outbound
         session = outbound.session
-        more = max(session._highWater, SLICE)
+        # None of the bytes of a slice count as sent before all are.
+        more = max(session._highWater, CHUNK)
         # Packages as well as bytes: delivered packages may have come long before.
         sent, read = outbound.bytesOut, session.bytesRead + session.pkgsRead
-        credit = full = more + SLICE
+        credit = full = more + CHUNK
         if self._lastRelief is not None:
             before, sentBefore, readBefore = self._lastRelief
             # A relief in which nothing was read costs nothing: the application wrote too much before the read.

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-__all__ = ["Buffer", "dropFirst", "firstOf"]
+__all__ = ["CHUNK", "Buffer", "dropFirst", "firstOf"]
+
+#: Bytes that end a cork early, and the most that the transport is given at a time.
+CHUNK = 64 * 1024
 
 #: What may wait: bytes as the codec made them, writes that were joined, the rest of what was sent in part.
 Buffer: TypeAlias = bytes | bytearray | memoryview

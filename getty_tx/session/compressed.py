@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from getty_tx.errors import SettingError
 from getty_tx.session import outbound as outbounds
+from getty_tx.session.buffers import CHUNK
 from getty_tx.session.inbound import LIMIT, WHOLE_READ, Inbound
-from getty_tx.session.outbound import CHUNK, TURN, Outbound
+from getty_tx.session.outbound import TURN, Outbound
 from getty_tx.session.pausing import CLOSED, QUOTA
 from getty_tx.settings import Setting
 

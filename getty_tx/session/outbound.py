@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from getty_tx.session.blocked import Blocked
-from getty_tx.session.buffers import dropFirst, firstOf
+from getty_tx.session.buffers import CHUNK, dropFirst, firstOf
 from getty_tx.session.cork import MOST
 from getty_tx.session.wrappers import bottomOf, isCutOff, readRest
 
@@ -40,10 +40,7 @@ if TYPE_CHECKING:
     from getty_tx.session.buffers import Buffer
     from getty_tx.session.state import SessionState
 
-__all__ = ["CHUNK", "DIRECT", "Outbound"]
-
-#: Bytes that end a cork early, and the most that the transport is given at a time.
-CHUNK = 64 * 1024
+__all__ = ["DIRECT", "Outbound"]
 
 #: Bytes sent in one iteration of the reactor, so that one full pipe does not hold up the other sessions.
 TURN = 128 * 1024

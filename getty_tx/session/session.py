@@ -16,10 +16,10 @@ from getty_tx import settings
 from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
 from getty_tx.listener import EventListener, ListenerProxy
 from getty_tx.session.addresses import formatAddress
+from getty_tx.session.buffers import CHUNK
 from getty_tx.session.compressed import CompressionSetting
 from getty_tx.session.facade import SessionTransport
 from getty_tx.session.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
-from getty_tx.session.outbound import CHUNK
 from getty_tx.session.pausing import CLOSED, USER
 from getty_tx.session.threads import current
 from getty_tx.session.totals import Stats

@@ -14,8 +14,8 @@ from getty_tx.compression import findFormat
 from getty_tx.compression.base import PIECE
 from getty_tx.errors import CodecError, SessionBlockedError, SettingError, WriteTimeoutError
 from getty_tx.session import cork as turn
+from getty_tx.session.buffers import CHUNK
 from getty_tx.session.inbound import LIMIT
-from getty_tx.session.outbound import CHUNK
 from getty_tx.session.pausing import PRESSURE
 from getty_tx.testing import MemoryTransport, RecordingListener, connectedSessions
 from tests.support.compressed import BOTH, DEFLATE, DEFLATE_END, FORMATS, CompressionCase, echo, split, stream

@@ -13,7 +13,7 @@ from getty_tx.errors import (
     SessionBlockedError,
     SessionClosedError,
 )
-from getty_tx.session.outbound import CHUNK
+from getty_tx.session.buffers import CHUNK
 from getty_tx.testing import DirectTransport, MemoryTransport
 from tests.support.memory import SessionCase, frame
 

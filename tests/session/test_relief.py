@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from getty_tx.errors import SessionBlockedError, WriteTimeoutError
-from getty_tx.session import blocked as waiting
-from getty_tx.session import outbound
 from getty_tx.testing import DirectTransport, MemoryTransport, RecordingListener, connectedSessions
 from tests.support.memory import SessionCase, configure, frame
 
@@ -209,7 +207,3 @@ class DeafPeerTests(SessionCase):
         pair.advance(3)
         self.assertEqual(len(lines), 2)
         self.assertIn("is over", lines[1])
-
-    def test_slice(self) -> None:
-        """The credit knows the size of a slice."""
-        self.assertEqual(waiting.SLICE, outbound.CHUNK)
