@@ -42,8 +42,6 @@ from twisted.internet.endpoints import (
     clientFromString,
     quoteStringArgument,
     serverFromString,
-    wrapClientTLS,
-    wrapServerTLS,
 )
 
 from getty_tx import settings
@@ -53,7 +51,11 @@ from getty_tx.transports.udp.protocol import SESSIONS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+    from twisted.internet.interfaces import (
+        IOpenSSLServerConnectionCreator,
+        IStreamClientEndpoint,
+        IStreamServerEndpoint,
+    )
 
 __all__ = ["BACKLOG", "carriesStream", "clientEndpoint", "isWebSocket", "listensWith", "serverEndpoint"]
 
@@ -85,8 +87,12 @@ def serverEndpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
         _checkPort(listening, 1 if listening == "tls" else 0, arguments, named)
         position = _BACKLOG_POSITION.get(listening)
         more = f":backlog={BACKLOG}" if position and "backlog" not in named and len(arguments) < position else ""
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description + more)
-        return endpoint
+        endpoint: Any = serverFromString(reactor, description + more)
+        if prefix == "tls":
+            from getty_tx import tls
+
+            endpoint = tls.wrapServer(endpoint.connectionCreator, endpoint.endpoint)
+        return endpoint  # type: ignore[no-any-return]  # Twisted gives it no type
     except IndexError as error:
         raise SettingError(f"cannot listen on {description!r}: no such socket was passed (LISTEN_FDS)") from error
     except Exception as error:
@@ -160,9 +166,12 @@ _UDP_CLIENT = ("host", "port", "probeTimeout")
 _WEBSOCKET = ("ws", "wss", "getty-ws", "getty-wss")
 _SERVER_UPGRADE = {"path", "origins", "subprotocols", "deflate"}
 _CLIENT_UPGRADE = {"path", "origin", "subprotocols", "deflate"}
-_CERTIFICATE = {"certKey", "privateKey", "trustRoot"}
-_SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot"}
-_TLS_CLIENT = ("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint")
+_CERTIFICATE = {"certKey", "privateKey", "trustRoot", "onSocket"}
+_SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot", "onSocket"}
+_TLS_CLIENT = (
+    *("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint"),
+    "onSocket",
+)
 
 
 def _sslServer(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamServerEndpoint:
@@ -171,13 +180,24 @@ def _sslServer(positional: list[str], named: dict[str, str], reactor: Any) -> IS
     port = positional[0] if positional else named.get("port")
     if port is None:
         raise SettingError("ssl: needs a port: ssl:PORT:certKey=FILE:privateKey=FILE")
-    # The defaults of the two files are Twisted's.
-    privateKey = named.get("privateKey", "server.pem")
-    policy = tls.serverPolicy(named.get("certKey", privateKey), privateKey, trustRoot=named.get("trustRoot"))
+    policy = _serverPolicy(named)
     below = f"tcp:{quoteStringArgument(port)}:backlog={quoteStringArgument(named.get('backlog', str(BACKLOG)))}"
     if "interface" in named:
         below += f":interface={quoteStringArgument(named['interface'])}"
-    return wrapServerTLS(policy, serverFromString(reactor, below))
+    return tls.wrapServer(policy, serverFromString(reactor, below))
+
+
+def _serverPolicy(named: dict[str, str]) -> IOpenSSLServerConnectionCreator:
+    from getty_tx import tls
+
+    # The defaults of the two files are Twisted's.
+    privateKey = named.get("privateKey", "server.pem")
+    return tls.serverPolicy(
+        named.get("certKey", privateKey),
+        privateKey,
+        trustRoot=named.get("trustRoot"),
+        onSocket=_flag(named, "onSocket", True),
+    )
 
 
 def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamClientEndpoint:
@@ -194,9 +214,10 @@ def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
         trustRoot=given.get("trustRoots"),
         certificate=given.get("certificate"),
         privateKey=given.get("privateKey"),
+        onSocket=_flag(given, "onSocket", True),
     )
     if "endpoint" in given:
-        return wrapClientTLS(policy, clientEndpoint(given["endpoint"], reactor))
+        return tls.wrapClient(policy, clientEndpoint(given["endpoint"], reactor))
     bindAddress = given.get("bindAddress")
     below = HostnameEndpoint(
         reactor,
@@ -205,7 +226,7 @@ def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
         float(given.get("timeout", "30")),
         None if bindAddress is None else (bindAddress, 0),
     )
-    return wrapClientTLS(policy, below)
+    return tls.wrapClient(policy, below)
 
 
 def _udpServer(positional: list[str], named: dict[str, str], reactor: Any) -> IStreamServerEndpoint:
@@ -306,9 +327,7 @@ def webSocketServerEndpoint(
         )
     endpoint = serverEndpoint(below, reactor)
     if secure:
-        privateKey = named.get("privateKey", "server.pem")
-        policy = tls.serverPolicy(named.get("certKey", privateKey), privateKey, trustRoot=named.get("trustRoot"))
-        endpoint = wrapServerTLS(policy, endpoint)
+        endpoint = tls.wrapServer(_serverPolicy(named), endpoint)
     options = UpgradeOptions(
         paths=_list(named, "path", "/"),
         origins=_list(named, "origins"),

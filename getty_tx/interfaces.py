@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
 
-__all__ = ["IBatchReader", "IConnection", "IEventListener", "IReactorTurns", "IReadWriter", "IReader", "IWriter"]
+__all__ = [
+    "IBatchReader",
+    "IByteSink",
+    "IConnection",
+    "IEventListener",
+    "IReactorTurns",
+    "IReadWriter",
+    "IReader",
+    "IStreamConnection",
+    "IWriter",
+]
 
 
 class IReader(Interface):
@@ -136,6 +146,29 @@ class IConnection(Interface):
 
     def sessionEnded(error: BaseException | None) -> None:
         """onClose has returned; ``error`` is why the session failed, None if it did not."""
+
+
+class IStreamConnection(IConnection):
+    """What a session over a byte stream needs of the connection below it."""
+
+    def startTLS(policy: Any, normal: bool) -> None:
+        """Go on with TLS: what was written before leaves in clear, all that is written after is encrypted."""
+
+
+class IByteSink(Interface):
+    """
+    An optional interface of transports: bytes leave in the call, as with a socket's ``send``.
+
+    Beside it the transport is as Twisted's own: it has ``TLS``, ``bufferSize``, ``write`` and ``registerProducer``.
+    """
+
+    def send(data: bytes) -> int:
+        """
+        Send bytes at once.
+
+        :return: bytes taken. The next call, or ``write``, has to begin with those that were not.
+        :raise OSError: none can be taken now; or the connection is lost, of which the reactor tells.
+        """
 
 
 class IReactorTurns(Interface):

@@ -9,6 +9,7 @@ The life of one session, and what the sessions of one service share.
 ``inbound``    the way in: bytes to packages to the listener
 ``pausing``    the reasons for which a session does not read
 ``outbound``   the way out: encoded packages to the transport
+``slices``     how the bytes that wait get to the transport
 ``buffers``    the buffers that wait to be sent
 ``blocked``    what exists only while bytes wait to be sent: time-outs, producers, relief
 ``cork``       sending at the end of the reactor's iteration

@@ -11,11 +11,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, overload
 
 from getty_tx.errors import SettingError
-from getty_tx.session import outbound as outbounds
 from getty_tx.session.buffers import CHUNK
 from getty_tx.session.inbound import LIMIT, WHOLE_READ, Inbound
-from getty_tx.session.outbound import TURN, Outbound
+from getty_tx.session.outbound import Outbound
 from getty_tx.session.pausing import CLOSED, QUOTA
+from getty_tx.session.slices import TURN
 from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
@@ -124,10 +124,9 @@ class CompressedOutbound(Outbound):
 
     def _tryToSend(self, end: bytes) -> None:
         """Send the end of the stream to a peer that has ended its side: a failure does not matter."""
-        transport = self.transport
-        if type(transport) in outbounds.DIRECT and not transport.TLS:
+        if self.sink is not None and not self.transport.TLS:
             with suppress(OSError):
-                self.session.bytesWritten += transport.socket.send(end)
+                self.session.bytesWritten += self.sink.send(end)
 
     def limit(self, timeout: float) -> None:
         """All that was written so far must be out in ``timeout`` seconds."""

@@ -14,8 +14,9 @@ Three states:
 * *blocked*: the transport holds a slice, ``inTransport`` bytes, and will call ``resumeProducing``. Writes gather in
   ``queue``.
 
-With TLS, and below wrappers, slices go through ``transport.write`` from the beginning, and the socket's transport below
-tells when they are out. A transport that is none of Twisted's own is asked to pause and resume, as any other consumer.
+TLS on the socket is sent to in the same way, as it takes bytes at once as well. With Twisted's own TLS, and below
+wrappers, slices go through ``transport.write`` from the beginning, and the socket's transport below tells when they are
+out. A transport that is none of Twisted's own is asked to pause and resume, as any other consumer.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from getty_tx.interfaces import IByteSink
 from getty_tx.session.blocked import Blocked
-from getty_tx.session.buffers import CHUNK, dropFirst, firstOf
+from getty_tx.session.buffers import CHUNK
 from getty_tx.session.cork import MOST
+from getty_tx.session.slices import TURN, Slices
 from getty_tx.session.wrappers import bottomOf, isCutOff, readRest
 
 if TYPE_CHECKING:
@@ -37,16 +40,9 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProducer
 
-    from getty_tx.session.buffers import Buffer
     from getty_tx.session.state import SessionState
 
 __all__ = ["DIRECT", "Outbound"]
-
-#: Bytes sent in one iteration of the reactor, so that one full pipe does not hold up the other sessions.
-TURN = 128 * 1024
-
-#: Buffers of one sendmsg; IOV_MAX is 1024 on Linux.
-IOV = 512
 
 #: While blocked, writes shorter than this, in bytes, are joined: an object each would cost more than the bytes.
 SMALL = 4096
@@ -56,51 +52,38 @@ DIRECT: frozenset[type] = frozenset({tcp.Server, tcp.Client, unix.Server, unix.C
 
 
 @implementer(IPushProducer)
-class Outbound:
+class Outbound(Slices):
     """
     What is on its way out of one session.
 
-    :ivar usesSocket: the transport is one of DIRECT: while it has no TLS, bytes go to its socket.
-    :ivar queue: the buffers that wait, or None.
-    :ivar queued: bytes in ``queue``.
-    :ivar inTransport: bytes of the slice that the transport was given.
     :ivar finishing: ``session.outputFlushed()`` is called when nothing is pending.
     :ivar heldToTurnEnd: it is corked to the end of the reactor's iteration.
     """
 
-    __slots__ = (
-        "_isPullConsumer",
-        "_registered",
-        "blocked",
-        "blockedState",
-        "corked",
-        "finishing",
-        "heldToTurnEnd",
-        "inTransport",
-        "queue",
-        "queued",
-        "session",
-        "transport",
-        "usesSocket",
-    )
+    __slots__ = ()
 
     def __init__(self, session: SessionState, transport: Any) -> None:
         self.session = session
-        self.transport = transport
-        self.usesSocket = type(transport) in DIRECT
-        if self.usesSocket:
-            # As startTLS sets it: Python finds an instance's attribute faster than its class's.
-            transport.TLS = transport.TLS
-        self.queue: list[Buffer] | None = None
+        self.use(transport)
+        self.queue = None
         self.queued = self.inTransport = 0
         self.corked = self.blocked = False
         self.finishing = False
         self.heldToTurnEnd = False
-        # The transport where this object is registered as producer.
-        self._registered: Any = None
-        # That transport asks for each slice.
+        self._registered = None
         self._isPullConsumer = False
         self.blockedState: Blocked | None = None
+
+    def use(self, transport: Any) -> None:
+        """Send on this transport from now on. Nothing is pending on another."""
+        self.transport = transport
+        self.sink = None
+        if type(transport) in DIRECT:
+            self.sink = transport.socket
+            # As startTLS sets it: Python finds an instance's attribute faster than its class's.
+            transport.TLS = transport.TLS
+        elif IByteSink.providedBy(transport):
+            self.sink = transport
 
     @property
     def pending(self) -> int:
@@ -188,9 +171,10 @@ class Outbound:
 
     def _sendNow(self, data: bytes, length: int) -> None:
         transport = self.transport
-        if self.usesSocket and not transport.TLS and length <= TURN:
+        sink = self.sink
+        if sink is not None and not transport.TLS and length <= TURN:
             try:
-                sent = transport.socket.send(data)
+                sent = sink.send(data)
             except OSError:
                 # The buffer is full or the connection is broken: Twisted's own write finds out, and reports it.
                 sent = 0
@@ -212,7 +196,7 @@ class Outbound:
         The delivery of messages is over: what they wrote leaves now or, where many sessions have answers, with theirs
         at the end of the reactor's turn. There is something in the queue.
         """
-        if self.usesSocket:
+        if self.sink is not None:
             turn = self.session.context.cork
             left = turn.left = turn.left - 1
             if left < 0:
@@ -235,12 +219,13 @@ class Outbound:
         size = self.queued
         transport = self.transport
         # The most frequent case of flush(), inlined: it runs once for every read.
-        if self.usesSocket and size <= CHUNK and self.blockedState is None and not transport.TLS:
+        sink = self.sink
+        if sink is not None and size <= CHUNK and self.blockedState is None and not transport.TLS:
             queue = self.queue
             assert queue is not None
             data = queue[0] if len(queue) == 1 else b"".join(queue)
             try:
-                sent = transport.socket.send(data)
+                sent = sink.send(data)
             except OSError:
                 sent = 0
             if sent == size and not self.finishing:
@@ -262,49 +247,17 @@ class Outbound:
         transport = self.transport
         if self.queue is None:
             pass
-        elif self.usesSocket and not transport.TLS:
-            self._flushToSocket(transport)
+        elif self.sink is not None and not transport.TLS:
+            if self.sink is transport:
+                self._flushToSink(transport)
+            else:
+                self._flushToSocket(transport)
         else:
             self._flushToTransport(transport)
         if self.blocked:
             self._checkHighWater()
         elif self.blockedState is not None or self.finishing:
             self._drained()
-
-    def _flushToSocket(self, transport: Any) -> None:
-        """Send without joining, one system call for many buffers, and a bounded amount for one turn of the reactor."""
-        handle = transport.socket
-        budget = TURN
-        while self.queue is not None and budget > 0:
-            buffers = self.queue
-            wanted = self.queued
-            if wanted > budget or len(buffers) > IOV:
-                buffers, wanted = firstOf(buffers, budget, IOV)
-            try:
-                sent = handle.sendmsg(buffers) if len(buffers) > 1 else handle.send(buffers[0])
-            except OSError:
-                sent = 0
-            # A bytearray cannot grow while there is a view of it.
-            del buffers
-            self._consume(sent)
-            budget -= sent
-            if sent < wanted:
-                break
-        if self.queue is not None:
-            self._giveSlice(transport, transport)
-
-    def _giveSlice(self, transport: Any, bottom: Any) -> None:
-        """Hand the transport the next slice: the reactor sends it when there is room, then calls resumeProducing."""
-        if self._registered is None:
-            self._registered = bottom
-            # A transport calls a pull producer whenever it is empty, a push producer only after a pause. Twisted calls
-            # resumeProducing right here, too.
-            bottom.registerProducer(self, False)
-        data = self._take()
-        self.inTransport = len(data)
-        self.blocked = True
-        self.whileBlocked().progressAt = self.session.context.seconds()
-        transport.write(data)
 
     def _flushToTransport(self, transport: Any) -> None:
         """Write to TLS, to a wrapper or to a transport that is not Twisted's."""
@@ -318,38 +271,6 @@ class Outbound:
                 return
             bottom = transport
         self._giveSlice(transport, bottom)
-
-    def _registerWith(self, transport: Any) -> None:
-        """
-        Register as a pull producer where the transport honours those, which it shows by asking at once.
-
-        Others (test doubles that just collect what is written) get all there is, until they ask for a pause.
-        """
-        self._registered = transport
-        self._isPullConsumer = False
-        transport.registerProducer(self, False)
-        if not self._isPullConsumer:
-            transport.unregisterProducer()
-            transport.registerProducer(self, True)
-
-    def _take(self) -> bytes:
-        """Take the next slice off the queue, at most a chunk."""
-        assert self.queue is not None
-        if len(self.queue) > 1 and self.queued <= CHUNK:
-            data = b"".join(self.queue)
-        else:
-            head = self.queue[0]
-            data = head if type(head) is bytes and len(head) <= CHUNK else bytes(memoryview(head)[:CHUNK])
-        self._consume(len(data))
-        return data
-
-    def _consume(self, count: int) -> None:
-        queue = self.queue
-        assert queue is not None
-        self.queued -= count
-        dropFirst(queue, count)
-        if not queue:
-            self.queue = None
 
     # What the transport says: IPushProducer
 
@@ -433,7 +354,7 @@ class Outbound:
     def setReadSize(self, size: int) -> bool:
         """Have the transport read at most ``size`` bytes at a time; False where it has its own way."""
         transport = self.transport
-        if self.usesSocket and not transport.TLS:
+        if self.sink is not None and not transport.TLS:
             transport.bufferSize = size
             return True
         return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import count
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
-    from getty_tx.interfaces import IConnection, IEventListener, IReader, IReadWriter, IWriter
+    from getty_tx.interfaces import IConnection, IEventListener, IReader, IReadWriter, IStreamConnection, IWriter
     from getty_tx.session.context import ServiceContext
 
 __all__ = ["Session"]
@@ -114,10 +114,13 @@ class Session(Lifecycle):
         Lifecycle.__init__(self, connection, context, transport, _silent)
         self.id = next(_ids)
         self.transport = SessionTransport(self, self.outbound)
-        self._name = connection.kind.partition("_")[0].lower() + "-session"
+        self._takeName()
         # Asked now: a closed socket cannot tell it.
         self._localAddr: IAddress = context.sharedAddress(connection.getLocalAddr())
         self._thread = context.threads.reactorThread
+
+    def _takeName(self) -> None:
+        self._name = self.connection.kind.partition("_")[0].lower() + "-session"
 
     # What an application asks and sets
 
@@ -440,8 +443,10 @@ class Session(Lifecycle):
     def startTLS(self, contextFactory: Any, normal: bool) -> None:
         if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
+        # It refuses where there is no stream.
         self.inbound.startTLS()
-        self.outbound.startTLS(contextFactory, normal)
+        cast("IStreamConnection", self.connection).startTLS(contextFactory, normal)
+        self._takeName()
         self.inbound.beginHandshake()
 
     def addCloseCallback(self, call: Callable[[], object], key: Hashable) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import INegotiated
 from twisted.protocols.policies import ProtocolWrapper
 
+from getty_tx.interfaces import IByteSink
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
@@ -21,6 +23,7 @@ __all__ = [
     "innermostProtocol",
     "isCutOff",
     "isEncrypted",
+    "isOnSocket",
     "plainHost",
     "readRest",
     "socketOf",
@@ -51,6 +54,11 @@ def tlsOf(transport: Any) -> Any:
 def isEncrypted(transport: Any) -> bool:
     """True if a wrapper of the transport begins with a TLS handshake."""
     return tlsOf(transport) is not None
+
+
+def isOnSocket(transport: Any) -> bool:
+    """True if the transport is TLS on a socket: its bytes leave at once, and each direction ends by itself."""
+    return IByteSink.providedBy(transport)
 
 
 def hostOf(transport: Any) -> str | None:
@@ -108,7 +116,7 @@ def readRest(transport: Any) -> None:
 
     :param transport: the socket's own; others are left alone.
     """
-    handle = getattr(transport, "socket", None)
+    handle = socketOf(transport) if isOnSocket(transport) else getattr(transport, "socket", None)
     if not isinstance(handle, socket.socket):
         return
     unread = _ask(handle, termios.FIONREAD)

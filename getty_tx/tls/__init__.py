@@ -1,10 +1,12 @@
 """
 TLS policies for servers and clients, and errors that name the failed check.
 
-Twisted's ``wrapServerTLS``, ``wrapClientTLS`` and ``startTLS`` take a policy::
+``wrapServer``, ``wrapClient`` and ``session.transport.startTLS`` take a policy::
 
-    wrapServerTLS(serverPolicy("server.pem", "server.key"), endpoint)
-    wrapClientTLS(clientPolicy("a.example"), endpoint)
+    wrapServer(serverPolicy("server.pem", "server.key"), endpoint)
+    wrapClient(clientPolicy("a.example"), endpoint)
+
+So do Twisted's ``wrapServerTLS`` and ``wrapClientTLS``, which use Twisted's TLS in memory.
 
 Policies verify by default. With them, ``connectionLost`` gets a :py:class:`HandshakeError` as the reason of a failed
 handshake, both on the side that refuses and on the side that is refused. For TLS connections with other policies,
@@ -16,6 +18,9 @@ sends its alert to the peer first (``TLSMemoryBIOProtocol.failVerification``, wh
 uses for a wrong host name, drops the connection without an alert).
 
 - ``policies``: ``clientPolicy`` and ``serverPolicy``, and the OpenSSL connections that they make.
+- ``onsocket``: TLS on the socket, as one state machine.
+- ``openssl``: OpenSSL's calls for it; the private names of pyOpenSSL.
+- ``endpoints``: TLS around an endpoint; which of the two ways a connection takes.
 - ``reasons``: the texts of errors, from OpenSSL's codes and alerts; ``HandshakeError``.
 - ``host``: a client's host name or IP address, and the check of a certificate for it.
 - ``certificates``: load certificates, keys and trust roots; what texts say of a certificate.
@@ -24,7 +29,17 @@ uses for a wrong host name, drops the connection without an alert).
 
 from __future__ import annotations
 
+from getty_tx.tls.endpoints import startOnSocket, wrapClient, wrapServer
 from getty_tx.tls.policies import clientPolicy, serverPolicy
 from getty_tx.tls.reasons import HandshakeError, explain, hasEnded
 
-__all__ = ["HandshakeError", "clientPolicy", "explain", "hasEnded", "serverPolicy"]
+__all__ = [
+    "HandshakeError",
+    "clientPolicy",
+    "explain",
+    "hasEnded",
+    "serverPolicy",
+    "startOnSocket",
+    "wrapClient",
+    "wrapServer",
+]

@@ -15,9 +15,10 @@ from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.tls.certificates import Identity, alpnNames, loadTrustRoot, platformTrustRoot, printable
 from getty_tx.tls.host import Host
-from getty_tx.tls.reasons import HandshakeError, describe, describeRefusal, isEndOfFile, reasonsIn, whose
+from getty_tx.tls.reasons import HandshakeError, describe, describeRefusal, isLost, reasonsIn, whose
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
@@ -42,6 +43,7 @@ def clientPolicy(
     privateKey: Path | None = None,
     alpn: Sequence[str | bytes] = (),
     verify: bool = True,
+    onSocket: bool = True,
 ) -> IOpenSSLClientConnectionCreator:
     """
     A policy for a TLS client (1.2 or newer) of one host.
@@ -56,6 +58,7 @@ def clientPolicy(
     :param alpn: application protocols to offer, the preferred one first.
     :param verify: ``False`` accepts any certificate: an attacker on the network path can then read and change all
         data. It is logged as a warning.
+    :param onSocket: ``False`` uses Twisted's own TLS also where TLS on the socket is possible.
     :raise SettingError: the host name is invalid, or a file is missing, unreadable or has wrong contents; the text
         names it.
     """
@@ -74,7 +77,7 @@ def clientPolicy(
         raise SettingError(f"privateKey {str(privateKey)!r} is given without a certificate")
     else:
         identity = None
-    return _ClientPolicy(_makeContext(identity, trust, names), host, names)
+    return _ClientPolicy(_makeContext(identity, trust, names), host, names, settings.flag("onSocket", onSocket))
 
 
 def serverPolicy(
@@ -84,6 +87,7 @@ def serverPolicy(
     trustRoot: Path | object | None = None,
     alpn: Sequence[str | bytes] = (),
     sni: Mapping[str, CertificateAndKey] | None = None,
+    onSocket: bool = True,
 ) -> IOpenSSLServerConnectionCreator:
     """
     A policy for a TLS server (1.2 or newer).
@@ -94,6 +98,7 @@ def serverPolicy(
     :param alpn: application protocols to accept, the preferred one first.
     :param sni: ``{hostname: (certificate, privateKey)}`` for clients that ask for these names; ``*.example`` stands for
         every name directly below. All other clients get ``certificate``.
+    :param onSocket: ``False`` uses Twisted's own TLS also where TLS on the socket is possible.
     :raise SettingError: a name is invalid, or a file is missing, unreadable or has wrong contents; the text names it.
     """
     names = alpnNames(alpn)
@@ -119,32 +124,53 @@ def serverPolicy(
         return contexts.get(name) or contexts.get(b"*." + name.partition(b".")[2])
 
     choice = contextForServerName if contexts else None
-    return _ServerPolicy(_makeContext(Identity.load(certificate, privateKey), trust, names, choice))
+    context = _makeContext(Identity.load(certificate, privateKey), trust, names, choice)
+    return _ServerPolicy(context, settings.flag("onSocket", onSocket))
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _ClientPolicy:
-    def __init__(self, context: SSL.Context, host: Host, alpn: list[bytes]) -> None:
+    def __init__(self, context: SSL.Context, host: Host, alpn: list[bytes], onSocket: bool) -> None:
         self._context = context
         self._host = host
         self._alpn = alpn
+        self.onSocket = onSocket
+        # What the server gave the last connection to be recognized by.
+        self._session: SSL.Session | None = None
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = _Connection(self._context, self._host)
+        return self.connectionOn(None)
+
+    def connectionOn(self, handle: socket.socket | None) -> SSL.Connection:
+        connection = _Connection(self._context, self._host, handle)
         if not self._host.isIP:
             connection.set_tlsext_host_name(self._host.ascii)
         if self._alpn:
             connection.set_alpn_protos(self._alpn)
+        if self._session is not None:
+            connection.set_session(self._session)
         return connection
+
+    def remember(self, connection: _Connection) -> None:
+        if not connection.established:
+            self._session = None
+            return
+        # Otherwise OpenSSL makes a session unusable whose connection ends without a close_notify.
+        connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+        self._session = connection.get_session()
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class _ServerPolicy:
-    def __init__(self, context: SSL.Context) -> None:
+    def __init__(self, context: SSL.Context, onSocket: bool) -> None:
         self._context = context
+        self.onSocket = onSocket
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return _Connection(self._context, None)
+        return self.connectionOn(None)
+
+    def connectionOn(self, handle: socket.socket | None) -> SSL.Connection:
+        return _Connection(self._context, None, handle)
 
 
 # Connections that raise HandshakeError
@@ -159,8 +185,8 @@ class _Connection(SSL.Connection):
     :ivar established: the handshake is complete.
     """
 
-    def __init__(self, context: SSL.Context, peerHost: Host | None) -> None:
-        super().__init__(context, None)
+    def __init__(self, context: SSL.Context, peerHost: Host | None, handle: socket.socket | None) -> None:
+        super().__init__(context, handle)
         self.peerHost = peerHost
         self.refusal: str | None = None
         self.established = False
@@ -168,7 +194,7 @@ class _Connection(SSL.Connection):
     def do_handshake(self) -> None:
         try:
             super().do_handshake()
-        except SSL.WantReadError:
+        except (SSL.WantReadError, SSL.WantWriteError):
             raise
         except SSL.Error as error:
             self._raise(error)
@@ -178,14 +204,14 @@ class _Connection(SSL.Connection):
         # In TLS 1.3 a server refuses our certificate after our handshake is complete, so the alert arrives in a read.
         try:
             return super().recv(bufsiz, flags)
-        except SSL.WantReadError:
+        except (SSL.WantReadError, SSL.WantWriteError, SSL.ZeroReturnError):
             raise
         except SSL.Error as error:
             self._raise(error)
 
     def _raise(self, error: SSL.Error) -> NoReturn:
         """Raise a HandshakeError that explains ``error``, or ``error`` itself if there is no explanation."""
-        if isEndOfFile(error):
+        if isLost(error):
             # Twisted reports this end of an established connection: it becomes ConnectionLost.
             text = None if self.established else "the connection closed before the TLS handshake was done"
         else:
@@ -236,6 +262,8 @@ def _makeContext(
     options = CertificateOptions(
         trustRoot=cast("Any", trustRoot),
         raiseMinimumTo=TLSVersion.TLSv1_2,
+        # A client that comes again is recognized by the ticket that it got, and needs no full handshake.
+        enableSessionTickets=True,
         contextForServerName=contextForServerName,
         **more,
     )
@@ -245,6 +273,8 @@ def _makeContext(
         path = None if identity is None else identity.path
         problem = "; ".join(reasonsIn(error)) if isinstance(error, SSL.Error) else error
         raise SettingError(f"certificate {path!r} or its private key is not usable: {problem}") from error
+    # A peer could make us compute without end. TLS 1.3 has no renegotiation.
+    context.set_options(SSL.OP_NO_RENEGOTIATION)
     if trustRoot is not None:
         # The last two flags concern servers only: clients must show a certificate.
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE

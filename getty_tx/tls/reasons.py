@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from getty_tx.tls.host import Host
 
-__all__ = ["HandshakeError", "describe", "describeRefusal", "explain", "isEndOfFile", "whose"]
+__all__ = ["HandshakeError", "describe", "describeRefusal", "explain", "isEndOfFile", "isLost", "whose"]
 
 
 class HandshakeError(GettyError, SSL.Error):
@@ -148,8 +148,16 @@ def hasEnded(connection: SSL.Connection) -> bool:
     return bool(connection.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
 
 
+def isLost(error: SSL.Error) -> bool:
+    """True if the connection ended without close_notify, by its end or by a failure of the socket."""
+    if isinstance(error, SSL.SysCallError) or isEndOfFile(error):
+        return True
+    # OpenSSL 4
+    return bool(error.args) and all(library == "system library" for library, _, _ in error.args[0])
+
+
 def isEndOfFile(error: SSL.Error) -> bool:
-    """True if the connection ended without close_notify."""
+    """True if the connection ended without close_notify, by its end."""
     if isinstance(error, SSL.SysCallError):
         return str(error.args[-1]).casefold().startswith("unexpected eof")
     if error.args == ([],):  # OpenSSL 4

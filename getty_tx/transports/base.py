@@ -148,10 +148,15 @@ class Connection:
     def handshakeTimedOut(self) -> None:
         """The handshake has taken longer than ``handshakeTimeout``: drop the connection."""
         context = self.context
-        self._failure = HandshakeTimeoutError(
+        error = HandshakeTimeoutError(
             f"{formatAddress(self.rawTransport.getPeer())} did not complete the handshake in "
             f"handshakeTimeout={context.handshakeTimeout:g} s"
         )
+        if self.session is not None:
+            # Of startTLS.
+            self.session.fail(error, abort=True)
+            return
+        self._failure = error
         self.rawTransport.abortConnection()
 
     def _lost(self, reason: Failure) -> None:
@@ -172,6 +177,7 @@ class Connection:
         if not self.session.losesOutput() and type(error) is ConnectionLost and _hasEndedTLS(self.rawTransport):
             # The peer need not wait for our own close_notify, and has not.
             reason = connectionDone
+        self._endHandshake()
         self.session.connectionLost(reason)
 
     def _disconnected(self, reason: BaseException) -> None:
@@ -237,6 +243,25 @@ class Connection:
     def abort(self) -> None:
         """Drop the connection."""
         self.rawTransport.abortConnection()
+
+    def startTLS(self, policy: Any, normal: bool) -> None:
+        """TLS from now on: on the socket, if nothing waits to leave in clear; otherwise by Twisted's own."""
+        from getty_tx import tls
+
+        session = self.session
+        assert session is not None
+        isClient = self.factory.isClient == normal
+        session.outbound.flush()
+        onSocket = tls.startOnSocket(policy, self.rawTransport, isClient) if session.outbound.isFree else None
+        if onSocket is None:
+            session.outbound.startTLS(policy, normal)
+        else:
+            self.rawTransport = onSocket
+            session.outbound.use(onSocket)
+            self._useSession()
+        self.kind = intern("TLS_CLIENT" if self.factory.isClient else "TLS_SERVER")
+        context = self.context
+        self._handshakeTimer = context.wheel.schedule(context.handshakeTimeout, _handshakeTimedOut, self)
 
     def sessionOpened(self) -> None:
         """onOpen has returned."""

@@ -10,10 +10,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
-from getty_tx.interfaces import IConnection
+from getty_tx.interfaces import IStreamConnection
 from getty_tx.session import outbound
 from getty_tx.session.inbound import WHOLE_READ
-from getty_tx.session.wrappers import isEncrypted, socketOf
+from getty_tx.session.wrappers import isEncrypted, isOnSocket, socketOf
 from getty_tx.transports.base import Connection
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class StreamConnection(Connection):
             if short:
                 # Saves three calls for each read. abortConnection replaces it in the same way, and startTLS removes it.
                 raw.doRead = self._doRead
+        elif isOnSocket(raw) and short:
+            raw.receive = self.session.inbound.receive  # type: ignore[union-attr]  # a session is in use
 
     def _doRead(self) -> BaseException | None:
         """Replaces the transport's doRead with equivalent behaviour. Returns as IReadDescriptor.doRead."""
@@ -57,7 +59,7 @@ class StreamConnection(Connection):
         return None
 
 
-@implementer(IConnection, IHalfCloseableProtocol, IHandshakeListener)
+@implementer(IStreamConnection, IHalfCloseableProtocol, IHandshakeListener)
 class SessionProtocol(StreamConnection, Protocol):
     """
     The Twisted protocol of a stream session; a factory with a ``context`` makes it.
@@ -79,6 +81,7 @@ class SessionProtocol(StreamConnection, Protocol):
     def handshakeCompleted(self) -> None:
         """The TLS handshake is done. After ``startTLS`` of the application there is a session already."""
         if self.session is not None:
+            self._endHandshake()
             self.session.inbound.endHandshake()
         elif self._failure is None:
             self._handshakesDone()
@@ -112,7 +115,7 @@ class SessionProtocol(StreamConnection, Protocol):
         if self._halfCloses():
             self.rawTransport.loseWriteConnection()
         else:
-            # TLS sends its closing alert and reads on until the peer's.
+            # Twisted's TLS sends its closing alert and reads on until the peer's.
             self.rawTransport.loseConnection()
 
     def leave(self) -> None:
@@ -125,4 +128,4 @@ class SessionProtocol(StreamConnection, Protocol):
     def _halfCloses(self) -> bool:
         raw = self.rawTransport
         layered = isinstance(raw, ProtocolWrapper) or getattr(raw, "TLS", False)
-        return not layered and hasattr(raw, "loseWriteConnection")
+        return isOnSocket(raw) or (not layered and hasattr(raw, "loseWriteConnection"))

@@ -15,7 +15,7 @@ from getty_tx.codecs import LengthCodec, LineCodec, RawCodec
 from getty_tx.compression.base import PIECE
 from getty_tx.errors import MessageTooLongError
 from getty_tx.session.inbound import LIMIT
-from getty_tx.session.outbound import TURN
+from getty_tx.session.slices import TURN
 from tests.support.compressed import BOTH, FORMATS, CompressionCase, echo, split, stream
 from tests.support.memory import frame
 
