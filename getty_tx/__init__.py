@@ -33,7 +33,7 @@ from getty_tx.errors import (
     UpgradeError,
     WriteTimeoutError,
 )
-from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IReader, IReadWriter, IWriter
+from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IReader, IReadWriter, IWriter, Until
 from getty_tx.listener import EventListener
 from getty_tx.server import Server
 from getty_tx.session.observers import Observer
@@ -84,6 +84,7 @@ __all__ = [
     "Stats",
     "TimingWheel",
     "UDPContext",
+    "Until",
     "UpgradeError",
     "WheelTimer",
     "WorkerPool",

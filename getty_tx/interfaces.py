@@ -28,7 +28,33 @@ __all__ = [
     "IReader",
     "IStreamConnection",
     "IWriter",
+    "Until",
 ]
+
+
+class Until(int):
+    """
+    The answer ``(None, Until(mark))`` of ``read``: as ``(None, 0)``, and no package is complete before ``mark`` comes.
+
+    The session searches what comes for the mark, each byte once, and calls ``read`` again when it is there. The bytes
+    that ``read`` was given are not searched again. As a number it is 0, so that codecs which build on another codec may
+    pass its answer on. Make one for each mark, not one for each answer.
+
+    :ivar mark: the bytes that are awaited, one or more, such as a delimiter.
+    """
+
+    mark: bytes
+
+    def __new__(cls, mark: bytes) -> Until:
+        """:raise ValueError: it is not bytes, or empty."""
+        if type(mark) is not bytes or not mark:
+            raise ValueError(f"Until({mark!r}): a mark is one byte or more, as bytes")
+        self = super().__new__(cls, 0)
+        self.mark = mark
+        return self
+
+    def __repr__(self) -> str:
+        return f"Until({self.mark!r})"
 
 
 class IReader(Interface):
@@ -42,6 +68,7 @@ class IReader(Interface):
         :param data: all unread bytes, never empty on a stream. The bytes are immutable: a package may keep slices.
         :return: ``(package, n)`` for a package of n bytes, after which ``read`` is called on the rest;
             ``(None, 0)`` while the header is incomplete;
+            ``(None, Until(mark))`` for the same, where ``read`` need not be called again before ``mark`` has come;
             ``(None, n)`` if the package has n bytes, header included; ``read`` is called again when they have arrived.
         :raise Exception: refuses the stream; the session fails with this error.
         """

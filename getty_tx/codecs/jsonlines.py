@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from zope.interface import implementer
 
 from getty_tx.errors import CodecError
-from getty_tx.interfaces import IReadWriter
+from getty_tx.interfaces import IReadWriter, Until
 
 __all__ = ["JsonLinesCodec"]
 
@@ -20,6 +20,9 @@ _BLANK = b" \t\r\n"
 # length, not on the amount of data behind it in the buffer.
 _FIRST_SEARCH = 1024
 _GROWTH = 8
+
+# A document that begins later ends with a newline, too.
+_UNTIL_NEWLINE = Until(b"\n")
 
 
 def _refuseConstant(text: str) -> NoReturn:
@@ -55,7 +58,7 @@ class JsonLinesCodec:
 
     def read(self, session: Any, data: memoryview) -> tuple[Any, int]:
         """
-        The document of the first line that is not blank; ``(None, 0)`` while that is incomplete.
+        The document of the first line that is not blank; ``(None, Until(newline))`` while that is incomplete.
 
         :raise CodecError: the line is not UTF-8, not JSON, nested too deeply, or ``null``.
         """
@@ -68,13 +71,13 @@ class JsonLinesCodec:
             if text:
                 break
             if not chunk:
-                return None, 0
+                return None, _UNTIL_NEWLINE
             size *= _GROWTH
         have = len(data)
         line, found, _ = text.partition(b"\n")
         while not found:
             if start + len(text) >= have:
-                return None, 0
+                return None, _UNTIL_NEWLINE
             size *= _GROWTH
             text = data[start : start + size].tobytes()
             line, found, _ = text.partition(b"\n")

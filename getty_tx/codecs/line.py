@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from getty_tx.codecs.common import BATCH, SEPARATE_ABOVE, asBytes
 from getty_tx.errors import CodecError, SettingError
-from getty_tx.interfaces import IBatchReader, IReadWriter
+from getty_tx.interfaces import IBatchReader, IReadWriter, Until
 
 __all__ = ["LineCodec"]
 
@@ -32,7 +32,7 @@ class LineCodec:
     :raise SettingError: the delimiter is empty, or neither bytes nor str.
     """
 
-    __slots__ = ("_last", "_width", "delimiter")
+    __slots__ = ("_last", "_until", "_width", "delimiter")
 
     def __init__(self, delimiter: bytes | str = b"\n") -> None:
         if isinstance(delimiter, str):
@@ -46,6 +46,7 @@ class LineCodec:
             raise SettingError("codec 'line': delimiter= is empty; it needs at least one byte")
         self.delimiter = delimiter
         self._width = len(delimiter)
+        self._until = Until(bytes(delimiter))
         # A search for one byte is much faster than one for several. If a delimiter ends at the first occurrence of its
         # last byte, it is the first delimiter.
         self._last = delimiter[-1:]
@@ -54,7 +55,7 @@ class LineCodec:
         return f"LineCodec(delimiter={self.delimiter!r})"
 
     def read(self, session: Any, data: memoryview) -> tuple[bytes | None, int]:
-        """The bytes before the first delimiter; ``(None, 0)`` while the data has none."""
+        """The bytes before the first delimiter; ``(None, Until(delimiter))`` while the data has none."""
         delimiter = self.delimiter
         width = self._width
         chunk = data[:_FIRST_SEARCH].tobytes()
@@ -72,7 +73,7 @@ class LineCodec:
             line, found, _ = data[:size].tobytes().partition(delimiter)
             if found:
                 return line, len(line) + width
-        return None, 0
+        return None, self._until
 
     def readMany(self, session: Any, data: bytes, at: int, limit: int) -> list[tuple[bytes, int]]:
         """All complete lines; see :py:class:`getty_tx.interfaces.IBatchReader`."""

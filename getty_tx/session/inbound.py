@@ -3,12 +3,7 @@ The way in: bytes to packages to the listener.
 
 ``receive`` takes what the connection read and delivers every complete package in it before it returns, with the
 outbound corked meanwhile. It stops in between when something pauses the session, keeps the rest, and goes on from
-there in ``resume``.
-
-Unread bytes are kept as the chunks they came in until the codec can use them, and joined once, when the last byte of
-the package is there. From a megabyte on they are gathered in one growing bytearray, whose memory the system moves
-instead of copying it and gets back at once, so that the cost of a package is linear and its memory twice its size for a
-moment.
+there in ``resume``. Unread bytes wait as :py:mod:`getty_tx.session.gathering` says.
 """
 
 from __future__ import annotations
@@ -16,9 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from getty_tx.errors import CodecError, MessageTooLongError
+from getty_tx.interfaces import Until
+from getty_tx.session.gathering import Searched, add, joined
 from getty_tx.session.pausing import CLOSED, HOLDS_QUEUED, PRESSURE, TLS, USER, WORKERS
 
 if TYPE_CHECKING:
+    from getty_tx.session.gathering import Chunk
     from getty_tx.session.outbound import Outbound
     from getty_tx.session.state import SessionState
 
@@ -31,8 +29,9 @@ _AT_ONCE = USER | PRESSURE | WORKERS
 #: Buffered bytes above which the connection is stopped even if the pause reason alone would not do it.
 LIMIT = 64 * 1024
 
-#: Chunks shorter than this, in bytes, are joined to the previous one: an object each would cost more than the bytes.
-SMALL = 4096
+#: Bytes. A shorter rest of a read is copied, so that it does not keep the read alive. A longer one is a part of a large
+#: package, which is joined anyway: a copy would be one more.
+LITTLE = 16 * 1024
 
 #: Bytes of one read when no other session waits. 64 KiB, Twisted's default, would make two reads of a package of 64 KiB
 #: and its header, a second iteration, and a copy to join them: 1.7 times the time for a package with 256 such
@@ -42,9 +41,6 @@ WHOLE_READ = 120 * 1024
 #: Bytes of one read when one other session waits. At 4 KiB the p99 of that session is 3.4 times its p99 alone, at 1.5
 #: KiB 2.8 times (benchmarks.acceptance fairness).
 SHARED_READ = 1536
-
-#: Unread bytes above which they are buffered in one bytearray.
-LARGE = 1024 * 1024
 
 
 class Inbound:
@@ -77,7 +73,7 @@ class Inbound:
         self.paused = 0
         self.ended = False
         self.unread = 0
-        self._chunks: list[bytes | bytearray] | None = None
+        self._chunks: list[Chunk] | None = None
         # Delivered bytes at the front of the first chunk.
         self._offset = 0
         # Unread bytes with which the codec is asked again; 0: it was not asked, or could not say.
@@ -108,18 +104,9 @@ class Inbound:
         if chunks is None:
             self._chunks = [data]
             return
-        last = chunks[-1]
-        if self.unread > LARGE:
-            if len(chunks) > 1 or type(last) is not bytearray:
-                last = bytearray().join(chunks)
-                self._chunks = [last]
-            last += data
-        elif len(data) >= SMALL:
-            chunks.append(data)
-        elif type(last) is bytearray and len(last) < LIMIT:
-            last += data
-        else:
-            chunks.append(bytearray(data))
+        if type(chunks) is Searched and (chunks.completedBy(data) or chunks.decoder is not self.session.decoder):
+            self._need = 0
+        add(chunks, data, self.unread, self._need)
 
     def _takeBuffered(self) -> tuple[bytes, int]:
         """Take all buffered bytes, as one object and the count of delivered bytes at its front."""
@@ -127,12 +114,7 @@ class Inbound:
         assert chunks is not None
         self._chunks = None
         self.unread = self._offset = self._need = 0
-        first = chunks[0]
-        if len(chunks) == 1 and type(first) is bytes:
-            return first, offset
-        if offset:
-            chunks[0] = first[offset:]
-        return b"".join(chunks), 0
+        return joined(chunks, offset)
 
     def _deliver(self, data: bytes, at: int = -1) -> None:
         """
@@ -192,7 +174,9 @@ class Inbound:
                 # The rest is incomplete or invalid, or the codec reads one package at a time.
                 answer = session.decoder.read(session, memoryview(data)[at:])
                 if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
-                    raise CodecError(f"the codec answered {type(answer).__name__}, not (package, length)", session)
+                    need = _awaited(answer, session)
+                    self._checkNeed(0, end - at)
+                    break
                 pkg, length = answer
                 left = end - at
                 if pkg is None:
@@ -244,12 +228,16 @@ class Inbound:
 
     def _bufferRest(self, data: bytes, at: int, need: int) -> None:
         end = len(data)
-        if at > end - at:
+        if at > end - at and (end - at < LITTLE or end > WHOLE_READ):
             # Less is left than was delivered: copy it and release the large buffer.
             data = data[at:]
             at = 0
         # A callback may have made the connection read more; that belongs behind the rest.
         later, self._chunks = self._chunks, [data]
+        if type(need) is Until and later is None:
+            self._chunks = Searched(data, at, need, self.session.decoder)
+            # Without the mark the codec is asked when there is more than a package may have.
+            need = self.session._maxMsgLen + 1
         self.unread += len(data) - at
         self._offset = at
         self._need = need
@@ -357,6 +345,13 @@ class Inbound:
             self.readingStopped = False
             if not self.ended:
                 self.session.connection.resumeReading()
+
+
+def _awaited(answer: object, session: SessionState) -> Until:
+    """What the codec waits for, if the answer is (None, Until(mark))."""
+    if type(answer) is tuple and len(answer) == 2 and answer[0] is None and type(answer[1]) is Until:
+        return answer[1]
+    raise CodecError(f"the codec answered {type(answer).__name__}, not (package, length)", session)
 
 
 def _beforeTLS(session: SessionState) -> CodecError:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.interfaces import Until
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -41,7 +43,8 @@ def feedSplit(codec: Any, data: bytes, sizes: Iterable[int], session: Any = None
         for size in range(1, len(data)):
             assert feedSplit(codec, data, [size]) == whole
 
-    As in a session, ``read`` is not called again before the bytes that it asked for have come.
+    As in a session, ``read`` is not called again before the bytes that it asked for have come, or the mark of an
+    :py:class:`getty_tx.interfaces.Until`.
     """
     packages: list[Any] = []
     unread = b""
@@ -52,7 +55,10 @@ def feedSplit(codec: Any, data: bytes, sizes: Iterable[int], session: Any = None
             raise ValueError(f"sizes: {size!r} is less than 0")
         piece = data[at : at + size]
         at += len(piece)
+        seen = len(unread)
         unread += piece
+        if type(need) is Until and need.mark not in unread[max(0, seen - len(need.mark) + 1) :]:
+            continue
         if piece and len(unread) >= need:
             more, unread, need = _read(codec, unread, session)
             packages += more
@@ -60,7 +66,7 @@ def feedSplit(codec: Any, data: bytes, sizes: Iterable[int], session: Any = None
 
 
 def _read(codec: Any, data: bytes, session: Any) -> tuple[list[Any], bytes, int]:
-    """The packages, the rest, and the number of bytes that the codec needs to go on."""
+    """The packages, the rest, and the number of bytes or the mark that the codec needs to go on."""
     packages: list[Any] = []
     at = 0
     while at < len(data):
@@ -76,7 +82,7 @@ def _read(codec: Any, data: bytes, session: Any) -> tuple[list[Any], bytes, int]
         if pkg is None:
             if 0 < length <= left:
                 raise AssertionError(f"read() asks for {length} bytes in all, but {left} are available already")
-            return packages, data[at:], length or left + 1
+            return packages, data[at:], length if length or type(length) is Until else left + 1
         if length == 0:
             raise AssertionError(
                 f"read() answered the package {pkg!r} with a length of 0 bytes, and would do so forever"

@@ -22,8 +22,8 @@ NAMES = {
         "IReadWriter IReader IWriter IdleTimeoutError MessageTooLongError NoPeerAddressError NoSessionError "
         "NotReadyError Observer PeerClosedError ReadTimeoutError SelfConnectError Server Session SessionBlockedError "
         "SessionClientFactory SessionClosedError SessionDatagramProtocol SessionError SessionProtocol "
-        "SessionRefusedError SessionServerFactory SettingError Stats TimingWheel UDPContext UpgradeError WheelTimer "
-        "WorkerPool WriteTimeoutError "
+        "SessionRefusedError SessionServerFactory SettingError Stats TimingWheel UDPContext Until UpgradeError "
+        "WheelTimer WorkerPool WriteTimeoutError "
     ),
     "getty_tx.codecs": (
         "EchoPackage GettyCodec JsonLinesCodec LengthCodec LineCodec NetstringCodec RawCodec VarintCodec describeAll "
@@ -40,7 +40,7 @@ NAMES = {
         "NoSessionError NotReadyError PeerClosedError ReadTimeoutError SelfConnectError SessionBlockedError "
         "SessionClosedError SessionError SessionRefusedError SettingError UpgradeError WriteTimeoutError "
     ),
-    "getty_tx.interfaces": ("IBatchReader IConnection IEventListener IReactorTurns IReadWriter IReader IWriter "),
+    "getty_tx.interfaces": ("IBatchReader IConnection IEventListener IReactorTurns IReadWriter IReader IWriter Until "),
     "getty_tx.status": ("DEFAULT_STATUS StatusService "),
     "getty_tx.logs": ("JSONObserver json "),
     "getty_tx.workers": ("Work WorkerPool current "),

@@ -276,7 +276,7 @@ def _isUTF8(payload: bytes) -> bool:
 
 def _refused(answer: Any, length: int, session: Session) -> CodecError:
     """The error for a codec that did not read the message as exactly one package."""
-    if type(answer) is not tuple or len(answer) != 2 or type(answer[1]) is not int:
+    if type(answer) is not tuple or len(answer) != 2 or not isinstance(answer[1], int):
         what = f"{type(answer).__name__}, not (package, length)"
     elif answer[0] is None:
         what = f"no package for a message of {length} bytes"
