@@ -167,7 +167,17 @@ LEFT = (
     ),
 )
 
-CHANGES = {change.name: change for change in (*TAKEN, *LEFT)}
+#: What a user may choose.
+CHOSEN = (
+    Change(
+        "views",
+        "packages of 16 KiB and more are views of what was read",
+        "from getty_tx.codecs import LengthCodec\nLengthCodec.__init__.__defaults__ = (4, 'big', 'payload', 16384)\n",
+        ("20x1x65536", "4x1x262144", "4x1x1048576"),
+    ),
+)
+
+CHANGES = {change.name: change for change in (*TAKEN, *LEFT, *CHOSEN)}
 
 
 def commandOf(change: Change) -> str:

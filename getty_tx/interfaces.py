@@ -98,11 +98,12 @@ class IBatchReader(IReader):
 class IWriter(Interface):
     """Encodes packages into bytes."""
 
-    def write(session: Any, pkg: Any) -> bytes | list[bytes] | str:
+    def write(session: Any, pkg: Any) -> bytes | list[bytes] | list[bytes | memoryview] | str:
         """
         Encode one package.
 
-        :return: its bytes, or a list of bytes to send in that order, or (WebSocket only) the text of a message.
+        :return: its bytes, or a list of bytes to send in that order, or (WebSocket only) the text of a message. The
+            list may have memoryviews: those of ``bytes`` are sent without a copy.
         :raise Exception: ``pkg`` cannot be encoded; ``writePkg`` raises it to its caller, and the session stays open.
         """
 

@@ -1,7 +1,8 @@
-"""Shared by the codecs: the limit for joining header and payload, and checks of payloads and settings."""
+"""Shared by the codecs: limits for joining and for views, and checks of payloads and settings."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import CodecError, SettingError
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-__all__ = ["BATCH", "SEPARATE_ABOVE", "asBytes", "checkChoice"]
+__all__ = ["BATCH", "SEPARATE_ABOVE", "asBytes", "asPayload", "checkChoice", "checkViews"]
 
 #: Bytes. A longer payload is not joined with its header: ``write`` returns both in a list, without a copy. Sending a
 #: list has a cost, too: with 50 connections the copy costs less up to 32 KB, as much at 64 KB, and 5 % more at 128 KB
@@ -33,6 +34,31 @@ def asBytes(codec: str, session: Any, pkg: Any) -> bytes:
     raise CodecError(
         f"codec {codec!r}: a package to write is bytes, bytearray or memoryview, not {type(pkg).__name__}", session
     )
+
+
+def asPayload(codec: str, session: Any, pkg: Any) -> bytes | memoryview:
+    """
+    As :py:func:`asBytes`, but a view of ``bytes`` is not copied, because nobody can change it.
+
+    :raise CodecError: it is neither bytes, bytearray nor memoryview.
+    """
+    if type(pkg) is memoryview and type(pkg.obj) is bytes and pkg.c_contiguous and pkg.itemsize == pkg.ndim == 1:
+        return pkg
+    return asBytes(codec, session, pkg)
+
+
+def checkViews(codec: str, views: object) -> int:
+    """
+    Check the setting ``views``: None, or the least size of a package that is a view.
+
+    :return: the largest size of a package that is copied.
+    :raise SettingError: it is neither None nor a number of bytes from 1 on.
+    """
+    if views is None:
+        return sys.maxsize
+    if type(views) is not int or views < 1:
+        raise SettingError(f"codec {codec!r}: views={views!r} is no number of bytes from 1 on; leave it out for copies")
+    return views - 1
 
 
 def checkChoice(codec: str, option: str, value: object, allowed: Iterable[object]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from getty_tx.codecs.common import BATCH, SEPARATE_ABOVE, asBytes, checkChoice
+from getty_tx.codecs.common import BATCH, SEPARATE_ABOVE, asPayload, checkChoice, checkViews
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IBatchReader, IReadWriter
 
@@ -26,7 +26,7 @@ _INCLUDES = ("payload", "frame")
 @implementer(IReadWriter, IBatchReader)
 class LengthCodec:
     """
-    A length field and a payload of that length; packages are ``bytes``.
+    A length field and a payload of that length; packages are ``bytes``, or views of what was read if they are large.
 
     The defaults are the format of :py:class:`twisted.protocols.basic.Int32StringReceiver`; ``order="little"`` is the
     format of dubbo-getty's ``demo/hello``.
@@ -34,21 +34,26 @@ class LengthCodec:
     :param size: bytes of the length field: 1, 2, 4 or 8.
     :param order: its byte order, ``big`` (network order) or ``little``.
     :param includes: what the length counts: the ``payload`` alone, or the whole ``frame``, length field included.
+    :param views: payloads of so many bytes and more are memoryviews of what was read, and not copied. Each keeps the
+        whole read alive, up to 120 KiB or its own frame, as long as it exists. None: all payloads are ``bytes``.
     :raise SettingError: a parameter has another value.
     """
 
-    __slots__ = ("_added", "_extra", "_pack", "_unpack", "includes", "order", "size")
+    __slots__ = ("_added", "_copied", "_extra", "_pack", "_unpack", "includes", "order", "size", "views")
 
     _pack: Callable[[int], bytes]
     _unpack: Callable[..., tuple[int]]
 
-    def __init__(self, size: int = 4, order: str = "big", includes: str = "payload") -> None:
+    def __init__(self, size: int = 4, order: str = "big", includes: str = "payload", views: int | None = None) -> None:
         checkChoice("length", "size", size, _LETTERS)
         checkChoice("length", "order", order, _ORDERS)
         checkChoice("length", "includes", includes, _INCLUDES)
         self.size = size
         self.order = order
         self.includes = includes
+        self.views = views
+        # Bytes of the longest frame whose payload is copied.
+        self._copied = checkViews("length", views) + size
         layout = struct.Struct(_ORDERS[order] + _LETTERS[size])
         self._pack = layout.pack
         self._unpack = layout.unpack_from
@@ -58,9 +63,10 @@ class LengthCodec:
         self._added = size - self._extra
 
     def __repr__(self) -> str:
-        return f"LengthCodec(size={self.size}, order={self.order!r}, includes={self.includes!r})"
+        views = "" if self.views is None else f", views={self.views}"
+        return f"LengthCodec(size={self.size}, order={self.order!r}, includes={self.includes!r}{views})"
 
-    def read(self, session: Any, data: memoryview) -> tuple[bytes | None, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[bytes | memoryview | None, int]:
         """
         The payload of the frame at the front of ``data``.
 
@@ -80,11 +86,12 @@ class LengthCodec:
             raise CodecError(
                 f"codec 'length': a frame of {end} bytes cannot hold its own length field of {size} bytes", session
             )
-        return data[size:end].tobytes(), end
+        payload = data[size:end]
+        return payload if end > self._copied else payload.tobytes(), end
 
-    def readMany(self, session: Any, data: bytes, at: int, limit: int) -> list[tuple[bytes, int]]:
+    def readMany(self, session: Any, data: bytes, at: int, limit: int) -> list[tuple[bytes | memoryview, int]]:
         """All complete frames; see :py:class:`getty_tx.interfaces.IBatchReader`."""
-        found: list[tuple[bytes, int]] = []
+        found: list[tuple[bytes | memoryview, int]] = []
         unpack = self._unpack
         size = self.size
         extra = self._extra
@@ -92,11 +99,17 @@ class LengthCodec:
         last = end - size
         if at > last:
             return found
+        copied = self._copied
+        if copied > limit:
+            copied = limit
         for _ in BATCH:
             (length,) = unpack(data, at)
             length += extra
             stop = at + length
-            if length < size or length > limit or stop > end:
+            if length < size or length > copied or stop > end:
+                if copied < length <= limit and stop <= end:
+                    # It ends the batch, so that the others pay nothing for views.
+                    found.append((memoryview(data)[at + size : stop], stop))
                 break
             found.append((data[at + size : stop], stop))
             at = stop
@@ -104,13 +117,13 @@ class LengthCodec:
                 break
         return found
 
-    def write(self, session: Any, pkg: Any) -> bytes | list[bytes]:
+    def write(self, session: Any, pkg: Any) -> bytes | list[bytes | memoryview]:
         """
         Length field and payload.
 
         :raise CodecError: not bytes-like, or too long for the length field.
         """
-        payload: bytes = pkg if type(pkg) is bytes else asBytes("length", session, pkg)
+        payload: bytes | memoryview = pkg if type(pkg) is bytes else asPayload("length", session, pkg)
         count = len(payload)
         pack = self._pack
         try:

@@ -103,6 +103,8 @@ class _Entry:
     options: dict[str, _Option] | None
 
 
+_VIEWS = _Option("BYTES", "packages of that size and more are not copied (none)", _asInteger)
+
 # The registered codecs by name: for this module and its tests.
 entries = {
     "length": _Entry(
@@ -112,6 +114,7 @@ entries = {
             "size": _Option("1|2|4|8", "bytes of the length field (4)", _asInteger),
             "order": _Option("big|little", "its byte order (big)"),
             "includes": _Option("payload|frame", "what the number counts (payload)"),
+            "views": _VIEWS,
         },
     ),
     "line": _Entry(
@@ -120,7 +123,7 @@ entries = {
         {"delimiter": _Option("TEXT", r"what ends a line, such as \r\n \0 \x1e | or \: (\n)", _asBytes)},
     ),
     "netstring": _Entry(NetstringCodec, "12:hello world!,", {}),
-    "varint": _Entry(VarintCodec, "protobuf's varint for the length, and a payload", {}),
+    "varint": _Entry(VarintCodec, "protobuf's varint for the length, and a payload", {"views": _VIEWS}),
     "raw": _Entry(RawCodec, "no framing: every chunk, datagram or WebSocket message as it comes", {}),
     "json-lines": _Entry(JsonLinesCodec, "a JSON document a line, in UTF-8", {}),
     "getty": _Entry(GettyCodec, "the 32-byte header and short text of Getty's echo examples", {}),

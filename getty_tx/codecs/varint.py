@@ -10,7 +10,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from getty_tx.codecs.common import SEPARATE_ABOVE, asBytes
+from getty_tx.codecs.common import SEPARATE_ABOVE, asPayload, checkViews
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IReadWriter
 
@@ -28,17 +28,26 @@ _MORE = [bytes((bits | 128,)) for bits in range(128)]
 @implementer(IReadWriter)
 class VarintCodec:
     """
-    The length of the payload as a varint, then the payload; packages are ``bytes``.
+    The length of the payload as a varint, then the payload; packages are ``bytes``, or views of what was read if they
+    are large.
 
     As in protobuf, a varint may be longer than necessary, but has at most 10 bytes and 64 bits.
+
+    :param views: as in :py:class:`getty_tx.codecs.LengthCodec`.
+    :raise SettingError: it is no number of bytes from 1 on.
     """
 
-    __slots__ = ()
+    __slots__ = ("_copied", "views")
+
+    def __init__(self, views: int | None = None) -> None:
+        self.views = views
+        # Bytes of the longest payload that is copied.
+        self._copied = checkViews("varint", views)
 
     def __repr__(self) -> str:
-        return "VarintCodec()"
+        return "VarintCodec()" if self.views is None else f"VarintCodec(views={self.views})"
 
-    def read(self, session: Any, data: memoryview) -> tuple[bytes | None, int]:
+    def read(self, session: Any, data: memoryview) -> tuple[bytes | memoryview | None, int]:
         """
         The payload of the frame at the front of ``data``.
 
@@ -72,15 +81,16 @@ class VarintCodec:
         end = start + number
         if have < end:
             return None, end
-        return data[start:end].tobytes(), end
+        payload = data[start:end]
+        return payload if number > self._copied else payload.tobytes(), end
 
-    def write(self, session: Any, pkg: Any) -> bytes | list[bytes]:
+    def write(self, session: Any, pkg: Any) -> bytes | list[bytes | memoryview]:
         """
         Varint and payload.
 
         :raise CodecError: not bytes-like.
         """
-        payload: bytes = pkg if type(pkg) is bytes else asBytes("varint", session, pkg)
+        payload: bytes | memoryview = pkg if type(pkg) is bytes else asPayload("varint", session, pkg)
         count = len(payload)
         if count < 128:
             return _LAST[count] + payload

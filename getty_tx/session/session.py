@@ -308,16 +308,19 @@ class Session(Lifecycle):
             return self._writeFromThread(pieces, None, len(pieces))
         return self._writeChunks(pieces, None, len(pieces))
 
-    def _asChunks(self, data: Any) -> list[bytes]:
+    def _asChunks(self, data: Any) -> list[Any]:
         if type(data) is not list:
             return [self._asBytes(data)]
         return [chunk if type(chunk) is bytes else self._asBytes(chunk) for chunk in data]
 
-    def _asBytes(self, chunk: Any) -> bytes:
+    def _asBytes(self, chunk: Any) -> bytes | memoryview:
         if type(chunk) is bytes:
             return chunk
         if not isinstance(chunk, bytes | bytearray | memoryview):
             raise CodecError(f"a stream takes bytes, not {type(chunk).__name__}", self)
+        if type(chunk) is memoryview and type(chunk.obj) is bytes and chunk.c_contiguous:
+            # Nobody can change these bytes, and this view is not the caller's to release.
+            return chunk.cast("B")
         # The caller may change a bytearray before it is sent.
         return bytes(chunk)
 

@@ -141,6 +141,10 @@ class MessageSession(Session):
             self._setWriteDeadline(timeout)
         return len(data)
 
+    def _asBytes(self, chunk: Any) -> bytes:
+        # Masking and compression need bytes.
+        return bytes(super()._asBytes(chunk))
+
     def _writeChunks(self, chunks: list[bytes], timeout: float | None, packages: int) -> int:
         if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
