@@ -63,6 +63,10 @@ BLOCKS = {
         "go": "for comparison; test_pages has gofmt read it, where there is one",
         "indented": "for whoever has built Getty",
     },
+    "from/netpoll.md": {
+        "python": "test_pages",
+        "go": "for comparison; test_pages has gofmt read it, where there is one",
+    },
     "guide.md": {"indented": "a picture"},
     **{f"guide/{name}.md": {"python": "test_guide"} for name in ("codecs", "services", "status", "testing", "timers")},
     "guide/workers.md": {"python": "test_guide"},
