@@ -15,6 +15,7 @@ from getty_tx.session.gathering import LARGE
 from getty_tx.testing import DirectTransport, MemoryTransport
 from getty_tx.workers import WorkerPool
 from tests.support import websocket
+from tests.support.datagrams import DatagramCase
 from tests.support.memory import SessionCase, frame
 from tests.support.workers import SteppedCase
 
@@ -149,3 +150,19 @@ class MessageTests(websocket.WebSocketCase):
             (pair.client if isClient else pair.server).writeBytes(pkg)
             pair.flush()
             self.assertEqual([payload for _, payload in self.said()], [body])
+
+
+class DatagramTests(DatagramCase):
+    """Datagrams."""
+
+    def test_datagrams(self) -> None:
+        """The package of a datagram, and its answer."""
+        body = Random(1).randbytes(VIEWS)
+        for kind in (LengthCodec, VarintCodec):
+            session = self.open({"message": echo}, codec=kind(views=VIEWS))
+            data = session.codec.write(None, body)
+            self.receive(data)
+            [context] = self.heard.packages
+            self.assertEqual((type(context.pkg), bytes(context.pkg)), (memoryview, body))
+            self.assertEqual([datagram for datagram, _ in self.sent], [data])
+            self.finish()
