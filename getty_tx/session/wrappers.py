@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 __all__ = [
+    "LAYERS",
+    "Layer",
     "bottomOf",
     "bytesInKernel",
     "hostOf",
@@ -31,16 +33,36 @@ __all__ = [
 ]
 
 
+class Layer:
+    """
+    What is between a socket's transport and a protocol, as Twisted's ProtocolWrapper is.
+
+    A ProtocolWrapper has ``__getattr__``, with which Python finds every attribute in the slow way.
+
+    :ivar transport: what is below.
+    :ivar wrappedProtocol: what is above.
+    """
+
+    __slots__ = ("transport", "wrappedProtocol")
+
+    transport: Any
+    wrappedProtocol: Any
+
+
+#: The types of what may be between a socket's transport and a protocol.
+LAYERS = (ProtocolWrapper, Layer)
+
+
 def _descend(transport: Any, isFound: Callable[[Any], bool] | None = None) -> Any:
     """The first wrapper from the top for which ``isFound`` is true, or the transport below all wrappers."""
-    while isinstance(transport, ProtocolWrapper) and (isFound is None or not isFound(transport)):
+    while isinstance(transport, LAYERS) and (isFound is None or not isFound(transport)):
         transport = transport.transport
     return transport
 
 
 def innermostProtocol(protocol: Any) -> Any:
     """The application's protocol, which TLS and other wrappers were put around."""
-    while isinstance(protocol, ProtocolWrapper):
+    while isinstance(protocol, LAYERS):
         protocol = protocol.wrappedProtocol
     return protocol
 
@@ -48,7 +70,7 @@ def innermostProtocol(protocol: Any) -> Any:
 def tlsOf(transport: Any) -> Any:
     """The first wrapper that offers what TLS does, or None. It is None after ``startTLS`` on a socket's transport."""
     found = _descend(transport, INegotiated.providedBy)
-    return found if isinstance(found, ProtocolWrapper) else None
+    return found if isinstance(found, LAYERS) else None
 
 
 def isEncrypted(transport: Any) -> bool:
@@ -68,7 +90,7 @@ def hostOf(transport: Any) -> str | None:
     It is not known below a wrapper other than TLS: ``haproxy:`` returns the proxy's address until its header arrives.
     """
     found = _descend(transport, _isNotTLS)
-    if isinstance(found, ProtocolWrapper):
+    if isinstance(found, LAYERS):
         return None
     host = getattr(found.getPeer(), "host", None)
     return None if host is None else plainHost(host)
@@ -141,11 +163,11 @@ def bottomOf(transport: Any, sockets: Collection[type]) -> Any:
         return None
     if transport.TLS:
         # After startTLS the transport's methods lead to TLS, and TLS has a transport of its own to get around that.
-        return transport.protocol.transport if isinstance(transport.protocol, ProtocolWrapper) else None
+        return transport.protocol.transport if isinstance(transport.protocol, LAYERS) else None
     return transport
 
 
 def isCutOff(transport: Any, bottom: Any) -> bool:
     """True if TLS has ended, by the peer or an error: it drops what is written, and the transport below closes."""
     transport = _descend(transport, INegotiated.providedBy)
-    return bool(bottom.disconnecting and (isinstance(transport, ProtocolWrapper) or transport.TLS))
+    return bool(bottom.disconnecting and (isinstance(transport, LAYERS) or transport.TLS))

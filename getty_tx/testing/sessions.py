@@ -128,7 +128,7 @@ class Peer(Protocol):
         if self.lost is not None:
             return
         if isinstance(transport, ProtocolWrapper):
-            # TLS and other wrappers end both sides at once.
+            # Twisted's TLS and other wrappers end both sides at once.
             transport.loseConnection()
         else:
             transport.loseWriteConnection()

@@ -90,7 +90,7 @@ class _Factory(WrappingFactory):
 
     noisy = False
     # As other wrapping factories say what is between the transport and the wrapped factory's protocols.
-    protocol = SocketTLS
+    protocol = SocketTLS  # type: ignore[assignment]
 
     def __init__(self, policy: Any, isClient: bool, wrapped: IProtocolFactory) -> None:
         super().__init__(wrapped)  # type: ignore[no-untyped-call]

@@ -35,8 +35,6 @@ from twisted.internet.interfaces import (
     ISSLTransport,
 )
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.internet.protocol import Protocol
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -44,6 +42,7 @@ from getty_tx.interfaces import IByteSink
 from getty_tx.session.inbound import WHOLE_READ
 from getty_tx.tls.openssl import BUFFER, VIEW, connectionOn, failureOf, pointerOf, sslRead, sslWrite, toPointer
 from getty_tx.tls.reasons import isLost
+from getty_tx.tls.transport import LayeredTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +65,7 @@ _HANDSHAKE, _OPEN, _ENDED, _LOST = range(4)
 
 
 @implementer(ISSLTransport, INegotiated, IHalfCloseableProtocol, IByteSink)
-class SocketTLS(ProtocolWrapper):
+class SocketTLS(LayeredTransport):
     """
     TLS on the socket of one of Twisted's own transports, below another protocol.
 
@@ -77,14 +76,34 @@ class SocketTLS(ProtocolWrapper):
     :ivar receive: called with the bytes in clear of each read.
     :ivar bufferSize: bytes in clear of one read, at most; one record is always read whole.
     :ivar TLS: as Twisted's transports have it: its own TLS, over this one, was not started.
+    :ivar disconnecting: the connection is to close, or this side to end and the connection to close then.
     """
 
-    TLS = False
-    transport: Any
+    __slots__ = (
+        "TLS",
+        "_closing",
+        "_connection",
+        "_early",
+        "_ending",
+        "_isClient",
+        "_isPaused",
+        "_peerEnded",
+        "_pointer",
+        "_policy",
+        "_probe",
+        "_readNeedsWrite",
+        "_reason",
+        "_state",
+        "_unsent",
+        "_writeNeedsRead",
+        "bufferSize",
+        "disconnecting",
+        "receive",
+    )
 
     def __init__(self, wrapped: Any, policy: Any, isClient: bool) -> None:
-        # The base's factory is only asked to count protocols.
         self.wrappedProtocol = wrapped
+        self.disconnecting = False
         self.receive: Callable[[bytes], object] = wrapped.dataReceived
         self.bufferSize = WHOLE_READ
         self.TLS = False
@@ -121,7 +140,7 @@ class SocketTLS(ProtocolWrapper):
         transport.doRead = self.doRead
         transport.doWrite = self.doWrite
         transport.writeSomeData = self.writeSomeData
-        Protocol.makeConnection(self, transport)
+        self.transport = transport
         if connects:
             self.wrappedProtocol.makeConnection(self)
         if self._state == _HANDSHAKE:
@@ -410,10 +429,9 @@ class SocketTLS(ProtocolWrapper):
     def writeConnectionLost(self) -> None:
         """Never called: the transport's own half-close is not used."""
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted gives it no types
+    def connectionLost(self, reason: Failure) -> None:
         """The socket is closed."""
         self._state = _LOST
-        self.connected = 0
         for name in ("doRead", "doWrite", "writeSomeData"):
             vars(self.transport).pop(name, None)
         reason, self._reason = self._reason or reason, None
