@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import count
+from sys import intern
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
@@ -120,7 +121,7 @@ class Session(Lifecycle):
         self._thread = context.threads.reactorThread
 
     def _takeName(self) -> None:
-        self._name = self.connection.kind.partition("_")[0].lower() + "-session"
+        self._name = intern(self.connection.kind.partition("_")[0].lower() + "-session")
 
     # What an application asks and sets
 

@@ -113,7 +113,7 @@ class SocketTLS(LayeredTransport):
         self._connection: Any = None
         self._pointer: Any = None
         # What was written before the end of the handshake.
-        self._early: list[bytes] = []
+        self._early: list[bytes] | None = None
         # Bytes that the transport was given and OpenSSL has not taken.
         self._unsent = 0
         # This side is to end, or the connection to close, when those are out.
@@ -138,8 +138,6 @@ class SocketTLS(LayeredTransport):
         self._connection = connectionOn(self._policy, transport.socket, self._isClient, self)
         self._pointer = pointerOf(self._connection)
         transport.doRead = self.doRead
-        transport.doWrite = self.doWrite
-        transport.writeSomeData = self.writeSomeData
         self.transport = transport
         if connects:
             self.wrappedProtocol.makeConnection(self)
@@ -168,8 +166,9 @@ class SocketTLS(LayeredTransport):
         if self._readNeedsWrite:
             self._readAgain()
         self._state = _OPEN
-        early, self._early = self._early, []
-        if early:
+        early, self._early = self._early, None
+        if early is not None:
+            self._replaceWriting()
             transport.writeSequence(early)
         if IHandshakeListener.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.handshakeCompleted()
@@ -266,12 +265,22 @@ class SocketTLS(LayeredTransport):
         self._unsent -= sent
         return sent
 
+    def _replaceWriting(self) -> None:
+        """From now on the transport writes by way of OpenSSL. An idle connection, which does not write, needs none."""
+        transport = self.transport
+        transport.doWrite = self.doWrite
+        transport.writeSomeData = self.writeSomeData
+
+    def _startWriting(self) -> None:
+        self._replaceWriting()
+        self.transport.startWriting()
+
     def _awaitWrite(self) -> None:
         """OpenSSL has to write before it reads: the reactor would tell again and again that there is input."""
         if not self._readNeedsWrite:
             self._readNeedsWrite = True
             self.transport.stopReading()
-        self.transport.startWriting()
+        self._startWriting()
 
     def _readAgain(self) -> None:
         self._readNeedsWrite = False
@@ -340,10 +349,13 @@ class SocketTLS(LayeredTransport):
         if self._state > _OPEN or not data:
             return
         self._unsent += len(data)
-        if self._state == _HANDSHAKE:
-            self._early.append(data)
-        else:
+        if self._state == _OPEN:
+            self._replaceWriting()
             self.transport.write(data)
+        elif self._early is None:
+            self._early = [data]
+        else:
+            self._early.append(data)
 
     def writeSequence(self, data: Any) -> None:
         """As ``write``, for several pieces."""
@@ -376,7 +388,7 @@ class SocketTLS(LayeredTransport):
         When this side has ended already, close at once. A handshake that is not done, with nothing written, is dropped.
         """
         self.disconnecting = True
-        if self._state == _HANDSHAKE and not self._early:
+        if self._state == _HANDSHAKE and self._early is None:
             self.abortConnection()
         elif self._state == _ENDED:
             self.transport.loseConnection()
@@ -391,7 +403,7 @@ class SocketTLS(LayeredTransport):
         try:
             self._connection.shutdown()
         except SSL.WantWriteError:
-            self.transport.startWriting()
+            self._startWriting()
             return
         except SSL.Error:
             # The reactor reports a connection that is lost.
