@@ -25,6 +25,7 @@ written, where the wrapped protocol provides IHalfCloseableProtocol.
 
 from __future__ import annotations
 
+from socket import AF_UNIX, IPPROTO_TCP, TCP_CORK
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
@@ -141,7 +142,8 @@ class SocketTLS(LayeredTransport):
         self.transport = transport
         if connects:
             self.wrappedProtocol.makeConnection(self)
-        if self._state == _HANDSHAKE:
+        isDropped = self._closing and not self._ending
+        if self._state == _HANDSHAKE and not isDropped:
             why = self._shakeHands()
             if why is not None:
                 self._fail(why)
@@ -150,7 +152,10 @@ class SocketTLS(LayeredTransport):
         """Go on with the handshake. Returns as doRead."""
         transport = self.transport
         try:
-            self._connection.do_handshake()
+            if self._isClient or transport.socket.family == AF_UNIX:
+                self._connection.do_handshake()
+            else:
+                self._serveHandshake(transport.socket)
         except SSL.WantReadError:
             if self._readNeedsWrite:
                 self._readAgain()
@@ -174,6 +179,14 @@ class SocketTLS(LayeredTransport):
             self.wrappedProtocol.handshakeCompleted()
         self._endIfSent()
         return None
+
+    def _serveHandshake(self, handle: Any) -> None:
+        """Corked, as OpenSSL writes each session ticket by itself: together they wake the peer once."""
+        handle.setsockopt(IPPROTO_TCP, TCP_CORK, 1)
+        try:
+            self._connection.do_handshake()
+        finally:
+            handle.setsockopt(IPPROTO_TCP, TCP_CORK, 0)
 
     def failVerification(self, reason: Failure) -> None:
         """Drop the connection: Twisted's ``optionsForClientTLS`` calls it for a wrong host name."""
