@@ -79,7 +79,7 @@ class Lifecycle(SessionState):
         self.cancelling = False
         self.closedLocally = False
         self.extendsClose = True
-        self.lastProgress = 0, None
+        self.lastProgress = -1, None
         self.error = self.pendingError = None
         self.closePending = False
         self.needsDispatch = False
@@ -142,8 +142,13 @@ class Lifecycle(SessionState):
             self.lifetime.start()
 
     def readTimedOut(self, timeout: float) -> None:
-        """Nothing came for ``readTimeout``: fail."""
-        self.fail(ReadTimeoutError(f"nothing came for readTimeout={timeout:g} s", self))
+        """Nothing came for ``readTimeout``, or nothing left after the peer ended its side: fail."""
+        what = f"nothing came for readTimeout={timeout:g} s"
+        if self.inbound.ended:
+            what = (
+                f"nothing was sent for readTimeout={timeout:g} s, while a callback runs and the peer has ended its side"
+            )
+        self.fail(ReadTimeoutError(what, self))
 
     def activity(self) -> int:
         """Changes whenever bytes are read or written."""
@@ -359,6 +364,10 @@ class Lifecycle(SessionState):
             self.needsDispatch = True
         elif self.awaiting is None:
             self.dispatchEvents()
+        elif self.readTimer is not None:
+            # The time counts from now on.
+            self.readTimer.stop()
+            checkSilence(self)
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is lost; ``reason`` is Twisted's."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from getty_tx.errors import IdleTimeoutError
+from getty_tx.session.pausing import CALLBACK
 from getty_tx.session.states import LOST
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ __all__ = ["Lifetime", "checkClose", "checkSilence"]
 
 log = Logger()
 
-#: Checks of an idle session in each ``idleTimeout``. A write notes no time: it counts from the next check on, so that
-#: the session ends up to one such part of ``idleTimeout`` later.
+#: Checks in each time-out for which writes count, too. A write notes no time: it counts from the next check on, so that
+#: the session ends up to one such part of the time-out later.
 IDLE_CHECKS = 4
 
 
@@ -46,16 +47,32 @@ def _look(session: SessionState, sure: bool) -> None:
         return
     now = session.context.seconds()
     wheel = session.context.wheel
-    if session.inbound.paused or session.activeAt > now:
-        # Reading is paused, so silence says nothing about the peer; or the clock went backwards.
+    if _mayBeSilent(session) or session.activeAt > now:
+        # Silence says nothing about the peer; or the clock went backwards.
         session.activeAt = now
     left = session.activeAt + timeout - now
     if left > 0:
+        if session.inbound.ended:
+            left = min(left, timeout / IDLE_CHECKS)
         session.readTimer = wheel.schedule(left, checkSilence, session)
     elif wheel.respite and not sure:
         session.readTimer = wheel.schedule(wheel.respite, _checkSilenceAgain, session)
     else:
         session.readTimedOut(timeout)
+
+
+def _mayBeSilent(session: SessionState) -> bool:
+    """
+    Whether reading is paused, so that the peer is not heard.
+
+    When the peer has ended its side nothing more can come, and a callback that runs is no excuse. Then the session is
+    silent if nothing has left since the last look.
+    """
+    inbound = session.inbound
+    if not inbound.ended or inbound.paused & ~CALLBACK:
+        return bool(inbound.paused)
+    before, session.lastProgress = session.lastProgress, session.closeProgress()
+    return session.lastProgress != before
 
 
 def checkClose(session: SessionState) -> None:

@@ -77,7 +77,8 @@ class SessionState(CronMember):
     :ivar extendsClose: a close lasts longer than ``waitTime`` while the peer takes bytes.
     :ivar inbound: the way in.
     :ivar inCallback: a callback, or a delivery of packages, is on the stack.
-    :ivar lastProgress: where a close stood when ``checkClose`` last looked: bytes out, bytes in the kernel.
+    :ivar lastProgress: bytes out and bytes in the kernel, at the last look at a close, or at an answer after the
+        peer has ended its side; -1 before the first look.
     :ivar lifetime: watches ``idleTimeout`` and ``maxLifetime``, where one of them is set.
     :ivar needsDispatch: an event arrived during a callback; ``dispatchEvents`` handles it when that returns.
     :ivar openedAt: when the session was made, in seconds on the reactor's clock.
@@ -200,7 +201,7 @@ class SessionState(CronMember):
         raise NotImplementedError
 
     def closeProgress(self) -> tuple[int, int | None]:
-        """How far a close has come: bytes out, and bytes in the kernel, None where it cannot tell."""
+        """How far sending has come: bytes out, and bytes in the kernel, None where it cannot tell."""
         raise NotImplementedError
 
     def activity(self) -> int:
