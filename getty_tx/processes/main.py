@@ -256,7 +256,9 @@ class MainProcess:
         supervisor, handover = self.supervisor, self._handover
         supervisor.memberAlive(member)
         if kind == passing.BEAT:
-            member.counts = json.loads(data)
+            before, member.counts = member.counts, json.loads(data)
+            if member.counts != before and self._config.queries is not None:
+                self._config.queries.changed(member, self._reactor)
         elif kind == passing.LOG:
             _publish(member, data)
         elif kind == passing.ANSWER:

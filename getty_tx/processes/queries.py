@@ -117,13 +117,19 @@ class Queries:
     :param target: ``module:attribute`` of a callable. A sub-reactor calls it with its service and its reactor; it
         returns an :py:class:`IAnswering`.
     :param reported: called with a member and all parts of a report that it sends without a query.
+    :param changed: called with a member whose counters have changed since its last heartbeat, and with the reactor.
     :param lost: called with a member that sends no more messages.
     """
 
     def __init__(
-        self, target: str, reported: Callable[[Member, list[Any]], object], lost: Callable[[Member], object]
+        self,
+        target: str,
+        reported: Callable[[Member, list[Any]], object],
+        changed: Callable[[Member, Any], object],
+        lost: Callable[[Member], object],
     ) -> None:
         self.target = target
+        self.changed = changed
         self._reported = reported
         self._lost = lost
         self._number = 0

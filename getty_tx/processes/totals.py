@@ -37,8 +37,7 @@ def _sumsOf(context: ServiceContext) -> dict[str, int]:
     for each in context.totals.values():
         totals.addAll(each)
     served = sum(totals.closed.values()) + len(context.sessions)
-    for session in context.sessions:
-        totals.add(session, "local")
+    totals.addOpen(context.sessions)
     return {"served": served, **{name: getattr(totals, name) for name in _TOTALS[1:]}}
 
 

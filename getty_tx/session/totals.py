@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from twisted.internet.error import ConnectionClosed
@@ -15,6 +16,8 @@ from getty_tx.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from getty_tx.session.state import SessionState
 
 __all__ = ["CLOSE_REASONS", "OTHER", "CloseReason", "Endpoints", "Stats", "Totals", "closeReason"]
@@ -134,6 +137,15 @@ class Totals:
         self.readPkgs += session.pkgsRead
         self.writePkgs += session.pkgsWritten
         self.dropped += session.datagramsDropped
+
+    def addOpen(self, sessions: Collection[SessionState]) -> None:
+        """Add the counters of open sessions."""
+        # No line of Python runs for each session: many of them are counted each second.
+        self.readBytes += sum(map(attrgetter("bytesRead"), sessions))
+        self.writeBytes += sum(map(attrgetter("bytesWritten"), sessions))
+        self.readPkgs += sum(map(attrgetter("pkgsRead"), sessions))
+        self.writePkgs += sum(map(attrgetter("pkgsWritten"), sessions))
+        self.dropped += sum(map(attrgetter("datagramsDropped"), sessions))
 
     def addAll(self, other: Totals) -> None:
         """Add the totals of another."""

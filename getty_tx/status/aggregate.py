@@ -63,7 +63,7 @@ class MemberReports:
     """
 
     def __init__(self, processes: Processes) -> None:
-        self.questions = Queries(SUBREACTOR_STATUS, self.received, self.lost)
+        self.questions = Queries(SUBREACTOR_STATUS, self.received, self.ask, self.lost)
         processes.questions = self.questions
         self._last: dict[Member, _LastReport] = {}
         self.ended: dict[int, Snapshot] = {}
@@ -72,6 +72,21 @@ class MemberReports:
     def lastOf(self, member: Member) -> _LastReport:
         """The last report of a member; an empty one if it is unreachable, and then nothing is stored."""
         return _LastReport() if member.isUnreachable else self._last.setdefault(member, _LastReport())
+
+    def ask(self, member: Member, reactor: Any) -> Deferred[None]:
+        """
+        Ask a member for its report; fires when it is stored, or when it is known that none comes.
+
+        Whenever its counters have changed, too: if it is killed, the report that was stored last is what remains of it.
+        """
+        last = self.lastOf(member)
+        asked = self.questions.ask(member, ["collect", last.seen], partial(self.received, member), reactor)
+        return asked.addErrback(self._notReceived, member, last)
+
+    def _notReceived(self, failure: Any, member: Member, last: _LastReport) -> None:
+        if not failure.check(NoAnswerError) and not last.isSilent:
+            log.failure("invalid status report of {member}", failure, member=member)
+        last.isSilent = True
 
     def received(self, member: Member, parts: list[Any]) -> None:
         """
@@ -168,21 +183,11 @@ class AggregateSource:
         waiter: Deferred[Snapshot] = Deferred()
         self._collecting.append(waiter)
         if len(self._collecting) == 1:
-            queries: list[Deferred[Any]] = [self._query(member) for member in self._processes.members]
+            reports = self._reports
+            queries: list[Deferred[Any]] = [reports.ask(member, self._reactor) for member in self._processes.members]
             gathered: Deferred[Any] = DeferredList([self._own.collect(), *queries], consumeErrors=True)
             gathered.addCallback(self._merge).addBoth(self._collected)
         return waiter
-
-    def _query(self, member: Member) -> Deferred[Any]:
-        last = self._reports.lastOf(member)
-        received = partial(self._reports.received, member)
-        answered = self._reports.questions.ask(member, ["collect", last.seen], received, self._reactor)
-        return answered.addErrback(self._queryFailed, member, last)
-
-    def _queryFailed(self, failure: Any, member: Member, last: _LastReport) -> None:
-        if not failure.check(NoAnswerError) and not last.isSilent:
-            log.failure("invalid status report of {member}", failure, member=member)
-        last.isSilent = True
 
     def _collected(self, result: Any) -> None:
         waiters, self._collecting = self._collecting, []

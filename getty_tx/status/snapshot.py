@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, OPEN
-from getty_tx.session.pausing import CALLBACK, CLOSED, CRON_BARRIER, PRESSURE, QUOTA, TLS, USER, WORKERS
+from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, TLS, USER, WORKERS
 from getty_tx.session.totals import Totals
 
 if TYPE_CHECKING:
@@ -198,26 +200,30 @@ def _of(found: ServiceSnapshot, endpoint: str) -> EndpointSnapshot:
 
 
 def _walkSessions(found: ServiceSnapshot, context: ServiceContext, sessions: list[Session]) -> Iterator[None]:
-    endpointOf = context.endpoints.of
+    endpoints = context.endpoints
     for start in range(0, len(sessions), SESSIONS_PER_STEP):
-        for session in sessions[start : start + SESSIONS_PER_STEP]:
-            of = _of(found, endpointOf(session))
-            of.opened += 1
-            totals = of.totals
-            totals.readBytes += session.bytesRead
-            totals.writeBytes += session.bytesWritten
-            totals.readPkgs += session.pkgsRead
-            totals.writePkgs += session.pkgsWritten
-            totals.dropped += session.datagramsDropped
-            state = session.state
-            of.states[_STATES.get(state, "lost")] += 1
-            of.pendingBytes += session.pendingBytes
-            paused = session.inbound.paused & ~CLOSED
-            if paused:
-                for bit, reason in PAUSES.items():
-                    if paused & bit:
-                        of.paused[reason] += 1
-            work: Any = session.work
-            if work is not None:
-                found.queued += work.queued
+        step = sessions[start : start + SESSIONS_PER_STEP]
+        if endpoints.only is not None:
+            _addSessions(_of(found, endpoints.only), step)
+        else:
+            groups: dict[str, list[Session]] = {}
+            for session in step:
+                groups.setdefault(endpoints.of(session), []).append(session)
+            for endpoint, group in groups.items():
+                _addSessions(_of(found, endpoint), group)
+        works: list[Any] = [session.work for session in step]
+        found.queued += sum(work.queued for work in works if work is not None)
         yield None
+
+
+def _addSessions(of: EndpointSnapshot, sessions: list[Session]) -> None:
+    """Add open sessions to their endpoint. Sums and Counters run no line of Python for each of them."""
+    of.opened += len(sessions)
+    of.totals.addOpen(sessions)
+    for state, number in Counter(map(attrgetter("state"), sessions)).items():
+        of.states[_STATES.get(state, "lost")] += number
+    of.pendingBytes += sum(map(attrgetter("outbound.pending"), sessions))
+    for paused, number in Counter(map(attrgetter("inbound.paused"), sessions)).items():
+        for bit, reason in PAUSES.items():
+            if paused & bit:
+                of.paused[reason] += number

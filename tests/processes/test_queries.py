@@ -69,7 +69,7 @@ class QueriesTests(SynchronousTestCase):
         self.clock = Clock()
         self.told: list[tuple[Any, list[Any]]] = []
         self.gone: list[Any] = []
-        self.queries = Queries("a:b", lambda *told: self.told.append(told), self.gone.append)
+        self.queries = Queries("a:b", lambda *told: self.told.append(told), print, self.gone.append)
         self.member = memberOf()
 
     def ask(self, question: Any = "what", heard: Any = list, member: Any = None) -> Deferred[Any]:

@@ -20,6 +20,7 @@ from getty_tx import Server
 from getty_tx.processes.member import READY
 from getty_tx.reactors import Processes
 from getty_tx.status import StatusService
+from getty_tx.status.aggregate import MemberReports
 from getty_tx.status.table import COLUMNS
 from getty_tx.tap.echo import EchoListener
 from tests.processes.test_twistd import ManyTestCase
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IStreamServerEndpoint
+
+    from getty_tx.processes.member import Member
 
 
 def makeService(endpoints: Sequence[IStreamServerEndpoint]) -> Server:
@@ -136,6 +139,40 @@ class MetricsTests(ManyStatusCase):
             await gatherResults([Deferred.fromCoroutine(self.exchange(client)) for client in clients[:1]])
             seen = await self.metrics()
             self.assertEqual(7 + kill, seen["getty_read_packages_total"])
+        self.flushLoggedErrors()
+
+    async def test_killedUnseen(self) -> None:
+        """What a killed process had counted is kept though nobody has asked for metrics since it began."""
+        reported: dict[int, int] = {}
+        received = MemberReports.received
+
+        def store(reports: MemberReports, member: Member, parts: list[Any]) -> None:
+            received(reports, member, parts)
+            snapshot = reports.lastOf(member).snapshot
+            assert snapshot is not None
+            reported[member.number] = sum(endpoint.totals.readPkgs for endpoint in snapshot.endpoints)
+
+        self.patch(MemberReports, "received", store)
+        await self.serveMany()
+        clients = [await self.echo() for _ in range(4)]
+        # A heartbeat brings it, within a second on a machine that has time.
+        await self.until(lambda: reported == {1: 2, 2: 2})
+        for _ in range(3):
+            await self.exchange(clients[1])
+        await self.until(lambda: reported == {1: 2, 2: 5})
+        victim: Any = self.pids()[1]
+        os.kill(victim, signal.SIGKILL)
+        await self.until(lambda: victim not in self.pids() and len(self.pids()) == 2)
+        values = await self.metrics()
+        expected = {
+            "getty_read_packages_total": 7,
+            "getty_write_packages_total": 7,
+            "getty_sessions_opened_total": 4,
+            "getty_sessions_closed_total lost": 2,
+            "getty_sessions open": 2,
+            "getty_subreactor_read_packages_total 2": 5,
+        }
+        self.assertEqual(expected, {name: values.get(name) for name in expected})
         self.flushLoggedErrors()
 
     async def test_stuck(self) -> None:

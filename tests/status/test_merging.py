@@ -235,6 +235,22 @@ class AggregateTests(SynchronousTestCase):
         self.assertEqual((13, 6), (values[name], values["getty_sessions endpoint=tcp:0 state=open"]))
         self.assertEqual(8, values["getty_subreactor_read_packages_total subreactor=2"])
 
+    def test_endedUnseen(self) -> None:
+        """What a process had counted at its last heartbeat stays, though nobody has collected since."""
+        first, second = self.many.members
+        self.collect(5, 7)
+        for number in (8, 9):
+            self.reports.questions.changed(second, self.clock)
+            self.answer(second, report(snapshotOf(number)))
+        # The answer to this one never comes.
+        self.reports.questions.changed(second, self.clock)
+        self.many.members = [first]
+        self.reports.questions.lost(second)
+        values = self.values(self.collect(5))
+        self.assertEqual(14, values["getty_read_packages_total endpoint=tcp:0"])
+        self.assertEqual(9, values["getty_subreactor_read_packages_total subreactor=2"])
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_endedDuringQuery(self) -> None:
         """A member that ends during a query delays nothing; its last report counts."""
         self.collect(5, 7)
