@@ -44,7 +44,7 @@ from getty_tx.processes.listening import (
 from getty_tx.processes.queries import QueryHandler
 from getty_tx.processes.totals import countsOf
 from getty_tx.session.wrappers import innermostProtocol
-from getty_tx.transports.udp.port import SessionPort
+from getty_tx.transports.udp.port import portTypeOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,9 +159,9 @@ class SubReactor:
         """Listen on a socket that the main process has lent; for datagrams the factory is a protocol."""
         descriptor = self._lent[number]
         if binding.isDatagrams:
-            # Private in Twisted. The reactor's adoptDatagramPort would make Twisted's port instead of a SessionPort.
+            # Private in Twisted. The reactor's adoptDatagramPort would make Twisted's port instead of ours.
             # tests.processes.test_twistd has a UDP server, which fails without this.
-            port: Any = SessionPort._fromListeningDescriptor(  # type: ignore[no-untyped-call]  # Twisted's
+            port: Any = portTypeOf(factory)._fromListeningDescriptor(
                 self.reactor, descriptor, binding.family, factory, binding.maxPacketSize
             )
             port.startListening()

@@ -22,15 +22,19 @@ OTHER = ("198.51.100.2", 40000)
 
 
 class Socket:
-    """Records what is sent, or fails with ``error``."""
+    """Records what is sent, or fails with ``error``, or once with ``errorOnce``."""
 
     def __init__(self, peer: tuple[str, int] | None = None) -> None:
         self.peer = peer
         self.sent: list[tuple[bytes, Any]] = []
         self.error: OSError | None = None
+        self.errorOnce: OSError | None = None
 
     def sendto(self, data: bytes, addr: Any) -> int:
         """As a socket's."""
+        if self.errorOnce is not None:
+            error, self.errorOnce = self.errorOnce, None
+            raise error
         if self.error is not None:
             raise self.error
         self.sent.append((data, addr))

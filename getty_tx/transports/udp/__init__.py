@@ -12,7 +12,7 @@ could be lost in the network, so no bytes are ever pending.
 ``session``    the sessions of a socket, of a connected socket, and of one peer
 ``peers``      a session for each peer of one socket
 ``protocol``   the Twisted protocol of a socket
-``port``       Twisted's UDP port with faster reading
+``port``       Twisted's UDP port with faster reading, and with the refusals of peers
 ``endpoints``  the ``udp:`` endpoints, to listen and to connect
 =============  =====================================================================
 

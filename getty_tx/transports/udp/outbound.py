@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from getty_tx.session.session import Session
 
-__all__ = ["DatagramOutbound"]
+__all__ = ["UNREACHABLE", "DatagramOutbound"]
 
 #: Hosts known to be IP addresses that one session remembers; the set is emptied when it has so many.
 MAX_HOSTS = 1024
@@ -34,6 +34,23 @@ _LOSSES = frozenset(
         errno.ENETUNREACH,
         errno.ENETDOWN,
         errno.EADDRNOTAVAIL,
+    }
+)
+
+#: Errors that an ICMP message about an earlier datagram causes (icmp_err_convert in Linux's net/ipv4/icmp.c, and
+#: icmpv6_err_convert).
+UNREACHABLE = frozenset(
+    {
+        errno.EACCES,
+        errno.ECONNREFUSED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EMSGSIZE,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPROTO,
     }
 )
 
@@ -58,16 +75,25 @@ class DatagramOutbound(Outbound):
         self.sendTo: Callable[[bytes, Any], int] = handle.sendto
         self._hosts: set[str] | None = None
 
-    def sendFailed(self, error: OSError, length: int) -> None:
+    def sendFailed(self, error: OSError, data: bytes, addr: tuple[str, int] | None) -> None:
         """
         Sending has failed: drop and count the datagram if the network or a full buffer is the cause.
+
+        On a socket with many peers the error may be about an earlier datagram to another peer; so the datagram is sent
+        once more.
 
         :raise MessageTooLongError: no datagram can have this length.
         :raise OSError: any other error.
         """
         session = self.session
+        if addr is not None and error.errno in UNREACHABLE:
+            try:
+                self.sendTo(data, addr)
+                return
+            except OSError as again:
+                error = again
         if error.errno == errno.EMSGSIZE:
-            raise MessageTooLongError(f"{length} bytes are more than a datagram holds", session) from error
+            raise MessageTooLongError(f"{len(data)} bytes are more than a datagram holds", session) from error
         if error.errno not in _LOSSES:
             raise error
         session.dropDatagram(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
@@ -86,6 +87,12 @@ class Peers:
         """Treat the next datagram of its address as that of a new peer."""
         if self._connections.get(connection.peerAddr) is connection:
             del self._connections[connection.peerAddr]
+
+    def refused(self, addr: tuple[str, int]) -> None:
+        """A datagram to this address was refused. There may be no session any more."""
+        connection = self._connections.get(addr)
+        if connection is not None:
+            connection.session.fail(ConnectionRefusedError())
 
     def close(self) -> None:
         """Close all sessions, and open no new one."""

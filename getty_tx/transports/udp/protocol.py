@@ -60,6 +60,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
     :param factory: a server's or client's factory with a context, for protocols that share one.
     :raise SettingError: ``sessions`` or one of the limits is invalid.
 
+    :ivar sessions: as given.
     :ivar peerAddr: the address that the socket is connected to, or None.
     :ivar limit: bytes above which a datagram is dropped.
     """
@@ -90,7 +91,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
                 reactor=reactor,
             )
         self.factory = factory
-        self._sessions = sessions
+        self.sessions = sessions
         self._peers: Peers | None = None
         self.peerAddr: tuple[str, int] | None = None
         self.limit = 0
@@ -111,7 +112,7 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         self.peerAddr = _peerOf(raw.getHandle())
         self._remote = addressOf(self.peerAddr or ("::" if isinstance(host, IPv6Address) else "0.0.0.0", 0))
         self.limit = raw.maxPacketSize - 1
-        if self.peerAddr is None and self._sessions == "peer":
+        if self.peerAddr is None and self.sessions == "peer":
             self.kind = "UDP_SERVER"
             self._peers = Peers(self, raw, self.limit)
             # As an attribute it saves a call for each datagram.
@@ -181,6 +182,11 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
     def refused(self) -> None:
         """A write has reported a refusal. The session fails in a later reactor iteration, not inside the write."""
         self.context.reactor.callLater(0, self.connectionRefused)
+
+    def refusedBy(self, addr: tuple[str, int]) -> None:
+        """A peer has refused a datagram: its port is closed."""
+        if self._peers is not None:
+            self._peers.refused(addr)
 
     # The end
 

@@ -108,7 +108,7 @@ class DatagramSession(Session):
             else:
                 outbound.sendTo(data, addr)
         except OSError as error:
-            outbound.sendFailed(error, length)
+            outbound.sendFailed(error, data, addr)
         if outbound.blockedState is not None:
             outbound.answerDrained()
         self.bytesWritten += length
@@ -159,7 +159,7 @@ class DatagramSession(Session):
                 else:
                     outbound.sendTo(chunk, addr)
             except OSError as error:
-                outbound.sendFailed(error, len(chunk))
+                outbound.sendFailed(error, chunk, addr)
             if count:
                 self.bytesWritten += len(chunk)
                 self.pkgsWritten += 1
@@ -292,7 +292,7 @@ class PeerSession(ConnectedSession):
         super().settingChanged(name)
 
     def peerRefused(self) -> None:
-        """The kernel does not report which peer refused."""
+        """The port reports who it was."""
 
     def readTimedOut(self, timeout: float) -> None:
         """Silence counts as the end of a peer, because UDP has no other."""

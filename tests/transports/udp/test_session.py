@@ -151,6 +151,18 @@ class ServerTests(DatagramCase):
         self.assertFalse(session.isClosed)
         self.finish()
 
+    def test_errorOfAnother(self) -> None:
+        """An error of an earlier datagram, to whomever, costs this one nothing."""
+        session = self.open()
+        for number in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
+            self.transport.handle.errorOnce = OSError(number, "")
+            session.writePkg(UDPContext(b"x", PEER))
+            self.transport.handle.errorOnce = OSError(number, "")
+            session.writeBytes(UDPContext(b"y", PEER))
+        self.assertEqual([b"x\n", b"y"] * 2, [data for data, _ in self.sent])
+        self.assertEqual(0, session.stats.dropped)
+        self.finish()
+
     def test_paused(self) -> None:
         """While the session is paused the socket is not read; a limited number of datagrams is buffered."""
         session = self.open()
