@@ -5,8 +5,12 @@
 //
 //	go mod init echo && go get github.com/apache/dubbo-getty@v1.4.4 && go build
 //
-// and then, with that folder's path in place of FOLDER:
+// For some hundred connections that open at once, set timerNodeQueueSize in time/timer.go of github.com/dubbogo/gost to
+// 65536: with its 128 a full queue ends the server.
 //
+// And then, with that folder's path in place of FOLDER:
+//
+//	python -m benchmarks.getty FOLDER/echo
 //	python -m benchmarks --server 'getty_go=FOLDER/echo {port}' --only getty_go,getty_tx,getty_fast --baseline getty_go
 //
 // After the port it takes tcp (the default), udp (one such frame a datagram) or ws (a WebSocket message, any path).
