@@ -198,6 +198,9 @@ class IByteSink(Interface):
         :raise OSError: none can be taken now; or the connection is lost, of which the reactor tells.
         """
 
+    def cork(isOn: bool) -> None:
+        """True before several calls of ``send``, False after them: what they send leaves in few packets."""
+
 
 class IReactorTurns(Interface):
     """An optional interface of reactors, beside Twisted's; ``twistd --reactor getty`` provides it."""

@@ -21,6 +21,9 @@ TURN = 128 * 1024
 #: Buffers of one sendmsg; IOV_MAX is 1024 on Linux.
 IOV = 512
 
+#: Bytes of a full record of TLS (RFC 8446, section 5.1).
+RECORD = 16 * 1024
+
 
 class Slices:
     """
@@ -89,23 +92,34 @@ class Slices:
             self._giveSlice(transport, transport)
 
     def _flushToSink(self, transport: Any) -> None:
-        """As _flushToSocket, joined: TLS makes as few records as it can."""
+        """As _flushToSocket, for TLS: what is short is joined to full records, what is long is not copied."""
+        self.sink.cork(True)
         budget = TURN
         while self.queue is not None and budget > 0:
-            buffers, wanted = firstOf(self.queue, CHUNK, IOV)
-            data = b"".join(buffers)
-            del buffers
+            head: Buffer = self.queue[0]
+            isJoined = len(head) < RECORD and len(self.queue) > 1
+            if isJoined:
+                buffers, _ = firstOf(self.queue, RECORD, IOV)
+                head = b"".join(buffers)
+                del buffers
+            elif len(head) > budget:
+                head = memoryview(head)[:budget]
+            wanted = len(head)
             try:
-                sent = self.sink.send(data)
+                sent = self.sink.send(head)
             except OSError:
                 sent = 0
-            self._consume(wanted)
             budget -= sent
-            if sent < wanted:
+            if sent < wanted and isJoined:
                 # TLS may have encrypted the first of these bytes, and has to be given the same ones again.
-                self.queue = [memoryview(data)[sent:], *(self.queue or ())]
+                self._consume(wanted)
+                self.queue = [memoryview(head)[sent:], *(self.queue or ())]
                 self.queued += wanted - sent
+            else:
+                self._consume(sent)
+            if sent < wanted:
                 break
+        self.sink.cork(False)
         if self.queue is not None:
             self._giveSlice(transport, transport)
 

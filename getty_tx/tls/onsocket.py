@@ -25,7 +25,6 @@ written, where the wrapped protocol provides IHalfCloseableProtocol.
 
 from __future__ import annotations
 
-from socket import AF_UNIX, IPPROTO_TCP, TCP_CORK
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
@@ -152,10 +151,10 @@ class SocketTLS(LayeredTransport):
         """Go on with the handshake. Returns as doRead."""
         transport = self.transport
         try:
-            if self._isClient or transport.socket.family == AF_UNIX:
+            if self._isClient:
                 self._connection.do_handshake()
             else:
-                self._serveHandshake(transport.socket)
+                self._serveHandshake()
         except SSL.WantReadError:
             if self._readNeedsWrite:
                 self._readAgain()
@@ -180,13 +179,13 @@ class SocketTLS(LayeredTransport):
         self._endIfSent()
         return None
 
-    def _serveHandshake(self, handle: Any) -> None:
+    def _serveHandshake(self) -> None:
         """Corked, as OpenSSL writes each session ticket by itself: together they wake the peer once."""
-        handle.setsockopt(IPPROTO_TCP, TCP_CORK, 1)
+        self.cork(True)
         try:
             self._connection.do_handshake()
         finally:
-            handle.setsockopt(IPPROTO_TCP, TCP_CORK, 0)
+            self.cork(False)
 
     def failVerification(self, reason: Failure) -> None:
         """Drop the connection: Twisted's ``optionsForClientTLS`` calls it for a wrong host name."""
@@ -347,12 +346,14 @@ class SocketTLS(LayeredTransport):
             raise BlockingIOError
         start = toPointer(data)
         sent = 0
+        self.cork(True)
         while sent < length:
             taken = sslWrite(pointer, start + sent, min(RECORD, length - sent))
             if taken <= 0:
                 failureOf(self._connection, taken)
                 break
             sent += taken
+        self.cork(False)
         return sent
 
     # The transport of the wrapped protocol

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from socket import IPPROTO_TCP, TCP_CORK
 from typing import TYPE_CHECKING, Any
+
+from twisted.internet import unix
 
 from getty_tx.session.wrappers import Layer
 
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IProducer
 
 __all__ = ["LayeredTransport"]
+
+_UNIX = (unix.Server, unix.Client)
 
 
 class LayeredTransport(Layer):
@@ -50,6 +55,12 @@ class LayeredTransport(Layer):
     def unregisterProducer(self) -> None:
         """As IConsumer."""
         self.transport.unregisterProducer()
+
+    def cork(self, isOn: bool) -> None:
+        """As IByteSink: several records share packets."""
+        transport = self.transport
+        if type(transport) not in _UNIX:
+            transport.socket.setsockopt(IPPROTO_TCP, TCP_CORK, isOn)
 
     def logPrefix(self) -> str:
         """As ILoggingContext."""
