@@ -73,18 +73,22 @@ def _xorInt(payload: bytes, mask: bytes) -> bytes:
 
 
 def _makeXor(nvx: Any) -> Callable[[bytes, bytes], bytes]:
-    fromBuffer = nvx.ffi.from_buffer
     new, process, free = nvx.lib.nvx_xormask_new, nvx.lib.nvx_xormask_process, nvx.lib.nvx_xormask_free
+    # One buffer for all: masks are applied on the reactor's thread.
+    buffer = nvx.ffi.new("uint8_t[]", _PIECE)
+    view = nvx.ffi.buffer(buffer)
 
     def xor(payload: bytes, mask: bytes) -> bytes:
         size = len(payload)
         if size < _SHORT:
             return _xorInt(payload, mask)
-        data = bytearray(payload)
+        if size > _PIECE:
+            return b"".join([xor(payload[at : at + _PIECE], mask) for at in range(0, size, _PIECE)])
+        view[:size] = payload
         masker = new(mask)
-        process(masker, fromBuffer("uint8_t[]", data), size)
+        process(masker, buffer, size)
         free(masker)
-        return bytes(data)
+        return view[:size]  # type: ignore[no-any-return]
 
     return xor
 

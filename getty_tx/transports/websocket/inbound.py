@@ -100,7 +100,10 @@ class MessageInbound(Inbound):
                     if body > end:
                         need = body - at
                         break
-                    length = int.from_bytes(data[at + 2 : at + 2 + extended], "big")
+                    if extended == 2:
+                        length = data[at + 2] << 8 | data[at + 3]
+                    else:
+                        length = int.from_bytes(data[at + 2 : at + 10], "big")
                     if length < (126 if extended == 2 else 65536):
                         at = self._feed(data, at, end)
                         continue

@@ -133,10 +133,18 @@ class MessageSession(Session):
             return self._writeFromThread([_Message(first, data)], timeout, 1)
         if self.state > OPEN:
             raise SessionClosedError(f"{self} is closed", self)
-        if self.outbound.refuses():
+        outbound = self.outbound
+        if outbound.blocked and outbound.refuses():
             raise self._blocked()
         self.pkgsWritten += 1
-        self.sendMessage(first, data)
+        if self._isPlain:
+            # As sendMessage, without the call.
+            frame = header(first, len(data)) + data
+            length = len(frame)
+            self.bytesWritten += length
+            outbound.write(frame, length)
+        else:
+            self.sendMessage(first, data)
         if timeout is not None:
             self._setWriteDeadline(timeout)
         return len(data)
