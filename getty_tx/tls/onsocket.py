@@ -42,10 +42,12 @@ from getty_tx.interfaces import IByteSink
 from getty_tx.session.inbound import WHOLE_READ
 from getty_tx.tls.openssl import BUFFER, VIEW, connectionOn, failureOf, pointerOf, sslRead, sslWrite, toPointer
 from getty_tx.tls.reasons import isLost
-from getty_tx.tls.transport import LayeredTransport
+from getty_tx.tls.transport import LayeredTransport, readLeftover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from twisted.internet.interfaces import IProducer
 
 __all__ = ["SocketTLS"]
 
@@ -56,10 +58,6 @@ RECORD = 16 * 1024
 #: A short record is usually the last of what has come, so that the attempt to read one more fails, at the cost of an
 #: exception. After as many single records one attempt is made; while it succeeds, all that has come is read at a time.
 PROBE = 16
-
-#: Bytes of a failed peer's that are read and dropped before its socket is closed. Unread ones would turn the close into
-#: a reset, and the peer would not see the alert that tells the reason.
-LEFTOVER = 64 * 1024
 
 _HANDSHAKE, _OPEN, _ENDED, _LOST = range(4)
 
@@ -309,20 +307,8 @@ class SocketTLS(LayeredTransport):
         if isLost(error):
             # An end of the stream without close_notify, or a reset.
             return CONNECTION_LOST
-        self._readLeftover()
+        readLeftover(self.transport.socket)
         return error
-
-    def _readLeftover(self) -> None:
-        handle = self.transport.socket
-        left = LEFTOVER
-        try:
-            while left > 0:
-                data = handle.recv(left)
-                if not data:
-                    return
-                left -= len(data)
-        except OSError:
-            return
 
     # For the session
 
@@ -386,9 +372,13 @@ class SocketTLS(LayeredTransport):
         if not self._readNeedsWrite and not self._peerEnded:
             self.transport.resumeProducing()
 
-    def stopProducing(self) -> None:
-        """As loseConnection."""
-        self.loseConnection()
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """As IConsumer: the transport below tells when the bytes are out."""
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """As IConsumer."""
+        self.transport.unregisterProducer()
 
     def loseWriteConnection(self) -> None:
         """Send what was written and a close_notify; read on until the peer's."""
@@ -434,10 +424,6 @@ class SocketTLS(LayeredTransport):
 
     # What the transport tells its protocol
 
-    def dataReceived(self, data: bytes) -> None:
-        """Never called: ``doRead`` is replaced."""
-        raise AssertionError("a transport with TLS on its socket has read by itself")
-
     def readConnectionLost(self) -> None:
         """The peer has sent its close_notify."""
         if self._closing:
@@ -451,9 +437,6 @@ class SocketTLS(LayeredTransport):
     def _closeAfterPeer(self) -> None:
         if self._state == _ENDED:
             self.transport.loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        """Never called: the transport's own half-close is not used."""
 
     def connectionLost(self, reason: Failure) -> None:
         """The socket is closed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from socket import IPPROTO_TCP, TCP_CORK
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet import unix
 
@@ -12,12 +12,36 @@ from getty_tx.session.wrappers import Layer
 if TYPE_CHECKING:
     import socket
 
-    from twisted.internet.interfaces import IProducer
+__all__ = ["LayeredTransport", "readLeftover"]
 
-__all__ = ["LayeredTransport"]
+#: Bytes of a failed peer's that are read and dropped before its socket is closed. Unread ones would turn the close into
+#: a reset, and the peer would not see the alert that tells the reason.
+LEFTOVER = 64 * 1024
 
 _UNIX = (unix.Server, unix.Client)
 
+
+def readLeftover(handle: socket.socket) -> None:
+    """Read what a failed peer has sent, and drop it."""
+    left = LEFTOVER
+    try:
+        while left > 0:
+            data = handle.recv(left)
+            if not data:
+                return
+            left -= len(data)
+    except OSError:
+        return
+
+
+class Factory(NamedTuple):
+    """
+    What policies of Twisted look for in the factory of TLS.
+
+    :ivar wrappedFactory: that of the protocol above; it may name application protocols (IProtocolNegotiationFactory).
+    """
+
+    wrappedFactory: Any
 
 class LayeredTransport(Layer):
     """What users of Twisted's TCP and unix transports find there, and what has to do with the bytes only indirectly."""
@@ -48,13 +72,20 @@ class LayeredTransport(Layer):
         """As ITCPTransport."""
         self.transport.setTcpKeepAlive(enabled)
 
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """As IConsumer: the transport below tells when the bytes are out."""
-        self.transport.registerProducer(producer, streaming)
+    def loseConnection(self) -> None:
+        """Send what was written, and close."""
+        raise NotImplementedError
 
-    def unregisterProducer(self) -> None:
-        """As IConsumer."""
-        self.transport.unregisterProducer()
+    def stopProducing(self) -> None:
+        """As loseConnection."""
+        self.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Never called: ``doRead`` is replaced."""
+        raise AssertionError("a transport with TLS on its socket has read by itself")
+
+    def writeConnectionLost(self) -> None:
+        """Never called: the transport's own half-close is not used."""
 
     def cork(self, isOn: bool) -> None:
         """As IByteSink: several records share packets."""
@@ -65,6 +96,11 @@ class LayeredTransport(Layer):
     def logPrefix(self) -> str:
         """As ILoggingContext."""
         return type(self.wrappedProtocol).__name__
+
+    @property
+    def factory(self) -> Factory:
+        """As a policy of Twisted finds it."""
+        return Factory(getattr(self.wrappedProtocol, "factory", None))
 
     @property
     def socket(self) -> socket.socket:
