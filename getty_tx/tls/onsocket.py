@@ -41,7 +41,7 @@ from zope.interface import implementer
 from getty_tx.interfaces import IByteSink
 from getty_tx.session.inbound import WHOLE_READ
 from getty_tx.tls.openssl import BUFFER, VIEW, connectionOn, failureOf, pointerOf, sslRead, sslWrite, toPointer
-from getty_tx.tls.reasons import isLost
+from getty_tx.tls.reasons import isLost, reasonsIn
 from getty_tx.tls.transport import LayeredTransport, readLeftover
 
 if TYPE_CHECKING:
@@ -207,8 +207,7 @@ class SocketTLS(LayeredTransport):
         if total <= 0:
             return self._cannotRead(total)
         if self._writeNeedsRead:
-            self._writeNeedsRead = False
-            self.transport.startWriting()
+            self._writeAgain()
         why = None
         if total < RECORD and self._probe > 0:
             self._probe -= 1
@@ -232,6 +231,8 @@ class SocketTLS(LayeredTransport):
         error = failureOf(self._connection, result)
         if isinstance(error, SSL.WantReadError):
             # No data: a session ticket, or a part of a record.
+            if self._writeNeedsRead:
+                self._writeAgain()
             return None
         if isinstance(error, SSL.WantWriteError):
             self._awaitWrite()
@@ -266,8 +267,7 @@ class SocketTLS(LayeredTransport):
             if taken <= 0:
                 error = failureOf(self._connection, taken)
                 if isinstance(error, SSL.WantReadError):
-                    self._writeNeedsRead = True
-                    self.transport.stopWriting()
+                    self._awaitRead()
                 elif not isinstance(error, SSL.WantWriteError):
                     return self._reasonOf(error)
                 break
@@ -289,6 +289,18 @@ class SocketTLS(LayeredTransport):
         """OpenSSL has to write before it reads: the reactor would tell again and again that there is input."""
         if not self._readNeedsWrite:
             self._readNeedsWrite = True
+            self.transport.stopReading()
+        self._startWriting()
+
+    def _awaitRead(self) -> None:
+        """OpenSSL has to read before it writes, as a message of a handshake has come in part. No pause holds it up."""
+        self._writeNeedsRead = True
+        self.transport.stopWriting()
+        self.transport.startReading()
+
+    def _writeAgain(self) -> None:
+        self._writeNeedsRead = False
+        if self._isPaused:
             self.transport.stopReading()
         self._startWriting()
 
@@ -364,7 +376,8 @@ class SocketTLS(LayeredTransport):
     def pauseProducing(self) -> None:
         """Read no more."""
         self._isPaused = True
-        self.transport.pauseProducing()
+        if not self._writeNeedsRead:
+            self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Read again."""
@@ -409,9 +422,11 @@ class SocketTLS(LayeredTransport):
         except SSL.WantWriteError:
             self._startWriting()
             return
-        except SSL.Error:
+        except SSL.Error as error:
+            if "shutdown while in init" in reasonsIn(error):
+                self._awaitRead()
+                return
             # The reactor reports a connection that is lost.
-            pass
         self._state = _ENDED
         if self._peerEnded and self._closing:
             self.transport.loseConnection()
