@@ -269,7 +269,7 @@ class SocketTLS(LayeredTransport):
                 if isinstance(error, SSL.WantReadError):
                     self._awaitRead()
                 elif not isinstance(error, SSL.WantWriteError):
-                    return self._reasonOf(error)
+                    return self._reasonOfWrite(error)
                 break
             sent += taken
         self._unsent -= sent
@@ -320,7 +320,16 @@ class SocketTLS(LayeredTransport):
             # An end of the stream without close_notify, or a reset.
             return CONNECTION_LOST
         readLeftover(self.transport.socket)
-        return error
+        explained = getattr(self._connection, "explained", None)
+        return error if explained is None else explained(error)
+
+    def _reasonOfWrite(self, error: SSL.Error) -> BaseException:
+        """As _reasonOf. The peer may have said why before it closed: read what has come, which ends."""
+        why = self._reasonOf(error)
+        read = None
+        while why is CONNECTION_LOST and read is None and not self._closing:
+            read = self.doRead()
+        return read if isinstance(read, SSL.Error) else why
 
     # For the session
 

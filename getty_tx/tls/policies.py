@@ -200,6 +200,13 @@ class _Connection(SSL.Connection):
             self._raise(error)
         self.established = True
 
+    def explained(self, error: SSL.Error) -> SSL.Error:
+        """What ``recv`` would raise for an error of OpenSSL's."""
+        try:
+            self._raise(error)
+        except SSL.Error as explained:
+            return explained
+
     def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
         # In TLS 1.3 a server refuses our certificate after our handshake is complete, so the alert arrives in a read.
         try:
