@@ -395,12 +395,16 @@ class SocketTLS(LayeredTransport):
             self.transport.resumeProducing()
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """As IConsumer: the transport below tells when the bytes are out."""
-        self.transport.registerProducer(producer, streaming)
+        """As IConsumer: the transport below tells when the bytes are out. This side ends when the producer has."""
+        if self._state == _ENDED:
+            producer.stopProducing()
+        else:
+            self.transport.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """As IConsumer."""
         self.transport.unregisterProducer()
+        self._endIfSent()
 
     def loseWriteConnection(self) -> None:
         """Send what was written and a close_notify; read on until the peer's."""
@@ -424,7 +428,7 @@ class SocketTLS(LayeredTransport):
 
     def _endIfSent(self) -> None:
         """This side is to end: send the close_notify, if all that was written is out."""
-        if self._state != _OPEN or not self._ending or self._unsent:
+        if self._state != _OPEN or not self._ending or self._unsent or self.transport.producer is not None:
             return
         try:
             self._connection.shutdown()
