@@ -367,6 +367,8 @@ class SocketTLS(LayeredTransport):
 
     def write(self, data: bytes) -> None:
         """Send bytes when the reactor finds that the socket takes them, after all that was written before."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"data must be bytes, not {type(data).__name__}")
         if self._state > _OPEN or not data:
             return
         self._unsent += len(data)
