@@ -66,7 +66,9 @@ def failureOf(connection: SSL.Connection, result: int) -> SSL.Error:
     try:
         connection._raise_ssl_error(connection._ssl, result)
     except SSL.Error as error:
-        return error
+        # The traceback would make a circle with the frame of whoever keeps the error in a variable. Python 3.11 fails
+        # in C when it collects a circle with a memoryview that toPointer has been given.
+        return error.with_traceback(None)
     return SSL.Error([])
 
 
