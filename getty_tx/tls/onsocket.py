@@ -59,6 +59,9 @@ RECORD = 16 * 1024
 #: exception. After as many single records one attempt is made; while it succeeds, all that has come is read at a time.
 PROBE = 16
 
+#: Reads after a write that failed, at most, until the end that they lead to: the kernel keeps a receive buffer.
+LAST_READS = 1000
+
 _HANDSHAKE, _OPEN, _ENDED, _LOST = range(4)
 
 
@@ -327,8 +330,11 @@ class SocketTLS(LayeredTransport):
         """As _reasonOf. The peer may have said why before it closed: read what has come, which ends."""
         why = self._reasonOf(error)
         read = None
-        while why is CONNECTION_LOST and read is None and not self._closing:
-            read = self.doRead()
+        if why is CONNECTION_LOST and not self._closing:
+            for _ in range(LAST_READS):
+                read = self.doRead()
+                if read is not None:
+                    break
         return read if isinstance(read, SSL.Error) else why
 
     # For the session
@@ -456,15 +462,11 @@ class SocketTLS(LayeredTransport):
 
     def readConnectionLost(self) -> None:
         """The peer has sent its close_notify."""
-        if self._closing:
-            self._closeAfterPeer()
-        elif IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
-            self.wrappedProtocol.readConnectionLost()
-        else:
+        if not self._closing:
+            if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+                self.wrappedProtocol.readConnectionLost()
+                return
             self.loseConnection()
-            self._closeAfterPeer()
-
-    def _closeAfterPeer(self) -> None:
         if self._state == _ENDED:
             self.transport.loseConnection()
 

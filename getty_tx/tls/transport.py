@@ -43,6 +43,7 @@ class Factory(NamedTuple):
 
     wrappedFactory: Any
 
+
 class LayeredTransport(Layer):
     """What users of Twisted's TCP and unix transports find there, and what has to do with the bytes only indirectly."""
 
