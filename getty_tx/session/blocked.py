@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IProducer
 
     from getty_tx.session.outbound import Outbound
+    from getty_tx.session.parts import Parts
     from getty_tx.wheel import WheelTimer
 
 __all__ = ["Blocked"]
@@ -40,6 +41,7 @@ class Blocked:
     Beside an outbound, while it is of use.
 
     :ivar drainers: the Deferreds of ``drained()``.
+    :ivar parts: files, and bytes of a relay, on their way; None where there are none.
     :ivar producer: the application's producer, registered through ``session.transport``.
     :ivar progressAt: when bytes were last seen to leave.
     :ivar allowed: pending bytes with which the session still reads, after a relief; 0 before the first one.
@@ -58,6 +60,7 @@ class Blocked:
         "_timer",
         "allowed",
         "drainers",
+        "parts",
         "producer",
         "progressAt",
     )
@@ -65,6 +68,7 @@ class Blocked:
     def __init__(self, outbound: Outbound) -> None:
         self._outbound = outbound
         self.drainers: list[Deferred[None]] = []
+        self.parts: Parts | None = None
         self.producer: Any = None
         self.progressAt = 0.0
         self._streaming = False
@@ -111,6 +115,8 @@ class Blocked:
                 self.producer.stopProducing()
             except Exception:
                 log.failure("{session}: a producer's stopProducing failed", session=session)
+        if self.parts is not None:
+            self.parts.lost()
         for drainer in self.drainers:
             drainer.errback(SessionClosedError(f"{session} closed with {dropped} bytes pending", session))
 
@@ -180,6 +186,17 @@ class Blocked:
         session = self._outbound.session
         self._limits.append((session.bytesWritten, session.context.seconds() + timeout))
         self._checkWithin(timeout)
+
+    def inserted(self, count: int, out: int) -> None:
+        """
+        ``count`` bytes leave before all that waits: what has to be out at a deadline lies so much farther back.
+
+        :param out: ``bytesOut`` before they were counted as written.
+        """
+        if self._limits:
+            self._limits = [
+                (position + count if position > out else position, deadline) for position, deadline in self._limits
+            ]
 
     def _checkWithin(self, delay: float) -> None:
         if self._timer is None:

@@ -405,7 +405,7 @@ class Lifecycle(SessionState):
 
     def losesOutput(self) -> bool:
         """True if losing the connection drops bytes that the application has written."""
-        return self.outbound.pending > 0
+        return self.outbound.pending > 0 or self.outbound.hasParts
 
     def _cancelTimers(self) -> None:
         if self.cronGroup is not None:

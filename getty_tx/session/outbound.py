@@ -21,6 +21,7 @@ out. A transport that is none of Twisted's own is asked to pause and resume, as 
 
 from __future__ import annotations
 
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProducer
 
+    from getty_tx.session.buffers import Buffer
     from getty_tx.session.state import SessionState
 
 __all__ = ["DIRECT", "Outbound"]
@@ -113,6 +115,11 @@ class Outbound(Slices):
     def isFree(self) -> bool:
         """True if nothing waits, here or in the transport."""
         return self.queue is None and not self.blocked
+
+    @property
+    def hasParts(self) -> bool:
+        """True while a file, or the bytes of a relay, are on their way."""
+        return self.blockedState is not None and self.blockedState.parts is not None
 
     @property
     def hasProducer(self) -> bool:
@@ -272,6 +279,46 @@ class Outbound(Slices):
             bottom = transport
         self._giveSlice(transport, bottom)
 
+    # For parts
+
+    @property
+    def plainSocket(self) -> Any:
+        """The socket that the system can send to by itself, or None: there is TLS, or a wrapper, or no such socket."""
+        sink = self.sink
+        return sink if isinstance(sink, socket) and not self.transport.TLS else None
+
+    def sendFirst(self, first: list[Buffer], size: int) -> tuple[list[Buffer] | None, bool]:
+        """
+        Send bytes, which ``queued`` counts already, before those in the queue. The outbound is blocked meanwhile.
+
+        :return: the bytes that are left, and whether the transport will call ``resumeProducing``.
+        """
+        behind, total = self.queue, self.queued
+        self.queue, self.queued = first, size
+        self.blocked = False
+        transport = self.transport
+        if self.sink is None or transport.TLS:
+            self._flushToTransport(transport)
+        elif self.sink is transport:
+            self._flushToSink(transport)
+        else:
+            self._flushToSocket(transport)
+        rest, left = self.queue, self.queued
+        self.queue, self.queued = behind, total - size + left
+        willCall, self.blocked = self.blocked, True
+        return rest, willCall
+
+    def awaitRoom(self) -> None:
+        """Have the transport call ``resumeProducing`` when its plain socket takes bytes. It holds none."""
+        transport = self.transport
+        if self._registered is None:
+            # It calls resumeProducing right here, which is to do nothing.
+            self.blocked = False
+            self._registered = transport
+            transport.registerProducer(self, False)
+            self.blocked = True
+        transport.startWriting()
+
     # What the transport says: IPushProducer
 
     def pauseProducing(self) -> None:
@@ -291,6 +338,10 @@ class Outbound(Slices):
             # The socket's transport closes as soon as it has no producer.
             self._registered = None
             registered.unregisterProducer()
+            return
+        waiting = self.blockedState
+        if waiting is not None and waiting.parts is not None:
+            waiting.parts.resume()
             return
         self.blocked = False
         self.inTransport = 0

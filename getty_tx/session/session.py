@@ -20,6 +20,7 @@ from getty_tx.session.addresses import formatAddress
 from getty_tx.session.buffers import CHUNK
 from getty_tx.session.compressed import CompressionSetting
 from getty_tx.session.facade import SessionTransport
+from getty_tx.session.files import sendFile
 from getty_tx.session.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
 from getty_tx.session.pausing import CLOSED, USER
 from getty_tx.session.threads import current
@@ -386,6 +387,8 @@ class Session(Lifecycle):
             self.outbound.drained(waiting)
         return waiting
 
+    sendFile = sendFile
+
     # Reading
 
     def pauseReading(self) -> None:
@@ -449,6 +452,8 @@ class Session(Lifecycle):
             raise SessionClosedError(f"{self} is closed", self)
         # It refuses where there is no stream.
         self.inbound.startTLS()
+        if self.outbound.hasParts:
+            raise CodecError("a file is on its way: startTLS when the Deferred of sendFile has fired", self)
         cast("IStreamConnection", self.connection).startTLS(contextFactory, normal)
         self._takeName()
         self.inbound.beginHandshake()

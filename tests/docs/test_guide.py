@@ -68,7 +68,10 @@ BLOCKS = {
         "go": "for comparison; test_pages has gofmt read it, where there is one",
     },
     "guide.md": {"indented": "a picture"},
-    **{f"guide/{name}.md": {"python": "test_guide"} for name in ("codecs", "services", "status", "testing", "timers")},
+    **{
+        f"guide/{name}.md": {"python": "test_guide"}
+        for name in ("codecs", "services", "sessions", "status", "testing", "timers")
+    },
     "guide/workers.md": {"python": "test_guide"},
     "howto/codec.md": {"python": "test_pages"},
     "howto/limits.md": {"python": "test_pages", "sh": "test_commands"},
@@ -341,7 +344,7 @@ class ReferenceTests(SynchronousTestCase):
         """The reference has every public name, and names of errors by their module."""
         text = read("reference.rst")
         errors = set(getty_tx.errors.__all__)
-        found = set(re.findall(r"autoclass:: getty_tx\.(\w+)$|``(I\w+)``", text, re.MULTILINE))
+        found = set(re.findall(r"auto(?:class|function):: getty_tx\.(\w+)$|``(I\w+)``", text, re.MULTILINE))
         self.assertEqual(set(getty_tx.__all__) - errors, {one or other for one, other in found})
 
     def test_referenceModules(self) -> None:

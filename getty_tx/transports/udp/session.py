@@ -19,6 +19,7 @@ from getty_tx.transports.udp.outbound import DatagramOutbound
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from getty_tx.interfaces import IConnection
@@ -133,6 +134,13 @@ class DatagramSession(Session):
             else:
                 total += self.sendAll([data], addr)
         return total
+
+    def sendFile(self, file: Any, offset: int = 0, count: int | None = None) -> Deferred[int]:
+        """There are datagrams.
+
+        :raise CodecError: always.
+        """
+        raise CodecError("UDP has datagrams, and no stream for sendFile: write the file in packages", self)
 
     def destination(self, addr: Any) -> tuple[str, int] | None:
         """The checked address to send to; None for the peer of a connected socket."""

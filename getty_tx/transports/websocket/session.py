@@ -19,6 +19,8 @@ from getty_tx.transports.websocket.frames import BINARY, CLOSE, TEXT, CloseCode,
 from getty_tx.transports.websocket.inbound import MessageInbound
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from getty_tx.interfaces import IConnection
     from getty_tx.session.context import ServiceContext
 
@@ -85,6 +87,13 @@ class MessageSession(Session):
 
     def startTLS(self, contextFactory: Any, normal: bool) -> None:
         raise CodecError("there is no TLS within a WebSocket: dial or serve wss:", self)
+
+    def sendFile(self, file: Any, offset: int = 0, count: int | None = None) -> Deferred[int]:
+        """A WebSocket has messages.
+
+        :raise CodecError: always.
+        """
+        raise CodecError("a WebSocket has messages, and no stream for sendFile: write the file in packages", self)
 
     @property
     def path(self) -> str:
