@@ -12,6 +12,8 @@ policies in :py:mod:`getty_tx.tls`, test doubles in :py:mod:`getty_tx.testing`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from getty_tx.client import Client
 from getty_tx.errors import (
     CodecError,
@@ -46,6 +48,9 @@ from getty_tx.transports.udp import UDPContext
 from getty_tx.transports.udp.protocol import SessionDatagramProtocol
 from getty_tx.wheel import TimingWheel, WheelTimer
 from getty_tx.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from getty_tx.session.relay import relay
 
 __version__ = "0.1.0"
 
@@ -89,4 +94,14 @@ __all__ = [
     "WheelTimer",
     "WorkerPool",
     "WriteTimeoutError",
+    "relay",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``relay`` is loaded where it is asked for."""
+    if name == "relay":
+        from getty_tx.session.relay import relay
+
+        return relay
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,8 +14,10 @@ The life of one session, and what the sessions of one service share.
 ``buffers``    the buffers that wait to be sent
 ``blocked``    what exists only while bytes wait to be sent: time-outs, producers, relief
 ``cork``       sending at the end of the reactor's iteration
-``parts``      what leaves by itself between the packages: files
+``parts``      what leaves by itself between the packages: files, what a relay has in a pipe
 ``files``      ``session.sendFile``
+``relay``      ``relay``: two sessions joined byte for byte
+``splicing``   the bytes of a relay between two plain sockets
 ``facade``     ``session.transport``
 ``wrappers``   what lies below a transport: wrappers, TLS, the socket
 ``addresses``  addresses in words

@@ -2,7 +2,7 @@
 Why a session does not read: the bits of ``Inbound.paused``. While any is set, no package is delivered.
 """
 
-__all__ = ["CALLBACK", "CLOSED", "CRON_BARRIER", "HOLDS_QUEUED", "PRESSURE", "QUOTA", "TLS", "USER", "WORKERS"]
+__all__ = ["CALLBACK", "CLOSED", "CRON_BARRIER", "HOLDS_QUEUED", "PRESSURE", "QUOTA", "RELAY", "TLS", "USER", "WORKERS"]
 
 #: ``pauseReading()`` was called.
 USER = 1
@@ -20,6 +20,8 @@ TLS = 32
 CRON_BARRIER = 64
 #: The quota of a compressed stream for this iteration of the reactor is used up; the next iteration goes on.
 QUOTA = 128
+#: A relay waits for the other side, or has its end.
+RELAY = 256
 
 #: The reasons that also hold packages which wait for a worker.
 HOLDS_QUEUED = USER | PRESSURE

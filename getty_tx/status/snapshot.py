@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, OPEN
-from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, TLS, USER, WORKERS
+from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, RELAY, TLS, USER, WORKERS
 from getty_tx.session.totals import Totals
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ PAUSES = {
     TLS: "tls",
     CRON_BARRIER: "order",
     QUOTA: "share",
+    RELAY: "relay",
 }
 
 _STATES = {CONNECTING: "connecting", OPEN: "open", CLOSING: "closing"}

@@ -23,7 +23,7 @@ NAMES = {
         "NotReadyError Observer PeerClosedError ReadTimeoutError SelfConnectError Server Session SessionBlockedError "
         "SessionClientFactory SessionClosedError SessionDatagramProtocol SessionError SessionProtocol "
         "SessionRefusedError SessionServerFactory SettingError Stats TimingWheel UDPContext Until UpgradeError "
-        "WheelTimer WorkerPool WriteTimeoutError "
+        "WheelTimer WorkerPool WriteTimeoutError relay "
     ),
     "getty_tx.codecs": (
         "EchoPackage GettyCodec JsonLinesCodec LengthCodec LineCodec NetstringCodec RawCodec VarintCodec describeAll "
