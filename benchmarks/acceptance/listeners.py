@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.codecs import RawCodec
 from getty_tx.listener import EventListener
+from getty_tx.session.relay import relay
+from getty_tx.session.splicing import Splicer
 
 if TYPE_CHECKING:
     from getty_tx.session.session import Session
@@ -63,3 +66,66 @@ class Tell(EventListener):
 
     def onClose(self, session: Session) -> None:
         os.write(self.file, b"%d\n" % session.stats.readPkgs)
+
+
+class Files(EventListener):
+    """Answers ``sendFile PATH`` and ``pieces PATH`` with the file: by ``sendFile``, or read and written in pieces."""
+
+    async def onMessage(self, session: Session, pkg: Any) -> None:
+        way, path = pkg.decode().split()
+        with open(path, "rb") as file:
+            if way == "sendFile":
+                await session.sendFile(file)
+                return
+            while data := file.read(65536):
+                session.writeBytes(data)
+                await session.drained()
+
+
+class Spliced(EventListener):
+    """Joins the session that says ``near`` to the one that has said ``far``."""
+
+    far: Session
+
+    def onMessage(self, session: Session, pkg: Any) -> None:
+        session.writePkg(b"ready")
+        if pkg == b"far":
+            self.far = session
+        else:
+            self.join(session, self.far)
+
+    def join(self, near: Session, far: Session) -> None:
+        relay(near, far).addErrback(lambda failure: None)
+
+
+class Buffered(Spliced):
+    """The same, by buffers where ``splice`` would do."""
+
+    def join(self, near: Session, far: Session) -> None:
+        Splicer.between = lambda direction: None  # type: ignore[method-assign,assignment]  # no other relay is here
+        super().join(near, far)
+
+
+class Delivered(Spliced):
+    """The same, with packages of a RawCodec that the listener writes to the other session."""
+
+    def join(self, near: Session, far: Session) -> None:
+        for one, other in ((near, far), (far, near)):
+            one.codec = RawCodec()
+            one.listener = Half()
+            one.listener.other = other
+
+
+class Half(EventListener):
+    """One side of :class:`Delivered`."""
+
+    other: Session
+
+    def onMessage(self, session: Session, pkg: Any) -> Any:
+        self.other.writePkg(pkg)
+        if self.other.pendingBytes > self.other.highWater:
+            return self.other.drained()
+        return None
+
+    def onClose(self, session: Session) -> None:
+        self.other.close()
