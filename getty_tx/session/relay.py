@@ -224,8 +224,6 @@ class RelayInbound(Inbound):
         if value:
             if self.session.state >= LOST:
                 self._sendRest()
-            # Otherwise the session would close: it has delivered all, as far as it knows.
-            self.paused |= RELAY
             self._direction.changed()
 
     def _sendRest(self) -> None:
@@ -270,6 +268,7 @@ class RelayInbound(Inbound):
             if self.paused & ~CALLBACK:
                 return
         if self._ended:
+            # Otherwise the session would close: it has delivered all, as far as it knows.
             self.paused |= RELAY
             self._direction.changed()
         elif self.readingStopped:

@@ -171,8 +171,8 @@ class _Spliced:
         return size, False
 
     def sent(self) -> None:
+        # The source reads again when the outbound finds that it is below its low water.
         self._pipe.giveBack()
-        self._direction.source.inbound.resume(RELAY)
 
     def failed(self, error: BaseException) -> None:
         self._pipe.close()

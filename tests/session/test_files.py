@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from io import BytesIO
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,10 @@ from hypothesis import strategies as st
 from twisted.internet import reactor as theReactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.error import ConnectionLost
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from getty_tx import Server
@@ -151,7 +155,8 @@ class OrderTests(FileCase):
         session.writePkg(b"early", timeout=1)
         sent = self.send(session)
         session.writePkg(b"late", timeout=2)
-        pair.serverTransport.memory.peer.recv(9)
+        pair.pump(300)
+        self.assertGreater(len(pair.peer.data), 100_000)
         pair.clientTransport.pauseProducing()
         pair.advance(1.5)
         self.assertFalse(session.isClosed)
@@ -208,6 +213,16 @@ class EndTests(FileCase):
         self.failureResultOf(sent, SessionClosedError)
         self.assertEqual(self.heard.names, ["open", "close"])
 
+    def test_lostInItsTurn(self) -> None:
+        """A loss in the iteration in which a file has had its share: nothing is left for the next one."""
+        pair = self.open()
+        sent = self.send(pair.server)
+        self.assertNoResult(sent)
+        pair.serverTransport.connectionLost(Failure(ConnectionLost()))
+        self.failureResultOf(sent, SessionClosedError)
+        self.assertEqual([call for call in pair.clock.getDelayedCalls() if call.getTime() <= pair.clock.seconds()], [])
+        pair.flush()
+
     def test_slowReader(self) -> None:
         """A peer that takes nothing for writeTimeout ends the session; a slow one does not."""
         for transport in BOTH:
@@ -222,7 +237,8 @@ class EndTests(FileCase):
                 if pair.server.isClosed or len(pair.peer.data) == len(CONTENT):
                     break
             self.assertEqual(self.heard.errors, [])
-            sent = self.send(pair.server)
+            # Less than highWater: nothing but writeTimeout looks after it.
+            sent = self.send(pair.server, 0, 200_000)
             pair.advance(4)
             self.assertIsInstance(self.heard.errors[0], WriteTimeoutError)
             pair.flush()
@@ -316,6 +332,29 @@ class SocketTests(TestCase):
         expected = frame(b"before") + CONTENT * 20 + frame(b"behind")
         self.assertTrue(data == expected)
         self.assertEqual(session.stats.writeBytes, len(expected))
+
+    async def test_lost(self) -> None:
+        """A loss after the peer's half-close, with nothing pending but a file, is an error: output is lost."""
+        opened: Deferred[Session] = Deferred()
+        listener = RecordingListener({"open": opened.callback})
+        server = Server(configure(listener), "tcp:0:interface=127.0.0.1")
+        server.startService()
+        self.addCleanup(server.stopService)
+        [address] = await server.whenListening()
+        port: Any = address
+        peer = socket.create_connection(("127.0.0.1", port.port))
+        session = await opened
+        with open(self.path, "rb") as file:
+            sent = session.sendFile(file)
+        peer.shutdown(socket.SHUT_WR)
+        while not session.isClosed:
+            await deferLater(reactor, 0.001)
+        self.assertEqual(session.pendingBytes, 0)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        await self.assertFailure(sent, SessionClosedError)
+        await deferLater(reactor, 0)
+        self.assertEqual(listener.names, ["open", "error", "close"])
 
     async def test_systemRefuses(self) -> None:
         """Where the system does not send the file by itself it is read."""

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor as theReactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from getty_tx import Client, Server, relay
@@ -180,6 +182,32 @@ class MemoryTests(RelayCase):
         self.flush()
         self.successResultOf(done)
         self.assertTrue(self.far.server.isClosed)
+
+    def test_restOfALostSide(self) -> None:
+        """What had come before an orderly loss leaves, whether it waited for the relay or for the other side."""
+        self.openBoth()
+        self.near.peer.write(b"\0\0")
+        self.flush()
+        done = self.join()
+        self.near.serverTransport.connectionLost(Failure(ConnectionDone()))
+        self.far.peer.end()
+        self.flush()
+        self.assertEqual(bytes(self.far.peer.data), b"\0\0")
+        self.successResultOf(done)
+        self.openBoth(network={"capacity": 1000})
+        done = self.join()
+        self.near.peer.write(CONTENT)
+        self.far.clientTransport.pauseProducing()
+        self.near.pump(1000)
+        self.assertTrue(self.near.server.inbound.paused)
+        read = self.near.server.stats.readBytes
+        self.near.server.inbound.receive(b"rest")
+        self.near.serverTransport.connectionLost(Failure(ConnectionDone()))
+        self.far.clientTransport.resumeProducing()
+        self.far.peer.end()
+        self.flush()
+        self.assertEqual(bytes(self.far.peer.data), CONTENT[:read] + b"rest")
+        self.successResultOf(done)
 
     def test_closedHere(self) -> None:
         """A side that is closed here closes the other, which sends what it has; a closed one joins nothing."""
