@@ -34,7 +34,18 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-__all__ = ["HOST", "MUCH", "VERSIONS", "End", "OnSocketCase", "Peer", "World", "connectedSockets", "peerContext"]
+__all__ = [
+    "HOST",
+    "MUCH",
+    "VERSIONS",
+    "End",
+    "OnSocketCase",
+    "Peer",
+    "World",
+    "connectedSockets",
+    "isResumed",
+    "peerContext",
+]
 
 HOST = "a.example"
 #: More than the buffers of two sockets hold.
@@ -75,6 +86,11 @@ def peerContext(files: tuple[str, str] | None = None, version: int = SSL.TLS1_3_
         context.use_certificate_chain_file(files[0])
         context.use_privatekey_file(files[1])
     return context
+
+
+def isResumed(connection: Any) -> bool:
+    """Whether the handshake was a resumed one. pyOpenSSL has no method for it."""
+    return bool(SSL._lib.SSL_session_reused(connection._ssl))
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol)
@@ -162,6 +178,8 @@ class Peer:
         #: False: what comes is kept from TLS.
         self.runs = True
         self.turns = 0
+        #: Bytes of records that the socket has taken.
+        self.sent = 0
 
     def step(self) -> None:
         """Move bytes between the socket and TLS, both ways."""
@@ -210,6 +228,7 @@ class Peer:
             sent = self.socket.send(now)
         except OSError:
             sent = 0
+        self.sent += sent
         self._toSend = now[sent:] + rest
 
     def pending(self) -> bytes:
@@ -247,6 +266,8 @@ class World:
 
     def __init__(self, case: SynchronousTestCase) -> None:
         self.reactor: Any = EPollReactor()
+        self._later = 0.0
+        self.reactor.seconds = lambda: time.monotonic() + self._later
         self.peers: list[Peer] = []
         self._case = case
         case.addCleanup(self.close)
@@ -288,6 +309,20 @@ class World:
             self.turn()
             if time.monotonic() > deadline:
                 self._case.fail(f"hangs: {what} never comes")
+
+    def advance(self, seconds: float) -> None:
+        """Have time pass for the reactor, in tenths of seconds."""
+        for _ in range(round(seconds * 10)):
+            self._later += 0.1
+            self.turn()
+
+    def dial(self, port: int, context: SSL.Context) -> Peer:
+        """A peer that is a client of a port of loopback."""
+        handle = socket.create_connection(("127.0.0.1", port))
+        handle.setblocking(False)
+        peer = Peer(handle, context, True)
+        self.peers.append(peer)
+        return peer
 
     def settle(self, times: int = 20) -> None:
         """Turn until what can move has moved: for what must not happen."""
