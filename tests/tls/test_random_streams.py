@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -78,7 +78,7 @@ class StreamTests(OnSocketCase):
             for length in ours[index : index + 1]:
                 piece = STREAM[written : written + length]
                 if atOnce:
-                    with suppress(OSError):
+                    with contextlib.suppress(OSError):
                         piece = piece[end.transport.send(piece) :]
                 end.transport.write(piece)
                 written += length
