@@ -13,6 +13,7 @@ The errors that getty_tx raises or passes to ``onError``::
         +-- WriteTimeoutError       bytes were not sent in time
         +-- HandshakeTimeoutError   TLS or WebSocket handshake not done in handshakeTimeout
         +-- SessionRefusedError     newSession refused the connection
+            +-- RefuseRequest       the same, with the HTTP status that a WebSocket client gets
         +-- SelfConnectError        the connection leads to itself
         +-- UpgradeError            the WebSocket handshake was refused
         +-- PeerClosedError         the peer closed a WebSocket with an error code, or without a Close frame
@@ -25,7 +26,11 @@ Errors of the network itself are Twisted's (``twisted.internet.error``).
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "CodecError",
@@ -38,6 +43,7 @@ __all__ = [
     "NotReadyError",
     "PeerClosedError",
     "ReadTimeoutError",
+    "RefuseRequest",
     "SelfConnectError",
     "SessionBlockedError",
     "SessionClosedError",
@@ -47,6 +53,13 @@ __all__ = [
     "UpgradeError",
     "WriteTimeoutError",
 ]
+
+
+# A token of RFC 9110, section 5.6.2: the syntax of header names.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: Fields that say where an answer ends; it has no body.
+_FRAMING = frozenset(["connection", "content-length", "transfer-encoding"])
 
 
 class GettyError(Exception):
@@ -103,6 +116,39 @@ class HandshakeTimeoutError(SessionError):
 
 class SessionRefusedError(SessionError):
     """``newSession`` raised, and so refused the connection; the cause is chained."""
+
+
+class RefuseRequest(SessionRefusedError):
+    """
+    Raise it in ``newSession`` to refuse the connection; a WebSocket handshake is answered with this status.
+
+    On other transports, and in a client, it refuses as any other error does.
+
+    :param status: of the HTTP answer: 400 to 599.
+    :param reason: for the log and the status line; empty: the status's own phrase.
+    :param headers: more header fields of the answer, such as ``{"Retry-After": "30"}``.
+    :raise SettingError: one of them cannot stand in an answer.
+
+    :ivar status: the status.
+    :ivar reason: the reason.
+    :ivar headers: the header fields.
+    """
+
+    def __init__(self, status: int, reason: str = "", headers: Mapping[str, str] | None = None) -> None:
+        if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
+            raise SettingError(f"status={status!r} refuses nothing: give one from 400 to 599")
+        fields = dict(headers or {})
+        if not (reason.isascii() and reason.isprintable()):
+            raise SettingError(f"reason={reason!r} cannot stand in a status line: use printable ASCII")
+        for name, value in fields.items():
+            if not _TOKEN.fullmatch(name) or not (value.isascii() and value.isprintable()):
+                raise SettingError(f"headers: {name!r}: {value!r} is no header field in printable ASCII")
+            if name.lower() in _FRAMING:
+                raise SettingError(f"headers: {name!r} is set by the answer itself: leave it out")
+        super().__init__(f"newSession refused with {status} {reason}".rstrip())
+        self.status = status
+        self.reason = reason
+        self.headers = fields
 
 
 class SelfConnectError(SessionError):

@@ -60,6 +60,7 @@ class ServiceContext:
     :ivar handshaking: the connections that have no session yet.
     :ivar connections: number of connections, including those in a handshake.
     :ivar sockets: how many of them are the socket of a UDP server, which is no peer and has no limit.
+    :ivar answering: number of connections that are not counted, and get an answer before they are dropped.
     :ivar hosts: number of connections by host; None if ``maxSessionsPerHost`` was never set.
     :ivar refusals: refused connections by reason.
     :ivar faults: decides which faults are logged.
@@ -93,6 +94,7 @@ class ServiceContext:
         self.handshaking: set[Any] = set()
         self.connections = 0
         self.sockets = 0
+        self.answering = 0
         self.hosts: dict[str, int] | None = None
         self.refusals = Refusals(self.seconds)
         self.faults = Faults(self.seconds)

@@ -110,20 +110,29 @@ class Lifecycle(SessionState):
             if workers is not None and not iscoroutinefunction(self.receiver.onMessage):
                 self.receiver = self.work = workers.attach(self)
         except BaseException as error:
-            self.state = GONE
-            self.inbound.close()
-            self.outbound.lost()
-            self._cancelTimers()
+            self.abandon()
             if isinstance(error, SessionRefusedError):
+                error.session = self
                 raise
             raise SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", self) from error
         self.inCallback = False
+        self.configured()
         self.connection.applySocketOptions(self)
         self.context.sessions.add(self)
         self.context.crons.add(self, self._cronPeriod)
         self._restartTimers()
         self._callListener(self.receiver.onOpen)
         self.dispatchEvents()
+
+    def configured(self) -> None:
+        """newSession has accepted the session; onOpen comes next."""
+
+    def abandon(self) -> None:
+        """The session is refused: release what it has."""
+        self.state = GONE
+        self.inbound.close()
+        self.outbound.lost()
+        self._cancelTimers()
 
     def _checkSettings(self) -> None:
         """:raise SettingError: the settings do not fit together."""

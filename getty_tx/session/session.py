@@ -79,6 +79,9 @@ class Session(Lifecycle):
     #: Whether the message that ``read`` is given is text; None where there are no messages.
     isText: bool | None = None
 
+    #: What a WebSocket client asked for; None elsewhere.
+    request: Any = None
+
     #: Datagrams that were dropped; sessions over datagrams count them.
     datagramsDropped = 0
 

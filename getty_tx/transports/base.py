@@ -97,7 +97,7 @@ class Connection:
         if not context.enter(self):
             self._isOutside = True
             self._failure = SessionRefusedError(f"maxSessionsPerHost={context.maxSessionsPerHost} reached")
-            dropAtOnce(transport)
+            self._dropOutside(transport)
             return
         self.factory.connectionMade(self)
         side = "CLIENT" if self.factory.isClient else "SERVER"
@@ -107,10 +107,18 @@ class Connection:
         if self.factory.isClient and getattr(remote, "port", None) and remote == transport.getHost():
             self._refuse(SelfConnectError(f"connected to itself at {formatAddress(remote)}"))
         elif encrypted:
-            context.handshaking.add(self)
-            self._handshakeTimer = context.wheel.schedule(context.handshakeTimeout, _handshakeTimedOut, self)
+            self._awaitHandshake()
         else:
             self._handshakesDone()
+
+    def _awaitHandshake(self) -> None:
+        context = self.context
+        context.handshaking.add(self)
+        self._handshakeTimer = context.wheel.schedule(context.handshakeTimeout, _handshakeTimedOut, self)
+
+    def _dropOutside(self, transport: Any) -> None:
+        """The context has refused the connection."""
+        dropAtOnce(transport)
 
     def _handshakesDone(self) -> None:
         """Open the session."""

@@ -73,6 +73,7 @@ BLOCKS = {
         for name in ("codecs", "services", "sessions", "status", "testing", "timers")
     },
     "guide/workers.md": {"python": "test_guide"},
+    "howto/authentication.md": {"python": "test_pages"},
     "howto/codec.md": {"python": "test_pages"},
     "howto/limits.md": {"python": "test_pages", "sh": "test_commands"},
     "howto/processes.md": {"python": "test_pages", "indented": "test_commands"},

@@ -20,7 +20,8 @@ NAMES = {
     "getty_tx": (
         "Client CodecError EventListener GettyError HandshakeTimeoutError IBatchReader IConnection IEventListener "
         "IReadWriter IReader IWriter IdleTimeoutError MessageTooLongError NoPeerAddressError NoSessionError "
-        "NotReadyError Observer PeerClosedError ReadTimeoutError SelfConnectError Server Session SessionBlockedError "
+        "NotReadyError Observer PeerClosedError ReadTimeoutError RefuseRequest SelfConnectError Server Session "
+        "SessionBlockedError "
         "SessionClientFactory SessionClosedError SessionDatagramProtocol SessionError SessionProtocol "
         "SessionRefusedError SessionServerFactory SettingError Stats TimingWheel UDPContext Until UpgradeError "
         "WheelTimer WorkerPool WriteTimeoutError relay "
@@ -37,7 +38,8 @@ NAMES = {
     "getty_tx.endpoints": ("BACKLOG carriesStream clientEndpoint listensWith serverEndpoint "),
     "getty_tx.errors": (
         "CodecError GettyError HandshakeTimeoutError IdleTimeoutError MessageTooLongError NoPeerAddressError "
-        "NoSessionError NotReadyError PeerClosedError ReadTimeoutError SelfConnectError SessionBlockedError "
+        "NoSessionError NotReadyError PeerClosedError ReadTimeoutError RefuseRequest SelfConnectError "
+        "SessionBlockedError "
         "SessionClosedError SessionError SessionRefusedError SettingError UpgradeError WriteTimeoutError "
     ),
     "getty_tx.interfaces": ("IBatchReader IConnection IEventListener IReactorTurns IReadWriter IReader IWriter Until "),

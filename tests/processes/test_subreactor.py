@@ -25,6 +25,7 @@ from getty_tx.processes.channel import packConnections, unpackNumbers
 from getty_tx.session.wrappers import socketOf
 from tests.support.certificates import Authority
 from tests.support.processes import Echo, SubTestCase, making
+from tests.support.websocket import request
 
 if TYPE_CHECKING:
     from getty_tx.session.session import Session
@@ -241,18 +242,17 @@ class ConnectionTests(SubTestCase):
         await self.expect(passing.READY)
         clients = [self.connect(1, 0, passing.REFUSE), self.connect(2)]
         for client in clients:
-            client.send(
-                b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            )
+            client.send(request())
         self.assertIn(b"HTTP/1.1 503 Service Unavailable", await self.receive(clients[0], 1000))
         self.assertEqual([1], unpackNumbers(await self.expect(passing.ENDED)).tolist())
         self.assertIn(b"101 Switching Protocols", await self.receive(clients[1], 100))
         self.assertEqual(1, self.servers[0].refusals["maxSessions"])
         self.assertEqual(1, len(self.listener.opened))
-        # One that is dropped before that is over.
+        # One that its host's limit refuses first.
         self.servers[0].maxSessionsPerHost = 1
-        self.assertEqual(b"", await self.receive(self.connect(3, 0, passing.REFUSE)))
+        client = self.connect(3, 0, passing.REFUSE)
+        client.send(request())
+        self.assertIn(b"HTTP/1.1 503 Service Unavailable", await self.receive(client, 1000))
         self.assertEqual([1, 3], unpackNumbers(await self.expect(passing.ENDED, 2)).tolist())
 
     async def test_fewDescriptors(self) -> None:

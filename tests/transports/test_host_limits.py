@@ -16,11 +16,12 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from getty_tx.codecs import RawCodec
 from getty_tx.errors import SettingError
 from getty_tx.server import Server
-from getty_tx.session.refusals import REASONS
+from getty_tx.session.refusals import MOST_ANSWERED, REASONS
 from getty_tx.session.wrappers import hostOf
 from getty_tx.testing import DirectTransport, Network, Pair, Peer, RecordingListener
 from getty_tx.tls import clientPolicy, serverPolicy
 from getty_tx.transports.websocket import WebSocketSessionServerFactory
+from getty_tx.transports.websocket.refusing import MAX_HANDSHAKE
 from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.services.test_server import LOOPBACK, ServerCase
 from tests.support.certificates import selfSigned
@@ -135,14 +136,34 @@ class HostTests(LimitCase):
             self.assertIs(over.serverProtocol.engine, None)
             over.peer.write(request())
             over.flush()
-            self.assertEqual(bytes(over.peer.data), b"")
+            self.assertTrue(bytes(over.peer.data).startswith(b"HTTP/1.1 503 "))
             self.assertTrue(over.peer.ended)
+            self.assertEqual(self.context.answering, 0)
             first.advance(5)
             self.assertEqual(self.context.hosts, {})
         self.assertEqual(self.context.refusals.counts["maxSessionsPerHost"], 2)
         self.assertEqual(self.context.refusals.counts["handshakeTimeout"], 2)
         self.assertEqual(self.heard.events, [])
         self.assertEnded()
+
+    def test_answered(self) -> None:
+        """A WebSocket client above its host's limit gets a 503; only so many at a time, and only for so long."""
+        self.serve(maxSessionsPerHost=1)
+        web = WebSocketSessionServerFactory.sharing(self.factory, UpgradeOptions())
+        self.dial(ONE, self.factory)
+        over = [self.dial(ONE, web) for _ in range(MOST_ANSWERED + 3)]
+        self.assertEqual([each.serverProtocol._refuser is None for each in over], [False] * MOST_ANSWERED + [True] * 3)
+        self.assertEqual((self.context.connections, self.context.answering), (1, MOST_ANSWERED))
+        for byte in request():
+            over[0].peer.write(bytes([byte]))
+            over[0].flush()
+        self.assertTrue(bytes(over[0].peer.data).startswith(b"HTTP/1.1 503 Service Unavailable\r\n"))
+        over[1].peer.write(b"x" * (MAX_HANDSHAKE + 1))
+        over[1].flush()
+        self.assertEqual(bytes(over[1].peer.data), b"")
+        self.assertEqual(self.context.answering, MOST_ANSWERED - 2)
+        over[2].advance(5)
+        self.assertEqual((self.context.connections, self.context.answering), (1, 0))
 
     def test_hostOf(self) -> None:
         """A host is an IP address without port, in IPv4 and IPv6 form; unix sockets have none."""
@@ -412,9 +433,11 @@ class ServerTests(ServerCase):
         plain, web = await server.whenListening()
         first, second = await self.dial(plain), await self.dial(web)
         await self.until(lambda: server._factory.context.connections == 2)
-        for address in (plain, web):
-            third = await self.dial(address)
-            self.assertEqual(await third.ended, b"")
+        third = await self.dial(plain)
+        self.assertEqual(await third.ended, b"")
+        third = await self.dial(web)
+        third.transport.write(request())
+        self.assertTrue((await third.ended).startswith(b"HTTP/1.1 503 "))
         self.assertEqual((server.refusals["maxSessionsPerHost"], server.refused), (2, 2))
         self.assertEqual(set(server.refusals), set(REASONS))
         server.refusals["maxSessionsPerHost"] = 99

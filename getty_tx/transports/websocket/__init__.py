@@ -9,6 +9,8 @@ getty_tx's. Whole data frames do not pass through the engine, see :py:mod:`getty
 ``frames``     headers, masks, whole frames, close codes
 ``handshake``  a check of the handshake's head before Autobahn reads it
 ``request``    ``UpgradeOptions``: paths, origins, subprotocols, compression
+``requested``  ``UpgradeRequest``: what a client asked for, ``session.request``
+``refusing``   a 503 for connections that are refused before their handshake
 ``inbound``    from frames to messages to packages to the listener
 ``session``    the session: from packages to messages to frames, close codes
 ``engine``     Autobahn's protocols, and what they call of their connection
@@ -26,7 +28,7 @@ Close codes that are sent:
 1001  the server stops, or a limit of time is reached
 1002  the peer has violated the protocol
 1007  text that is not UTF-8, or a message that the codec refuses
-1008  ``newSession`` refuses the session
+1008  ``newSession`` refuses the session, without a ``RefuseRequest``
 1009  a message longer than ``maxMsgLen``, before or after inflating
 1011  a callback has failed
 ====  ===================================================================================
@@ -46,8 +48,10 @@ if TYPE_CHECKING:
         WebSocketSessionProtocol,
         WebSocketSessionServerFactory,
     )
+    from getty_tx.transports.websocket.requested import UpgradeRequest
 
 __all__ = [
+    "UpgradeRequest",
     "WebSocketSessionClientFactory",
     "WebSocketSessionProtocol",
     "WebSocketSessionServerFactory",
@@ -56,6 +60,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Autobahn is loaded where a WebSocket is served or dialed, and not by what only parses descriptions.
+    if name == "UpgradeRequest":
+        return import_module("getty_tx.transports.websocket.requested").UpgradeRequest
     if name in __all__:
         return getattr(import_module("getty_tx.transports.websocket.protocol"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

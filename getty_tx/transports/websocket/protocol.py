@@ -15,6 +15,7 @@ from getty_tx.errors import (
     MessageTooLongError,
     PeerClosedError,
     ReadTimeoutError,
+    RefuseRequest,
     SessionRefusedError,
     UpgradeError,
 )
@@ -28,7 +29,9 @@ from getty_tx.transports.stream import StreamConnection
 from getty_tx.transports.websocket.engine import ClientEngine, ServerEngine, cut, makeSettings
 from getty_tx.transports.websocket.frames import CLOSE, CloseCode, wholeFrame
 from getty_tx.transports.websocket.handshake import checkHead
+from getty_tx.transports.websocket.refusing import MAX_HANDSHAKE, Refuser, answerTo
 from getty_tx.transports.websocket.request import UpgradeOptions
+from getty_tx.transports.websocket.requested import UpgradeRequest
 from getty_tx.transports.websocket.session import MessageSession
 
 if TYPE_CHECKING:
@@ -45,9 +48,6 @@ __all__ = [
     "WebSocketSessionServerFactory",
 ]
 
-#: Bytes of a handshake above which it is refused. Browsers with many cookies send a quarter of that.
-MAX_HANDSHAKE = 64 * 1024
-
 
 @implementer(IConnection)
 class WebSocketSessionProtocol(StreamConnection, Protocol):
@@ -61,6 +61,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     :ivar engine: Autobahn's protocol.
     :ivar path: the path that the client has requested.
     :ivar subprotocol: the negotiated subprotocol.
+    :ivar request: of a server: the client's request, until onOpen has returned.
+    :ivar keepsRequest: keep it longer.
     :ivar refuseAbove: the main process's ``maxSessions``, for a connection that it hands over to be refused; else None.
     """
 
@@ -69,10 +71,15 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     path = "/"
     subprotocol: str | None = None
     refuseAbove: int | None = None
-    # The server's answer to the request, until the session can send it.
+    request: UpgradeRequest | None = None
+    keepsRequest = False
+    # The head of the request, until it is made.
+    _head = b""
+    # The pieces of the server's answer to the request, until newSession has returned.
     _answer: list[bytes] | None = None
-    # The socket has taken all of the answer to the request.
-    _isAnswerSent = True
+    # The answer was not sent, because newSession has refused the session.
+    _isWithdrawn = False
+    _refuser: Refuser | None = None
 
     def __init__(self, options: UpgradeOptions | None = None) -> None:
         self._options = options
@@ -94,6 +101,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         raw = self.transport
         # True, to wait for a handshake: handshakeTimeout limits the TLS and the WebSocket handshake together.
         self._connected(raw, True)
+        if self._isOutside:
+            return
         family = "WSS" if isEncrypted(raw) else "WS"
         self.kind = intern(f"{family}_{'CLIENT' if self.factory.isClient else 'SERVER'}")
         if self._failure is not None:
@@ -114,6 +123,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             session.inbound.receive(data)
         elif self._failure is None:
             self._readHandshake(data)
+        elif self._refuser is not None:
+            self._refuser.receive(data)
 
     def _readHandshake(self, data: bytes) -> None:
         engine = self.engine
@@ -135,6 +146,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             # A server's answer is 400.
             engine.failHandshake(reason)
             return
+        if not isClient:
+            self._head = data[:end]
         try:
             engine.feed(data)
         except Exception as error:
@@ -200,28 +213,69 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             self.session.inbound.receive(rest)
 
     def sessionMade(self) -> None:
-        """Send the answer to the request; a hook of openSession."""
+        """Hold the answer to the request before all that newSession writes; a hook of openSession."""
         session: Any = self.session
-        pieces, self._answer = self._answer, None
+        pieces = self._answer
         if pieces:
-            # Through the outbound, so that the first message cannot overtake the answer to the request.
+            head, self._head = self._head, b""
+            self.request = UpgradeRequest(head, self.path, self.getRemoteAddr())
             answer = b"".join(pieces)
+            self._answer = [answer]
+            session.outbound.corked = True
             session.outbound.write(answer, len(answer))
-        if not session.outbound.isFree:
-            self._isAnswerSent = False
+
+    def sendAnswer(self) -> None:
+        """newSession has accepted the session: send the answer, and what newSession has written."""
+        session: Any = self.session
+        if self._answer:
+            self._answer = None
+            outbound = session.outbound
+            outbound.corked = False
+            if outbound.queue is not None:
+                outbound.sendQueued()
+
+    def withdrawAnswer(self) -> None:
+        """newSession has refused the session: take the answer back, if it was not sent with much behind it."""
+        session: Any = self.session
+        outbound = session.outbound
+        self._isWithdrawn = bool(self._answer and outbound.queue and outbound.queue[0] is self._answer[0])
+        self.request = None
 
     def sessionRefused(self, error: SessionRefusedError) -> None:
-        """A server sends a Close frame, if the answer to the request was sent; a hook of openSession."""
-        if not self._isAnswerSent or self.factory.isClient:
+        """A server answers with the status of a RefuseRequest, otherwise with a Close frame; a hook of openSession."""
+        if not self._isWithdrawn:
             super().sessionRefused(error)
             return
+        session: Any = self.session
         self.session = None
         self._failure = error
         self._countRefusal(error)
-        # If newSession has closed the session, a Close frame was sent already.
-        if self.engine.state == WebSocketProtocol.STATE_OPEN:
-            self.rawTransport.write(wholeFrame(0x80 | CLOSE, CloseCode.POLICY_VIOLATION.to_bytes(2, "big"), False))
+        self.engine.state = WebSocketProtocol.STATE_CLOSED
+        if isinstance(error, RefuseRequest):
+            self.rawTransport.write(answerTo(error.status, error.reason, error.headers))
+        else:
+            assert self._answer is not None
+            # It has a code if newSession has closed the session.
+            code = session.closeFrameCode or CloseCode.POLICY_VIOLATION
+            payload = code.to_bytes(2, "big") + cut(session.closeFrameReason)
+            self.rawTransport.write(self._answer[0] + wholeFrame(0x80 | CLOSE, payload, False))
+        self._answer = None
         self.rawTransport.loseConnection()
+
+    def sessionOpened(self) -> None:
+        """onOpen has returned."""
+        if self.request is not None and not self.keepsRequest:
+            self.request = None
+        super().sessionOpened()
+
+    def _dropOutside(self, transport: Any) -> None:
+        """Its host has as many connections as it may: a server answers with 503, but only some at a time."""
+        context = self.context
+        if self.factory.isClient or not Refuser.hasRoom(context):
+            super()._dropOutside(transport)
+            return
+        self._refuser = Refuser(context, transport)
+        self._awaitHandshake()
 
     def _useSession(self) -> None:
         assert self.session is not None
@@ -324,6 +378,9 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection was lost. If there is a session, the engine still reads the data that arrived before."""
+        if self._refuser is not None:
+            self._refuser.lost()
+            self._endHandshake()
         if self.session is None:
             self._endEngine(reason)
         self._lost(reason)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from getty_tx.interfaces import IConnection
     from getty_tx.session.context import ServiceContext
+    from getty_tx.transports.websocket.requested import UpgradeRequest
 
 __all__ = ["MessageSession", "MessageTransport"]
 
@@ -94,6 +95,33 @@ class MessageSession(Session):
         :raise CodecError: always.
         """
         raise CodecError("a WebSocket has messages, and no stream for sendFile: write the file in packages", self)
+
+    def configured(self) -> None:
+        self.connection.sendAnswer()
+
+    def abandon(self) -> None:
+        self.connection.withdrawAnswer()
+        super().abandon()
+
+    @property
+    def request(self) -> UpgradeRequest | None:
+        """
+        On a server, the client's request, until onOpen has returned.
+
+        It takes some kilobytes: ``keepRequest`` keeps it as long as the session, or keep what you need of it.
+        """
+        request: UpgradeRequest | None = self.connection.request
+        return request
+
+    @property
+    def keepRequest(self) -> bool:
+        """Whether ``request`` is there for the life of the session. Set it before onOpen returns."""
+        keeps: bool = self.connection.keepsRequest
+        return keeps
+
+    @keepRequest.setter
+    def keepRequest(self, keeps: bool) -> None:
+        self.connection.keepsRequest = settings.flag("keepRequest", keeps)
 
     @property
     def path(self) -> str:
