@@ -227,7 +227,7 @@ class Session(Lifecycle):
 
     @property
     def localAddr(self) -> IAddress:
-        """This end's address."""
+        """This end's address; behind ``haproxy:`` the one that the proxy connected to."""
         return self._localAddr
 
     @property

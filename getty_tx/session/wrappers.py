@@ -16,16 +16,20 @@ from getty_tx.interfaces import IByteSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from twisted.internet.interfaces import IAddress
+
 __all__ = [
     "LAYERS",
     "Layer",
     "bottomOf",
     "bytesInKernel",
+    "expectProxyHeader",
     "hostOf",
     "innermostProtocol",
     "isCutOff",
     "isEncrypted",
     "isOnSocket",
+    "listeningAddress",
     "plainHost",
     "readRest",
     "socketOf",
@@ -99,6 +103,42 @@ def hostOf(transport: Any) -> str | None:
 def _isNotTLS(wrapper: Any) -> bool:
     # The class is asked because an instance also provides the interfaces of the transport below it.
     return not INegotiated.implementedBy(type(wrapper))
+
+
+def _awaitsHeader(wrapper: Any) -> bool:
+    # What Twisted's wrapper of ``haproxy:`` keeps its header in; there is no public way to ask whether it has come:
+    # a header may be one that tells no address. tests.transports.test_proxied needs the name.
+    return getattr(wrapper, "_proxyInfo", wrapper) is None
+
+
+def expectProxyHeader(transport: Any, encrypted: bool, arrived: Callable[[], None]) -> bool:
+    """
+    Whether the transport is behind ``haproxy:``, and its header has not come; if so, ``arrived`` is called when it has.
+
+    Bytes that come together with the header are passed on before that call.
+
+    :param encrypted: the transport begins with a TLS handshake: a header below it comes first anyway.
+    """
+    wrapper = transport if encrypted else _descend(transport, _awaitsHeader)
+    if not _awaitsHeader(wrapper):
+        return False
+    feed = wrapper.dataReceived
+
+    def dataReceived(data: bytes) -> None:
+        feed(data)
+        if wrapper._proxyInfo is not None:
+            # From here on the wrapper reads by itself.
+            vars(wrapper).pop("dataReceived", None)
+            arrived()
+
+    wrapper.dataReceived = dataReceived
+    return True
+
+
+def listeningAddress(transport: Any) -> IAddress:
+    """This end's address below all wrappers, by which the endpoint is found: ``haproxy:`` tells that of the proxy."""
+    address: IAddress = _descend(transport).getHost()
+    return address
 
 
 def plainHost(host: str) -> str:

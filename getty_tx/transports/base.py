@@ -15,7 +15,7 @@ from getty_tx.errors import HandshakeTimeoutError, SelfConnectError, SessionRefu
 from getty_tx.session import outbound
 from getty_tx.session.addresses import formatAddress
 from getty_tx.session.session import Session
-from getty_tx.session.wrappers import hostOf, socketOf, tlsOf
+from getty_tx.session.wrappers import hostOf, listeningAddress, socketOf, tlsOf
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -90,8 +90,8 @@ class Connection:
         context: ServiceContext = self.factory.context
         return context
 
-    def _connected(self, transport: Any, encrypted: bool) -> None:
-        """The transport is connected: count it, then open the session or wait for the handshake; or drop it."""
+    def _connected(self, transport: Any, encrypted: bool, waits: bool = False) -> None:
+        """The transport is connected: count it, then open the session or wait for a handshake; or drop it."""
         context = self.context
         self.rawTransport = transport
         if not context.enter(self):
@@ -106,7 +106,7 @@ class Connection:
         self.kind = intern(f"{family}_{side}")
         if self.factory.isClient and getattr(remote, "port", None) and remote == transport.getHost():
             self._refuse(SelfConnectError(f"connected to itself at {formatAddress(remote)}"))
-        elif encrypted:
+        elif encrypted or waits:
             self._awaitHandshake()
         else:
             self._handshakesDone()
@@ -208,8 +208,7 @@ class Connection:
 
     def getLocalAddr(self) -> IAddress:
         """This end's address."""
-        address: IAddress = self.rawTransport.getHost()
-        return address
+        return listeningAddress(self.rawTransport)
 
     def getRemoteAddr(self) -> IAddress:
         """The peer's address."""

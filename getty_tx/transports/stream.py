@@ -13,7 +13,7 @@ from zope.interface import implementer
 from getty_tx.interfaces import IStreamConnection
 from getty_tx.session import outbound
 from getty_tx.session.inbound import WHOLE_READ
-from getty_tx.session.wrappers import isEncrypted, isOnSocket, socketOf
+from getty_tx.session.wrappers import expectProxyHeader, isEncrypted, isOnSocket, socketOf
 from getty_tx.transports.base import Connection
 
 if TYPE_CHECKING:
@@ -70,8 +70,16 @@ class SessionProtocol(StreamConnection, Protocol):
     """
 
     def connectionMade(self) -> None:
-        """The transport is connected; the session starts now, or after the TLS handshake."""
-        self._connected(self.transport, isEncrypted(self.transport))
+        """The transport is connected; the session starts now, or after the TLS handshake and the header of a proxy."""
+        raw = self.transport
+        encrypted = isEncrypted(raw)
+        waits = isinstance(raw, ProtocolWrapper) and expectProxyHeader(raw, encrypted, self._headerArrived)
+        self._connected(raw, encrypted, waits)
+
+    def _headerArrived(self) -> None:
+        """A proxy has told the peer's address. Bytes behind its header have opened the session already."""
+        if self.session is None and self._failure is None:
+            self._handshakesDone()
 
     def _useSession(self) -> None:
         assert self.session is not None
