@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutine
 from random import choice
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Client(Service):
     start on.
 
     :param newSession: called with each new session to configure it; raises to refuse it, which is a failed attempt.
+        May be an ``async def``.
     :param endpoint: a description (see :py:mod:`getty_tx.endpoints`) or an IStreamClientEndpoint object.
     :param number: how many sessions.
     :param reconnectInterval: seconds before the first new attempt; later ones wait up to ten times that.
@@ -331,8 +333,16 @@ class Client(Service):
             if slot.client is not None:
                 slot.endpointConnector.connect()
 
-    def _configure(self, session: Session) -> None:
-        self.newSession(session)
+    def _configure(self, session: Session) -> object:
+        result = self.newSession(session)
+        if iscoroutine(result):
+            result = Deferred.fromCoroutine(result)
+        if isinstance(result, Deferred):
+            return result.addCallback(lambda _: self._checkOpen(session))
+        self._checkOpen(session)
+        return None
+
+    def _checkOpen(self, session: Session) -> None:
         if session.context is not self._context:
             # newSession has closed the client, which only closes open sessions.
             raise SessionClosedError(f"{self.destination}: the client was closed meanwhile", session)

@@ -44,12 +44,14 @@ class Server(Service):
         server.startService()
         addresses = await server.whenListening()
 
-    :param newSession: called with each new session to configure it; raises to refuse the connection.
+    :param newSession: called with each new session to configure it; raises to refuse the connection, with
+        :py:exc:`~getty_tx.RefuseRequest` to answer a WebSocket handshake with a status. May be an ``async def``.
     :param endpoints: descriptions (see :py:mod:`getty_tx.endpoints`) or IStreamServerEndpoint objects.
     :param maxSessions: connections above this number are refused and counted; None: no limit.
     :param maxSessionsPerHost: the same for the connections of each IP address. It does not hold for unix sockets and
         behind ``haproxy:``, because the peer's address is not known when the connection is made.
-    :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take.
+    :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take, the header of ``haproxy:``, and then an
+        ``async def newSession``.
     :param workers: threads for onMessage: a WorkerPool, or a number for ``WorkerPool.keyed``, or a text like that of
         ``--workers``; None: it is called on the reactor's thread. See WorkerPool for their use.
     :param reactor: by default the installed one, looked up when the service starts.

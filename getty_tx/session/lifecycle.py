@@ -90,16 +90,34 @@ class Lifecycle(SessionState):
 
     # The beginning
 
-    def start(self) -> None:
+    def start(self) -> Deferred[Any] | None:
         """
         The connection is up: let ``newSession`` configure the session, then open it.
 
+        :return: what ``newSession`` waits for, if it is an ``async def``: ``begin`` opens the session after that.
         :raise SessionRefusedError: newSession raised, or set no codec; the caller drops the connection. No event came.
         """
         # No callback runs while newSession configures the session.
         self.inCallback = True
         try:
-            self.context.newSession(self)
+            result = self.context.newSession(self)
+        except BaseException as error:
+            raise self.refusedBy(error) from error
+        if result is not None:
+            if iscoroutine(result):
+                return Deferred.fromCoroutine(result)
+            if isinstance(result, Deferred):
+                return result
+        self.begin()
+        return None
+
+    def begin(self) -> None:
+        """
+        ``newSession`` has returned: open the session.
+
+        :raise SessionRefusedError: it was closed, or has no codec.
+        """
+        try:
             if self.state != CONNECTING or self.context.closing:
                 raise SessionRefusedError(f"{self} was closed before it was open", self)
             if self.decoder is None or self.encoder is None:
@@ -110,11 +128,7 @@ class Lifecycle(SessionState):
             if workers is not None and not iscoroutinefunction(self.receiver.onMessage):
                 self.receiver = self.work = workers.attach(self)
         except BaseException as error:
-            self.abandon()
-            if isinstance(error, SessionRefusedError):
-                error.session = self
-                raise
-            raise SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", self) from error
+            raise self.refusedBy(error) from error
         self.inCallback = False
         self.configured()
         self.connection.applySocketOptions(self)
@@ -123,6 +137,16 @@ class Lifecycle(SessionState):
         self._restartTimers()
         self._callListener(self.receiver.onOpen)
         self.dispatchEvents()
+
+    def refusedBy(self, error: BaseException) -> SessionRefusedError:
+        """Abandon the session because of an error, and return the refusal."""
+        self.abandon()
+        if isinstance(error, SessionRefusedError):
+            error.session = self
+            return error
+        refusal = SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", self)
+        refusal.__cause__ = error
+        return refusal
 
     def configured(self) -> None:
         """newSession has accepted the session; onOpen comes next."""

@@ -3,6 +3,7 @@ Connections: from a Twisted transport to a session. UDP and WebSocket have a fol
 
 ================  =======================================================================================
 ``base``          the base of the connections over every transport
+``opening``         what exists only while an ``async def newSession`` runs
 ``stream``        the Twisted protocol over TCP, TLS and unix sockets
 ``factories``     Twisted factories of sessions
 ``connector``     an ``IConnector`` over any client endpoint

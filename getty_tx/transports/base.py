@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from getty_tx.session.context import ServiceContext
     from getty_tx.session.refusals import Reason
+    from getty_tx.transports.opening import Opening
     from getty_tx.wheel import WheelTimer
 
 __all__ = ["Connection", "dropAtOnce", "openSession", "reasonOf"]
@@ -45,17 +46,28 @@ def openSession(connection: Any) -> bool:
     The connection has ``sessionType``, ``context``, ``rawTransport`` and two hooks: ``sessionMade()`` is called when
     ``session`` is set, before the session starts; ``sessionRefused(error)`` if ``newSession`` refuses it.
 
+    If ``newSession`` is an ``async def``, the connection has an ``opening`` and no session until it has returned; then
+    ``opened()`` is called, and ``deliver`` for each piece that was kept.
+
     :param connection: provides IConnection.
-    :return: False if the session was refused.
+    :return: False if the session was refused, or waits for ``newSession``.
     """
     session = connection.session = connection.sessionType(connection, connection.context, connection.rawTransport)
     connection.sessionMade()
     try:
-        session.start()
+        waiting = session.start()
     except SessionRefusedError as error:
         connection.sessionRefused(error)
         return False
-    return True
+    if waiting is None:
+        return True
+    # Imported here, as few services wait.
+    from getty_tx.transports.opening import Opening
+
+    connection.session = None
+    opening = connection.opening = Opening(connection, session)
+    opening.wait(waiting)
+    return False
 
 
 class Connection:
@@ -74,6 +86,8 @@ class Connection:
     #: The class of the session, made when the handshakes are done.
     sessionType: type[Session] = Session
     session: Session | None = None
+    #: While an ``async def newSession`` runs.
+    opening: Opening | None = None
     kind = "TCP_SERVER"
     rawTransport: Any = None
     _handshakeTimer: WheelTimer | None = None
@@ -134,6 +148,19 @@ class Connection:
         self.session = None
         self._refuse(error)
 
+    def opened(self) -> None:
+        """The session is open, after an ``async def newSession``."""
+        self._useSession()
+
+    def deliver(self, data: bytes, *more: Any) -> None:
+        """Bytes that came meanwhile."""
+        self.session.inbound.receive(data)  # type: ignore[union-attr]  # it is open
+
+    def openingTimedOut(self, error: BaseException) -> None:
+        """``newSession`` took longer than ``handshakeTimeout``."""
+        self._failure = error
+        self.abort()
+
     def _useSession(self) -> None:
         """The session has started; subclasses pass on to it what arrives."""
 
@@ -180,6 +207,8 @@ class Connection:
             error = tls.explain(error)
             reason = Failure(error)
         if self.session is None:
+            if self.opening is not None:
+                self.opening.cancel(error)
             self._disconnected(error)
             return
         if not self.session.losesOutput() and type(error) is ConnectionLost and _hasEndedTLS(self.rawTransport):

@@ -78,7 +78,7 @@ class SessionProtocol(StreamConnection, Protocol):
 
     def _headerArrived(self) -> None:
         """A proxy has told the peer's address. Bytes behind its header have opened the session already."""
-        if self.session is None and self._failure is None:
+        if self.session is None and self.opening is None and self._failure is None:
             self._handshakesDone()
 
     def _useSession(self) -> None:
@@ -91,7 +91,7 @@ class SessionProtocol(StreamConnection, Protocol):
         if self.session is not None:
             self._endHandshake()
             self.session.inbound.endHandshake()
-        elif self._failure is None:
+        elif self._failure is None and self.opening is None:
             self._handshakesDone()
 
     def dataReceived(self, data: bytes) -> None:
@@ -99,6 +99,8 @@ class SessionProtocol(StreamConnection, Protocol):
         session = self.session
         if session is not None:
             session.inbound.receive(data)
+        elif self.opening is not None:
+            self.opening.keep(data)
         elif self._failure is None:
             # A wrapper between TLS and this protocol does not pass on handshakeCompleted, but data proves it.
             self._handshakesDone()
@@ -108,6 +110,9 @@ class SessionProtocol(StreamConnection, Protocol):
         """The peer has ended its side of the stream."""
         if self.session is not None:
             self.session.peerEnded()
+        elif self.opening is not None and not self.opening.isEmpty:
+            # It may have asked already, and wait for the answer.
+            self.opening.ended = True
         else:
             self.rawTransport.loseConnection()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
+from getty_tx.errors import SessionRefusedError
 from getty_tx.interfaces import IConnection
+from getty_tx.session.addresses import formatAddress
 from getty_tx.session.wrappers import plainHost
 from getty_tx.transports.base import openSession, reasonOf
 from getty_tx.transports.udp.inbound import PROBE, ByteBudget
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
-    from getty_tx.errors import SessionRefusedError
+    from getty_tx.errors import SessionError
     from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
     from getty_tx.transports.base import Connection
+    from getty_tx.transports.opening import Opening
 
 __all__ = ["MAX_PEERS", "PeerConnection", "Peers", "addressOf"]
 
@@ -63,7 +66,10 @@ class Peers:
             connection = self._open(data, addr)
             if connection is None:
                 return
-        connection.session.inbound.receiveFrom(data, addr)
+        if connection.opening is None:
+            connection.session.inbound.receiveFrom(data, addr)
+        else:
+            connection.opening.keep(data, addr)
 
     def _open(self, data: bytes, addr: tuple[str, int]) -> PeerConnection | None:
         if self._closing or not data or data == PROBE or len(data) > self.limit:
@@ -77,7 +83,7 @@ class Peers:
         connection = PeerConnection(self, addr)
         if not context.enter(connection):
             return None
-        return connection if openSession(connection) else None
+        return connection if openSession(connection) or connection.opening is not None else None
 
     def add(self, connection: PeerConnection) -> None:
         """Give the next datagrams of its address to the connection."""
@@ -98,7 +104,10 @@ class Peers:
         """Close all sessions, and open no new one."""
         self._closing = True
         for connection in list(self._connections.values()):
-            connection.session.stop()
+            if connection.opening is None:
+                connection.session.stop()
+            else:
+                connection.abort()
 
     def lost(self, reason: Failure) -> None:
         """The socket was closed."""
@@ -111,15 +120,16 @@ class Peers:
 class PeerConnection:
     """The connection of one peer's session. It shares the socket with the other peers."""
 
-    __slots__ = ("_isLost", "_peers", "countedHost", "limit", "peerAddr", "session")
+    __slots__ = ("_isLost", "_peers", "countedHost", "limit", "opening", "peerAddr", "session")
 
     kind = "UDP_SERVER"
     sessionType = PeerSession
-    session: PeerSession
+    session: Any
 
     def __init__(self, peers: Peers, addr: tuple[str, int]) -> None:
         self._peers = peers
         self._isLost = False
+        self.opening: Opening | None = None
         self.peerAddr = addr
         self.countedHost: str | None = None
         self.limit = peers.limit
@@ -143,8 +153,9 @@ class PeerConnection:
         peers.add(self)
         peers.protocol.factory.connectionMade(self)
 
-    def sessionRefused(self, error: SessionRefusedError) -> None:
+    def sessionRefused(self, error: SessionError) -> None:
         """``newSession`` refused the session; a hook of openSession."""
+        self._isLost = True
         context = self.context
         self._peers.forget(self)
         context.leave(self)
@@ -200,7 +211,22 @@ class PeerConnection:
         if not self._isLost:
             self._isLost = True
             self._peers.forget(self)
-            self.session.connectionLost(reason)
+            if self.session is not None:
+                self.session.connectionLost(reason)
+            elif self.opening is not None:
+                self.opening.cancel(ConnectionDone())
+                self.sessionRefused(SessionRefusedError(f"{formatAddress(self.getRemoteAddr())}: closed in newSession"))
+
+    def opened(self) -> None:
+        """The session is open, after an ``async def newSession``."""
+
+    def deliver(self, data: bytes, addr: Any) -> None:
+        """A datagram that came meanwhile."""
+        self.session.inbound.receiveFrom(data, addr)
+
+    def openingTimedOut(self, error: SessionError) -> None:
+        """``newSession`` took longer than ``handshakeTimeout``."""
+        self.sessionRefused(error)
 
     def sessionOpened(self) -> None:
         """onOpen has returned."""

@@ -142,6 +142,16 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         if type(self).datagramReceived is SessionDatagramProtocol.datagramReceived:
             self.datagramReceived = session.inbound.receiveFrom  # type: ignore[method-assign]
 
+    def deliver(self, data: bytes, *more: Any) -> None:
+        """A datagram that came during an ``async def newSession``."""
+        session: Any = self.session
+        session.inbound.receiveFrom(data, *more)
+
+    def pauseReading(self) -> None:
+        """While newSession runs, what exceeds the bound is dropped: the socket does not wait for anybody."""
+        if self.session is not None:
+            super().pauseReading()
+
     def _refuse(self, error: BaseException) -> None:
         self._failure = error
         self._countRefusal(error)
@@ -168,6 +178,8 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
             self._peers.receive(datagram, addr)
         elif session is not None:
             session.inbound.receiveFrom(datagram, addr)
+        elif self.opening is not None:
+            self.opening.keep(datagram, addr)
 
     def dataReceived(self, data: bytes) -> None:
         """A datagram of a connected socket's peer."""
@@ -243,6 +255,8 @@ class SessionDatagramProtocol(Connection, DatagramProtocol):
         elif session is not None:
             session.connectionLost(reason)
         else:
+            if self.opening is not None:
+                self.opening.cancel(reason.value)  # type: ignore[arg-type]  # of a failure
             context.leave(self)
             self._uncount()
             error = reason.value if self._failure is None else self._failure

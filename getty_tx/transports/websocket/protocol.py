@@ -121,6 +121,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         session = self.session
         if session is not None:
             session.inbound.receive(data)
+        elif self.opening is not None:
+            self.opening.keep(data)
         elif self._failure is None:
             self._readHandshake(data)
         elif self._refuser is not None:
@@ -211,6 +213,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         self._handshakesDone()
         if rest and self.session is not None:
             self.session.inbound.receive(rest)
+        elif rest and self.opening is not None:
+            self.opening.keep(rest)
 
     def sessionMade(self) -> None:
         """Hold the answer to the request before all that newSession writes; a hook of openSession."""
@@ -224,9 +228,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             session.outbound.corked = True
             session.outbound.write(answer, len(answer))
 
-    def sendAnswer(self) -> None:
+    def sendAnswer(self, session: MessageSession) -> None:
         """newSession has accepted the session: send the answer, and what newSession has written."""
-        session: Any = self.session
         if self._answer:
             self._answer = None
             outbound = session.outbound
@@ -234,9 +237,8 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
             if outbound.queue is not None:
                 outbound.sendQueued()
 
-    def withdrawAnswer(self) -> None:
+    def withdrawAnswer(self, session: MessageSession) -> None:
         """newSession has refused the session: take the answer back, if it was not sent with much behind it."""
-        session: Any = self.session
         outbound = session.outbound
         self._isWithdrawn = bool(self._answer and outbound.queue and outbound.queue[0] is self._answer[0])
         self.request = None
@@ -350,6 +352,9 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """Everything is flushed: send a Close frame, and read until the peer's."""
         session: Any = self.session
         engine = self.engine
+        if session is None:
+            # An async newSession has closed it, which takes effect when that has returned.
+            return
         if engine.state == WebSocketProtocol.STATE_OPEN:
             engine.sendCloseFrame(session.closeFrameCode, cut(session.closeFrameReason))
             session.closeFrameSent()

@@ -97,10 +97,10 @@ class MessageSession(Session):
         raise CodecError("a WebSocket has messages, and no stream for sendFile: write the file in packages", self)
 
     def configured(self) -> None:
-        self.connection.sendAnswer()
+        self.connection.sendAnswer(self)
 
     def abandon(self) -> None:
-        self.connection.withdrawAnswer()
+        self.connection.withdrawAnswer(self)
         super().abandon()
 
     @property
