@@ -253,6 +253,8 @@ class LossTests(OnSocketCase):
             peer.reads = True
             self.world.until(lambda peer=peer: peer.ended)
             self.assertIn("unknown ca", str(peer.ended))
+            self.world.until(lambda peer=peer: peer.closedTCP)
+            self.assertEqual(peer.closedTCP, "end")
 
     def test_ownRefusals(self) -> None:
         """A wrong host and a missing certificate, in the words of the policies, on both sides of real sockets."""
