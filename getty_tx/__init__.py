@@ -36,7 +36,17 @@ from getty_tx.errors import (
     UpgradeError,
     WriteTimeoutError,
 )
-from getty_tx.interfaces import IBatchReader, IConnection, IEventListener, IReader, IReadWriter, IWriter, Until
+from getty_tx.interfaces import (
+    IBatchListener,
+    IBatchReader,
+    IBatchWriter,
+    IConnection,
+    IEventListener,
+    IReader,
+    IReadWriter,
+    IWriter,
+    Until,
+)
 from getty_tx.listener import EventListener
 from getty_tx.server import Server
 from getty_tx.session.observers import Observer
@@ -61,7 +71,9 @@ __all__ = [
     "EventListener",
     "GettyError",
     "HandshakeTimeoutError",
+    "IBatchListener",
     "IBatchReader",
+    "IBatchWriter",
     "IConnection",
     "IEventListener",
     "IReadWriter",

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "IBatchListener",
     "IBatchReader",
+    "IBatchWriter",
     "IByteSink",
     "IConnection",
     "IEventListener",
@@ -108,6 +110,23 @@ class IWriter(Interface):
         """
 
 
+class IBatchWriter(IWriter):
+    """
+    Optional: encodes the packages of ``writePkgs`` in one call, which is cheaper than a call for each.
+
+    Used only if the same class defines ``writeMany`` and ``write``. Sessions over WebSocket and UDP, where each package
+    is a message of its own, use ``write``.
+    """
+
+    def writeMany(session: Any, packages: list[Any]) -> bytes | list[bytes] | list[bytes | memoryview]:
+        """
+        Encode packages, to the same bytes as ``write`` makes of them one after the other.
+
+        :return: the bytes, or a list of bytes to send in that order, so that large packages need not be joined.
+        :raise Exception: one of them cannot be encoded; ``writePkgs`` raises it, and none of them is sent.
+        """
+
+
 class IReadWriter(IReader, IWriter):
     """A codec: both directions. One instance may serve all sessions, so it keeps no state of a session."""
 
@@ -135,6 +154,30 @@ class IEventListener(Interface):
 
     def onCron(session: Any) -> Coroutine[Any, Any, None] | None:
         """``cronPeriod`` seconds have passed. Raising fails the session."""
+
+
+class IBatchListener(IEventListener):
+    """
+    Optional: a listener that takes packages in lists. Whatever has ``onMessages`` is one.
+
+    It needs no ``onMessage``. If it has one of its own, not only that of :py:class:`getty_tx.EventListener`, a package
+    that comes alone is given to that, which is cheaper than a list of one.
+    """
+
+    def onMessages(session: Any, packages: list[Any]) -> Coroutine[Any, Any, None] | None:
+        """
+        Packages arrived: all that one read completed, in order, and never none.
+
+        The rules are those of ``onMessage``, for the list as a whole: raising fails the session, an ``async def`` holds
+        the next list, and after ``pauseReading``, ``close`` or a new ``codec`` it is the next list that does not come,
+        or is read otherwise. The packages were all decoded before the call. Over WebSocket and UDP, where each package
+        is a message of its own, all come alone.
+
+        ``startTLS`` raises a CodecError while the list has several packages: those behind the one that asks for TLS
+        came in clear.
+
+        :param packages: the listener's own, to keep or to change.
+        """
 
 
 class IConnection(Interface):

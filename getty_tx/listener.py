@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 
-__all__ = ["EventListener", "ListenerProxy"]
+__all__ = ["EVENTS", "EventListener", "ListenerProxy", "missingEvents", "takesLists"]
+
+#: The methods of a listener.
+EVENTS = ("onOpen", "onMessage", "onError", "onClose", "onCron")
 
 
 @implementer(IEventListener)
@@ -55,3 +58,16 @@ class ListenerProxy:
     __slots__ = ("listener",)
 
     listener: Any
+
+
+def takesLists(listener: Any) -> bool:
+    """Whether a listener is an :py:class:`getty_tx.interfaces.IBatchListener`: it has ``onMessages``."""
+    return callable(getattr(listener, "onMessages", None))
+
+
+def missingEvents(listener: Any) -> list[str]:
+    """The methods that a listener does not have; ``onMessages`` is as good as ``onMessage``."""
+    missing = [name for name in EVENTS if not callable(getattr(listener, name, None))]
+    if "onMessage" in missing and takesLists(listener):
+        missing.remove("onMessage")
+    return missing

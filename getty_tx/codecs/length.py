@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from getty_tx.codecs.common import BATCH, SEPARATE_ABOVE, asPayload, checkChoice, checkViews
 from getty_tx.errors import CodecError
-from getty_tx.interfaces import IBatchReader, IReadWriter
+from getty_tx.interfaces import IBatchReader, IBatchWriter, IReadWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ _ORDERS = {"big": ">", "little": "<"}
 _INCLUDES = ("payload", "frame")
 
 
-@implementer(IReadWriter, IBatchReader)
+@implementer(IReadWriter, IBatchReader, IBatchWriter)
 class LengthCodec:
     """
     A length field and a payload of that length; packages are ``bytes``, or views of what was read if they are large.
@@ -137,3 +137,33 @@ class LengthCodec:
         if count > SEPARATE_ABOVE:
             return [header, payload]
         return header + payload
+
+    def writeMany(self, session: Any, packages: list[Any]) -> bytes | list[bytes | memoryview]:
+        """
+        Length fields and payloads.
+
+        :raise CodecError: as ``write``, for the first package that cannot be written.
+        """
+        pack = self._pack
+        added = self._added
+        pieces: list[bytes | memoryview] = []
+        append = pieces.append
+        size = -1
+        longest = 0
+        for pkg in packages:
+            payload: bytes | memoryview = pkg if type(pkg) is bytes else asPayload("length", session, pkg)
+            count = len(payload)
+            # Packages of one length often follow one another.
+            if count != size:
+                size = count
+                try:
+                    header = pack(count + added)
+                except struct.error:
+                    # It says why.
+                    self.write(session, pkg)
+                    raise
+                if count > longest:
+                    longest = count
+            append(header)
+            append(payload)
+        return pieces if longest > SEPARATE_ABOVE else b"".join(pieces)

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from getty_tx.codecs.common import BATCH, SEPARATE_ABOVE, asBytes
 from getty_tx.errors import CodecError, SettingError
-from getty_tx.interfaces import IBatchReader, IReadWriter, Until
+from getty_tx.interfaces import IBatchReader, IBatchWriter, IReadWriter, Until
 
 __all__ = ["LineCodec"]
 
@@ -19,7 +19,7 @@ _FIRST_SEARCH = 1024
 _GROWTH = 8
 
 
-@implementer(IReadWriter, IBatchReader)
+@implementer(IReadWriter, IBatchReader, IBatchWriter)
 class LineCodec:
     r"""
     Lines that end with a delimiter; packages are ``bytes`` without it.
@@ -109,3 +109,20 @@ class LineCodec:
             if (end + delimiter).find(delimiter) == len(end):
                 return [line, delimiter]
         raise CodecError(f"codec 'line': the package contains, or runs into, the delimiter {delimiter!r}", session)
+
+    def writeMany(self, session: Any, packages: list[Any]) -> bytes | list[bytes]:
+        """
+        The lines, each with the delimiter.
+
+        :raise CodecError: as ``write``, for the first package that cannot be written.
+        """
+        if self._width == 1 and set(map(type, packages)) == {bytes}:
+            whole: bytes = self.delimiter.join([*packages, b""])
+            # Each line adds one delimiter; with more, one of them is in a line.
+            if whole.count(self.delimiter) == len(packages):
+                return whole
+        pieces: list[bytes] = []
+        for pkg in packages:
+            data = self.write(session, pkg)
+            pieces += data if isinstance(data, list) else [data]
+        return pieces

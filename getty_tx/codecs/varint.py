@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from getty_tx.codecs.common import SEPARATE_ABOVE, asPayload, checkViews
 from getty_tx.errors import CodecError
-from getty_tx.interfaces import IReadWriter
+from getty_tx.interfaces import IBatchWriter, IReadWriter
 
 __all__ = ["VarintCodec"]
 
@@ -25,7 +25,7 @@ _LAST = [bytes((bits,)) for bits in range(128)]
 _MORE = [bytes((bits | 128,)) for bits in range(128)]
 
 
-@implementer(IReadWriter)
+@implementer(IReadWriter, IBatchWriter)
 class VarintCodec:
     """
     The length of the payload as a varint, then the payload; packages are ``bytes``, or views of what was read if they
@@ -105,3 +105,27 @@ class VarintCodec:
         if count > SEPARATE_ABOVE:
             return [header, payload]
         return header + payload
+
+    def writeMany(self, session: Any, packages: list[Any]) -> bytes | list[bytes | memoryview]:
+        """
+        Varints and payloads.
+
+        :raise CodecError: not bytes-like.
+        """
+        pieces: list[bytes | memoryview] = []
+        append = pieces.append
+        isLarge = False
+        for pkg in packages:
+            count = len(pkg) if type(pkg) is bytes else 0
+            if 0 < count < 128:
+                append(_LAST[count])
+                append(pkg)
+            elif 0 < count < 16384:
+                append(_MORE[count & 127])
+                append(_LAST[count >> 7])
+                append(pkg)
+            else:
+                data = self.write(session, pkg)
+                isLarge = isLarge or count > SEPARATE_ABOVE
+                pieces += data if isinstance(data, list) else [data]
+        return pieces if isLarge else b"".join(pieces)

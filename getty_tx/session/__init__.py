@@ -7,6 +7,7 @@ The life of one session, and what the sessions of one service share.
 ``state``      what the parts of a session share
 ``states``     the states of a session, and what each event does in them
 ``inbound``    the way in: bytes to packages to the listener
+``batches``    packages in lists: listeners with ``onMessages``, and ``writePkgs``
 ``gathering``  unread bytes while they wait, and the search for a mark in them
 ``pausing``    the reasons for which a session does not read
 ``outbound``   the way out: encoded packages to the transport

@@ -8,7 +8,7 @@ there in ``resume``. Unread bytes wait as :py:mod:`getty_tx.session.gathering` s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import CodecError, MessageTooLongError
 from getty_tx.interfaces import Until
@@ -48,6 +48,8 @@ class Inbound:
     What came in for one session and is not delivered yet.
 
     :ivar paused: the reasons for which delivery is paused, bits of :py:mod:`getty_tx.session.pausing`; 0: none.
+    :ivar several: True while a list of more than one package is being given to ``onMessages``; then the Deferred of an
+        async one, or None.
     :ivar unread: buffered bytes.
     :ivar ended: the peer has ended its side of the stream.
     :ivar inHandshake: a TLS handshake of ``startTLS`` is under way.
@@ -64,8 +66,12 @@ class Inbound:
         "paused",
         "readingStopped",
         "session",
+        "several",
         "unread",
     )
+
+    #: Several packages may come in one read, and be given to a listener as a list.
+    readsLists = True
 
     def __init__(self, session: SessionState, outbound: Outbound) -> None:
         self.session = session
@@ -80,6 +86,7 @@ class Inbound:
         self._need = 0
         self._readSize = WHOLE_READ
         self.inHandshake = False
+        self.several: object = None
         # The connection was told to stop reading.
         self.readingStopped = False
 
@@ -150,10 +157,19 @@ class Inbound:
         session.inCallback = True
         try:
             while at < end and not self.paused:
-                if session.readsBatches:
+                batches = session.readsBatches
+                if batches:
                     reader = session.decoder
                     before = at
-                    for pkg, stop in reader.readMany(session, data, at, session._maxMsgLen):
+                    found = reader.readMany(session, data, at, session._maxMsgLen)
+                    if batches > 1 and found and (len(found) > 1 or found[0][1] != end):
+                        self._readAll(found, data, at)
+                        if len(found) > 1:
+                            at = self._deliverList(found)
+                            # Nothing more was found, unless the codec is another one now.
+                            before = at if session.decoder is reader else -1
+                            found = ()
+                    for pkg, stop in found:
                         if stop <= at or stop > end:
                             raise CodecError(f"the codec ends a package at byte {stop} of {end}", session)
                         at = stop
@@ -213,6 +229,42 @@ class Inbound:
         session.inCallback = False
         if self.readingStopped or self.ended or session.needsDispatch or self._chunks is not None:
             session.dispatchEvents()
+
+    def _readAll(self, found: list[tuple[Any, int]], data: bytes, at: int) -> None:
+        """
+        Add to the packages from ``at`` on that ``readMany`` has found all others in ``data``.
+
+        :raise CodecError: one of them has an end that cannot be.
+        """
+        session = self.session
+        readMany = session.decoder.readMany
+        end = len(data)
+        more = found
+        while more:
+            stop = more[-1][1]
+            if stop <= at or stop > end:
+                raise CodecError(f"the codec ends a package at byte {stop} of {end}", session)
+            if stop == end:
+                break
+            at = stop
+            more = readMany(session, data, at, session._maxMsgLen)
+            found += more
+
+    def _deliverList(self, found: list[tuple[Any, int]]) -> int:
+        """Deliver several packages in one call; returns their end."""
+        session = self.session
+        packages = [pkg for pkg, _ in found]
+        session.pkgsRead += len(packages)
+        self.several = True
+        try:
+            result = session.receiver.onMessages(session, packages)
+        except BaseException as error:
+            session.callbackFailed(error)
+        else:
+            if result is not None:
+                session.awaitCallback(result)
+        self.several = session.awaiting
+        return found[-1][1]
 
     # Connections call it with what they read. An alias, not a method that calls it: one call less for each read.
     receive = _deliver
@@ -315,11 +367,13 @@ class Inbound:
         """
         Nothing that came in clear may be taken for something encrypted.
 
-        :raise CodecError: unread bytes are here. Those behind the package that is being delivered fail it later.
+        :raise CodecError: unread bytes are here, or the listener has a list of several packages. Those behind the
+            package that is being delivered fail it later.
         """
-        if self.unread:
-            raise _beforeTLS(self.session)
-        if self.session.inCallback:
+        session = self.session
+        if self.unread or self.several is True or (self.several is not None and self.several is session.awaiting):
+            raise _beforeTLS(session)
+        if session.inCallback:
             self.paused |= TLS
 
     def beginHandshake(self) -> None:

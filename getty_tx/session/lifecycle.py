@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
 
 from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
+from getty_tx.session.batches import messageCallbacks
 from getty_tx.session.inbound import Inbound
 from getty_tx.session.limits import Lifetime, checkClose, checkSilence
 from getty_tx.session.outbound import Outbound
@@ -69,7 +70,7 @@ class Lifecycle(SessionState):
         self.work = None
         # newSession sets them; start() refuses a session without.
         self.decoder = self.encoder = None
-        self.readsBatches = False
+        self.readsBatches = 0
         self._attributes = None
         self._closeCallbacks = None
         self.activeAt = self.openedAt = context.seconds()
@@ -125,7 +126,7 @@ class Lifecycle(SessionState):
                 raise SessionRefusedError(f"newSession left {self} without a {missing}: set session.codec", self)
             self._checkSettings()
             workers = self.context.workers
-            if workers is not None and not iscoroutinefunction(self.receiver.onMessage):
+            if workers is not None and not any(map(iscoroutinefunction, messageCallbacks(self))):
                 self.receiver = self.work = workers.attach(self)
         except BaseException as error:
             raise self.refusedBy(error) from error

@@ -4,7 +4,6 @@ Session: what applications hold of a connection. The order of its events is in :
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import count
 from sys import intern
 from threading import get_ident
@@ -17,6 +16,7 @@ from getty_tx import settings
 from getty_tx.errors import CodecError, SessionBlockedError, SessionClosedError, SettingError
 from getty_tx.listener import EventListener, ListenerProxy
 from getty_tx.session.addresses import formatAddress
+from getty_tx.session.batches import checkMethods, readerOf, setListener, setReader, writesMany
 from getty_tx.session.buffers import CHUNK
 from getty_tx.session.compressed import CompressionSetting
 from getty_tx.session.facade import SessionTransport
@@ -156,28 +156,27 @@ class Session(Lifecycle):
     @property
     def codec(self) -> IReadWriter:
         """The ReadWriter of both directions; where two were set, the reader."""
-        codec: IReadWriter = self.decoder
+        codec: IReadWriter = readerOf(self)
         return codec
 
     @codec.setter
     def codec(self, codec: IReadWriter) -> None:
-        _checkMethods("codec", codec, ("read", "write"))
+        checkMethods("codec", codec, ("read", "write"))
         self.checkSetting("codec", codec)
-        self.decoder = self.encoder = codec
-        self.readsBatches = _readsMany(type(codec))
+        self.encoder = codec
+        setReader(self, codec)
 
     @property
     def reader(self) -> IReader | None:
         """What reads packages from bytes."""
-        reader: IReader | None = self.decoder
+        reader: IReader | None = readerOf(self)
         return reader
 
     @reader.setter
     def reader(self, reader: IReader) -> None:
-        _checkMethods("reader", reader, ("read",))
+        checkMethods("reader", reader, ("read",))
         self.checkSetting("reader", reader)
-        self.decoder = reader
-        self.readsBatches = _readsMany(type(reader))
+        setReader(self, reader)
 
     @property
     def writer(self) -> IWriter | None:
@@ -187,7 +186,7 @@ class Session(Lifecycle):
 
     @writer.setter
     def writer(self, writer: IWriter) -> None:
-        _checkMethods("writer", writer, ("write",))
+        checkMethods("writer", writer, ("write",))
         self.checkSetting("writer", writer)
         self.encoder = writer
 
@@ -201,12 +200,9 @@ class Session(Lifecycle):
 
     @listener.setter
     def listener(self, listener: IEventListener) -> None:
-        _checkMethods("listener", listener, ("onOpen", "onMessage", "onError", "onClose", "onCron"))
+        checkMethods("listener", listener)
         self.checkSetting("listener", listener)
-        if self.work is None:
-            self.receiver = listener
-        else:
-            self.work.listener = listener
+        setListener(self, listener)
 
     @property
     def attributes(self) -> dict[Any, Any]:
@@ -302,16 +298,40 @@ class Session(Lifecycle):
             self._setWriteDeadline(timeout)
         return length
 
+    def writePkgs(self, packages: list[Any], timeout: float | None = None) -> int:
+        """
+        Encode the packages of a list and send them together; otherwise as :py:meth:`writePkg`.
+
+        If one of them cannot be encoded, or the write is refused, none of them is sent.
+        """
+        if timeout is not None:
+            settings.seconds("timeout", timeout)
+        encoder: Any = self.encoder
+        if len(packages) > 1 and writesMany(encoder.__class__):
+            data = encoder.writeMany(self, packages)
+        else:
+            data = [chunk for pkg in packages for chunk in self._asChunks(encoder.write(self, pkg))]
+        isPlain = type(data) is bytes and timeout is None
+        if isPlain and self.state <= OPEN and get_ident() == self._thread and not self.outbound.blocked:
+            length = len(data)
+            self.bytesWritten += length
+            self.pkgsWritten += len(packages)
+            self.outbound.write(data, length)
+            return length
+        return self._writePieces(self._asChunks(data), timeout, len(packages))
+
+    def _writePieces(self, pieces: list[Any], timeout: float | None, packages: int) -> int:
+        if get_ident() != self._thread:
+            return self._writeFromThread(pieces, timeout, packages)
+        return self._writeChunks(pieces, timeout, packages)
+
     def writeBytes(self, data: bytes) -> int:
         """Send bytes past the codec; otherwise as :py:meth:`writePkg`."""
         return self.writeBytesArray(data)
 
     def writeBytesArray(self, *chunks: bytes) -> int:
         """Send pieces of bytes past the codec, with nothing between them; each counts as one package."""
-        pieces = self._asChunks(list(chunks))
-        if get_ident() != self._thread:
-            return self._writeFromThread(pieces, None, len(pieces))
-        return self._writeChunks(pieces, None, len(pieces))
+        return self._writePieces(self._asChunks(list(chunks)), None, len(chunks))
 
     def _asChunks(self, data: Any) -> list[Any]:
         if type(data) is not list:
@@ -475,25 +495,7 @@ class Session(Lifecycle):
 
     def removeCloseCallback(self, key: Hashable) -> None:
         """Remove a close callback; an unknown key is ignored."""
-        if self._closeCallbacks is not None:
-            self._closeCallbacks.pop(key, None)
-
-
-def _checkMethods(setting: str, value: Any, methods: tuple[str, ...]) -> None:
-    if isinstance(value, type):
-        raise SettingError(f"{setting}={value!r} is a class: give an instance of it")
-    missing = [name for name in methods if not callable(getattr(value, name, None))]
-    if missing:
-        raise SettingError(f"{setting}={value!r} has no method {', '.join(missing)}")
-
-
-@cache
-def _readsMany(reader: type) -> bool:
-    """True if the class that defines ``read`` also defines ``readMany``; a subclass with its own ``read`` does not."""
-    for base in reader.__mro__:
-        if "read" in vars(base) or "readMany" in vars(base):
-            return "read" in vars(base) and "readMany" in vars(base)
-    return False
+        (self._closeCallbacks or {}).pop(key, None)
 
 
 _DEFAULTS = settings.defaults(Session)

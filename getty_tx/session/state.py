@@ -85,7 +85,7 @@ class SessionState(CronMember):
     :ivar outbound: the way out.
     :ivar pendingError: ``error``, as long as the listener has not been told.
     :ivar readTimer: watches ``readTimeout``.
-    :ivar readsBatches: the decoder has ``readMany``.
+    :ivar readsBatches: 1: the decoder has ``readMany``. 2: and the listener takes lists.
     :ivar receiver: what events are delivered to: the listener, or a proxy in front of it.
     :ivar state: one of :py:mod:`getty_tx.session.states`.
     :ivar work: the :py:class:`SessionWork` in front of the listener, where there are workers.
@@ -150,7 +150,7 @@ class SessionState(CronMember):
     pkgsRead: int
     pkgsWritten: int
     readTimer: WheelTimer | None
-    readsBatches: bool
+    readsBatches: int
     state: int
     work: SessionWork | None
 

@@ -47,7 +47,7 @@ class TimedListener(ListenerProxy):
             setattr(holder, name, self.listener)
 
     def __getattr__(self, name: str) -> Any:
-        # All events except onMessage.
+        # All other events.
         return getattr(self.listener, name)
 
     def __repr__(self) -> str:
@@ -55,8 +55,15 @@ class TimedListener(ListenerProxy):
 
     def onMessage(self, session: Session, pkg: Any) -> Any:
         """Forward the package, and record the time that the listener takes."""
+        return self._time(self.listener.onMessage, session, pkg)
+
+    def onMessages(self, session: Session, packages: list[Any]) -> Any:
+        """As onMessage: a list counts once."""
+        return self._time(self.listener.onMessages, session, packages)
+
+    def _time(self, call: Callable[..., Any], session: Session, pkg: Any) -> Any:
         before = perf_counter()
-        result = self.listener.onMessage(session, pkg)
+        result = call(session, pkg)
         if iscoroutine(result):
             return self._timed(result, before)
         self._record(perf_counter() - before)

@@ -30,6 +30,10 @@ class EchoListener(EventListener):
         """Send the package back."""
         session.writePkg(pkg)
 
+    def onMessages(self, session: Session, packages: list[Any]) -> None:
+        """Send the packages back."""
+        session.writePkgs(packages)
+
     def onError(self, session: Session, error: BaseException) -> None:
         """Log the error, at a limited rate. Errors of the codec are logged already."""
         if isinstance(error, CodecError):

@@ -6,13 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
+from getty_tx.listener import missingEvents
 
 if TYPE_CHECKING:
     from getty_tx.interfaces import IEventListener
 
-__all__ = ["EVENTS", "lookUpListener"]
-
-EVENTS = ("onOpen", "onMessage", "onError", "onClose", "onCron")
+__all__ = ["lookUpListener"]
 
 _WANTED = "a listener is module:attr, such as mypkg.service:Listener"
 
@@ -30,7 +29,7 @@ def lookUpListener(description: str) -> IEventListener:
     if not module or not attribute or ":" in attribute:
         raise SettingError(f"it is not a module and an attribute; {_WANTED}")
     found = _import(module, attribute)
-    if isinstance(found, type) or (callable(found) and _missing(found)):
+    if isinstance(found, type) or (callable(found) and missingEvents(found)):
         try:
             made = found()
         except Exception as error:
@@ -39,15 +38,11 @@ def lookUpListener(description: str) -> IEventListener:
     else:
         made = found
         kind = f"the {type(made).__name__}"
-    missing = _missing(made)
+    missing = missingEvents(made)
     if missing:
         raise SettingError(f"{kind} has no method {', '.join(missing)}; subclass getty_tx.listener.EventListener")
     listener: IEventListener = made
     return listener
-
-
-def _missing(thing: object) -> list[str]:
-    return [name for name in EVENTS if not callable(getattr(thing, name, None))]
 
 
 def _import(module: str, attribute: str) -> Any:

@@ -23,7 +23,7 @@ The transports below the sessions are Twisted's own TCP transport on memory sock
 half-close, resets, full buffers and ``startTLS`` behave as in production, at the moments that the test chooses.
 
 * :py:mod:`getty_tx.testing.sessions`: ``connectedSessions``, ``connectedPeer``, ``Network``, ``Pair``, ``Peer``,
-  ``RecordingListener``
+  ``RecordingListener``, ``RecordingBatchListener``
 * :py:mod:`getty_tx.testing.memory`: ``MemoryTransport``, ``DirectTransport``, ``MemorySocket``
 * :py:mod:`getty_tx.testing.reactor`: ``MemoryReactor``, a clock that serves memory sockets
 * :py:mod:`getty_tx.testing.reading`: ``readAll`` and ``feedSplit``, to test a codec alone
@@ -34,7 +34,15 @@ from __future__ import annotations
 from getty_tx.testing.memory import DirectTransport, MemorySocket, MemoryTransport
 from getty_tx.testing.reactor import MemoryReactor
 from getty_tx.testing.reading import feedSplit, readAll
-from getty_tx.testing.sessions import Network, Pair, Peer, RecordingListener, connectedPeer, connectedSessions
+from getty_tx.testing.sessions import (
+    Network,
+    Pair,
+    Peer,
+    RecordingBatchListener,
+    RecordingListener,
+    connectedPeer,
+    connectedSessions,
+)
 
 __all__ = [
     "DirectTransport",
@@ -44,6 +52,7 @@ __all__ = [
     "Network",
     "Pair",
     "Peer",
+    "RecordingBatchListener",
     "RecordingListener",
     "connectedPeer",
     "connectedSessions",

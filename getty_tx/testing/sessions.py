@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
     from getty_tx.session.session import Session
 
-__all__ = ["Network", "Pair", "Peer", "RecordingListener", "connectedPeer", "connectedSessions"]
+__all__ = [
+    "Network",
+    "Pair",
+    "Peer",
+    "RecordingBatchListener",
+    "RecordingListener",
+    "connectedPeer",
+    "connectedSessions",
+]
 
 #: From the networks that RFC 5737 reserves for documentation, so that no real host is meant.
 SERVER = IPv4Address("TCP", "192.0.2.1", 8090)
@@ -50,10 +58,12 @@ class RecordingListener(EventListener):
     :ivar events: ``("open",)``, ``("message", pkg)``, ``("error", exception)``, ``("close",)``, ``("cron",)``.
     """
 
+    _message = "message"
+
     def __init__(self, on: Mapping[str, Callable[..., Any]] | None = None) -> None:
-        unknown = set(on or ()) - {"open", "message", "error", "close", "cron"}
+        unknown = set(on or ()) - {"open", self._message, "error", "close", "cron"}
         if unknown:
-            raise ValueError(f"on={sorted(unknown)!r}: there are open, message, error, close and cron")
+            raise ValueError(f"on={sorted(unknown)!r}: there are open, {self._message}, error, close and cron")
         self.on: dict[str, Callable[..., Any]] = dict(on or {})
         self.events: list[tuple[Any, ...]] = []
 
@@ -96,6 +106,30 @@ class RecordingListener(EventListener):
     def onCron(self, session: Session) -> Any:
         """Record the event, and run its hook."""
         return self._record("cron", session)
+
+
+class RecordingBatchListener(RecordingListener):
+    """
+    A :py:class:`RecordingListener` that takes packages in lists.
+
+    ``("messages", packages)`` is its event, and ``messages`` its hook, in place of ``message``. A package that comes
+    alone is in a list of one.
+    """
+
+    _message = "messages"
+
+    @property
+    def packages(self) -> list[Any]:
+        """The packages of all lists."""
+        return [pkg for event in self.events if event[0] == "messages" for pkg in event[1]]
+
+    def onMessage(self, session: Session, pkg: Any) -> Any:
+        """As ``onMessages``, with a list of one."""
+        return self.onMessages(session, [pkg])
+
+    def onMessages(self, session: Session, packages: list[Any]) -> Any:
+        """Record the event, and run its hook."""
+        return self._record("messages", session, packages)
 
 
 @implementer(IHalfCloseableProtocol)

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from getty_tx.errors import SessionClosedError
 from getty_tx.listener import ListenerProxy
+from getty_tx.session.batches import Packages, forWorkers
 from getty_tx.session.pausing import CRON_BARRIER, HOLDS_QUEUED, WORKERS
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Work(ListenerProxy):
     def __init__(self, schedule: Scheduler, session: Session, holdsEvents: bool) -> None:
         self._schedule = schedule
         self.session = session
-        self.listener = session.receiver
+        self.listener = forWorkers(session)
         self.holdsEvents = holdsEvents
         self.cronDue = False
         self.isDropped = False
@@ -116,6 +117,10 @@ class Work(ListenerProxy):
     def onMessage(self, session: Session, pkg: Any) -> None:
         """Put the package into its queue."""
         raise NotImplementedError
+
+    def onMessages(self, session: Session, packages: list[Any]) -> None:
+        """Put a list into the queue, as one package. Only a listener that takes lists gets one."""
+        self.onMessage(session, Packages(packages))
 
     def onCron(self, session: Session) -> Any:
         """Call onCron now, or after the messages that came before it; until then the session is not read from."""
@@ -284,7 +289,19 @@ class KeyedWork(SharedWork):
         self._key = key
 
     def _queue(self, pkg: Any) -> SharedQueue:
-        return self._schedule.queueFor(self._key(self.session, pkg))
+        return self._schedule.queueFor(self._key(self.session, pkg[0] if type(pkg) is Packages else pkg))
+
+    def onMessages(self, session: Session, packages: list[Any]) -> None:
+        """Put the packages of each key into its queue, as a list."""
+        groups: dict[Hashable, Packages] = {}
+        for pkg in packages:
+            key = self._key(session, pkg)
+            if key in groups:
+                groups[key].append(pkg)
+            else:
+                groups[key] = Packages((pkg,))
+        for group in groups.values():
+            self.onMessage(session, group if len(group) > 1 else group[0])
 
 
 class Task:

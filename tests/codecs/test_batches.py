@@ -1,4 +1,4 @@
-"""``readMany`` finds the same packages as ``read``, and leaves other cases to it."""
+"""``readMany`` finds the same packages as ``read``, and leaves other cases to it; ``writeMany`` writes as ``write``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from getty_tx.codecs import LengthCodec, LineCodec
+from getty_tx.codecs import LengthCodec, LineCodec, VarintCodec
 from getty_tx.codecs.common import BATCH
 from getty_tx.errors import CodecError
-from getty_tx.interfaces import IBatchReader
+from getty_tx.interfaces import IBatchReader, IBatchWriter
 
 SESSION: Any = None
 CODECS = [
@@ -82,3 +82,46 @@ class BatchTests(SynchronousTestCase):
             self.assertEqual([pkg for pkg, _ in found], packages)
             self.assertEqual(found[-1][1], len(data))
             self.assertEqual(calls, 4)
+
+
+class WriteTests(SynchronousTestCase):
+    """IBatchWriter."""
+
+    def test_interface(self) -> None:
+        """Codecs with ``writeMany`` declare it."""
+        for codec in (*CODECS, VarintCodec()):
+            verifyObject(IBatchWriter, codec)
+
+    @settings(deadline=None, max_examples=200)
+    @given(
+        st.sampled_from([*CODECS, VarintCodec()]),
+        st.lists(
+            st.one_of(
+                st.binary(max_size=300),
+                st.binary(max_size=4).map(bytearray),
+                st.binary(max_size=4).map(memoryview),
+                st.sampled_from([b"\n", b"x" * 40_000, b"aa", "text", 5, b"y" * 20_000]),
+            ),
+            max_size=8,
+        ),
+    )
+    def test_asWrite(self, codec: Any, packages: list[Any]) -> None:
+        """For any packages: the same bytes, or the same error."""
+
+        def joined(data: bytes | list[bytes]) -> bytes:
+            return data if isinstance(data, bytes) else b"".join(data)
+
+        try:
+            expected = b"".join(joined(codec.write(SESSION, pkg)) for pkg in packages)
+        except CodecError as error:
+            self.assertEqual(str(self.assertRaises(CodecError, codec.writeMany, SESSION, packages)), str(error))
+        else:
+            before = list(packages)
+            self.assertEqual(joined(codec.writeMany(SESSION, packages)), expected)
+            self.assertEqual(packages, before)
+
+    def test_large(self) -> None:
+        """Large packages are not joined."""
+        large = b"z" * 100_000
+        for codec in (LengthCodec(), VarintCodec()):
+            self.assertIs(codec.writeMany(SESSION, [b"a", large])[-1], large)

@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parents[2] / "getty_tx"
 
-#: Where packages are delivered: streams (in batches, and singly), WebSocket messages (short, and by way of the engine),
-#: datagrams.
-PLACES = {"session/inbound.py": 2, "transports/websocket/inbound.py": 2, "transports/udp/inbound.py": 1}
+#: Where packages are delivered: streams (in lists, in batches, and singly), WebSocket messages (short, and by way of
+#: the engine), datagrams.
+PLACES = {"session/inbound.py": 3, "transports/websocket/inbound.py": 2, "transports/udp/inbound.py": 1}
+
+#: The calls.
+CALLS = {"session.receiver.onMessage", "session.receiver.onMessages"}
 
 
 def deliveries(path: Path) -> Iterator[ast.Try]:
-    """The statements that call onMessage of a session's receiver."""
+    """The statements that call onMessage or onMessages of a session's receiver."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Try) and isinstance(node.body[-1], ast.Assign):
             call = node.body[-1].value
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "session.receiver.onMessage":
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in CALLS:
                 yield node
 
 

@@ -48,6 +48,8 @@ class DatagramInbound(Inbound):
 
     __slots__ = ("_buffered", "_draining", "_isShared", "_seconds", "budget", "limit")
 
+    readsLists = False
+
     # A DatagramSession. Its module imports this one, so it is not named here.
     session: Any
 

@@ -135,6 +135,18 @@ class DatagramSession(Session):
                 total += self.sendAll([data], addr)
         return total
 
+    def writePkgs(self, packages: list[Any], timeout: float | None = None) -> int:
+        """Encode the packages of a list, and send each as one datagram; otherwise as :py:meth:`writePkg`."""
+        if timeout is not None:
+            settings.seconds("timeout", timeout)
+        datagrams = []
+        for pkg in packages:
+            context = pkg if type(pkg) is UDPContext else UDPContext(pkg)
+            data = b"".join(self._asChunks(self.encoder.write(self, context.pkg)))
+            datagrams.append((data, self.destination(context.peerAddr)))
+        send = self.sendAll if get_ident() == self._thread else self._sendFromThread
+        return sum(send([data], addr) for data, addr in datagrams)
+
     def sendFile(self, file: Any, offset: int = 0, count: int | None = None) -> Deferred[int]:
         """There are datagrams.
 

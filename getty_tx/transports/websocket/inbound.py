@@ -34,6 +34,8 @@ class MessageInbound(Inbound):
 
     __slots__ = ("_delivering", "_engine", "_headerRest", "_masked", "_skipBytes", "closeReceived", "usesEngine")
 
+    readsLists = False
+
     def __init__(self, session: Session, outbound: Outbound) -> None:
         super().__init__(session, outbound)
         connection: Any = session.connection

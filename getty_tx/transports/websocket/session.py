@@ -186,6 +186,18 @@ class MessageSession(Session):
             self._setWriteDeadline(timeout)
         return len(data)
 
+    def writePkgs(self, packages: list[Any], timeout: float | None = None) -> int:
+        """Encode the packages of a list, and send each as one message; otherwise as Session's."""
+        if timeout is not None:
+            settings.seconds("timeout", timeout)
+        write = self.encoder.write
+        return self._writePieces([self._asMessage(write(self, pkg)) for pkg in packages], timeout, len(packages))
+
+    def _asMessage(self, data: Any) -> bytes:
+        if isinstance(data, str):
+            return _Message(TEXT, data.encode())
+        return data if type(data) is bytes else b"".join(self._asChunks(data))
+
     def _asBytes(self, chunk: Any) -> bytes:
         # Masking and compression need bytes.
         return bytes(super()._asBytes(chunk))
@@ -204,8 +216,16 @@ class MessageSession(Session):
             super().writeForThread(chunks, timeout, packages)
             return
         self.pkgsWritten += packages
+        outbound = self.outbound
+        corks = len(chunks) > 1 and not outbound.corked
+        if corks:
+            # They leave together.
+            outbound.corked = True
         for chunk in chunks:
             self.sendMessage(chunk.first if type(chunk) is _Message else BINARY, chunk)
+        if corks:
+            outbound.corked = False
+            outbound.flush()
         if timeout is not None:
             self._setWriteDeadline(timeout)
 
