@@ -489,9 +489,7 @@ class Session(Lifecycle):
         """
         if self.state == GONE:
             raise SessionClosedError(f"{self} is closed: its close callbacks were called already", self)
-        if self._closeCallbacks is None:
-            self._closeCallbacks = {}
-        self._closeCallbacks[key] = call
+        self._closeCallbacks = {**(self._closeCallbacks or {}), key: call}
 
     def removeCloseCallback(self, key: Hashable) -> None:
         """Remove a close callback; an unknown key is ignored."""

@@ -315,10 +315,11 @@ class LifeTests(SessionCase):
                 getattr(side, name)(*args[1:])
         for side in made:
             side.resume()
-        # As long as somebody gets something, slow callbacks and all.
+        # As long as somebody gets something, slow callbacks and all. The longest package takes 4 seconds where 500
+        # bytes take 0.4.
         before = None
         while before != (before := [len(side.got) for side in made]):
-            pair.advance(3.0)
+            pair.advance(9.0)
         events = [list(side.listener.events) for side in made if isinstance(side, Side)]
         closed = [side.left for side in made]
         for side in made:
