@@ -33,7 +33,10 @@ CONTENTS = {"inside/decisions/index": "inside/decisions/", "inside/index": "insi
 # Descriptions of endpoints and pictures made of text are no language that Pygments has.
 highlight_language = "none"
 # Annotations name what is imported for them alone, and Twisted's own pages are not at hand.
-nitpick_ignore_regex = [("py:class", r"[A-Za-z]\w*"), (r"py:\w+", r"(twisted|zope|OpenSSL|random|json)(\..*)?")]
+nitpick_ignore_regex = [
+    ("py:class", r"[A-Za-z]\w*"),
+    (r"py:\w+", r"(twisted|zope|OpenSSL|random|json|collections)(\..*)?"),
+]
 
 
 def addContents(app: Sphinx, page: str, source: list[str]) -> None:
