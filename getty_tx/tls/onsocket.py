@@ -40,7 +40,7 @@ from zope.interface import implementer
 
 from getty_tx.interfaces import IByteSink
 from getty_tx.session.inbound import WHOLE_READ
-from getty_tx.tls.openssl import BUFFER, VIEW, connectionOn, failureOf, pointerOf, sslRead, sslWrite, toPointer
+from getty_tx.tls.openssl import BUFFER, SIZE, VIEW, connectionOn, failureOf, pointerOf, sslRead, sslWrite, toPointer
 from getty_tx.tls.reasons import isLost, reasonsIn
 from getty_tx.tls.transport import LayeredTransport, readLeftover
 
@@ -75,7 +75,7 @@ class SocketTLS(LayeredTransport):
     :param isClient: begin the handshake, as a client.
 
     :ivar receive: called with the bytes in clear of each read.
-    :ivar bufferSize: bytes in clear of one read, at most; one record is always read whole.
+    :ivar bufferSize: bytes in clear of one read, at most, up to 128 KiB; one record is always read whole.
     :ivar TLS: as Twisted's transports have it: its own TLS, over this one, was not started.
     :ivar disconnecting: the connection is to close, or this side to end and the connection to close then.
     """
@@ -216,7 +216,7 @@ class SocketTLS(LayeredTransport):
             self._probe -= 1
         else:
             # Read on behind the record.
-            most = self.bufferSize - RECORD
+            most = min(self.bufferSize, SIZE) - RECORD
             size = total
             while total <= most and (size == RECORD or not self._probe):
                 size = sslRead(pointer, BUFFER + total, RECORD)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AVAILABLE",
     "BUFFER",
+    "SIZE",
     "VIEW",
     "connectionOn",
     "failureOf",
@@ -30,7 +31,7 @@ __all__ = [
     "toPointer",
 ]
 
-#: Bytes of the buffer: one read of a session.
+#: Bytes of the buffer: nothing may be read beyond them. A session reads 120 KiB at most.
 SIZE = 128 * 1024
 
 try:

@@ -20,7 +20,8 @@ from zope.interface.verify import verifyObject
 
 from getty_tx.interfaces import IByteSink
 from getty_tx.tls import serverPolicy
-from getty_tx.tls.onsocket import SocketTLS
+from getty_tx.tls.onsocket import RECORD, SocketTLS
+from getty_tx.tls.openssl import SIZE
 from tests.support.tlsocket import HOST, MUCH, End, OnSocketCase, peerContext
 
 
@@ -187,6 +188,27 @@ class BytesTests(OnSocketCase):
             peer.write(MUCH)
             self.world.until(lambda end=end, peer=peer: len(end.received) == len(peer.received) == len(MUCH))
             self.assertTrue(end.received == peer.received == MUCH)
+
+    def test_largeReads(self) -> None:
+        """A protocol may ask for reads of any size: none is larger than the buffer that all connections share."""
+        end, peer = self.server()
+        self.open(end, peer)
+        sizes: list[int] = []
+        receive = end.transport.receive
+
+        def measured(data: bytes) -> None:
+            sizes.append(len(data))
+            receive(data)
+
+        end.transport.receive = measured
+        end.transport.bufferSize = len(MUCH)
+        end.transport.pauseProducing()
+        peer.write(MUCH)
+        self.world.turn(20)
+        end.transport.resumeProducing()
+        self.world.until(lambda: len(end.received) >= len(MUCH) or end.error)
+        self.assertTrue(end.received == MUCH)
+        self.assertTrue(SIZE - RECORD < max(sizes) <= SIZE, max(sizes))
 
     def test_sendMuch(self) -> None:
         """``send`` takes what the socket takes; the rest, written, follows."""
