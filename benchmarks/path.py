@@ -160,8 +160,10 @@ def dispatching(name: str, frames: int, reads: int, count: int) -> None:
     from twisted.internet import epollreactor, tcp
 
     from getty_tx.reactors import epoll
+    from getty_tx.reactors.shortreads import shortReadsOf
 
     reactor: Any = {"getty": epoll, "epoll": epollreactor}[name].EPollReactor()
+    shortReads = shortReadsOf(reactor)
     left = reads
     pairs = [socket.socketpair() for _ in range(count)]
 
@@ -177,6 +179,8 @@ def dispatching(name: str, frames: int, reads: int, count: int) -> None:
         connection.doRead = doRead
         connection.connectionLost = lambda reason: None
         connection.startReading()
+        if shortReads is not None:
+            shortReads.add(connection)
     # As in a server, where the timing wheel has a timer to come.
     reactor.callLater(3600, print)
     reactor.run(installSignalHandlers=False)

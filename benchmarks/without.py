@@ -54,6 +54,13 @@ class Change:
 TAKEN = (
     Change("reactor", "Twisted's own epoll reactor", "", ("1x1x915", "50x1x915", "1000x1x915"), "epoll"),
     Change(
+        "short-reads",
+        "Twisted's own epoll reactor, with its own dispatch of reads",
+        "from getty_tx.session import context\ncontext.shortReadsOf = lambda reactor: None\n",
+        ("1x1x915", "50x1x915", "1000x1x915"),
+        "epoll",
+    ),
+    Change(
         "sending",
         "transport.write, which sends in the next turn, in place of the socket's send",
         "from getty_tx.session import outbound\noutbound.DIRECT = frozenset()\n",

@@ -2,6 +2,7 @@
 The getty reactor, a faster epoll reactor. Importing this module installs no reactor; :py:func:`install` does.
 
 - ``epoll``: the reactor.
+- ``shortreads``: on Twisted's own epoll reactor, the same short path for the reads of sessions.
 
 ``Processes``, for main and sub-reactor processes, is in :py:mod:`getty_tx.processes`; its name here is an alias.
 """

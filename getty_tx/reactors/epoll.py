@@ -22,6 +22,7 @@ from twisted.python import context, log
 from zope.interface import implementer
 
 from getty_tx.interfaces import IReactorTurns
+from getty_tx.reactors.shortreads import LogContext
 
 try:
     from twisted.internet import epollreactor
@@ -50,31 +51,6 @@ _inMainLoop = Logger(namespace="twisted.internet.base").failureHandler("Unexpect
 _inEndCall = Logger().failureHandler("while calling at the end of a turn")
 
 
-class _Context(dict[Any, Any]):
-    """
-    The logging context of one descriptor, equal to those that ``log.callWithLogger`` makes for each event.
-
-    Its contents are made when something is logged. It is immutable, because a thread that is started from the
-    descriptor's callback keeps it.
-    """
-
-    __slots__ = ("_base", "_prefix", "descriptor")
-
-    def __init__(self, descriptor: Any, base: dict[str, Any]) -> None:
-        self.descriptor = descriptor
-        self._base = base
-        try:
-            self._prefix = descriptor.logPrefix()
-        except Exception:
-            # As callWithLogger, which has logged the error.
-            self._prefix = "(buggy logPrefix method)"
-
-    def __missing__(self, key: Any) -> dict[str, Any]:
-        if key is log.ILogContext:
-            return {**self._base, "system": self._prefix}
-        raise KeyError(key)
-
-
 @implementer(IReactorTurns)
 class EPollReactor(epollreactor.EPollReactor):
     """
@@ -89,7 +65,7 @@ class EPollReactor(epollreactor.EPollReactor):
     def __init__(self) -> None:
         # Logging contexts of reading descriptors, by number: added at the first read, and removed by all calls that may
         # change the descriptor or its context. Without underscore for the tests.
-        self.readContexts: dict[int, _Context] = {}
+        self.readContexts: dict[int, LogContext] = {}
         # Numbers registered since the last epoll_wait: an event of this iteration with such a number is for the
         # previous descriptor with that number.
         self._justRegistered: set[int] = set()
@@ -201,7 +177,7 @@ class EPollReactor(epollreactor.EPollReactor):
                     descriptor = selectables[number]
                     log.callWithLogger(descriptor, self._doReadOrWrite, descriptor, number, event)
                     if event == _EPOLLIN and number in self._reads and isinstance(descriptor, Connection):
-                        readContexts[number] = _Context(descriptor, base)
+                        readContexts[number] = LogContext(descriptor, base)
             stack[top] = outside
             # Keep no references while waiting.
             known = descriptor = doRead = why = None

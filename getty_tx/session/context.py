@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from getty_tx.reactors.shortreads import shortReadsOf
 from getty_tx.session.cork import TurnCork
 from getty_tx.session.cron import Crons
 from getty_tx.session.faults import Faults
@@ -66,6 +67,7 @@ class ServiceContext:
     :ivar faults: decides which faults are logged.
     :ivar totals: totals of ended sessions, by endpoint.
     :ivar reconnects: attempts to dial again.
+    :ivar shortReads: where connections announce their descriptors, on Twisted's own epoll reactor.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class ServiceContext:
         self._idle: list[Deferred[None]] = []
         # Reads that did not fill their buffer since the last one that did; see Inbound._adaptReadSize.
         self.briefReads = 0
+        self.shortReads = shortReadsOf(reactor)
         self.cork = TurnCork(reactor)
         self.closing = False
         self.threads = ThreadCalls(reactor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
@@ -38,11 +38,27 @@ class StreamConnection(Connection):
         raw = self.rawTransport
         if type(raw) in outbound.DIRECT and not raw.TLS:
             raw.bufferSize = WHOLE_READ
+            self._announce(raw)
             if short:
                 # Saves three calls for each read. abortConnection replaces it in the same way, and startTLS removes it.
                 raw.doRead = self._doRead
-        elif isOnSocket(raw) and short:
-            raw.receive = self.session.inbound.receive  # type: ignore[union-attr]  # a session is in use
+        elif isOnSocket(raw):
+            self._announce(raw.transport)
+            if short:
+                raw.receive = self.session.inbound.receive  # type: ignore[union-attr]  # a session is in use
+
+    def _announce(self, descriptor: Any) -> None:
+        """Let the reactor serve the read events of the descriptor on a short path, if it has one."""
+        shortReads = self.context.shortReads
+        if shortReads is not None:
+            shortReads.add(descriptor)
+
+    def _lost(self, reason: Failure) -> None:
+        shortReads = self.context.shortReads
+        if shortReads is not None:
+            raw = self.rawTransport
+            shortReads.remove(raw.transport if isOnSocket(raw) else raw)
+        super()._lost(reason)
 
     def _doRead(self) -> BaseException | None:
         """Replaces the transport's doRead with equivalent behaviour. Returns as IReadDescriptor.doRead."""

@@ -120,6 +120,10 @@ class IterationTests(ReactorCase):
         # The first iteration, the stop, and the shutdown of the reactor.
         self.assertLess(len(asked), 10)
 
+
+class TimerTests(ReactorCase):
+    """Timers, stops and failures beside reads."""
+
     def test_timersBesideReads(self) -> None:
         """A connection that is always readable does not delay timers and calls from threads."""
         _, peer = self.connect(lambda data: peer.send(data))

@@ -183,6 +183,10 @@ class ContextTests(ReactorCase):
         self.assertIn(("", "failing"), self.logged)
         self.assertEqual(connection.fileno(), -1)
 
+
+class KeepingTests(ReactorCase):
+    """The contexts that are kept."""
+
     def test_ends(self) -> None:
         """The end of the stream after reads is clean, and the cached context is dropped."""
         connection, peer = self.connect(lambda data: peer.close() if data == b"2" else peer.send(b"2"))
@@ -249,6 +253,10 @@ class NumberTests(ReactorCase):
         self.run_()
         self.assertEqual(lost, [])
         self.assertEqual(heard, [b"hello"])
+
+
+class ReconnectingTests(ReactorCase):
+    """Sessions on numbers that are reused."""
 
     def test_closingInEveryCallback(self) -> None:
         """While sessions close in any callback and new ones connect, each gets only its own peer's data."""

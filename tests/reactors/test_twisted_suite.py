@@ -65,15 +65,15 @@ def asParent(test: Callable[[Any], None], name: str, parent: Any) -> Callable[[A
     return run
 
 
-def makeCases() -> dict[str, type]:
-    """All test cases, by name."""
+def makeCases(reactor: str = OURS, module: str = __name__) -> dict[str, type]:
+    """All test cases for a reactor, by name."""
     cases: dict[str, type] = {}
     for builder in builders():
-        case, parent = build(builder, OURS), build(builder, PARENT)
+        case, parent = build(builder, reactor), build(builder, PARENT)
         for name in dir(case):
             if name.startswith("test"):
                 setattr(case, name, asParent(getattr(case, name), name, parent))
-        case.__module__ = __name__
+        case.__module__ = module
         case.__name__ = case.__qualname__ = f"{builder.__module__.rpartition('_')[2]}_{builder.__name__}"
         cases[case.__name__] = case
     return cases
