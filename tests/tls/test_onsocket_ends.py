@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
@@ -14,6 +15,9 @@ from tests.support.tlsocket import HOST, MUCH, End, OnSocketCase, Peer, peerCont
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
+
+#: A state of TCP: the peer has ended its side (include/net/tcp_states.h).
+CLOSE_WAIT = 8
 
 
 def replies(end: End) -> None:
@@ -255,6 +259,10 @@ class LossTests(OnSocketCase):
             self.assertIn("unknown ca", str(peer.ended))
             self.world.until(lambda peer=peer: peer.closedTCP)
             self.assertEqual(peer.closedTCP, "end")
+            # The state of a connection whose other side has ended; after a reset it would be CLOSE. On this machine the
+            # alert may be read nevertheless, but a lost packet with it would not be sent again.
+            state = peer.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+            self.assertEqual(state, CLOSE_WAIT)
 
     def test_ownRefusals(self) -> None:
         """A wrong host and a missing certificate, in the words of the policies, on both sides of real sockets."""
