@@ -8,7 +8,7 @@ byte order.
 ===============  =========  =======================================================================================
 from the main    CONFIG     JSON: the settings; the first message. With listening sockets, where they are lent
                  TAKE       numbers and endpoints of connections, with their sockets
-                 REFUSE     as TAKE, for connections above ``maxSessions`` that are refused with an answer
+                 REFUSE     as TAKE, for connections that the main process refuses: they get an answer
                  DRAIN      seconds in which to end
                  ASK        the number of a query, 4 bytes, and the query, JSON
 from the sub     READY      it takes connections

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from getty_tx.processes.member import Member, PendingConnection
     from getty_tx.session.refusals import Reason
 
-__all__ = ["MAX_ATTEMPTS", "MAX_IN_FLIGHT", "Handover"]
+__all__ = ["ANSWERS_PER_SECOND", "MAX_ATTEMPTS", "MAX_IN_FLIGHT", "Handover"]
 
 #: Unacknowledged connections above which no more are accepted: each holds a descriptor of the main process, and the
 #: others can wait in the backlog instead.
 MAX_IN_FLIGHT = 1024
+
+#: Connections of hosts above their limit that get an answer in a second. An answer costs ten times what closing does,
+#: and such hosts may come again and again.
+ANSWERS_PER_SECOND = 64
 
 #: How often a connection is handed over before it is dropped.
 MAX_ATTEMPTS = 8
@@ -32,17 +36,17 @@ class Handover:
 
     :param balancer: chooses the sub-reactor.
     :param ready: returns the sub-reactors that take connections.
-    :param refused: called with the reason and a text for each connection that is dropped.
-    :param maxSessions: connections above this number are dropped, or handed over to be refused with an answer where
-        their endpoint has one; None: no limit.
+    :param refused: called with the reason and a text for each connection that is refused.
+    :param seconds: the clock.
+    :param maxSessions: connections above this number are refused; None: no limit.
     :param maxSessionsPerHost: the same for the connections of each IP address.
 
     :ivar connections: how many connections are open or on their way to a sub-reactor.
     :ivar accepted: how many were accepted since the start.
     :ivar rescued: how often a connection was handed over again because a sub-reactor ended or did not take it.
     :ivar hosts: the number of connections by IP address, where ``maxSessionsPerHost`` is set.
-    :ivar refusing: the numbers of connections that are handed over to be refused. They count for no limit, and the
-        sub-reactor counts the refusal.
+    :ivar refusing: the numbers of refused connections that are handed over to get an answer. They count for no limit.
+        Others are closed here.
     """
 
     def __init__(
@@ -50,12 +54,14 @@ class Handover:
         balancer: Balancer,
         ready: Callable[[], list[Member]],
         refused: Callable[[Reason, str], object],
+        seconds: Callable[[], float],
         maxSessions: int | None = None,
         maxSessionsPerHost: int | None = None,
     ) -> None:
         self._balancer = balancer
         self._ready = ready
         self._refused = refused
+        self._seconds = seconds
         self._maxSessions = maxSessions
         self._maxSessionsPerHost = maxSessionsPerHost
         self.hosts: dict[str, int] = {}
@@ -63,6 +69,8 @@ class Handover:
         self._free: list[int] = []
         self._next = 0
         self.refusing: set[int] = set()
+        # A second of the clock, and how many answers there were in it for hosts above their limit.
+        self._second, self._answers = 0, 0
         # Connections that no sub-reactor can take at the moment.
         self._unassigned: deque[PendingConnection] = deque()
         self._isClosed = False
@@ -78,7 +86,7 @@ class Handover:
         return bool(ready) and not self._unassigned and sum(len(each.inFlight) for each in ready) < MAX_IN_FLIGHT
 
     def dispatch(self, batch: Iterable[PendingConnection]) -> None:
-        """Hand accepted connections over, and drop the ones above a limit."""
+        """Hand accepted connections over, and refuse the ones above a limit."""
         admitted = [each for each in batch if self._admit(each)]
         if admitted:
             self._distribute(admitted)
@@ -88,11 +96,6 @@ class Handover:
         perHost = self._maxSessionsPerHost
         hostIsFull = perHost is not None and host is not None and self.hosts.get(host, 0) >= perHost
         if self._maxSessions is not None and self.connections >= self._maxSessions:
-            if pending.answers and not hostIsFull and len(self.refusing) < MOST_ANSWERED:
-                pending.counted = False
-                self._assignNumber(pending)
-                self.refusing.add(pending.number)
-                return True
             self._refused("maxSessions", f"maxSessions={self._maxSessions} reached")
         elif hostIsFull:
             self._refused("maxSessionsPerHost", f"{host} has maxSessionsPerHost={perHost} connections already")
@@ -103,8 +106,24 @@ class Handover:
             if perHost is not None and host is not None:
                 self.hosts[host] = self.hosts.get(host, 0) + 1
             return True
+        if pending.answers and self._mayAnswer(hostIsFull):
+            self._assignNumber(pending)
+            self.refusing.add(pending.number)
+            return True
         pending.connection.close()
         return False
+
+    def _mayAnswer(self, hostIsFull: bool) -> bool:
+        if not hostIsFull:
+            return len(self.refusing) < MOST_ANSWERED
+        second = int(self._seconds())
+        if second != self._second:
+            self._second, self._answers = second, 0
+        # Half of the places are left to others.
+        if len(self.refusing) >= MOST_ANSWERED // 2 or self._answers >= ANSWERS_PER_SECOND:
+            return False
+        self._answers += 1
+        return True
 
     def _assignNumber(self, pending: PendingConnection) -> None:
         if self._free:
@@ -126,11 +145,12 @@ class Handover:
         for pending in batch:
             if pending.number in self.refusing:
                 # Without the balancer: a refusal takes no session's turn.
-                member, kind = min(ready, key=lambda each: each.load), REFUSE
+                member, kind = min(ready, key=_refusalsOf), REFUSE
+                member.refusing.add(pending.number)
             else:
                 member, kind = self._balancer.choose(ready, pending.number, pending.host), TAKE
-            # Counted now because the next choice may depend on the load.
-            member.open[pending.number] = pending.host if pending.counted else None
+                # Counted now because the next choice may depend on the load.
+                member.open[pending.number] = pending.host if pending.counted else None
             member.inFlight[pending.number] = pending
             chosen[member, kind].append(pending)
         for (member, kind), connections in chosen.items():
@@ -160,7 +180,8 @@ class Handover:
         for number in numbers:
             pending = member.inFlight.pop(number, None)
             if pending is not None:
-                del member.open[number]
+                member.open.pop(number, None)
+                member.refusing.discard(number)
                 again.append(pending)
         self._rescue(again)
 
@@ -169,16 +190,21 @@ class Handover:
         for number in numbers:
             if number in member.open:
                 self._forget(number, member.open.pop(number))
+            elif number in member.refusing:
+                member.refusing.remove(number)
+                self._forget(number, None)
 
     def lost(self, member: Member) -> None:
         """The sub-reactor has ended, with all connections but the ones that it had not acknowledged."""
         again = list(member.inFlight.values())
         member.inFlight.clear()
         for pending in again:
-            del member.open[pending.number]
-        for number, host in member.open.items():
+            member.open.pop(pending.number, None)
+            member.refusing.discard(pending.number)
+        for number, host in [*member.open.items(), *((each, None) for each in member.refusing)]:
             self._forget(number, host)
         member.open.clear()
+        member.refusing.clear()
         self._rescue(again)
 
     def _forget(self, number: int, host: str | None) -> None:
@@ -201,7 +227,10 @@ class Handover:
                 again.append(pending)
                 self.rescued += 1
             else:
-                self._refused("descriptors", "no sub-reactor takes it: raise the limit (ulimit -n) or set maxSessions")
+                if pending.number not in self.refusing:
+                    # Those were counted.
+                    why = "no sub-reactor takes it: raise the limit (ulimit -n) or set maxSessions"
+                    self._refused("descriptors", why)
                 self._drop(pending)
         if again:
             self._distribute(again)
@@ -216,3 +245,7 @@ class Handover:
         unassigned, self._unassigned = self._unassigned, deque()
         for pending in unassigned:
             self._drop(pending)
+
+
+def _refusalsOf(member: Member) -> int:
+    return len(member.refusing)

@@ -33,6 +33,7 @@ __all__ = [
     "ListenCapture",
     "RemotePort",
     "SubEndpoint",
+    "TurningAway",
     "captureListen",
     "innermost",
     "tellsHost",
@@ -201,6 +202,27 @@ class BoundEndpoint:
     def __init__(self, family: int, factory: Any) -> None:
         self.family = family
         self.factory = factory
+
+
+class TurningAway:
+    """
+    The factory of a connection that the main process has refused and counted: its protocol only answers.
+
+    :param factory: its endpoint's, with ``answersRefused``.
+    """
+
+    def __init__(self, factory: Any) -> None:
+        self._factory = factory
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See IProtocolFactory."""
+        # Not on the protocol: a wrapper may hide it until it is connected, as TLS does.
+        inner = innermost(self._factory)
+        inner.turnsAway = True
+        try:
+            return self._factory.buildProtocol(addr)
+        finally:
+            inner.turnsAway = False
 
 
 class AdoptedConnection:

@@ -99,6 +99,7 @@ class MainProcess:
                 makeBalancer(config.balance, config.count),
                 lambda: self.supervisor.ready,
                 self._refuse,
+                reactor.seconds,
                 config.maxSessions,
                 config.maxSessionsPerHost,
             )
@@ -213,7 +214,6 @@ class MainProcess:
             "period": beatPeriod(config.heartbeatTimeout),
             "drainTimeout": config.drainTimeout,
             "maxSessions": self._shareOf(member),
-            "limit": config.maxSessions,
             "answering": None if config.queries is None else config.queries.target,
         }
         lent = [each.fileno() for port in self._ports if (each := port.lend(member.slot)) is not None]

@@ -37,7 +37,7 @@ class PendingConnection:
     :param endpoint: the number of the endpoint that accepted it.
     :param host: the peer's IP address, or None where it has none.
     :param counted: whether the limit for each host applies to it.
-    :param answers: whether its endpoint has an answer for connections above ``maxSessions``.
+    :param answers: whether its endpoint has an answer for connections that are refused.
 
     :ivar number: its number in the main process; -1 before it is admitted.
     :ivar attempts: how often a sub-reactor has not taken it.
@@ -74,7 +74,8 @@ class Member:
     :ivar state: STARTING, READY, DRAINING or GONE.
     :ivar process: its process, once it is started.
     :ivar open: its connections by number, with the host where there is a limit for each host.
-    :ivar inFlight: the connections of ``open`` that it has not acknowledged.
+    :ivar refusing: the numbers of connections that it answers, because they are refused.
+    :ivar inFlight: the connections of both that it has not acknowledged.
     :ivar counts: its counters, from its last report.
     :ivar silence: checks of the supervisor since its last message.
     :ivar isLate: it gets no connections because it has been silent for too long.
@@ -92,6 +93,7 @@ class Member:
         self.state = STARTING
         self.process: IProcess | None = None
         self.open: dict[int, str | None] = {}
+        self.refusing: set[int] = set()
         self.inFlight: dict[int, PendingConnection] = {}
         self.counts: dict[str, int] = {}
         self.silence = 0

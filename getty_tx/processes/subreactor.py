@@ -39,11 +39,11 @@ from getty_tx.processes.listening import (
     BoundEndpoint,
     RemotePort,
     SubEndpoint,
+    TurningAway,
     innermost,
 )
 from getty_tx.processes.queries import QueryHandler
 from getty_tx.processes.totals import countsOf
-from getty_tx.session.wrappers import innermostProtocol
 from getty_tx.transports.udp.port import portTypeOf
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SubReactor:
         self.service: Any = None
         self._isReady = self._isDraining = self._hasEnded = False
         # Acknowledged connections, to be built after the reactor iteration.
-        self._arrived: list[tuple[int, int, int, int | None]] = []
+        self._arrived: list[tuple[int, int, int, bool]] = []
         # The value of channel.sent when they are acknowledged.
         self._acknowledged = 0
         self._ended: list[int] = []
@@ -206,7 +206,7 @@ class SubReactor:
         if kind == passing.TAKE:
             self._take(unpackConnections(data), descriptors)
         elif kind == passing.REFUSE:
-            self._take(unpackConnections(data), descriptors, self._config["limit"])
+            self._take(unpackConnections(data), descriptors, isRefused=True)
         elif kind == passing.ASK:
             if self._queries is not None:
                 self._queries.queryReceived(data)
@@ -214,7 +214,7 @@ class SubReactor:
             # After the connections that have arrived.
             self.reactor.callLater(0, self._drain, *unpack("<d", data))
 
-    def _take(self, connections: list[tuple[int, int]], descriptors: list[int], above: int | None = None) -> None:
+    def _take(self, connections: list[tuple[int, int]], descriptors: list[int], isRefused: bool = False) -> None:
         if self._isDraining:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -227,7 +227,9 @@ class SubReactor:
                 # Later: the reactor may still have events of this iteration for descriptors that were just closed, and
                 # would deliver them to new connections with the same descriptors.
                 self.reactor.callLater(0, self._build)
-            self._arrived += [(*each, descriptor, above) for each, descriptor in zip(taken, descriptors, strict=True)]
+            self._arrived += [
+                (*each, descriptor, isRefused) for each, descriptor in zip(taken, descriptors, strict=True)
+            ]
         if len(taken) < len(connections):
             self.channel.send(passing.RETURNED, packNumbers(number for number, _ in connections[len(taken) :]))
 
@@ -238,13 +240,14 @@ class SubReactor:
             return
         arrived, self._arrived = self._arrived, []
         adopt = self.reactor.adoptStreamConnection
-        for number, endpoint, descriptor, above in arrived:
+        for number, endpoint, descriptor, isRefused in arrived:
             bound = self._bound[endpoint]
-            adopted = AdoptedConnection(bound.factory, number, self._connectionEnded)
+            factory = TurningAway(bound.factory) if isRefused else bound.factory
+            adopted = AdoptedConnection(factory, number, self._connectionEnded)
             try:
                 adopt(descriptor, bound.family, adopted)
             except OSError as error:
-                if error.errno != ENOTCONN:
+                if error.errno != ENOTCONN and not isRefused:
                     self._outOfDescriptors(bound, error)
                 # With ENOTCONN the peer has reset the connection in the meantime.
             except Exception:
@@ -254,9 +257,6 @@ class SubReactor:
             os.close(descriptor)
             if adopted.transport is None:
                 self._connectionEnded(number)
-            elif above is not None and adopted.transport.connected:
-                # The protocol refuses the connection with an answer when it has read the request.
-                innermostProtocol(adopted.transport.protocol).refuseAbove = above
 
     def _outOfDescriptors(self, bound: BoundEndpoint, error: OSError) -> None:
         """Out of file descriptors: count the connection as refused."""

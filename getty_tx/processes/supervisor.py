@@ -197,7 +197,7 @@ class Supervisor:
     def memberUnreachable(self, member: Member) -> None:
         """The channel of a member is closed, because it ends; called before its connections are taken from it."""
         member.isLate = member.isUnreachable = True
-        member.had = member.connections - len(member.inFlight)
+        member.had = member.connections - len(member.open.keys() & member.inFlight.keys())
 
     def memberLeaving(self, member: Member) -> None:
         """A signal has told a member to end, and it drains."""

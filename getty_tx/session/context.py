@@ -61,7 +61,7 @@ class ServiceContext:
     :ivar handshaking: the connections that have no session yet.
     :ivar connections: number of connections, including those in a handshake.
     :ivar sockets: how many of them are the socket of a UDP server, which is no peer and has no limit.
-    :ivar answering: number of connections that are not counted, and get an answer before they are dropped.
+    :ivar answering: what answers connections that are refused; they are not counted.
     :ivar hosts: number of connections by host; None if ``maxSessionsPerHost`` was never set.
     :ivar refusals: refused connections by reason.
     :ivar faults: decides which faults are logged.
@@ -96,7 +96,7 @@ class ServiceContext:
         self.handshaking: set[Any] = set()
         self.connections = 0
         self.sockets = 0
-        self.answering = 0
+        self.answering: set[Any] = set()
         self.hosts: dict[str, int] | None = None
         self.refusals = Refusals(self.seconds)
         self.faults = Faults(self.seconds)
@@ -216,7 +216,7 @@ class ServiceContext:
         :return: fires as :py:meth:`whenIdle`.
         """
         self.closing = True
-        for connection in list(self.handshaking):
+        for connection in [*self.handshaking, *self.answering]:
             connection.abort()
         for session in list(self.sessions):
             session.stop()

@@ -93,7 +93,9 @@ class Connection:
     _handshakeTimer: WheelTimer | None = None
     _failure: BaseException | None = None
     countedHost: str | None = None
-    # The context has refused the connection, and never counted it.
+    #: The main process has refused the connection and counted the refusal; set before the transport is connected.
+    isTurnedAway = False
+    # A limit has refused the connection, and the context has never counted it.
     _isOutside = False
     # This side has refused the connection later, and has counted the refusal.
     _isRefused = False
@@ -108,9 +110,9 @@ class Connection:
         """The transport is connected: count it, then open the session or wait for a handshake; or drop it."""
         context = self.context
         self.rawTransport = transport
-        if not context.enter(self):
+        if self.isTurnedAway or not context.enter(self):
             self._isOutside = True
-            self._failure = SessionRefusedError(f"maxSessionsPerHost={context.maxSessionsPerHost} reached")
+            self._failure = SessionRefusedError("a limit is reached")
             self._dropOutside(transport)
             return
         self.factory.connectionMade(self)
@@ -131,7 +133,7 @@ class Connection:
         self._handshakeTimer = context.wheel.schedule(context.handshakeTimeout, _handshakeTimedOut, self)
 
     def _dropOutside(self, transport: Any) -> None:
-        """The context has refused the connection."""
+        """A limit has refused the connection."""
         dropAtOnce(transport)
 
     def _handshakesDone(self) -> None:

@@ -152,7 +152,7 @@ class SessionServerFactory(SessionFactory, Factory):
     """
 
     protocol: Any = SessionProtocol
-    #: Whether a connection above ``maxSessions`` gets an answer before it is closed.
+    #: Whether a connection that a limit refuses gets an answer before it is closed.
     answersRefused = False
     noisy = False
     _full = False

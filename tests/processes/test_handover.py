@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.processes.balance import makeBalancer
 from getty_tx.processes.channel import MAX_DESCRIPTORS, REFUSE, TAKE, unpackConnections
-from getty_tx.processes.handover import MAX_ATTEMPTS, MAX_IN_FLIGHT, Handover
+from getty_tx.processes.handover import ANSWERS_PER_SECOND, MAX_ATTEMPTS, MAX_IN_FLIGHT, Handover
 from getty_tx.processes.member import Member, PendingConnection
 from getty_tx.session.refusals import MOST_ANSWERED
 
@@ -53,6 +54,7 @@ class HandoverTests(SynchronousTestCase):
         self.sent: list[tuple[Member, list[tuple[int, int]], list[int]]] = []
         self.toRefuse: list[tuple[Member, list[tuple[int, int]], list[int]]] = []
         self.refused: list[str] = []
+        self.clock = Clock()
         self.sockets: list[FakeSocket] = []
 
     def memberOf(self, slot: int) -> Member:
@@ -74,7 +76,7 @@ class HandoverTests(SynchronousTestCase):
             self.assertIn(reason, why + " descriptors")
             self.refused.append(reason)
 
-        return Handover(makeBalancer(balance, 2), lambda: self.ready, refused, **limits)
+        return Handover(makeBalancer(balance, 2), lambda: self.ready, refused, self.clock.seconds, **limits)
 
     def connections(self, count: int, host: str | None = "192.0.2.1", endpoint: int = 0) -> list[PendingConnection]:
         """Make accepted connections."""
@@ -249,50 +251,99 @@ class HandoverTests(SynchronousTestCase):
 
     def test_answered(self) -> None:
         """
-        Connections above the limit that get an answer are handed over to be refused. They do not count as connections,
+        Refused connections that get an answer are handed over for that. They do not count as connections, nor as load,
         take no session's turn, and when they end others can be answered.
         """
         handover = self.make(maxSessions=3)
         handover.dispatch(self.answering(4))
         second = self.members[1]
         self.assertEqual([[(0, 0), (2, 0)], [(1, 0)]], [those for _, those, _ in self.sent])
-        self.assertEqual([(second, [(3, 0)], [103])], self.toRefuse)
-        self.assertEqual((3, 3), (handover.connections, handover.accepted))
-        self.taken(handover, second)
+        first = self.members[0]
+        self.assertEqual([(first, [(3, 0)], [103])], self.toRefuse)
+        self.assertEqual((3, 3, 2), (handover.connections, handover.accepted, first.load))
+        for member in self.members:
+            self.taken(handover, member)
         self.assertTrue(self.sockets[3].isClosed)
         handover.ended(second, [1])
         handover.dispatch(self.answering(2))
         # The turn of the second, as without the refusal.
         self.assertEqual((second, [(1, 0)], [104]), self.sent[-1])
-        self.assertEqual([(4, 0)], self.toRefuse[-1][1])
-        handover.ended(second, [3])
-        self.assertEqual((3, []), (handover.connections, self.refused))
+        self.assertEqual((second, [(4, 0)], [105]), self.toRefuse[-1])
+        handover.ended(first, [3])
+        self.assertEqual((3, {4}, ["maxSessions"] * 2), (handover.connections, handover.refusing, self.refused))
 
     def test_answeredMost(self) -> None:
-        """Above MOST_ANSWERED, or above the limit of their host, connections are dropped without an answer."""
-        handover = self.make(maxSessions=1, maxSessionsPerHost=1)
-        handover.dispatch(self.answering(2))
-        self.assertEqual(["maxSessions"], self.refused)
-        handover.dispatch(self.answering(MOST_ANSWERED + 5, "192.0.2.2"))
-        self.assertEqual(["maxSessions"] * 6, self.refused)
+        """Above MOST_ANSWERED at a time connections are closed; all are counted."""
+        handover = self.make(maxSessions=1)
+        handover.dispatch(self.answering(1))
+        handover.dispatch(self.answering(MOST_ANSWERED + 5))
+        self.assertEqual(["maxSessions"] * (MOST_ANSWERED + 5), self.refused)
+        self.assertEqual((5, MOST_ANSWERED), (sum(each.isClosed for each in self.sockets), len(handover.refusing)))
         for member in self.members:
             self.taken(handover, member)
-        handover.ended(self.members[1], [1])
-        handover.dispatch(self.answering(2, "192.0.2.2"))
-        self.assertEqual((1, ["maxSessions"] * 7), (handover.connections, self.refused))
+        handover.ended(self.members[1], [2, 2])
+        before = sum(each.isClosed for each in self.sockets)
+        handover.dispatch(self.answering(2))
+        self.assertEqual(before + 1, sum(each.isClosed for each in self.sockets))
         for member in self.members:
             self.taken(handover, member)
             handover.lost(member)
-        self.assertEqual((0, {}, set()), (handover.connections, handover.hosts, handover.refusing))
+        self.assertEqual((0, set(), [set(), set()]), self.left(handover))
+
+    def left(self, handover: Handover) -> Any:
+        """What there is of connections and refusals."""
+        return handover.connections, handover.refusing, [member.refusing for member in self.members]
+
+    def test_answeredPerHost(self) -> None:
+        """
+        Hosts above their limit are answered, too, at half of the places at a time, and only some in a second; their
+        connections count for no host.
+        """
+        handover = self.make(maxSessionsPerHost=1)
+        half = MOST_ANSWERED // 2
+        handover.dispatch(self.answering(1 + half + 3))
+        self.assertEqual((1, half, {"192.0.2.1": 1}), (handover.connections, len(handover.refusing), handover.hosts))
+        self.assertEqual(["maxSessionsPerHost"] * (half + 3), self.refused)
+        self.assertEqual(3, sum(each.isClosed for each in self.sockets))
+
+        def answeredAgain(count: int) -> int:
+            # All that are answered have ended.
+            for member in self.members:
+                self.taken(handover, member)
+                handover.ended(member, list(member.refusing))
+            self.assertEqual(set(), handover.refusing)
+            handover.dispatch(self.answering(count))
+            return len(handover.refusing)
+
+        self.assertEqual(ANSWERS_PER_SECOND - half, answeredAgain(MOST_ANSWERED))
+        self.assertEqual(0, answeredAgain(5))
+        self.clock.advance(1)
+        self.assertEqual(5, answeredAgain(5))
+        self.assertEqual(0, answeredAgain(0))
+        self.assertEqual((1, {"192.0.2.1": 1}), (handover.connections, handover.hosts))
+
+    def test_answeredBothLimits(self) -> None:
+        """A host above its limit leaves half of the places to others above maxSessions."""
+        handover = self.make(maxSessions=1, maxSessionsPerHost=1)
+        handover.dispatch(self.answering(1 + MOST_ANSWERED))
+        self.assertEqual(MOST_ANSWERED // 2, len(handover.refusing))
+        handover.dispatch(self.answering(MOST_ANSWERED, "192.0.2.2"))
+        self.assertEqual(MOST_ANSWERED, len(handover.refusing))
+        self.assertEqual({"maxSessions"}, set(self.refused))
 
     def test_answeredRescued(self) -> None:
-        """A connection to refuse that a sub-reactor has not taken is refused by another one."""
+        """A connection to refuse that a sub-reactor has not taken is refused by another one, and counted once."""
         handover = self.make(maxSessions=1)
         handover.dispatch(self.answering(2))
-        self.ready = self.members[:1]
-        handover.lost(self.members[1])
-        self.assertEqual([self.members[1], self.members[0]], [member for member, _, _ in self.toRefuse])
-        self.assertEqual((1, []), (handover.connections, self.refused))
+        first, second = self.members
+        self.ready = [second]
+        handover.lost(first)
+        self.assertEqual([first, second], [member for member, _, _ in self.toRefuse])
+        for _ in range(MAX_ATTEMPTS):
+            handover.returned(second, list(second.refusing))
+        self.assertEqual((1, ["maxSessions"]), (handover.connections, self.refused))
+        self.assertEqual((1, set(), [set(), set()]), self.left(handover))
+        self.assertTrue(self.sockets[1].isClosed)
 
     def test_perHostRescued(self) -> None:
         """A connection that is handed over again counts once."""

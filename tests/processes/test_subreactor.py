@@ -17,6 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from getty_tx import EventListener
@@ -36,6 +37,16 @@ def socketNumber(session: Session) -> int:
     handle = socketOf(session.outbound.transport)
     assert handle is not None
     return handle.fileno()
+
+
+def askOver(context: ssl.SSLContext, client: socket.socket) -> bytes:
+    """Return what a WebSocket server answers over TLS, to the end."""
+    with context.wrap_socket(client, server_hostname="localhost") as encrypted:
+        encrypted.sendall(request())
+        answer = b""
+        while data := encrypted.recv(1000):
+            answer += data
+    return answer
 
 
 class Closing(EventListener):
@@ -237,23 +248,67 @@ class ConnectionTests(SubTestCase):
         self.assertEqual(b"", await self.receive(client))
 
     async def test_toRefuse(self) -> None:
-        """A REFUSE connection gets its endpoint's answer, and is counted here."""
-        self.make("ws:8091", limit=7)
+        """A REFUSE connection gets an answer, is no connection of the service, and is not counted again."""
+        authority = Authority(self.mktemp())
+        certificate, key = authority.issue(["localhost"])
+        secure = f"wss:8443:privateKey={key}:certKey={certificate}"
+        self.make("ws:8091", secure, secure + ":onSocket=no")
         await self.expect(passing.READY)
-        clients = [self.connect(1, 0, passing.REFUSE), self.connect(2)]
+        server = self.servers[0]
+        # They would refuse it as well, and count that.
+        server.maxSessions = server.maxSessionsPerHost = 1
+        clients = [self.connect(1), self.connect(2, 0, passing.REFUSE)]
         for client in clients:
             client.send(request())
-        self.assertIn(b"HTTP/1.1 503 Service Unavailable", await self.receive(clients[0], 1000))
+        self.assertIn(b"HTTP/1.1 503 Service Unavailable", await self.receive(clients[1], 1000))
+        self.assertIn(b"101 Switching Protocols", await self.receive(clients[0], 100))
+        context = server.contexts[0]
+        trusting = ssl.create_default_context(cafile=authority.path)
+        for endpoint in (1, 2):
+            client = self.connect(2 + endpoint, endpoint, passing.REFUSE)
+            client.setblocking(True)
+            asking = deferToThread(askOver, trusting, client)
+            while not context.answering:
+                await deferLater(reactor, 0.001)
+            self.assertEqual((1, 0), (context.connections, len(context.handshaking)))
+            self.assertTrue((await asking).startswith(b"HTTP/1.1 503 Service Unavailable"))
+        self.assertEqual([2, 3, 4], unpackNumbers(await self.expect(passing.ENDED, 3)).tolist())
+        self.assertEqual((0, 1, set()), (server.refused, len(self.listener.opened), context.answering))
+
+    async def test_toRefuseWithout(self) -> None:
+        """Without descriptors, or for one that has just been reset, there is no answer, and no second count."""
+        self.make("ws:8091")
+        await self.expect(passing.READY)
+        factory = self.sub._bound[0].factory
+        factory._full = True
+        self.patch(factory, "_hasDescriptors", lambda: False)
+        client = self.connect(1, 0, passing.REFUSE)
+        self.assertEqual(b"", await self.receive(client))
+        error = OSError(errno.EMFILE, "Too many open files")
+        self.sub.reactor = Mock(wraps=reactor, adoptStreamConnection=Mock(side_effect=error))
+        self.connect(2, 0, passing.REFUSE)
+        self.assertEqual([1, 2], unpackNumbers(await self.expect(passing.ENDED, 2)).tolist())
+        self.assertEqual(0, self.servers[0].refused)
+
+    async def test_toRefuseSilent(self) -> None:
+        """One that sends nothing delays no drain, and is dropped when a handshake would be."""
+        self.make("ws:8091")
+        await self.expect(passing.READY)
+        context = self.servers[0].contexts[0]
+        context.handshakeTimeout = 0.05
+        client = self.connect(1, 0, passing.REFUSE)
         self.assertEqual([1], unpackNumbers(await self.expect(passing.ENDED)).tolist())
-        self.assertIn(b"101 Switching Protocols", await self.receive(clients[1], 100))
-        self.assertEqual(1, self.servers[0].refusals["maxSessions"])
-        self.assertEqual(1, len(self.listener.opened))
-        # One that its host's limit refuses first.
-        self.servers[0].maxSessionsPerHost = 1
-        client = self.connect(3, 0, passing.REFUSE)
-        client.send(request())
-        self.assertIn(b"HTTP/1.1 503 Service Unavailable", await self.receive(client, 1000))
-        self.assertEqual([1, 3], unpackNumbers(await self.expect(passing.ENDED, 2)).tolist())
+        with contextlib.suppress(ConnectionResetError):
+            self.assertEqual(b"", await self.receive(client))
+        context.handshakeTimeout = 600
+        self.connect(2, 0, passing.REFUSE)
+        while not context.answering:
+            await deferLater(reactor, 0.001)
+        self.tell(passing.DRAIN, struct.pack("<d", 1000.0))
+        await self.over
+        while context.answering:
+            await deferLater(reactor, 0.001)
+        self.assertEqual(0, len(context.wheel))
 
     async def test_fewDescriptors(self) -> None:
         """Connections whose descriptors were lost are returned."""

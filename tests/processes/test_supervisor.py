@@ -220,7 +220,13 @@ class SupervisorTests(SynchronousTestCase):
     def test_unreachable(self) -> None:
         """A member whose channel is closed gets no connections."""
         first, _ = self.start()
+        # Neither the refused ones nor those that it had not acknowledged were its own.
+        pending: Any = object()
+        first.open.update({0: None, 1: None})
+        first.refusing.update([2, 3])
+        first.inFlight.update({1: pending, 3: pending})
         self.supervisor.memberUnreachable(first)
+        self.assertEqual(1, first.had)
         self.assertEqual([1], self.slots())
 
     def test_reload(self) -> None:

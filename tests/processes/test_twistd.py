@@ -194,32 +194,51 @@ class ServeTests(ManyTestCase):
         self.assertNotIn("Traceback", process.output)
 
     def test_answered(self) -> None:
-        """WebSocket clients above the limit get an answer, also over TLS, and count once; others are dropped."""
+        """
+        WebSocket clients above a limit get an answer, also over TLS, and count once; others are dropped. It is so for
+        each limit, and for each way to share connections.
+        """
         authority = Authority(self.mktemp())
         certificate, key = map(os.path.abspath, authority.issue(["localhost"]))
-        process = self.serve(
-            "--listen=tcp:0:interface=127.0.0.1",
-            "--listen=ws:0:interface=127.0.0.1",
-            f"--listen=wss:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1",
-            "--max-sessions=2",
-        )
-        plain, web, secure = self.ports(process)
         context = ssl.create_default_context(cafile=authority.path)
-        served = [self.connect(web) for _ in range(2)]
-        for each in served:
-            each.sendall(UPGRADE)
-            self.assertIn(b"101 Switching Protocols", each.recv(1000))
-        for _ in range(2):
-            encrypted = context.wrap_socket(self.connect(secure), server_hostname="localhost")
-            self.addCleanup(encrypted.close)
-            for each in (encrypted, self.connect(web)):
-                each.sendall(UPGRADE)
-                self.assertTrue(each.recv(1000).startswith(b"HTTP/1.1 503 Service Unavailable\r\n"))
-                self.assertEqual(b"", each.recv(1000))
-            self.assertEqual(b"", self.connect(plain).recv(1))
-        self.stop(process)
-        self.assertIn("maxSessions=2 reached", process.output)
-        self.assertIn("2 sessions served, 6 connections refused", process.output)
+        for limit, *more in (
+            ("--max-sessions=2",),
+            ("--max-sessions-per-host=2", "--balance=least-connections"),
+            ("--max-sessions=2", "--balance=reuse-port"),
+        ):
+            process = self.serve(
+                "--listen=tcp:0:interface=127.0.0.1",
+                "--listen=ws:0:interface=127.0.0.1",
+                f"--listen=wss:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1",
+                limit,
+                *more,
+            )
+            plain, web, secure = self.ports(process)
+            served = refused = 0
+            while served < 2:
+                # With reuse-port the kernel may choose one that has its part of the sessions.
+                answer = self.upgrade(self.connect(web))
+                served += b"101 Switching Protocols" in answer
+                refused += b"503 Service Unavailable" in answer
+                self.assertLess(refused, 60, answer)
+            for _ in range(2):
+                encrypted = context.wrap_socket(self.connect(secure), server_hostname="localhost")
+                self.addCleanup(encrypted.close)
+                for each in (encrypted, self.connect(web)):
+                    answer = self.upgrade(each)
+                    self.assertTrue(answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n"), (limit, more, answer))
+                    self.assertEqual(b"", each.recv(1000))
+                self.assertEqual(b"", self.connect(plain).recv(1))
+            self.stop(process)
+            name = "maxSessionsPerHost" if "host" in limit else "maxSessions"
+            self.assertIn(f"({name}: ", process.output)
+            self.assertIn(f"2 sessions served, {refused + 6} connections refused", process.output)
+
+    def upgrade(self, connection: Any) -> bytes:
+        """Ask for a WebSocket; return the answer."""
+        connection.sendall(UPGRADE)
+        answer: bytes = connection.recv(1000)
+        return answer
 
     def hasRoom(self, port: int) -> bool:
         """Return whether a connection is served."""

@@ -93,7 +93,6 @@ class SubTestCase(TestCase):
             "drainTimeout": 8.0,
             "maxSessions": None,
             "answering": None,
-            "limit": None,
             **config,
         }
         self.sub = SubReactor(settings, list(lent), theirs, reactor, lambda: self.over.callback(None))

@@ -138,7 +138,7 @@ class HostTests(LimitCase):
             over.flush()
             self.assertTrue(bytes(over.peer.data).startswith(b"HTTP/1.1 503 "))
             self.assertTrue(over.peer.ended)
-            self.assertEqual(self.context.answering, 0)
+            self.assertEqual(len(self.context.answering), 0)
             first.advance(5)
             self.assertEqual(self.context.hosts, {})
         self.assertEqual(self.context.refusals.counts["maxSessionsPerHost"], 2)
@@ -153,7 +153,7 @@ class HostTests(LimitCase):
         self.dial(ONE, self.factory)
         over = [self.dial(ONE, web) for _ in range(MOST_ANSWERED + 3)]
         self.assertEqual([each.serverProtocol._refuser is None for each in over], [False] * MOST_ANSWERED + [True] * 3)
-        self.assertEqual((self.context.connections, self.context.answering), (1, MOST_ANSWERED))
+        self.assertEqual((self.context.connections, len(self.context.answering)), (1, MOST_ANSWERED))
         for byte in request():
             over[0].peer.write(bytes([byte]))
             over[0].flush()
@@ -161,9 +161,9 @@ class HostTests(LimitCase):
         over[1].peer.write(b"x" * (MAX_HANDSHAKE + 1))
         over[1].flush()
         self.assertEqual(bytes(over[1].peer.data), b"")
-        self.assertEqual(self.context.answering, MOST_ANSWERED - 2)
+        self.assertEqual(len(self.context.answering), MOST_ANSWERED - 2)
         over[2].advance(5)
-        self.assertEqual((self.context.connections, self.context.answering), (1, 0))
+        self.assertEqual((self.context.connections, len(self.context.answering)), (1, 0))
 
     def test_hostOf(self) -> None:
         """A host is an IP address without port, in IPv4 and IPv6 form; unix sockets have none."""

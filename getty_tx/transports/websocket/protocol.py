@@ -23,7 +23,7 @@ from getty_tx.interfaces import IConnection
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, LOST, OPEN
 from getty_tx.session.refusals import MOST_ANSWERED
 from getty_tx.session.wrappers import isEncrypted
-from getty_tx.transports.factories import SessionServerFactory
+from getty_tx.transports.factories import Refusal, SessionServerFactory
 from getty_tx.transports.reconnecting import SessionClientFactory
 from getty_tx.transports.stream import StreamConnection
 from getty_tx.transports.websocket.engine import ClientEngine, ServerEngine, cut, makeSettings
@@ -37,6 +37,7 @@ from getty_tx.transports.websocket.session import MessageSession
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
     from getty_tx.session.session import Session
@@ -63,14 +64,12 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     :ivar subprotocol: the negotiated subprotocol.
     :ivar request: of a server: the client's request, until onOpen has returned.
     :ivar keepsRequest: keep it longer.
-    :ivar refuseAbove: the main process's ``maxSessions``, for a connection that it hands over to be refused; else None.
     """
 
     sessionType = MessageSession
     engine: Any = None
     path = "/"
     subprotocol: str | None = None
-    refuseAbove: int | None = None
     request: UpgradeRequest | None = None
     keepsRequest = False
     # The head of the request, until it is made.
@@ -184,11 +183,10 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
     def checkCapacity(self) -> None:
         """:raise ConnectionDeny: ``maxSessions`` is reached, or the service stops."""
         context = self.context
-        limit = self.refuseAbove
+        limit = context.maxSessions
         # The context has counted this connection already.
-        if limit is None and context.maxSessions is not None and context.peers > context.maxSessions:
-            limit = context.maxSessions
-        if context.closing or limit is not None:
+        isFull = limit is not None and context.peers > limit
+        if context.closing or isFull:
             self._isRefused = True
             if context.closing:
                 context.countRefusal("stopping", "the service stops")
@@ -271,13 +269,12 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         super().sessionOpened()
 
     def _dropOutside(self, transport: Any) -> None:
-        """Its host has as many connections as it may: a server answers with 503, but only some at a time."""
+        """Refused by a limit before its handshake: a server answers with 503, but only some at a time."""
         context = self.context
         if self.factory.isClient or not Refuser.hasRoom(context):
             super()._dropOutside(transport)
             return
         self._refuser = Refuser(context, transport)
-        self._awaitHandshake()
 
     def _useSession(self) -> None:
         assert self.session is not None
@@ -385,7 +382,6 @@ class WebSocketSessionProtocol(StreamConnection, Protocol):
         """The connection was lost. If there is a session, the engine still reads the data that arrived before."""
         if self._refuser is not None:
             self._refuser.lost()
-            self._endHandshake()
         if self.session is None:
             self._endEngine(reason)
         self._lost(reason)
@@ -407,11 +403,14 @@ class WebSocketSessionServerFactory(SessionServerFactory):
     :param options: the paths, origins, subprotocols and compression.
     :param over: the factory of a service: it gets the events of this one's connections, and its context is shared.
 
+    :ivar turnsAway: while a protocol is built for a connection that the main process has refused and counted.
+
     The other parameters are those of SessionServerFactory.
     """
 
     protocol: Any = WebSocketSessionProtocol
     answersRefused = True
+    turnsAway = False
 
     def __init__(
         self,
@@ -430,6 +429,17 @@ class WebSocketSessionServerFactory(SessionServerFactory):
         """A factory whose sessions belong to the service of another factory."""
         context = factory.context
         return cls(factory.newSession, options, over=factory, context=context, service=context.service)
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """As SessionServerFactory; with ``turnsAway`` the protocol only answers."""
+        if not self.turnsAway:
+            return super().buildProtocol(addr)
+        if self._full and not self._hasDescriptors():
+            return Refusal()
+        protocol: WebSocketSessionProtocol = self.protocol()
+        protocol.factory = self
+        protocol.isTurnedAway = True
+        return protocol
 
     def startFactory(self) -> None:
         """A port starts to use the factory."""

@@ -29,7 +29,7 @@ def answerTo(status: int, phrase: str, headers: Mapping[str, str]) -> bytes:
 
 class Refuser:
     """
-    Waits for the end of a request, and answers 503.
+    Waits for the end of a request, as long as a handshake may take, and answers 503.
 
     The request is read first: bytes that are unread at the end make it a reset, which may take the answer along.
 
@@ -43,12 +43,13 @@ class Refuser:
         self._end = b""
         self._read = 0
         self._isAnswered = False
-        context.answering += 1
+        self._timer = context.wheel.schedule(context.handshakeTimeout, _timedOut, self)
+        context.answering.add(self)
 
     @staticmethod
     def hasRoom(context: ServiceContext) -> bool:
         """False if as many are answered as may be at a time."""
-        return not context.closing and context.answering < MOST_ANSWERED
+        return not context.closing and len(context.answering) < MOST_ANSWERED
 
     def receive(self, data: bytes) -> None:
         """Bytes of the request arrived."""
@@ -61,9 +62,18 @@ class Refuser:
             self._transport.write(answerTo(503, "", {}))
             self._transport.loseConnection()
         elif self._read > MAX_HANDSHAKE:
-            self._transport.abortConnection()
+            self.abort()
         self._end = seen[-3:]
 
     def lost(self) -> None:
         """The connection has ended."""
-        self._context.answering -= 1
+        self._timer.stop()
+        self._context.answering.discard(self)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abortConnection()
+
+
+def _timedOut(refuser: Refuser) -> None:
+    refuser.abort()
