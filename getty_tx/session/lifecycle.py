@@ -20,6 +20,7 @@ from getty_tx.session.inbound import Inbound
 from getty_tx.session.limits import Lifetime, checkClose, checkSilence
 from getty_tx.session.outbound import Outbound
 from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, USER
+from getty_tx.session.refusals import refusalFrom
 from getty_tx.session.state import SessionState
 from getty_tx.session.states import CLOSING, CONNECTING, ENDED, GONE, LOST, OPEN
 from getty_tx.session.wrappers import bytesInKernel
@@ -103,7 +104,7 @@ class Lifecycle(SessionState):
         try:
             result = self.context.newSession(self)
         except BaseException as error:
-            raise self.refusedBy(error) from error
+            raise self.refusedBy(error)  # noqa: B904  # it has its cause
         if result is not None:
             if iscoroutine(result):
                 return Deferred.fromCoroutine(result)
@@ -129,7 +130,7 @@ class Lifecycle(SessionState):
             if workers is not None and not any(map(iscoroutinefunction, messageCallbacks(self))):
                 self.receiver = self.work = workers.attach(self)
         except BaseException as error:
-            raise self.refusedBy(error) from error
+            raise self.refusedBy(error)  # noqa: B904  # it has its cause
         self.inCallback = False
         self.configured()
         self.connection.applySocketOptions(self)
@@ -142,12 +143,7 @@ class Lifecycle(SessionState):
     def refusedBy(self, error: BaseException) -> SessionRefusedError:
         """Abandon the session because of an error, and return the refusal."""
         self.abandon()
-        if isinstance(error, SessionRefusedError):
-            error.session = self
-            return error
-        refusal = SessionRefusedError(f"newSession refused {self}: {type(error).__name__}: {error}", self)
-        refusal.__cause__ = error
-        return refusal
+        return refusalFrom(error, self)
 
     def configured(self) -> None:
         """newSession has accepted the session; onOpen comes next."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from twisted.logger import Logger
+
+from getty_tx.errors import SessionRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MOST_ANSWERED", "REASONS", "Reason", "Refusals"]
+__all__ = ["MOST_ANSWERED", "REASONS", "Reason", "Refusals", "refusalFrom"]
 
 log = Logger()
 
@@ -36,7 +38,7 @@ Reason = Literal[
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-#: WebSocket clients above ``maxSessions`` that get a 503 at a time; further ones are dropped.
+#: WebSocket clients above a limit that get a 503 at a time; further ones are dropped.
 MOST_ANSWERED = 64
 
 #: Seconds between two log lines about the same reason: refusals come in floods.
@@ -70,3 +72,24 @@ class Refusals:
         if last is None or now >= last + LOG_INTERVAL:
             self._logged[reason] = now
             log.warn("connection refused: {why} ({reason}: {number} so far)", why=why, reason=reason, number=number)
+
+
+def refusalFrom(error: BaseException, session: Any) -> SessionRefusedError:
+    """
+    The refusal of a session because of what ``newSession`` has raised.
+
+    An error that is a refusal itself is copied, because it may be one that was made once and is raised for many
+    sessions: it keeps neither this session nor a traceback, which would grow each time.
+    """
+    refusal: SessionRefusedError
+    if isinstance(error, SessionRefusedError):
+        refusal = BaseException.__new__(type(error), *error.args)
+        vars(refusal).update(vars(error))
+        refusal.session = session
+        refusal.__traceback__ = error.__traceback__
+        refusal.__cause__ = error.__cause__
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+    else:
+        refusal = SessionRefusedError(f"newSession refused {session}: {type(error).__name__}: {error}", session)
+        refusal.__cause__ = error
+    return refusal

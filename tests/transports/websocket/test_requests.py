@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import websockets
@@ -146,6 +147,44 @@ class SessionTests(WebSocketCase):
             self.pair.flush()
             self.assertTrue(self.takeAnswer().startswith("HTTP/1.1 101 "))
             self.assertEqual([payload for _, payload in self.said()], [b"first", b"x" * size, b"last"])
+
+    def test_refusedOften(self) -> None:
+        """An error that is made once keeps nothing of the sessions that it is raised for."""
+        cause = ValueError()
+
+        class Mine(RefuseRequest):
+            def __init__(self) -> None:
+                super().__init__(403, "Not you", {"A": "b"})
+                self.mine = 1
+
+        made = Mine()
+
+        def plain(session: Any) -> None:
+            raise made
+
+        def within(session: Any) -> None:
+            try:
+                raise KeyError(session)
+            except KeyError:
+                raise made from cause
+
+        async def later(session: Any) -> None:
+            raise made
+
+        for newSession in (plain, within, later, plain):
+            failed: list[Any] = []
+            self.connect(newSession=newSession)
+            self.patch(self.factory, "connectionFailed", lambda _, error, failed=failed: failed.append(error))
+            self.pair.peer.write(request())
+            self.pair.flush()
+            self.assertTrue(bytes(self.pair.peer.data).startswith(b"HTTP/1.1 403 Not you\r\nA: b\r\n"))
+            [error] = failed
+            self.assertEqual((type(error), error.mine, str(error)), (Mine, 1, str(made)))
+            self.assertIs(error.__cause__, cause if newSession is within else None)
+            self.assertIn(newSession.__name__, "".join(traceback.format_tb(error.__traceback__)))
+            self.assertEqual(
+                (made.session, made.__traceback__, made.__cause__, made.__context__), (None, None, None, None)
+            )
 
     def test_refusedLate(self) -> None:
         """When newSession has written so much that the answer is out, the connection is dropped."""
