@@ -24,6 +24,7 @@ __all__ = [
     "IBatchWriter",
     "IByteSink",
     "IConnection",
+    "IErrorQueueReactor",
     "IEventListener",
     "IReactorTurns",
     "IReadWriter",
@@ -254,3 +255,24 @@ class IReactorTurns(Interface):
 
         ``callLater(0)`` has the same effect at several times the cost. Only for the reactor's thread.
         """
+
+
+class IErrorQueueReactor(Interface):
+    """
+    An optional interface of reactors, beside Twisted's: a connection may have messages in its error queue, as
+    ``MSG_ZEROCOPY`` makes them, without being lost. ``twistd --reactor getty`` provides it.
+    """
+
+    def addErrorQueue(number: int, read: Callable[[], bool]) -> None:
+        """
+        Call ``read()`` when the descriptor may have something in its error queue, and is registered to read or write.
+
+        Only for the reactor's thread.
+
+        :param number: the descriptor's.
+        :param read: reads the queue (``MSG_ERRQUEUE``), and returns whether it found something. Where it does not, the
+            event is what it is for other descriptors: the end of the connection.
+        """
+
+    def removeErrorQueue(number: int) -> None:
+        """Call it no more; before the descriptor is closed. An unknown number is ignored."""

@@ -3,6 +3,7 @@ The getty reactor, a faster epoll reactor. Importing this module installs no rea
 
 - ``epoll``: the reactor.
 - ``shortreads``: on Twisted's own epoll reactor, the same short path for the reads of sessions.
+- ``errorqueues``: whose error queue is read, and when an error is none.
 
 ``Processes``, for main and sub-reactor processes, is in :py:mod:`getty_tx.processes`; its name here is an alias.
 """

@@ -21,7 +21,8 @@ from twisted.logger import Logger
 from twisted.python import context, log
 from zope.interface import implementer
 
-from getty_tx.interfaces import IReactorTurns
+from getty_tx.interfaces import IErrorQueueReactor, IReactorTurns
+from getty_tx.reactors.errorqueues import ErrorQueues
 from getty_tx.reactors.shortreads import LogContext
 
 try:
@@ -45,13 +46,14 @@ EVENTS_PER_ITERATION = 256
 MAX_WAIT = 2147483.0
 
 _EPOLLIN = epollreactor.EPOLLIN
+_EPOLLERR = epollreactor.EPOLLERR
 
 # The same text and namespace as in Twisted's main loop.
 _inMainLoop = Logger(namespace="twisted.internet.base").failureHandler("Unexpected error in main loop")
 _inEndCall = Logger().failureHandler("while calling at the end of a turn")
 
 
-@implementer(IReactorTurns)
+@implementer(IReactorTurns, IErrorQueueReactor)
 class EPollReactor(epollreactor.EPollReactor):
     """
     The reactor that ``twistd --reactor getty`` installs.
@@ -70,6 +72,10 @@ class EPollReactor(epollreactor.EPollReactor):
         # previous descriptor with that number.
         self._justRegistered: set[int] = set()
         self._endCalls: list[Callable[[], object]] = []
+        # Without underscore for the tests.
+        self.errorQueues = ErrorQueues()
+        self.addErrorQueue = self.errorQueues.add
+        self.removeErrorQueue = self.errorQueues.remove
         super().__init__()  # type: ignore[no-untyped-call]
 
     # Registering
@@ -94,6 +100,12 @@ class EPollReactor(epollreactor.EPollReactor):
         # A closed descriptor has no number any more (-1); its context is removed when a reader gets the number.
         self.readContexts.pop(reader.fileno(), None)
         super().removeReader(reader)  # type: ignore[no-untyped-call]
+
+    def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
+        """As Twisted's, whose ``doPoll`` calls it, too; what an error queue explains is no error."""
+        if event & _EPOLLERR:
+            event = self.errorQueues.handle(fd, event)
+        super()._doReadOrWrite(selectable, fd, event)  # type: ignore[no-untyped-call]
 
     # Iterations
 
