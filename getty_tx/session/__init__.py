@@ -18,6 +18,7 @@ The life of one session, and what the sessions of one service share.
 ``parts``      what leaves by itself between the packages: files, what a relay has in a pipe
 ``files``      ``session.sendFile``
 ``relay``      ``relay``: two sessions joined byte for byte
+``zerocopy``   ``session.zeroCopy``
 ``splicing``   the bytes of a relay between two plain sockets
 ``facade``     ``session.transport``
 ``wrappers``   what lies below a transport: wrappers, TLS, the socket

@@ -328,5 +328,7 @@ def _replace(session: Any, description: str | None) -> None:
         outbound = CompressedOutbound(session, transport, description, form.compressor())
         inbound = CompressedInbound(session, outbound, form.decompressor())
     inbound.paused, inbound.readingStopped = before.paused, before.readingStopped
+    # It may have zeroCopy.
+    outbound.sink = session.outbound.sink
     session.outbound, session.inbound = outbound, inbound
     session.transport._outbound = outbound

@@ -34,6 +34,7 @@ from getty_tx.session.buffers import CHUNK
 from getty_tx.session.cork import MOST
 from getty_tx.session.slices import TURN, Slices
 from getty_tx.session.wrappers import bottomOf, isCutOff, readRest
+from getty_tx.session.zerocopy import ZeroCopySocket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -285,6 +286,8 @@ class Outbound(Slices):
     def plainSocket(self) -> Any:
         """The socket that the system can send to by itself, or None: there is TLS, or a wrapper, or no such socket."""
         sink = self.sink
+        if type(sink) is ZeroCopySocket:
+            sink = sink.socket
         return sink if isinstance(sink, socket) and not self.transport.TLS else None
 
     def sendFirst(self, first: list[Buffer], size: int) -> tuple[list[Buffer] | None, bool]:
@@ -307,17 +310,6 @@ class Outbound(Slices):
         self.queue, self.queued = behind, total - size + left
         willCall, self.blocked = self.blocked, True
         return rest, willCall
-
-    def awaitRoom(self) -> None:
-        """Have the transport call ``resumeProducing`` when its plain socket takes bytes. It holds none."""
-        transport = self.transport
-        if self._registered is None:
-            # It calls resumeProducing right here, which is to do nothing.
-            self.blocked = False
-            self._registered = transport
-            transport.registerProducer(self, False)
-            self.blocked = True
-        transport.startWriting()
 
     # What the transport says: IPushProducer
 
@@ -459,6 +451,8 @@ class Outbound(Slices):
         self.blocked = self.finishing = False
         self._registered = None
         waiting, self.blockedState = self.blockedState, None
+        if type(self.sink) is ZeroCopySocket:
+            self.sink.lost()
         if waiting is not None:
             waiting.lost(dropped)
         return dropped

@@ -25,6 +25,7 @@ from getty_tx.session.lifecycle import ENDED, GONE, LOST, OPEN, Lifecycle
 from getty_tx.session.pausing import CLOSED, USER
 from getty_tx.session.threads import current
 from getty_tx.session.totals import Stats
+from getty_tx.session.zerocopy import ZeroCopySetting
 from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Session(Lifecycle):
     lowWater = Setting(settings.size, 64 * 1024, "Pending bytes at which it reads again.")
     maxPending = Setting(settings.size, 16 * 1024 * 1024, "Pending bytes above which a write is refused.")
     compression = CompressionSetting()
+    zeroCopy = ZeroCopySetting()
 
     def __init__(self, connection: IConnection, context: ServiceContext, transport: Any) -> None:
         for slot, value in _DEFAULTS:
@@ -156,8 +158,7 @@ class Session(Lifecycle):
     @property
     def codec(self) -> IReadWriter:
         """The ReadWriter of both directions; where two were set, the reader."""
-        codec: IReadWriter = readerOf(self)
-        return codec
+        return cast("IReadWriter", readerOf(self))
 
     @codec.setter
     def codec(self, codec: IReadWriter) -> None:
@@ -169,8 +170,7 @@ class Session(Lifecycle):
     @property
     def reader(self) -> IReader | None:
         """What reads packages from bytes."""
-        reader: IReader | None = readerOf(self)
-        return reader
+        return cast("IReader | None", readerOf(self))
 
     @reader.setter
     def reader(self, reader: IReader) -> None:

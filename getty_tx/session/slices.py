@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.session.buffers import CHUNK, dropFirst, firstOf
+from getty_tx.session.zerocopy import ZeroCopySocket
 
 if TYPE_CHECKING:
     from getty_tx.session.blocked import Blocked
@@ -125,6 +126,11 @@ class Slices:
 
     def _giveSlice(self, transport: Any, bottom: Any) -> None:
         """Hand the transport the next slice: the reactor sends it when there is room, then calls resumeProducing."""
+        if type(self.sink) is ZeroCopySocket and self._staysWhole():
+            self.blocked = True
+            self.whileBlocked().progressAt = self.session.context.seconds()
+            self.awaitRoom()
+            return
         if self._registered is None:
             self._registered = bottom
             # A transport calls a pull producer whenever it is empty, a push producer only after a pause. Twisted calls
@@ -135,6 +141,22 @@ class Slices:
         self.blocked = True
         self.whileBlocked().progressAt = self.session.context.seconds()
         transport.write(data)
+
+    def awaitRoom(self) -> None:
+        """Have the transport call ``resumeProducing`` when its plain socket takes bytes. It holds none."""
+        transport = self.transport
+        if self._registered is None:
+            # It calls resumeProducing right here, which is to do nothing.
+            self.blocked = False
+            self._registered = transport
+            transport.registerProducer(self, False)
+            self.blocked = True
+        transport.startWriting()
+
+    def _staysWhole(self) -> bool:
+        """Whether the next buffer is to leave without a copy, which a slice is."""
+        assert self.queue is not None
+        return self.sink.isOn and not self.transport.TLS and len(self.queue[0]) >= CHUNK
 
     def _registerWith(self, transport: Any) -> None:
         """

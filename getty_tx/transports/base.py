@@ -16,6 +16,7 @@ from getty_tx.session import outbound
 from getty_tx.session.addresses import formatAddress
 from getty_tx.session.session import Session
 from getty_tx.session.wrappers import hostOf, listeningAddress, socketOf, tlsOf
+from getty_tx.session.zerocopy import retire
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -290,6 +291,7 @@ class Connection:
         assert session is not None
         isClient = self.factory.isClient == normal
         session.outbound.flush()
+        retire(session.outbound)
         onSocket = tls.startOnSocket(policy, self.rawTransport, isClient) if session.outbound.isFree else None
         if onSocket is None:
             session.outbound.startTLS(policy, normal)
