@@ -247,7 +247,7 @@ class IByteSink(Interface):
 
 
 class IReactorTurns(Interface):
-    """An optional interface of reactors, beside Twisted's; ``twistd --reactor getty`` provides it."""
+    """An optional interface of reactors with epoll, beside Twisted's, where sessions of this package run."""
 
     def callAtTurnsEnd(call: Callable[[], object]) -> None:
         """
@@ -259,8 +259,8 @@ class IReactorTurns(Interface):
 
 class IErrorQueueReactor(Interface):
     """
-    An optional interface of reactors, beside Twisted's: a connection may have messages in its error queue, as
-    ``MSG_ZEROCOPY`` makes them, without being lost. ``twistd --reactor getty`` provides it.
+    An optional interface of reactors with epoll, beside Twisted's, where sessions of this package run: a connection may
+    have messages in its error queue, as ``MSG_ZEROCOPY`` makes them, without being lost.
     """
 
     def addErrorQueue(number: int, read: Callable[[], bool]) -> None:

@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from twisted.python import context, log
 from zope.interface import alsoProvides
 
-from getty_tx.interfaces import IReactorTurns
+from getty_tx.interfaces import IErrorQueueReactor, IReactorTurns
+from getty_tx.reactors.errorqueues import EPOLLERR, ErrorQueues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +74,9 @@ def shortReadsOf(reactor: Any) -> ShortReads | None:
         made = ShortReads(reactor)
         reactor.doIteration = made.doIteration
         reactor.callAtTurnsEnd = made.callAtTurnsEnd
-        alsoProvides(reactor, IReactorTurns)
+        reactor.addErrorQueue = made.errorQueues.add
+        reactor.removeErrorQueue = made.errorQueues.remove
+        alsoProvides(reactor, IReactorTurns, IErrorQueueReactor)
         return made
     owner = getattr(present, "__self__", None)
     return owner if isinstance(owner, ShortReads) else None
@@ -88,13 +91,14 @@ class ShortReads:
     one of them.
     """
 
-    __slots__ = ("_endCalls", "_reactor", "contexts")
+    __slots__ = ("_endCalls", "_reactor", "contexts", "errorQueues")
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         # By descriptor; made at its first read. Without underscore for the tests.
         self.contexts: dict[Any, LogContext | None] = {}
         self._endCalls: list[Callable[[], object]] = []
+        self.errorQueues = ErrorQueues()
 
     def add(self, descriptor: Any) -> None:
         """From now on plain read events of ``descriptor`` take the short path, until :py:meth:`remove`."""
@@ -158,6 +162,8 @@ class ShortReads:
                             log.callWithLogger(descriptor, reactor._disconnectSelectable, descriptor, why, True)
                 else:
                     stack[-1] = outside
+                    if event & EPOLLERR:
+                        event = self.errorQueues.handle(number, event)
                     log.callWithLogger(descriptor, reactor._doReadOrWrite, descriptor, number, event)
         finally:
             stack.pop()

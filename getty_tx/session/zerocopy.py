@@ -314,7 +314,10 @@ def _start(session: Any) -> str:
     if handle is None:
         return "it is for sessions over TCP, without TLS and other wrappers"
     if not IErrorQueueReactor.providedBy(session.context.reactor):
-        return "the reactor takes what the kernel tells of it for a lost connection: use twistd --reactor getty"
+        return (
+            "the reactor takes what the kernel tells of it for a lost connection: use Twisted's own reactor with epoll,"
+            " or twistd --reactor getty"
+        )
     if type(outbound.sink) is ZeroCopySocket:
         outbound.sink.turnOn()
         return ""

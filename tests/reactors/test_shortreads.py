@@ -20,7 +20,7 @@ from getty_tx.listener import EventListener
 from getty_tx.reactors.epoll import EPollReactor as GettyReactor
 from getty_tx.reactors.shortreads import ShortReads, shortReadsOf
 from getty_tx.server import Server
-from tests.reactors import test_epoll, test_epoll_reads, test_twisted_suite
+from tests.reactors import test_epoll, test_epoll_reads, test_errorqueues, test_twisted_suite
 from tests.reactors.test_epoll import ReactorCase
 from tests.support.certificates import selfSigned
 from tests.support.memory import configure
@@ -174,6 +174,17 @@ class TimerTests(PathCase, test_epoll.TimerTests):
 
 class EndCallTests(PathCase, test_epoll.EndCallTests):
     """callAtTurnsEnd(), as on the getty reactor."""
+
+
+class ZeroCopyTests(test_errorqueues.ZeroCopyTests):
+    """``session.zeroCopy`` on Twisted's own reactor."""
+
+    reactorFactory = EPollReactor
+
+    def setUp(self) -> None:
+        super().setUp()
+        shortReads: Any = shortReadsOf(self.reactor)
+        self.reactor.errorQueues = shortReads.errorQueues
 
 
 class SessionTests(test_epoll.TogetherTests, test_epoll_reads.ReconnectingTests):
