@@ -23,6 +23,7 @@ __all__ = [
     "TEXT",
     "CloseCode",
     "header",
+    "pack16",
     "sizeOf",
     "wholeFrame",
     "xor",
@@ -60,7 +61,8 @@ _PIECE = 64 * 1024
 #: Bytes below which large integers are faster than two calls of C code.
 _SHORT = 128
 
-_pack16 = Struct("!BBH").pack
+#: The header of an unmasked frame: its first byte, 126, and a length of 126 to 65,535 bytes.
+pack16 = Struct("!BBH").pack
 _pack64 = Struct("!BBQ").pack
 
 
@@ -112,7 +114,7 @@ def header(first: int, size: int, masked: bool = False) -> bytes:
     if size < 126:
         return bytes((first, bit | size))
     if size < 65536:
-        return _pack16(first, bit | 126, size)
+        return pack16(first, bit | 126, size)
     return _pack64(first, bit | 127, size)
 
 

@@ -8,6 +8,7 @@ time. So the short path is used again after it, and a session that was paused me
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import CodecError, PeerClosedError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MessageInbound"]
 
+_unpackHead = Struct("!HH").unpack_from
+
 
 class MessageInbound(Inbound):
     """
@@ -32,7 +35,16 @@ class MessageInbound(Inbound):
     :ivar usesEngine: the engine is inside a frame or a fragmented message.
     """
 
-    __slots__ = ("_delivering", "_engine", "_headerRest", "_masked", "_skipBytes", "closeReceived", "usesEngine")
+    __slots__ = (
+        "_binary",
+        "_delivering",
+        "_engine",
+        "_headerRest",
+        "_masked",
+        "_skipBytes",
+        "closeReceived",
+        "usesEngine",
+    )
 
     readsLists = False
 
@@ -42,6 +54,8 @@ class MessageInbound(Inbound):
         self._engine = connection.engine
         # The mask bit that frames must have: a client's are masked, a server's are not.
         self._masked = 0 if connection.factory.isClient else 0x80
+        # The first two bytes of a binary message whose length is in the next two.
+        self._binary = BINARY << 8 | self._masked | 126
         self.usesEngine = False
         self._delivering = False
         self.closeReceived = False
@@ -58,9 +72,6 @@ class MessageInbound(Inbound):
         # Not in a separate method, because that would cost a call for each read.
         if at < 0:
             session.bytesRead += end
-            if self.paused & CLOSED or self.closeReceived:
-                self._discard(data)
-                return
             context = session.context
             seconds = context.seconds
             session.activeAt = seconds()
@@ -68,8 +79,11 @@ class MessageInbound(Inbound):
                 context.briefReads += 1
             else:
                 self._adaptReadSize(end)
-            if self.paused or session.inCallback:
-                self._bufferForLater(data)
+            if self.paused or self.closeReceived or session.inCallback:
+                if self.paused & CLOSED or self.closeReceived:
+                    self._discard(data)
+                else:
+                    self._bufferForLater(data)
                 return
             at = 0
             if self._chunks is not None:
@@ -78,51 +92,65 @@ class MessageInbound(Inbound):
                     return
                 data, at = self._takeBuffered()
                 end = len(data)
+        elif self.closeReceived:
+            at = end
         need = 0
+        binary = self._binary
         outbound.corked = True
         session.inCallback = self._delivering = True
+        # Only the engine changes closeReceived and usesEngine while messages are delivered.
+        feeds = self.usesEngine
         try:
-            while at < end and not (self.paused or self.closeReceived):
-                if self.usesEngine:
+            while at < end and not self.paused:
+                if feeds:
                     at = self._feed(data, at, end)
+                    if self.closeReceived:
+                        break
+                    feeds = self.usesEngine
                     continue
                 left = end - at
-                if left < 2:
-                    need = left + 1
+                if left > 3:
+                    first, length = _unpackHead(data, at)
+                elif left > 1:
+                    first, length = data[at] << 8 | data[at + 1], 0
+                else:
+                    need = 2
                     break
-                first, length = data[at], data[at + 1]
-                body = at + (6 if masked else 2)
-                if (first != BINARY and first != TEXT) or (length ^ masked) & 0x80:
-                    at = self._feed(data, at, end)
-                    continue
-                length &= 0x7F
-                if length > 125:
-                    extended = 2 if length == 126 else 8
-                    body += extended
-                    if body > end:
-                        need = body - at
-                        break
-                    if extended == 2:
-                        length = data[at + 2] << 8 | data[at + 3]
-                    else:
-                        length = int.from_bytes(data[at + 2 : at + 10], "big")
-                    if length < (126 if extended == 2 else 65536):
-                        at = self._feed(data, at, end)
+                if first == binary and length > 125:
+                    # The most frequent form: binary, with a length of two bytes.
+                    body = at + (8 if masked else 4)
+                    isText = False
+                else:
+                    short = (first ^ masked) & 0xFF
+                    first >>= 8
+                    isText = first == TEXT
+                    if short > 127 or (first != BINARY and not isText):
+                        feeds = True
                         continue
+                    body = at + (6 if masked else 2)
+                    if short < 126:
+                        length = short
+                    else:
+                        body += 2 if short == 126 else 8
+                        if body > end:
+                            need = body - at
+                            break
+                        if short == 127:
+                            length = int.from_bytes(data[at + 2 : at + 10], "big")
+                        if length < (126 if short == 126 else 65536):
+                            feeds = True
+                            continue
                 if length > session._maxMsgLen:
-                    at = self._feed(data, at, end)
+                    feeds = True
                     continue
                 stop = body + length
                 if stop > end:
                     need = stop - at
                     break
-                payload = data[body:stop]
-                if masked:
-                    payload = unmask(payload, data[body - 4 : body])
-                isText = first == TEXT
+                payload = unmask(data[body:stop], data[body - 4 : body]) if masked else data[body:stop]
                 if isText and not (payload.isascii() or _isUTF8(payload)):
                     # The engine finds the invalid byte, and tells the peer.
-                    at = self._feed(data, at, end)
+                    feeds = True
                     continue
                 at = stop
                 session.isText = isText
@@ -143,7 +171,7 @@ class MessageInbound(Inbound):
         if self._engine.autoPingTimeoutCall is not None:
             # Any data proves that the peer is alive.
             self._engine.cancelPingTimeout()
-        if self.paused & CLOSED:
+        if self.paused and self.paused & CLOSED:
             self._beginDiscarding(data[at:])
         elif at < end and not self.closeReceived:
             self._bufferRest(data, at, need)

@@ -15,7 +15,7 @@ from getty_tx.session.compressed import CompressionSetting
 from getty_tx.session.facade import SessionTransport
 from getty_tx.session.lifecycle import OPEN
 from getty_tx.session.session import Session
-from getty_tx.transports.websocket.frames import BINARY, CLOSE, TEXT, CloseCode, header, wholeFrame
+from getty_tx.transports.websocket.frames import BINARY, CLOSE, TEXT, CloseCode, header, pack16, wholeFrame
 from getty_tx.transports.websocket.inbound import MessageInbound
 
 if TYPE_CHECKING:
@@ -174,9 +174,10 @@ class MessageSession(Session):
         if outbound.blocked and outbound.refuses():
             raise self._blocked()
         self.pkgsWritten += 1
+        size = len(data)
         if self._isPlain:
             # As sendMessage, without the call.
-            frame = header(first, len(data)) + data
+            frame = (pack16(first, 126, size) if 125 < size < 65536 else header(first, size)) + data
             length = len(frame)
             self.bytesWritten += length
             outbound.write(frame, length)
@@ -184,7 +185,7 @@ class MessageSession(Session):
             self.sendMessage(first, data)
         if timeout is not None:
             self._setWriteDeadline(timeout)
-        return len(data)
+        return size
 
     def writePkgs(self, packages: list[Any], timeout: float | None = None) -> int:
         """Encode the packages of a list, and send each as one message; otherwise as Session's."""
