@@ -171,8 +171,8 @@ class IBatchListener(IEventListener):
 
         The rules are those of ``onMessage``, for the list as a whole: raising fails the session, an ``async def`` holds
         the next list, and after ``pauseReading``, ``close`` or a new ``codec`` it is the next list that does not come,
-        or is read otherwise. The packages were all decoded before the call. Over WebSocket and UDP, where each package
-        is a message of its own, all come alone.
+        or is read otherwise. The packages were all decoded before the call. Over WebSocket a control frame between
+        messages ends a list, so that a pong keeps its place among the answers. Over UDP, all packages come alone.
 
         ``startTLS`` raises a CodecError while the list has several packages: those behind the one that asks for TLS
         came in clear.

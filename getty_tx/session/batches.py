@@ -125,7 +125,7 @@ def setReader(session: SessionState, reader: Any) -> None:
     """Read packages with ``reader`` from now on."""
     session.readsBatches = MANY if readsMany(reader.__class__) else ONE
     if session.inbound.readsLists and takesLists(_listenerOf(session)):
-        if not session.readsBatches:
+        if session.inbound.readsStream and not session.readsBatches:
             reader = EachReader(reader)
         session.readsBatches = LISTS
     session.decoder = reader

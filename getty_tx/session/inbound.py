@@ -73,6 +73,9 @@ class Inbound:
     #: Several packages may come in one read, and be given to a listener as a list.
     readsLists = True
 
+    #: The codec finds the packages, so that lists need its ``readMany``.
+    readsStream = True
+
     def __init__(self, session: SessionState, outbound: Outbound) -> None:
         self.session = session
         self.outbound = outbound

@@ -450,16 +450,16 @@ class DatagramTests(DatagramCase):
 
 
 class MessageTests(WebSocketCase):
-    """WebSocket: each package is alone."""
+    """WebSocket; see also tests.transports.websocket.test_lists."""
 
     def test_both(self) -> None:
-        """A list of one, and several messages by ``writePkgs``, which leave together."""
+        """A list of the messages of one read, and several messages by ``writePkgs``, which leave together."""
         self.open()
         session = self.pair.server
         session.listener = listener = OnlyLists(lambda session, packages: session.writePkgs([*packages, "more"]))
         self.say(frameOfMessage(1, b"a") + frameOfMessage(2, b"b"))
-        self.assertEqual(listener.lists, [["a"], [b"b"]])
-        self.assertEqual(self.said(), [(0x81, b"a"), (0x81, b"more"), (0x82, b"b"), (0x81, b"more")])
+        self.assertEqual(listener.lists, [["a", b"b"]])
+        self.assertEqual(self.said(), [(0x81, b"a"), (0x82, b"b"), (0x81, b"more")])
         count = session.writePkgs(["c", b"d"])
         self.assertFalse(session.outbound.corked)
         self.pair.flush()

@@ -21,6 +21,7 @@ from autobahn.websocket.protocol import WebSocketClientFactory, WebSocketProtoco
 from autobahn.websocket.types import ConnectionDeny
 
 from getty_tx.session.addresses import formatAddress
+from getty_tx.session.pausing import CLOSED
 from getty_tx.transports.websocket.frames import COMPRESSED, CloseCode, wholeFrame
 
 if TYPE_CHECKING:
@@ -305,6 +306,11 @@ class Engine(WebSocketProtocol):
 
     def _fail_connection(self, code: int = CloseCode.GOING_AWAY, reason: str = "going away") -> None:
         if self.state == WebSocketProtocol.STATE_OPEN:
+            # The messages before it come first, as long as the session can answer them.
+            inbound = self.connection.inbound
+            if inbound.deliverGathered() and inbound.paused & CLOSED:
+                # Their listener has closed the session, which reads no more.
+                return
             self.failedByMe = True
             self.sendCloseFrame(code=code, reasonUtf8=cut(reason))
             self.connection.protocolViolated(code, reason)

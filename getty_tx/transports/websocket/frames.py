@@ -19,6 +19,7 @@ __all__ = [
     "BINARY",
     "CLOSE",
     "COMPRESSED",
+    "CONTROL",
     "MAX_HEADER",
     "TEXT",
     "CloseCode",
@@ -34,6 +35,9 @@ TEXT = 0x81
 BINARY = 0x82
 #: The bit of the first byte that says that the payload is compressed (RFC 7692).
 COMPRESSED = 0x40
+
+#: The bit of the first byte that control frames have, and data frames have not.
+CONTROL = 0x08
 
 #: The opcode of Close frames.
 CLOSE = 8

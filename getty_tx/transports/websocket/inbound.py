@@ -15,7 +15,7 @@ from getty_tx.errors import CodecError, PeerClosedError
 from getty_tx.session.inbound import WHOLE_READ, Inbound
 from getty_tx.session.lifecycle import LOST, OPEN
 from getty_tx.session.pausing import CLOSED
-from getty_tx.transports.websocket.frames import BINARY, CLOSE, MAX_HEADER, TEXT, CloseCode, sizeOf
+from getty_tx.transports.websocket.frames import BINARY, CLOSE, CONTROL, MAX_HEADER, TEXT, CloseCode, sizeOf
 from getty_tx.transports.websocket.frames import xor as unmask
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
 
 __all__ = ["MessageInbound"]
+
+#: Bytes of messages that the engine has read, above which a list is delivered in the middle of a read: a few bytes may
+#: be inflated to a thousand times as many.
+MOST_INFLATED = 64 * 1024
 
 _unpackHead = Struct("!HH").unpack_from
 
@@ -39,6 +43,8 @@ class MessageInbound(Inbound):
         "_binary",
         "_delivering",
         "_engine",
+        "_gathered",
+        "_gatheredBytes",
         "_headerRest",
         "_masked",
         "_skipBytes",
@@ -46,7 +52,7 @@ class MessageInbound(Inbound):
         "usesEngine",
     )
 
-    readsLists = False
+    readsStream = False
 
     def __init__(self, session: Session, outbound: Outbound) -> None:
         super().__init__(session, outbound)
@@ -58,6 +64,10 @@ class MessageInbound(Inbound):
         self._binary = BINARY << 8 | self._masked | 126
         self.usesEngine = False
         self._delivering = False
+        # Messages for a listener that takes lists, until they are given to it; and the bytes of those that the engine
+        # has read.
+        self._gathered: list[Any] | None = None
+        self._gatheredBytes = 0
         self.closeReceived = False
         # While closing: bytes of a data frame that are still to be skipped, and the first bytes of a header.
         self._skipBytes = 0
@@ -92,21 +102,26 @@ class MessageInbound(Inbound):
                     return
                 data, at = self._takeBuffered()
                 end = len(data)
-        elif self.closeReceived:
-            at = end
         need = 0
         binary = self._binary
         outbound.corked = True
         session.inCallback = self._delivering = True
-        # Only the engine changes closeReceived and usesEngine while messages are delivered.
+        # Only the engine changes closeReceived and usesEngine while messages are delivered, and nothing is kept of what
+        # came behind a Close frame.
         feeds = self.usesEngine
+        lists = session.readsBatches > 1
         try:
             while at < end and not self.paused:
                 if feeds:
+                    if self._gathered is not None and data[at] & CONTROL:
+                        # What is answered to the messages before it comes before the answer to it.
+                        self.deliverGathered()
+                        continue
                     at = self._feed(data, at, end)
                     if self.closeReceived:
                         break
                     feeds = self.usesEngine
+                    lists = session.readsBatches > 1
                     continue
                 left = end - at
                 if left > 3:
@@ -152,11 +167,17 @@ class MessageInbound(Inbound):
                     # The engine finds the invalid byte, and tells the peer.
                     feeds = True
                     continue
-                at = stop
                 session.isText = isText
                 answer = session.decoder.read(session, memoryview(payload))
                 if type(answer) is not tuple or answer[0] is None or answer[1] != length:
                     raise _refused(answer, length, session)
+                at = stop
+                if lists and (at < end or self._gathered is not None):
+                    if self._gathered is None:
+                        self._gathered = [answer[0]]
+                    else:
+                        self._gathered.append(answer[0])
+                    continue
                 session.pkgsRead += 1
                 try:
                     result = session.receiver.onMessage(session, answer[0])
@@ -165,8 +186,14 @@ class MessageInbound(Inbound):
                 else:
                     if result is not None:
                         session.awaitCallback(result)
+            if lists:
+                self.deliverGathered()
         except BaseException as error:
-            session.readFailed(error)
+            # The messages before it come first. If they pause the session, this one is read again later, unless the
+            # engine has read it.
+            isHeld = self.deliverGathered()
+            if not isHeld or (feeds and not self.paused & CLOSED):
+                session.readFailed(error)
         self._delivering = False
         if self._engine.autoPingTimeoutCall is not None:
             # Any data proves that the peer is alive.
@@ -192,7 +219,7 @@ class MessageInbound(Inbound):
     receive = _deliver
 
     def messageReceived(self, payload: bytes, isText: bool) -> None:
-        """Deliver a message that the engine has read. The codec's errors are raised."""
+        """Deliver a message that the engine has read, or add it to the list. The codec's errors are raised."""
         session: Any = self.session
         if self.paused & CLOSED:
             return
@@ -200,6 +227,14 @@ class MessageInbound(Inbound):
         answer = session.decoder.read(session, memoryview(payload))
         if type(answer) is not tuple or answer[0] is None or answer[1] != len(payload):
             raise _refused(answer, len(payload), session)
+        if session.readsBatches > 1:
+            if self._gathered is None:
+                self._gathered = []
+            self._gathered.append(answer[0])
+            self._gatheredBytes += len(payload)
+            if self._gatheredBytes > MOST_INFLATED:
+                self.deliverGathered()
+            return
         session.pkgsRead += 1
         try:
             result = session.receiver.onMessage(session, answer[0])
@@ -208,6 +243,30 @@ class MessageInbound(Inbound):
         else:
             if result is not None:
                 session.awaitCallback(result)
+
+    def deliverGathered(self) -> bool:
+        """
+        Deliver the messages of a list in one call.
+
+        :return: whether that has paused or closed the session.
+        """
+        packages, self._gathered = self._gathered, None
+        if packages is None:
+            return False
+        self._gatheredBytes = 0
+        session: Any = self.session
+        session.pkgsRead += len(packages)
+        try:
+            if len(packages) > 1:
+                result = session.receiver.onMessages(session, packages)
+            else:
+                result = session.receiver.onMessage(session, packages[0])
+        except BaseException as error:
+            session.callbackFailed(error)
+        else:
+            if result is not None:
+                session.awaitCallback(result)
+        return self.paused != 0
 
     def _feed(self, data: bytes, at: int, end: int) -> int:
         """Give the engine the rest of its frame, or the frame that begins at ``at``. Returns the end of what it got."""

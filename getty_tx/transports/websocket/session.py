@@ -192,7 +192,30 @@ class MessageSession(Session):
         if timeout is not None:
             settings.seconds("timeout", timeout)
         write = self.encoder.write
-        return self._writePieces([self._asMessage(write(self, pkg)) for pkg in packages], timeout, len(packages))
+        outbound = self.outbound
+        if not self._isPlain or timeout is not None or outbound.blocked or get_ident() != self._thread:
+            messages = [self._asMessage(write(self, pkg)) for pkg in packages]
+            return self._writePieces(messages, timeout, len(packages))
+        # As _writePieces, without its calls for each package.
+        pieces = []
+        length = 0
+        for pkg in packages:
+            data = write(self, pkg)
+            first = BINARY
+            if type(data) is not bytes:
+                data = self._asMessage(data)
+                first = TEXT if type(data) is _Message else BINARY
+            size = len(data)
+            length += size
+            pieces.append(pack16(first, 126, size) if 125 < size < 65536 else header(first, size))
+            pieces.append(data)
+        if self.state > OPEN:
+            raise SessionClosedError(f"{self} is closed", self)
+        self.pkgsWritten += len(packages)
+        frames = b"".join(pieces)
+        self.bytesWritten += len(frames)
+        outbound.write(frames, len(frames))
+        return length
 
     def _asMessage(self, data: Any) -> bytes:
         if isinstance(data, str):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
 from getty_tx.session.context import ServiceContext
+from getty_tx.testing import RecordingBatchListener
 from getty_tx.transports.websocket.engine import makeSettings
 from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.support.websocket import WebSocketCase, closeFrame, frame, parse, request, response
@@ -120,11 +121,14 @@ _cuts = st.lists(st.integers(0, 400_000), max_size=12)
 class EquivalenceTests(WebSocketCase):
     """Both get the same bytes in the same pieces."""
 
-    def compare(self, isServer: bool, data: bytes, cuts: list[int]) -> None:
+    def compare(self, isServer: bool, data: bytes, cuts: list[int], lists: bool) -> None:
         options = UpgradeOptions(deflate=True)
         extension = "permessage-deflate" + ("; client_max_window_bits" if isServer else "")
         headers = {"Sec_WebSocket_Extensions": extension}
         self.open(isClient=not isServer, options=options, maxMsgLen=LIMIT, headers=headers)
+        session: Any = self.pair.server if isServer else self.pair.client
+        if lists:
+            session.listener = self.heard = RecordingBatchListener()
         context = ServiceContext(None, lambda session: None, reactor=self.network.clock)
         plain = _Plain(isServer, context, UpgradeOptions(deflate=True))
         if isServer:
@@ -149,13 +153,13 @@ class EquivalenceTests(WebSocketCase):
         self.pair.flush()
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(data=_sequences(True), cuts=_cuts)
-    def test_server(self, data: bytes, cuts: list[int]) -> None:
+    @given(data=_sequences(True), cuts=_cuts, lists=st.booleans())
+    def test_server(self, data: bytes, cuts: list[int], lists: bool) -> None:
         """As a server."""
-        self.compare(True, data, cuts)
+        self.compare(True, data, cuts, lists)
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(data=_sequences(False), cuts=_cuts)
-    def test_client(self, data: bytes, cuts: list[int]) -> None:
+    @given(data=_sequences(False), cuts=_cuts, lists=st.booleans())
+    def test_client(self, data: bytes, cuts: list[int], lists: bool) -> None:
         """As a client, whose frames are masked at random: their payloads are compared."""
-        self.compare(False, data, cuts)
+        self.compare(False, data, cuts, lists)
