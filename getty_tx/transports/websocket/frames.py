@@ -1,8 +1,8 @@
 """
 WebSocket frames (RFC 6455, section 5.2) for the short path: headers, masks, whole data frames; and close codes.
 
-A mask is applied to the whole payload at once. For 915 bytes that takes 0.7 microseconds with the C part of Autobahn,
-and 1.6 as one exclusive or of two large integers. Autobahn's own masker takes 2.5.
+A mask is applied to the whole payload at once. For 915 bytes that takes 0.2 microseconds with the C part of websockets,
+0.7 with that of Autobahn, and 1.6 as one exclusive or of two large integers. Autobahn's own masker takes 2.5.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = [
     "MAX_HEADER",
     "TEXT",
     "CloseCode",
+    "fastestXor",
     "header",
     "pack16",
     "sizeOf",
@@ -99,17 +100,30 @@ def _makeXor(nvx: Any) -> Callable[[bytes, bytes], bytes]:
     return xor
 
 
+def fastestXor() -> Callable[[bytes, bytes], bytes]:
+    """
+    The fastest way to apply a mask that is installed.
+
+    Both C modules are private to their packages: tests.transports.websocket.test_frames fails if one disappears.
+    """
+    try:
+        # The extra ``websocket``. Its function makes the masked bytes in one call.
+        from websockets.speedups import apply_mask
+    except ImportError:
+        pass
+    else:
+        return apply_mask
+    try:
+        # What Autobahn's maskers call, if Autobahn was installed with it: in the same way, but without three objects
+        # for each frame.
+        import _nvx_xormasker
+    except ImportError:
+        return _xorInt
+    return _makeXor(_nvx_xormasker)
+
+
 #: Apply a mask of four bytes; the same operation masks and unmasks.
-xor: Callable[[bytes, bytes], bytes]
-try:
-    # The C module that Autobahn's maskers call, if Autobahn was installed with it. It is private to Autobahn, and is
-    # called in the same way, but without three objects for each frame. tests.transports.websocket.test_frames fails if
-    # it disappears.
-    import _nvx_xormasker as _nvx
-except ImportError:
-    xor = _xorInt
-else:
-    xor = _makeXor(_nvx)
+xor = fastestXor()
 
 
 def header(first: int, size: int, masked: bool = False) -> bytes:

@@ -186,7 +186,7 @@ class MessageInbound(Inbound):
                 else:
                     if result is not None:
                         session.awaitCallback(result)
-            if lists:
+            if lists and self._gathered is not None:
                 self.deliverGathered()
         except BaseException as error:
             # The messages before it come first. If they pause the session, this one is read again later, unless the

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
+from unittest.mock import patch
 
+import _nvx_xormasker
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from websockets.speedups import apply_mask
 
 from getty_tx.codecs import RawCodec
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
@@ -22,6 +26,8 @@ from getty_tx.transports.websocket.engine import makeSettings
 from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.support.websocket import parse
 
+nvx = frames._makeXor(_nvx_xormasker)
+
 
 class FrameTests(SynchronousTestCase):
     """Headers and masks."""
@@ -30,14 +36,19 @@ class FrameTests(SynchronousTestCase):
     def test_xor(self, size: int, mask: bytes) -> None:
         """The result is the same in C and with integers, and masking twice returns the payload."""
         payload = random.randbytes(size)
-        masked = frames.xor(payload, mask)
-        self.assertEqual(masked, frames._xorInt(payload, mask))
+        masked = frames._xorInt(payload, mask)
         self.assertEqual(masked[:4], bytes(a ^ b for a, b in zip(payload, mask, strict=False)))
-        self.assertEqual(frames.xor(masked, mask), payload)
+        for xor in (apply_mask, nvx, frames._xorInt):
+            self.assertEqual(xor(payload, mask), masked)
+            self.assertEqual(xor(masked, mask), payload)
 
-    def test_nvx(self) -> None:
-        """Autobahn's C part is installed, and ``xor`` calls it."""
-        self.assertIsNot(frames.xor, frames._xorInt)
+    def test_fastest(self) -> None:
+        """The C part of websockets is called, without it that of Autobahn, and without both integers are used."""
+        self.assertIs(frames.xor, apply_mask)
+        with patch.dict(sys.modules, {"websockets.speedups": None}):
+            self.assertEqual(frames.fastestXor().__qualname__, nvx.__qualname__)
+            with patch.dict(sys.modules, {"_nvx_xormasker": None}):
+                self.assertIs(frames.fastestXor(), frames._xorInt)
 
     @given(st.sampled_from([0, 1, 125, 126, 65535, 65536]), st.booleans())
     def test_wholeFrame(self, size: int, masked: bool) -> None:
