@@ -156,7 +156,8 @@ class _ClientPolicy:
             self._session = None
             return
         # Otherwise OpenSSL makes a session unusable whose connection ends without a close_notify.
-        connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+        # What the peer has sent stays: it tells an end in order from a cut.
+        connection.set_shutdown(connection.get_shutdown() | SSL.SENT_SHUTDOWN)
         self._session = connection.get_session()
 
 

@@ -141,6 +141,27 @@ class ExchangeTests(SessionsCase):
             self.world.until(lambda listener=listener: listener.names[-1:] == ["close"])
             self.assertEqual([type(error) for error in listener.errors], [] if closes else [ConnectionLost])
 
+    def test_serverWithoutCloseNotify(self) -> None:
+        """A client's session whose server goes without a close_notify is lost: what came may be cut."""
+        for ends in False, True:
+            with socket.create_server((LOCAL, 0)) as port:
+                listener = RecordingListener()
+                client = self.dialFrom(listener, port.getsockname()[1], self.trusting, reconnectInterval=60)
+                self.world.turn(3)
+                port.settimeout(20)
+                handle = port.accept()[0]
+            handle.setblocking(False)
+            peer = Peer(handle, peerContext(self.files), isClient=False)
+            self.world.peers.append(peer)
+            self.ready(client)
+            self.world.until(lambda peer=peer: peer.shaken)
+            if ends:
+                peer.end()
+                peer.flush()
+            peer.close()
+            self.world.until(lambda listener=listener: listener.names[-1:] == ["close"])
+            self.assertEqual([type(error) for error in listener.errors], [] if ends else [ConnectionLost])
+
     def test_abort(self) -> None:
         """After abort() nothing is delivered, though bytes wait on both sides."""
 
