@@ -16,8 +16,8 @@ A connection is in one of four states, and never goes back::
   that failed leads here, too.
 - LOST: the socket is closed. Nothing may touch it through OpenSSL, as its number may be another connection's.
 
-OpenSSL may have to write in order to read (an answer to a key update), and to read in order to write. The direction
-that cannot go on then is stopped, and is tried again when the socket is ready for what OpenSSL asked for.
+In a handshake OpenSSL may have to write in order to read, and to read in order to write. The direction that cannot go
+on then is stopped, and is tried again when the socket is ready for what OpenSSL asked for.
 
 In TLS a close_notify ends one direction only (RFC 8446, section 6.1): a peer that has ended its side still gets what is
 written, where the wrapped protocol provides IHalfCloseableProtocol.
@@ -104,10 +104,9 @@ class SocketTLS(LayeredTransport):
 
     def __init__(self, wrapped: Any, policy: Any, isClient: bool) -> None:
         self.wrappedProtocol = wrapped
-        self.disconnecting = False
+        self.TLS = self.disconnecting = self._isPaused = False
         self.receive: Callable[[bytes], object] = wrapped.dataReceived
         self.bufferSize = WHOLE_READ
-        self.TLS = False
         self._policy = policy
         self._isClient = isClient
         self._state = _HANDSHAKE
@@ -123,7 +122,6 @@ class SocketTLS(LayeredTransport):
         self._peerEnded = False
         # OpenSSL has to write before it reads, or to read before it writes.
         self._readNeedsWrite = self._writeNeedsRead = False
-        self._isPaused = False
         self._probe = PROBE
         self._reason: Failure | None = None
 
@@ -247,7 +245,8 @@ class SocketTLS(LayeredTransport):
         transport = self.transport
         if self._readNeedsWrite:
             self._readAgain()
-            why = self.doRead()
+            isHeld = self._isPaused and not self._writeNeedsRead and self._state != _HANDSHAKE
+            why = None if isHeld else self.doRead()
             if why is not None or self._state in (_HANDSHAKE, _LOST) or self._readNeedsWrite:
                 return why
         if self._state == _HANDSHAKE:
@@ -309,7 +308,7 @@ class SocketTLS(LayeredTransport):
 
     def _readAgain(self) -> None:
         self._readNeedsWrite = False
-        if not self._unsent:
+        if not self._unsent or self._state == _HANDSHAKE:
             self.transport.stopWriting()
         if not self._isPaused:
             self.transport.startReading()
@@ -445,7 +444,8 @@ class SocketTLS(LayeredTransport):
             return
         except SSL.Error as error:
             if "shutdown while in init" in reasonsIn(error):
-                self._awaitRead()
+                if not self._readNeedsWrite:
+                    self._awaitRead()
                 return
             # The reactor reports a connection that is lost.
         self._state = _ENDED
