@@ -50,6 +50,10 @@ NAMES = {
     "getty_tx.logs": ("JSONObserver json "),
     "getty_tx.workers": ("Work WorkerPool current "),
     "getty_tx.reactors": ("Processes install "),
+    "getty_tx.rpc": (
+        "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client NoSuchMethodError "
+        "PayloadError Peer RemoteError RpcError Server TTHeader currentCall method "
+    ),
 }
 
 #: The files that Twisted finds its plugins in.

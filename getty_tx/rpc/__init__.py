@@ -1,0 +1,48 @@
+"""
+Calls over sessions: many in flight on one session, each with its own deadline, in both directions.
+
+- ``peer``: the two ends of calls; ``incoming`` has those that the other end makes, ``deadlines`` ends both.
+- ``services``: ``@rpc.method``, and what a server can be asked for; ``current`` is the call that is served.
+- ``server``, ``client``: peers for the sessions of a Server, and of a Client; ``context`` is what they share.
+- ``messages``: what travels; ``wires`` and ``payloads`` make it bytes; ``interfaces`` are their plug points.
+- ``errors``: why a call failed.
+"""
+
+from __future__ import annotations
+
+from getty_tx.rpc.client import Client
+from getty_tx.rpc.context import CallContext
+from getty_tx.rpc.current import Call, currentCall
+from getty_tx.rpc.errors import (
+    CallCancelledError,
+    CallLostError,
+    CallRefusedError,
+    CallTimeoutError,
+    NoSuchMethodError,
+    PayloadError,
+    RemoteError,
+    RpcError,
+)
+from getty_tx.rpc.peer import Peer
+from getty_tx.rpc.server import Server
+from getty_tx.rpc.services import method
+from getty_tx.rpc.wires import TTHeader
+
+__all__ = [
+    "Call",
+    "CallCancelledError",
+    "CallContext",
+    "CallLostError",
+    "CallRefusedError",
+    "CallTimeoutError",
+    "Client",
+    "NoSuchMethodError",
+    "PayloadError",
+    "Peer",
+    "RemoteError",
+    "RpcError",
+    "Server",
+    "TTHeader",
+    "currentCall",
+    "method",
+]

@@ -1,0 +1,230 @@
+"""Calls in: find the method, run it, and reply."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from getty_tx.rpc.current import Call, running
+from getty_tx.rpc.deadlines import Deadlines
+from getty_tx.rpc.errors import (
+    CallCancelledError,
+    CallRefusedError,
+    CallTimeoutError,
+    NoSuchMethodError,
+    PayloadError,
+    RemoteError,
+    RpcError,
+)
+from getty_tx.rpc.messages import ErrorReply, Reply, Request
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from getty_tx.rpc.context import CallContext
+    from getty_tx.rpc.peer import Peer
+    from getty_tx.rpc.services import Handler
+
+__all__ = ["Incoming"]
+
+log = Logger()
+
+#: Bytes that a frame may have beside its payload, for the comparison with maxMsgLen.
+OVERHEAD = 64
+
+
+class Incoming:
+    """
+    The calls that one peer has been asked for.
+
+    :param peer: the peer.
+    :param context: has the methods and the limits.
+    :ivar open: the calls whose methods have not returned yet, and whose callers wait, by number.
+    :ivar count: the calls whose methods have not returned yet.
+    """
+
+    __slots__ = ("_context", "_deadlines", "_isHeld", "count", "open", "peer")
+
+    def __init__(self, peer: Peer, context: CallContext) -> None:
+        self.peer = peer
+        self._context = context
+        self.open: dict[int, Call] = {}
+        self._deadlines: Deadlines | None = None
+        self._isHeld = False
+        self.count = 0
+
+    def serve(self, request: Request) -> None:
+        """Run the method that a request asks for."""
+        context = self._context
+        handler = context.handlers.get(request.name)
+        if handler is None:
+            self._fail(request, NoSuchMethodError(f"there is no {request.name}"))
+            return
+        if context.running >= context._maxCalls:
+            context.refused += 1
+            self._fail(request, CallRefusedError(f"maxCalls={context.maxCalls} calls are being served"))
+            return
+        try:
+            arguments = context.payload.decodeArguments(request.name, request.payload)
+        except PayloadError as error:
+            self._fail(request, error)
+            return
+        if not handler.least <= len(arguments) <= handler.most:
+            text = f"{handler.name}{handler.signature} was called with {len(arguments)} arguments"
+            self._fail(request, PayloadError(text))
+            return
+        call = Call(self.peer, request.id, request.name, request.metadata)
+        timeout = request.timeout
+        if handler.timeout is not None and (timeout is None or timeout > handler.timeout):
+            timeout = handler.timeout
+        limit = context._maxTimeout
+        if limit is not None and (timeout is None or timeout > limit):
+            timeout = limit
+        if timeout is not None:
+            # When the bytes came, not now: other calls may have come before it in one read.
+            session = self.peer.session
+            call.expiresAt = session.activeAt + timeout
+            if session.context.seconds() > call.expiresAt:
+                self._fail(request, CallTimeoutError(f"{request.name}: the time was over before it could be run"))
+                return
+        self._run(request, handler, call, arguments, timeout)
+
+    def _run(self, request: Request, handler: Handler, call: Call, arguments: Any, timeout: float | None) -> None:
+        token = running.set(call)
+        try:
+            if handler.threads:
+                session = self.peer.session
+                reactor = session.context.reactor
+                pool = reactor.getThreadPool()
+                value = deferToThreadPool(reactor, pool, copy_context().run, handler.call, *arguments)
+            else:
+                value = handler.call(*arguments)
+                if type(value) not in _PLAIN and iscoroutine(value):
+                    value = Deferred.fromCoroutine(value)
+        except BaseException as error:
+            self._fail(request, error, call)
+            return
+        finally:
+            running.reset(token)
+        if isinstance(value, Deferred):
+            if value.called and not value.paused and type(value.result) in _PLAIN:
+                # An async def that did not have to wait.
+                self._reply(request, value.result, call)
+            else:
+                self._wait(request, handler, call, value, timeout)
+        else:
+            self._reply(request, value, call)
+
+    # What takes its time
+
+    def _wait(self, request: Request, handler: Handler, call: Call, work: Deferred[Any], timeout: float | None) -> None:
+        number = request.id
+        if number in self.open:
+            # The peer has used a number twice; the first keeps it.
+            work.addErrback(lambda failure: None)
+            work.cancel()
+            self._fail(request, PayloadError(f"number {number} belongs to another call"))
+            return
+        context = self._context
+        # A thread cannot be stopped; it keeps its place until it ends.
+        call.work = None if handler.threads else work
+        self.open[number] = call
+        context.running += 1
+        self.count += 1
+        if self.count >= context.maxCallsPerSession and not self._isHeld:
+            self._isHeld = True
+            self.peer.session.pauseReading()
+        if timeout is not None:
+            if self._deadlines is None:
+                self._deadlines = Deadlines(self.peer.session.context, self.open, self._expired)
+            self._deadlines.add(number, call, timeout)
+        work.addCallbacks(self._succeeded, self._failed, (request, call), {}, (request, call), {})
+
+    def _end(self, request: Request, call: Call) -> bool:
+        """The method has returned; returns whether somebody waits for the reply."""
+        context = self._context
+        context.running -= 1
+        self.count -= 1
+        awaited = self.open.get(request.id) is call
+        if awaited:
+            del self.open[request.id]
+        if self._isHeld and self.count < context.maxCallsPerSession:
+            self._isHeld = False
+            if not self.peer.session.isClosed:
+                self.peer.session.resumeReading()
+        if not context.running and context.whenIdle is not None:
+            context.whenIdle()
+        return awaited
+
+    def _succeeded(self, value: Any, request: Request, call: Call) -> None:
+        if self._end(request, call):
+            self._reply(request, value, call)
+
+    def _failed(self, failure: Failure, request: Request, call: Call) -> None:
+        if self._end(request, call):
+            assert failure.value is not None
+            self._fail(request, failure.value, call)
+        elif not failure.check(CancelledError, RpcError):
+            log.failure("{name} failed after its caller had gone", failure, name=request.name)
+
+    def cancel(self, number: int) -> None:
+        """The caller waits no longer."""
+        call = self.open.pop(number, None)
+        if call is not None and call.work is not None:
+            call.work.cancel()
+
+    def _expired(self, call: Call) -> None:
+        del self.open[call.id]
+        self._answerError(call.id, CallTimeoutError(f"{call.name} has taken longer than its caller waits"), None)
+        if call.work is not None:
+            call.work.cancel()
+
+    def stop(self) -> None:
+        """The session has ended: cancel what runs."""
+        if self._deadlines is not None:
+            self._deadlines.stop()
+        calls, self.open = self.open, {}
+        for call in calls.values():
+            if call.work is not None:
+                call.work.cancel()
+
+    # Replies
+
+    def _reply(self, request: Request, value: Any, call: Call) -> None:
+        if request.isOneWay:
+            return
+        session = self.peer.session
+        try:
+            payload = self._context.payload.encodeResult(request.name, value)
+            if len(payload) > session.maxMsgLen - OVERHEAD:
+                text = f"{request.name}: a result of {len(payload)} bytes is above maxMsgLen={session.maxMsgLen}"
+                raise PayloadError(text)
+            if not session.isClosed:
+                session.writePkg(Reply(request.id, payload, call.replyMetadata))
+        except RpcError as error:
+            log.error("{name}: {error}", name=request.name, error=error)
+            self._answerError(request.id, error, call.replyMetadata)
+
+    def _fail(self, request: Request, error: BaseException, call: Call | None = None) -> None:
+        if not isinstance(error, RpcError):
+            if isinstance(error, CancelledError):
+                error = CallCancelledError(f"{request.name} was cancelled")
+            else:
+                log.failure("{name} failed for {peer}", name=request.name, peer=self.peer.session)
+                error = RemoteError(f"{request.name} failed: {type(error).__name__}")
+        if not request.isOneWay:
+            self._answerError(request.id, error, None if call is None else call.replyMetadata)
+
+    def _answerError(self, number: int, error: RpcError, metadata: Any) -> None:
+        session = self.peer.session
+        if not session.isClosed:
+            session.writePkg(ErrorReply(number, error.code, error.text, error.details, metadata))
+
+
+#: Results that are no coroutines; to ask costs more than to look here.
+_PLAIN = frozenset([bytes, str, int, float, bool, dict, list, tuple, type(None)])

@@ -1,0 +1,49 @@
+"""The plug points of calls: wires and payloads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from getty_tx.interfaces import IReadWriter
+
+__all__ = ["IPayload", "IWire", "IWireCodec"]
+
+
+class IWire(Interface):
+    """How calls look on the network. One object serves any number of sessions."""
+
+    features: Any = Attribute("a frozenset of :py:class:`getty_tx.rpc.messages.Feature`: what it can say")
+    payload: Any = Attribute("an :py:class:`IPayload`")
+
+    def codec() -> IReadWriter:
+        """A codec for one session; it provides :py:class:`IWireCodec`."""
+
+
+class IWireCodec(Interface):
+    """The codec of one session, whose packages are those of :py:mod:`getty_tx.rpc.messages`."""
+
+    understood: Any = Attribute("a frozenset of features that the peer is known to understand")
+
+
+class IPayload(Interface):
+    """How arguments and results become bytes."""
+
+    def encodeArguments(name: str, arguments: tuple[Any, ...]) -> bytes:
+        """
+        The bytes of a call's arguments.
+
+        :param name: ``Service/method``.
+        :raise PayloadError: they cannot be encoded.
+        """
+
+    def decodeArguments(name: str, data: bytes | memoryview) -> tuple[Any, ...] | list[Any]:
+        """The arguments. :raise PayloadError: the bytes are invalid."""
+
+    def encodeResult(name: str, value: Any) -> bytes:
+        """The bytes of a result. :raise PayloadError: it cannot be encoded."""
+
+    def decodeResult(name: str, data: bytes | memoryview) -> Any:
+        """The result. :raise PayloadError: the bytes are invalid."""

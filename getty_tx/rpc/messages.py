@@ -1,0 +1,115 @@
+"""
+What travels on a wire: the packages of its codec. Payloads are encoded already, or not yet decoded.
+
+A wire says with :py:class:`Feature` which of them it can carry.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Cancel", "ErrorReply", "Feature", "GoingAway", "Ping", "Pong", "Reply", "Request"]
+
+
+class Feature(Enum):
+    """What a wire can say beside requests and replies."""
+
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+    GOAWAY = "goaway"
+    METADATA = "metadata"
+    PING = "ping"
+    STREAM = "stream"
+
+
+class Request:
+    """
+    A call.
+
+    :ivar id: the number of the call; its reply has the same.
+    :ivar name: ``Service/method``.
+    :ivar payload: the arguments.
+    :ivar timeout: seconds that are left for it, None for no limit.
+    :ivar metadata: names and values, or None.
+    :ivar isOneWay: nobody waits for a reply.
+    """
+
+    __slots__ = ("id", "isOneWay", "metadata", "name", "payload", "timeout")
+
+    def __init__(
+        self,
+        id: int,
+        name: str,
+        payload: Any,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        isOneWay: bool = False,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.payload = payload
+        self.timeout = timeout
+        self.metadata = metadata
+        self.isOneWay = isOneWay
+
+
+class Reply:
+    """The result of a call."""
+
+    __slots__ = ("id", "metadata", "payload")
+
+    def __init__(self, id: int, payload: Any, metadata: Mapping[str, str] | None = None) -> None:
+        self.id = id
+        self.payload = payload
+        self.metadata = metadata
+
+
+class ErrorReply:
+    """
+    A call has failed.
+
+    :ivar code: one of those in :py:mod:`getty_tx.rpc.errors`, or the application's.
+    :ivar details: as the payload of the wire can carry it, or None.
+    """
+
+    __slots__ = ("code", "details", "id", "metadata", "text")
+
+    def __init__(
+        self, id: int, code: str, text: str, details: Any = None, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        self.id = id
+        self.code = code
+        self.text = text
+        self.details = details
+        self.metadata = metadata
+
+
+class Cancel:
+    """The caller waits no longer."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+
+class GoingAway:
+    """The sender takes no new calls soon: no more should be sent to it. Those on their way are served."""
+
+    __slots__ = ()
+
+
+class Ping:
+    """A question whether the peer is there."""
+
+    __slots__ = ()
+
+
+class Pong:
+    """The answer to a Ping."""
+
+    __slots__ = ()

@@ -1,0 +1,131 @@
+"""rpc.Server: services that are called over the sessions of a Server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+
+from getty_tx import server, settings
+from getty_tx.errors import SettingError
+from getty_tx.rpc.context import CallContext
+from getty_tx.rpc.messages import Feature
+from getty_tx.rpc.peer import Peer
+from getty_tx.rpc.wires import TTHeader
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+
+    from getty_tx.session.session import Session
+
+__all__ = ["Server"]
+
+#: Seconds that calls may take when the server stops.
+DRAIN_TIME = 5.0
+
+
+class Server(Service):
+    """
+    Serves calls while it runs. An IService: for ``twistd``, or started by hand.
+
+    ::
+
+        server = rpc.Server("tcp:8090", {"Echo": Echo()})
+
+    :param endpoint: a description or an endpoint, or a list of them, as for a :py:class:`~getty_tx.Server`.
+    :param services: objects with ``@rpc.method`` by name.
+    :param wire: how calls look on the network.
+    :param drainTime: seconds that calls may take when it stops; the callers are asked for no new ones.
+    :param maxSessions: as for a Server; ``maxSessionsPerHost``, ``handshakeTimeout``, ``reactor``, too.
+    :param options: the settings of :py:class:`~getty_tx.rpc.context.CallContext`: ``maxCalls=1000``,
+        ``maxCallsPerSession=100``, ``maxTimeout=None``, ``maxMsgLen=4 MiB``, ``pingInterval=15`` and others.
+    :raise SettingError: a description, a service or a setting is invalid.
+
+    :ivar context: what its peers share; its settings may be changed at any time.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | IStreamServerEndpoint | list[str | IStreamServerEndpoint],
+        services: Mapping[str, object],
+        *,
+        wire: Any = None,
+        drainTime: float = DRAIN_TIME,
+        maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        reactor: Any = None,
+        **options: Any,
+    ) -> None:
+        if not services:
+            raise SettingError("an rpc.Server needs at least one service, such as {'Echo': Echo()}")
+        self.drainTime = settings.seconds("drainTime", drainTime)
+        self._services = dict(services)
+        self._wrappers: list[Any] = []
+        self._reactor = reactor
+        self.context = CallContext(TTHeader() if wire is None else wire, services, **options)
+        endpoints = endpoint if isinstance(endpoint, list) else [endpoint]
+        self.server = server.Server(
+            self._newSession,
+            *endpoints,
+            maxSessions=maxSessions,
+            maxSessionsPerHost=maxSessionsPerHost,
+            handshakeTimeout=handshakeTimeout,
+            reactor=reactor,
+        )
+
+    def wrap(self, wrapper: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+        """
+        Call ``wrapper(name, handler)`` for each method, and what it returns in place of the method.
+
+        The first wrapper is the outermost. It is called now, once for each method.
+        """
+        self._wrappers.append(wrapper)
+        self.context.use(self._services, self._wrappers)
+
+    def _newSession(self, session: Session) -> None:
+        Peer(session, self.context)
+
+    def whenListening(self) -> Deferred[list[IAddress]]:
+        """As :py:meth:`getty_tx.Server.whenListening`."""
+        return self.server.whenListening()
+
+    def privilegedStartService(self) -> None:
+        """Listen while the process may still bind ports below 1024."""
+        Service.privilegedStartService(self)
+        self.server.privilegedStartService()
+
+    def startService(self) -> None:
+        """Listen."""
+        Service.startService(self)
+        self.server.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Ask all callers for no new calls, serve those on their way for ``drainTime`` at most, and close all sessions.
+
+        :return: fires when the last session has ended.
+        """
+        Service.stopService(self)
+        stopped: Deferred[None] = Deferred()
+        context = self.context
+        for peer in list(context.peers):
+            peer.goAway()
+        if not context.running and not context.can(Feature.GOAWAY):
+            self.server.stopService().chainDeferred(stopped)
+            return stopped
+        reactor = theReactor(self._reactor)
+
+        def end() -> None:
+            context.whenIdle = None
+            if call.active():
+                call.cancel()
+            self.server.stopService().chainDeferred(stopped)
+
+        call = reactor.callLater(self.drainTime if context.running else 0, end)
+        context.whenIdle = end
+        return stopped

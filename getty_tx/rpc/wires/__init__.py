@@ -1,0 +1,12 @@
+"""
+The wires: codecs whose packages are calls.
+
+- ``ttheader``: TTHeader of ByteDance's Kitex, the default: the frame, and what it can say.
+- ``info``: the information blocks of a TTHeader frame.
+"""
+
+from __future__ import annotations
+
+from getty_tx.rpc.wires.ttheader import TTHeader
+
+__all__ = ["TTHeader"]
