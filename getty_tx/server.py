@@ -147,7 +147,7 @@ class Server(Service):
     @property
     def isReady(self) -> bool:
         """True while it listens on all endpoints, and is not stopping."""
-        return self._listening and not self._stopping and isinstance(self._outcome, list)
+        return self._listening and not self._stopping and isinstance(self._outcome, list) and bool(self._ports)
 
     @property
     def isStopping(self) -> bool:
@@ -247,6 +247,10 @@ class Server(Service):
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             _fire(deferred, outcome)
+
+    def stopListening(self) -> None:
+        """Accept no more connections; the sessions go on until :py:meth:`stopService`."""
+        self._stopListening()
 
     def _stopListening(self) -> None:
         ports, self._ports = self._ports, []

@@ -5,25 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import TimeoutError as WaitTimeoutError
 
-from getty_tx import client
-from getty_tx.errors import NotReadyError
+from getty_tx import client, settings
 from getty_tx.rpc.context import TIMEOUT, CallContext
-from getty_tx.rpc.errors import CallLostError, RpcError
+from getty_tx.rpc.current import running
+from getty_tx.rpc.errors import CallLostError, CallRefusedError, RpcError
 from getty_tx.rpc.peer import DEFAULT, Peer
 from getty_tx.rpc.services import namesOf
 from getty_tx.rpc.stubs import Stub
 from getty_tx.rpc.wires import TTHeader
+from getty_tx.session.context import theReactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twisted.internet.interfaces import IStreamClientEndpoint
+    from twisted.python.failure import Failure
 
     from getty_tx.session.session import Session
 
 __all__ = ["Client"]
+
+#: Calls that wait for a session to open, at most.
+MAX_WAITING = 1000
 
 #: Settings of a pool; the others are those of calls.
 _POOL = ("reconnectInterval", "reconnectAttempts", "connectTimeout", "handshakeTimeout", "reactor")
@@ -48,6 +54,7 @@ class Client(Service):
     :param number: how many sessions.
     :param timeout: seconds that a call waits for its reply; None: for ever.
     :param services: what the peer may call over these sessions.
+    :param drainTime: seconds that open calls may take when it stops.
     :param options: the settings of a :py:class:`~getty_tx.Client` and of
         :py:class:`~getty_tx.rpc.context.CallContext`.
     :raise SettingError: the description or a setting is invalid.
@@ -70,8 +77,12 @@ class Client(Service):
         pool = {name: options.pop(name) for name in _POOL if name in options}
         self.context = CallContext(TTHeader() if wire is None else wire, services, timeout=timeout, **options)
         self.pool = client.Client(self._newSession, endpoint, number, **pool)
-        self.drainTime = drainTime
-        self._waiting: set[Deferred[Any]] = set()
+        self.drainTime = settings.seconds("drainTime", drainTime)
+        self._reactorGiven = pool.get("reactor")
+        self._reactor: Any = None
+        # Calls that wait for a session, in their order.
+        self._waiting: dict[Deferred[None], None] = {}
+        self.context.whenOpened = self._opened
 
     def __repr__(self) -> str:
         return f"<rpc.Client {self.pool.destination}>"
@@ -114,7 +125,7 @@ class Client(Service):
         """
         Call a method; see :py:meth:`getty_tx.rpc.Peer.call`.
 
-        While no session was ever open, it waits for one, as long as its time-out allows.
+        While no session is open, it waits for one, as long as its time-out allows; at most 1000 calls do.
         """
         peer = self.pick()
         if peer is not None:
@@ -153,22 +164,41 @@ class Client(Service):
         return lost
 
     def _whenOpen(self, service: str, method: str, arguments: Any, timeout: Any, metadata: Any) -> Deferred[Any]:
+        """Make a call when a session opens."""
         name = f"{service}/{method}"
-        left = self.context.timeout if timeout is DEFAULT else timeout
-        if not self.running or self.pool.lastError is not None or self.context.peers:
+        if not self.running:
             return fail(self._lost(name))
+        if len(self._waiting) >= MAX_WAITING:
+            text = f"{name}: {MAX_WAITING} calls wait for a session with {self.pool.destination} already"
+            return fail(CallRefusedError(text, sent=False))
+        reactor = self._reactor
+        left = self.context.timeout if timeout is DEFAULT else timeout
+        serving = running.get()
+        if serving is not None and timeout is not None:
+            inherited = serving.timeLeft()
+            left = inherited if left is None or (inherited is not None and inherited < left) else left
+        until = None if left is None else reactor.seconds() + left
+        waiting: Deferred[None] = Deferred()
+        self._waiting[waiting] = None
+        if left is not None:
+            waiting.addTimeout(left, reactor)
 
-        def opened(_: Any) -> Any:
-            peer = self.pick()
-            if peer is None:
+        def opened(_: None) -> Deferred[Any]:
+            rest = None if until is None else max(until - reactor.seconds(), 0.0)
+            return self.call(service, method, *arguments, timeout=rest, metadata=metadata)
+
+        def failed(failure: Failure) -> None:
+            self._waiting.pop(waiting, None)
+            if failure.check(WaitTimeoutError, CancelledError):
                 raise self._lost(name)
-            return peer.call(service, method, *arguments, timeout=timeout, metadata=metadata)
+            failure.raiseException()
 
-        def notReady(failure: Any) -> Any:
-            failure.trap(NotReadyError)
-            raise self._lost(name)
+        return waiting.addCallbacks(opened, failed)
 
-        return self.pool.whenReady(timeout=left).addCallbacks(opened, notReady)
+    def _opened(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting:
+            each.callback(None)
 
     # IService
 
@@ -179,9 +209,33 @@ class Client(Service):
     def startService(self) -> None:
         """Connect."""
         Service.startService(self)
+        self._reactor = theReactor(self._reactorGiven)
         self.pool.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Close all sessions. Calls that wait for a reply fail with CallLostError."""
+        """
+        Wait for the replies to open calls, for ``drainTime`` at most, and close all sessions.
+
+        Calls that are open then fail with CallLostError, and so do new ones.
+        """
         Service.stopService(self)
-        return self.pool.stopService()
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting:
+            each.cancel()
+        calls = [call for peer in self.context.peers for call in peer.pending.values()]
+        if not calls:
+            return self.pool.stopService()
+        ended: Deferred[None] = Deferred()
+        left = len(calls)
+
+        def one(result: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if not left and not ended.called:
+                ended.callback(None)
+            return result
+
+        for call in calls:
+            call.addBoth(one)
+        ended.addTimeout(self.drainTime, self._reactor)
+        return ended.addBoth(lambda _: self.pool.stopService())

@@ -42,6 +42,7 @@ class CallContext:
     :ivar late: replies to calls that had ended.
     :ivar timeouts: calls that were not answered in time.
     :ivar peers: the peers with an open session.
+    :ivar whenOpened: called when one more is open.
     """
 
     maxCalls = Setting(settings.count, 1000, "Calls that are served at a time; more are refused.")
@@ -81,7 +82,7 @@ class CallContext:
             setattr(self, option, value)
         self.running = self.refused = self.late = self.timeouts = 0
         self.peers: set[Any] = set()
-        self.whenIdle: Callable[[], object] | None = None
+        self.whenOpened: Callable[[], object] | None = None
 
     def use(self, services: Mapping[str, object], wrappers: Iterable[Any] = ()) -> None:
         """Serve these from now on. :raise SettingError: one cannot be served."""
@@ -89,6 +90,12 @@ class CallContext:
 
     def settingChanged(self, name: str) -> None:
         """Settings hold for the calls that follow."""
+
+    def opened(self, peer: Any) -> None:
+        """The session of a peer is open."""
+        self.peers.add(peer)
+        if self.whenOpened is not None:
+            self.whenOpened()
 
     def can(self, feature: Feature) -> bool:
         """Whether the wire has it."""

@@ -157,13 +157,12 @@ class Incoming:
             self._isHeld = False
             if not self.peer.session.isClosed:
                 self.peer.session.resumeReading()
-        if not context.running and context.whenIdle is not None:
-            context.whenIdle()
         return awaited
 
     def _succeeded(self, value: Any, request: Request, call: Call) -> None:
         if self._end(request, call):
             self._reply(request, value, call)
+        self._check()
 
     def _failed(self, failure: Failure, request: Request, call: Call) -> None:
         if self._end(request, call):
@@ -171,6 +170,12 @@ class Incoming:
             self._fail(request, failure.value, call)
         elif not failure.check(CancelledError, RpcError):
             log.failure("{name} failed after its caller had gone", failure, name=request.name)
+        self._check()
+
+    def _check(self) -> None:
+        draining = self.peer.draining
+        if draining is not None:
+            draining.check()
 
     def cancel(self, number: int) -> None:
         """The caller waits no longer."""

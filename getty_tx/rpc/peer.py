@@ -16,6 +16,7 @@ from getty_tx.listener import EventListener
 from getty_tx.rpc.context import CallContext
 from getty_tx.rpc.current import running
 from getty_tx.rpc.deadlines import Deadlines, rounded
+from getty_tx.rpc.draining import Draining
 from getty_tx.rpc.errors import (
     CallCancelledError,
     CallLostError,
@@ -99,6 +100,7 @@ class Peer(EventListener):
         self._number = 0
         self.incoming = Incoming(self, context)
         self.isLeaving = self.isSuspect = False
+        self.draining: Draining | None = None
         self._timer: Any = None
         self._asked = False
         session.maxMsgLen = context.maxMsgLen
@@ -235,17 +237,29 @@ class Peer(EventListener):
             session.writePkg(Pong())
         elif kind is GoingAway:
             self.isLeaving = True
+        elif kind is Pong and self.draining is not None:
+            self.draining.heard()
 
     def goAway(self) -> None:
         """Ask the other end to send no new calls. Those on their way are served."""
         if Feature.GOAWAY in self.codec.understood and not self.session.isClosed:
             self.session.writePkg(GoingAway())
 
+    def drain(self) -> Deferred[None]:
+        """
+        Ask the other end for no new calls, serve those on their way, and close the session.
+
+        :return: fires when the session has ended. It takes as long as the methods do.
+        """
+        if self.draining is None:
+            self.draining = Draining(self)
+        return self.draining.ended
+
     # The session
 
     def onOpen(self, session: Any) -> None:
         """The session is open."""
-        self.context.peers.add(self)
+        self.context.opened(self)
         if self.context.pingInterval is not None:
             self._timer = session.context.wheel.schedule(self.context.pingInterval, self._look, None)
 
@@ -260,6 +274,8 @@ class Peer(EventListener):
             timer.stop()
         self._deadlines.stop()
         self.incoming.stop()
+        if self.draining is not None:
+            self.draining.lost()
         pending, self.pending = self.pending, {}
         if pending:
             reason = session.closeReason if hasattr(session, "closeReason") else None

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from getty_tx import server, settings
 from getty_tx.errors import SettingError
 from getty_tx.rpc.context import CallContext
-from getty_tx.rpc.messages import Feature
 from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.wires import TTHeader
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
@@ -111,21 +110,10 @@ class Server(Service):
         :return: fires when the last session has ended.
         """
         Service.stopService(self)
-        stopped: Deferred[None] = Deferred()
-        context = self.context
-        for peer in list(context.peers):
-            peer.goAway()
-        if not context.running and not context.can(Feature.GOAWAY):
-            self.server.stopService().chainDeferred(stopped)
-            return stopped
-        reactor = theReactor(self._reactor)
-
-        def end() -> None:
-            context.whenIdle = None
-            if call.active():
-                call.cancel()
-            self.server.stopService().chainDeferred(stopped)
-
-        call = reactor.callLater(self.drainTime if context.running else 0, end)
-        context.whenIdle = end
-        return stopped
+        peers = list(self.context.peers)
+        if not peers:
+            return self.server.stopService()
+        self.server.stopListening()
+        drained = gatherResults([peer.drain() for peer in peers], consumeErrors=True)
+        drained.addTimeout(self.drainTime, theReactor(self._reactor))
+        return drained.addBoth(lambda _: self.server.stopService())
