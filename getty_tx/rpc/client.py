@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
+#: Added to the open calls of a suspect session, so that any other is taken.
+SUSPECT = 1 << 31
+
 #: Calls that wait for a session to open, at most.
 MAX_WAITING = 1000
 
@@ -93,13 +96,17 @@ class Client(Service):
     # Calls
 
     def pick(self) -> Peer | None:
-        """The peer with the fewest open calls, or None if no session is open."""
+        """
+        The peer with the fewest open calls, or None if no session is open.
+
+        One that is suspect, or is going away, is not taken; but rather a suspect one than none.
+        """
         best: Peer | None = None
         least = 0
         for peer in self.context.peers:
-            if peer.isLeaving or peer.isSuspect or peer.session.isClosed:
+            if peer.isLeaving or peer.session.isClosed:
                 continue
-            open = len(peer.pending)
+            open = len(peer.pending) + (SUSPECT if peer.isSuspect else 0)
             if best is None or open < least:
                 best, least = peer, open
         return best

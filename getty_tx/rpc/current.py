@@ -24,7 +24,7 @@ class Call:
     :ivar replyMetadata: what goes along with the reply; set it to a dict of strings.
     """
 
-    __slots__ = ("expiresAt", "id", "metadata", "name", "peer", "replyMetadata", "work")
+    __slots__ = ("expiresAt", "id", "metadata", "name", "peer", "replyMetadata", "startedAt", "totals", "work")
 
     def __init__(self, peer: Any, id: int, name: str, metadata: Mapping[str, str] | None) -> None:
         self.peer = peer
@@ -33,6 +33,9 @@ class Call:
         self.metadata: Mapping[str, str] = metadata or {}
         self.expiresAt: float | None = None
         self.replyMetadata: dict[str, str] | None = None
+        # The counters of its method; and when it began, if it is measured.
+        self.totals: Any = None
+        self.startedAt = 0.0
         # The Deferred of what runs for it.
         self.work: Any = None
 

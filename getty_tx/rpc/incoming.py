@@ -22,8 +22,11 @@ from getty_tx.rpc.errors import (
     RpcError,
 )
 from getty_tx.rpc.messages import ErrorReply, Reply, Request
+from getty_tx.status.calls import SAMPLED, CallTotals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twisted.python.failure import Failure
 
     from getty_tx.rpc.context import CallContext
@@ -48,13 +51,14 @@ class Incoming:
     :ivar count: the calls whose methods have not returned yet.
     """
 
-    __slots__ = ("_context", "_deadlines", "_isHeld", "count", "open", "peer")
+    __slots__ = ("_context", "_deadlines", "_isHeld", "_served", "count", "open", "peer")
 
     def __init__(self, peer: Peer, context: CallContext) -> None:
         self.peer = peer
         self._context = context
         self.open: dict[int, Call] = {}
         self._deadlines: Deadlines | None = None
+        self._served: dict[str, CallTotals] = peer.session.context.calls.setdefault("server", {})
         self._isHeld = False
         self.count = 0
 
@@ -63,8 +67,14 @@ class Incoming:
         context = self._context
         handler = context.handlers.get(request.name)
         if handler is None:
-            self._fail(request, NoSuchMethodError(f"there is no {request.name}"))
+            # Its name is the peer's, of which there may be any number.
+            error = NoSuchMethodError(f"there is no {request.name}")
+            self._totalsOf("").fail(error.code)
+            self._answerError(request, error)
             return
+        totals = self._served.get(request.name)
+        if totals is None:
+            totals = self._totalsOf(request.name)
         if context.running >= context._maxCalls:
             context.refused += 1
             self._fail(request, CallRefusedError(f"maxCalls={context.maxCalls} calls are being served"))
@@ -79,6 +89,9 @@ class Incoming:
             self._fail(request, PayloadError(text))
             return
         call = Call(self.peer, request.id, request.name, request.metadata)
+        call.totals = totals
+        if not totals.done & SAMPLED:
+            call.startedAt = self.peer.session.context.seconds()
         timeout = request.timeout
         if handler.timeout is not None and (timeout is None or timeout > handler.timeout):
             timeout = handler.timeout
@@ -135,6 +148,7 @@ class Incoming:
         call.work = None if handler.threads else work
         self.open[number] = call
         context.running += 1
+        call.totals.running += 1
         self.count += 1
         if self.count >= context.maxCallsPerSession and not self._isHeld:
             self._isHeld = True
@@ -149,6 +163,7 @@ class Incoming:
         """The method has returned; returns whether somebody waits for the reply."""
         context = self._context
         context.running -= 1
+        call.totals.running -= 1
         self.count -= 1
         awaited = self.open.get(request.id) is call
         if awaited:
@@ -180,12 +195,16 @@ class Incoming:
     def cancel(self, number: int) -> None:
         """The caller waits no longer."""
         call = self.open.pop(number, None)
-        if call is not None and call.work is not None:
-            call.work.cancel()
+        if call is not None:
+            call.totals.fail("cancelled")
+            if call.work is not None:
+                call.work.cancel()
 
     def _expired(self, call: Call) -> None:
         del self.open[call.id]
-        self._answerError(call.id, CallTimeoutError(f"{call.name} has taken longer than its caller waits"), None)
+        error = CallTimeoutError(f"{call.name} has taken longer than its caller waits")
+        call.totals.fail(error.code)
+        self._send(ErrorReply(call.id, error.code, error.text))
         if call.work is not None:
             call.work.cancel()
 
@@ -195,12 +214,17 @@ class Incoming:
             self._deadlines.stop()
         calls, self.open = self.open, {}
         for call in calls.values():
+            call.totals.fail("lost")
             if call.work is not None:
                 call.work.cancel()
 
     # Replies
 
     def _reply(self, request: Request, value: Any, call: Call) -> None:
+        totals = call.totals
+        totals.done += 1
+        if call.startedAt:
+            totals.seconds.add(self.peer.session.context.seconds() - call.startedAt)
         if request.isOneWay:
             return
         session = self.peer.session
@@ -212,8 +236,9 @@ class Incoming:
             if not session.isClosed:
                 session.writePkg(Reply(request.id, payload, call.replyMetadata))
         except RpcError as error:
+            totals.done -= 1
             log.error("{name}: {error}", name=request.name, error=error)
-            self._answerError(request.id, error, call.replyMetadata)
+            self._fail(request, error, call)
 
     def _fail(self, request: Request, error: BaseException, call: Call | None = None) -> None:
         if not isinstance(error, RpcError):
@@ -222,13 +247,29 @@ class Incoming:
             else:
                 log.failure("{name} failed for {peer}", name=request.name, peer=self.peer.session)
                 error = RemoteError(f"{request.name} failed: {type(error).__name__}")
-        if not request.isOneWay:
-            self._answerError(request.id, error, None if call is None else call.replyMetadata)
+        self._totalsOf(request.name).fail(error.code if error.code in RpcError.byCode else "other")
+        self._answerError(request, error, None if call is None else call.replyMetadata)
 
-    def _answerError(self, number: int, error: RpcError, metadata: Any) -> None:
-        session = self.peer.session
-        if not session.isClosed:
-            session.writePkg(ErrorReply(number, error.code, error.text, error.details, metadata))
+    def _answerError(self, request: Request, error: RpcError, metadata: Mapping[str, str] | None = None) -> None:
+        if request.isOneWay:
+            return
+        reply = ErrorReply(request.id, error.code, error.text, error.details, metadata)
+        try:
+            self._send(reply)
+        except PayloadError:
+            # The metadata are what is too long.
+            reply.metadata = None
+            self._send(reply)
+
+    def _send(self, reply: ErrorReply) -> None:
+        if not self.peer.session.isClosed:
+            self.peer.session.writePkg(reply)
+
+    def _totalsOf(self, name: str) -> CallTotals:
+        totals = self._served.get(name)
+        if totals is None:
+            totals = self._served[name] = CallTotals()
+        return totals
 
 
 #: Results that are no coroutines; to ask costs more than to look here.

@@ -28,6 +28,7 @@ from getty_tx.rpc.errors import (
 )
 from getty_tx.rpc.incoming import Incoming
 from getty_tx.rpc.messages import Cancel, ErrorReply, Feature, GoingAway, Ping, Pong, Reply, Request
+from getty_tx.status.calls import SAMPLED, CallTotals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,9 @@ DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "DEFAULT"})()
 #: The numbers of calls: 31 bits, the most that all wires have.
 LAST = 0x7FFFFFFF
 
+#: Methods that are counted by name; the others are counted together.
+MAX_COUNTED = 1000
+
 #: Bytes that a frame may have beside its payload, for the comparison with maxMsgLen.
 OVERHEAD = 64
 
@@ -50,9 +54,14 @@ class PendingCall(Deferred[Any]):
     """The reply to come."""
 
     expiresAt: float
+    #: Seconds, where there is a deadline.
+    timeout = 0.0
+    #: When it was made, if it is measured.
+    startedAt = 0.0
 
-    def __init__(self, peer: Peer, number: int, name: str) -> None:
+    def __init__(self, peer: Peer, number: int, name: str, totals: CallTotals) -> None:
         super().__init__()
+        self.totals = totals
         self.peer = peer
         self.number = number
         self.name = name
@@ -79,7 +88,6 @@ class Peer(EventListener):
 
     :ivar pending: the calls that wait for a reply, by number.
     :ivar isLeaving: the other end takes no new calls.
-    :ivar isSuspect: a call was not answered in time, and nothing has come since it was made.
     """
 
     def __init__(
@@ -99,7 +107,9 @@ class Peer(EventListener):
         self._deadlines = Deadlines(session.context, self.pending, self._expired)
         self._number = 0
         self.incoming = Incoming(self, context)
-        self.isLeaving = self.isSuspect = False
+        self.isLeaving = False
+        self._suspectedAt = -1.0
+        self._called: dict[str, CallTotals] = session.context.calls.setdefault("client", {})
         self.draining: Draining | None = None
         self._timer: Any = None
         self._asked = False
@@ -109,6 +119,11 @@ class Peer(EventListener):
 
     def __repr__(self) -> str:
         return f"<Peer of {self.session}: {len(self.pending)} calls out, {self.incoming.count} in>"
+
+    @property
+    def isSuspect(self) -> bool:
+        """A call was not answered in time, and nothing has come since it was made."""
+        return self._suspectedAt == self.session.activeAt
 
     # Calls out
 
@@ -132,7 +147,10 @@ class Peer(EventListener):
         number = self._number = self._number + 1 if self._number < LAST else 1
         while number in self.pending:
             number = self._number = number + 1 if number < LAST else 1
-        waiting = PendingCall(self, number, name)
+        totals = self._called.get(name)
+        if totals is None:
+            totals = self._totalsOf(name)
+        waiting = PendingCall(self, number, name, totals)
         left = queue = self.context._timeout if timeout is DEFAULT else timeout
         serving = running.get()
         if serving is not None and serving.expiresAt is not None and timeout is not None:
@@ -141,10 +159,15 @@ class Peer(EventListener):
                 left, queue = remaining, rounded(remaining) or 0.1
         error = self._send(number, name, arguments, left, metadata, False)
         if error is not None:
+            totals.fail(error.code)
             waiting.errback(error)
             return waiting
+        totals.running += 1
+        if not totals.done & SAMPLED:
+            waiting.startedAt = self.session.context.seconds()
         self.pending[number] = waiting
         if queue is not None:
+            waiting.timeout = queue
             self._deadlines.add(number, waiting, queue)
         return waiting
 
@@ -192,6 +215,8 @@ class Peer(EventListener):
     def cancelled(self, waiting: PendingCall) -> None:
         """A caller waits no longer."""
         del self.pending[waiting.number]
+        waiting.totals.running -= 1
+        waiting.totals.fail("cancelled")
         self._tellCancelled(waiting.number)
         waiting.errback(CallCancelledError(f"{waiting.name} was cancelled"))
 
@@ -201,10 +226,13 @@ class Peer(EventListener):
 
     def _expired(self, waiting: PendingCall) -> None:
         del self.pending[waiting.number]
-        context = self.context
-        context.timeouts += 1
+        self.context.timeouts += 1
+        waiting.totals.running -= 1
+        waiting.totals.fail("deadline")
         self._tellCancelled(waiting.number)
         session = self.session
+        if session.activeAt <= waiting.expiresAt - waiting.timeout:
+            self._suspectedAt = session.activeAt
         waiting.errback(CallTimeoutError(f"{waiting.name}: no reply from {session.remoteAddr} in time"))
 
     # Messages
@@ -217,8 +245,13 @@ class Peer(EventListener):
         elif kind is Reply:
             waiting = self.pending.pop(message.id, None)
             if waiting is None:
-                self.context.late += 1
+                self._late()
                 return
+            totals = waiting.totals
+            totals.running -= 1
+            totals.done += 1
+            if waiting.startedAt:
+                totals.seconds.add(session.context.seconds() - waiting.startedAt)
             try:
                 value = self.payload.decodeResult(waiting.name, message.payload)
             except PayloadError as error:
@@ -228,8 +261,10 @@ class Peer(EventListener):
         elif kind is ErrorReply:
             waiting = self.pending.pop(message.id, None)
             if waiting is None:
-                self.context.late += 1
+                self._late()
             else:
+                waiting.totals.running -= 1
+                waiting.totals.fail(message.code if message.code in RpcError.byCode else "other")
                 waiting.errback(errorOf(message.code, message.text, message.details))
         elif kind is Cancel:
             self.incoming.cancel(message.id)
@@ -239,6 +274,16 @@ class Peer(EventListener):
             self.isLeaving = True
         elif kind is Pong and self.draining is not None:
             self.draining.heard()
+
+    def _late(self) -> None:
+        self.context.late += 1
+        self.session.context.lateReplies += 1
+
+    def _totalsOf(self, name: str) -> CallTotals:
+        called = self._called
+        if len(called) >= MAX_COUNTED:
+            name = ""
+        return called.setdefault(name, CallTotals())
 
     def goAway(self) -> None:
         """Ask the other end to send no new calls. Those on their way are served."""
@@ -281,6 +326,8 @@ class Peer(EventListener):
             reason = session.closeReason if hasattr(session, "closeReason") else None
             why = f": {reason}" if reason else ""
             for waiting in pending.values():
+                waiting.totals.running -= 1
+                waiting.totals.fail("lost")
                 waiting.errback(CallLostError(f"{waiting.name}: {session} was lost before the reply{why}"))
 
     def _look(self, _: Any) -> None:

@@ -67,6 +67,8 @@ class ServiceContext:
     :ivar faults: decides which faults are logged.
     :ivar totals: totals of ended sessions, by endpoint.
     :ivar reconnects: attempts to dial again.
+    :ivar calls: where sessions carry calls, the counters by side (``server`` or ``client``) and method.
+    :ivar lateReplies: replies to calls that had ended.
     :ivar shortReads: where connections announce their descriptors, on Twisted's own epoll reactor.
     """
 
@@ -109,6 +111,8 @@ class ServiceContext:
         self.briefReads = 0
         self.shortReads = shortReadsOf(reactor)
         self.cork = TurnCork(reactor)
+        self.calls: dict[str, dict[str, Any]] = {}
+        self.lateReplies = 0
         self.closing = False
         self.threads = ThreadCalls(reactor)
         self._addresses: dict[IAddress, IAddress] = {}

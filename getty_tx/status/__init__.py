@@ -19,6 +19,7 @@ nothing. The modules, each of which imports only from those below it:
 ``sampler``        measures reactor lag, iterations, handlers and workers once a second
 ``handlertimes``   measures onMessage on some sessions
 ``table``          the columns of the table of sessions, and its pages
+``calls``          the counters of calls, which getty_tx.rpc keeps
 ``snapshot``       counters and gauges at one moment, and the walk over the sessions
 ``lasterrors``     the list of the last errors
 ``histogram``      counts times in buckets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.status.calls import CallTotals, decodeCalls, encodeCalls
 from getty_tx.status.histogram import Histogram
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["decodeSnapshot", "emptySnapshot", "encodeSnapshot", "mergeEnded", "mergeInto"]
 
 _TOTALS = ("readBytes", "writeBytes", "readPkgs", "writePkgs", "dropped")
-_SUMS = ("handshaking", "reconnects", "workers", "queued", "threads")
+_SUMS = ("handshaking", "reconnects", "workers", "queued", "threads", "lateReplies")
 
 
 def emptySnapshot(process: str = "") -> Snapshot:
@@ -34,6 +35,8 @@ def encodeSnapshot(snapshot: Snapshot) -> Iterator[str]:
         sums = [getattr(service, name) for name in _SUMS]
         flags = [service.isReady, service.isStopping]
         yield json.dumps(["service", service.name, *flags, sums, service.timerLag, service.refused])
+        for (side, method), calls in service.calls.items():
+            yield json.dumps(["calls", side, method, encodeCalls(calls)])
         for name, endpoint in service.endpoints.items():
             counts = [getattr(endpoint.totals, each) for each in _TOTALS]
             numbers = [
@@ -76,6 +79,9 @@ def decodeSnapshot(records: Iterable[Any]) -> Snapshot:
             service.timerLag = _number(timerLag)
             service.refused = _counts(refused)
             snapshot.services.append(service)
+        elif kind == "calls":
+            side, method, counters = fields
+            snapshot.services[-1].calls[_text(side), _text(method)] = decodeCalls(counters)
         elif kind == "endpoint":
             name, totals, closed, opened, states, paused, pending = fields
             endpoint = EndpointSnapshot(opened=_count(opened), pendingBytes=_count(pending))
@@ -158,6 +164,9 @@ def mergeEnded(total: Snapshot, snapshot: Snapshot) -> None:
 
 def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isEnded: bool) -> None:
     total.reconnects += service.reconnects
+    total.lateReplies += service.lateReplies
+    for key, calls in service.calls.items():
+        total.calls.setdefault(key, CallTotals()).addAll(calls, isEnded)
     for reason, count in service.refused.items():
         total.refused[reason] = total.refused.get(reason, 0) + count
     if not isEnded:

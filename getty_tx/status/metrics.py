@@ -94,8 +94,29 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _histogram("getty_reactor_lag_seconds", "How late the reactor runs a delayed call, sampled.", snapshot.lag)
     yield _histogram("getty_reactor_turn_seconds", "How long a reactor iteration takes, sampled.", snapshot.turn)
     yield _histogram("getty_handler_seconds", "How long onMessage takes, sampled.", snapshot.handler)
+    if any(service.calls for service in snapshot.services):
+        yield from _calls(snapshot)
     if snapshot.main is not None:
         yield from _subReactors(snapshot, snapshot.main)
+
+
+def _calls(snapshot: Snapshot) -> Iterator[Metric]:
+    """The metrics of calls, by side (``server`` or ``client``) and method."""
+    method = ["service", "side", "method"]
+    calls = CounterMetricFamily("getty_rpc_calls", "Calls that have ended, by code.", labels=[*method, "code"])
+    running = GaugeMetricFamily("getty_rpc_calls_running", "Calls that have not ended.", labels=method)
+    seconds = HistogramMetricFamily("getty_rpc_call_seconds", "How long calls take, sampled.", labels=method)
+    late = CounterMetricFamily("getty_rpc_late_replies", "Replies to calls that had ended.", labels=_SERVICE)
+    for service in snapshot.services:
+        for (side, name), totals in service.calls.items():
+            labels = [service.name, side, name]
+            calls.add_metric([*labels, "ok"], totals.done)
+            for code, count in totals.failed.items():
+                calls.add_metric([*labels, code], count)
+            running.add_metric(labels, totals.running)
+            seconds.add_metric(labels, totals.seconds.buckets(), totals.seconds.sum)
+        late.add_metric([service.name], service.lateReplies)
+    yield from (calls, running, seconds, late)
 
 
 def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:

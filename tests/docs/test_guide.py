@@ -28,6 +28,7 @@ from getty_tx.session.refusals import REASONS
 from getty_tx.session.session import Session
 from getty_tx.session.totals import CLOSE_REASONS
 from getty_tx.settings import Setting
+from getty_tx.status.calls import CallTotals
 from getty_tx.status.histogram import Histogram
 from getty_tx.status.metrics import families
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
@@ -478,7 +479,8 @@ class MetricsTests(SynchronousTestCase):
 
     def test_table(self) -> None:
         """It has every metric and no other, with its labels; and the reasons for which sessions end."""
-        server = ServiceSnapshot("", True, False, {"": EndpointSnapshot()}, workers=1)
+        calls = {("server", ""): CallTotals()}
+        server = ServiceSnapshot("", True, False, {"": EndpointSnapshot()}, workers=1, calls=calls)
         histogram = Histogram()
         snapshot = Snapshot("", [server], histogram, histogram, histogram, {"": histogram})
         snapshot.main = snapshot
