@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ServerEndpoint, clientFromString, serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionRefusedError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -265,6 +265,27 @@ class StopTests(ServerCase):
         self.assertEqual(self.listener.events[-1], ("close",))
         peer.transport.resumeProducing()
         await peer.ended
+
+
+class StopListeningTests(ServerCase):
+    """stopListening."""
+
+    async def test_sessionsGoOn(self) -> None:
+        """No connection is accepted any more, the server is not ready, and its sessions go on."""
+        server = self.serve(listener=RecordingListener(on={"message": lambda session, pkg: session.writePkg(pkg)}))
+        (address,) = await server.whenListening()
+        peer = await self.dial(address)
+        await self.until(lambda: server.sessions)
+        self.assertTrue(server.isReady)
+        server.stopListening()
+        self.assertFalse(server.isReady)
+        await self.assertFailure(Deferred.fromCoroutine(self.dial(address)), ConnectionRefusedError)
+        peer.transport.write(b"\0\0\0\1a")
+        await self.until(lambda: peer.data == b"\0\0\0\1a")
+        await server.stopService()
+        server.startService()
+        await server.whenListening()
+        self.assertTrue(server.isReady)
 
 
 class EndpointTests(SynchronousTestCase):
