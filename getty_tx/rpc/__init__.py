@@ -2,6 +2,7 @@
 Calls over sessions: many in flight on one session, each with its own deadline, in both directions.
 
 - ``peer``: the two ends of calls; ``incoming`` has those that the other end makes, ``deadlines`` ends both.
+- ``streams``: many values for one call, with credit.
 - ``services``: ``@rpc.method``, and what a server can be asked for; ``current`` is the call that is served.
 - ``server``, ``client``: peers for the sessions of a Server, and of a Client; ``context`` is what they share.
 - ``messages``: what travels; ``wires`` and ``payloads`` make it bytes; ``interfaces`` are their plug points.
@@ -25,7 +26,8 @@ from getty_tx.rpc.errors import (
 )
 from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.server import Server
-from getty_tx.rpc.services import method
+from getty_tx.rpc.services import method, stream
+from getty_tx.rpc.streams import Stream
 from getty_tx.rpc.wires import TTHeader
 
 __all__ = [
@@ -42,7 +44,9 @@ __all__ = [
     "RemoteError",
     "RpcError",
     "Server",
+    "Stream",
     "TTHeader",
     "currentCall",
     "method",
+    "stream",
 ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
     from twisted.python.failure import Failure
 
+    from getty_tx.rpc.streams import Stream
     from getty_tx.session.session import Session
 
 __all__ = ["Client"]
@@ -140,6 +141,24 @@ class Client(Service):
             waiting.addErrback(self._failed, peer, service, method, arguments, timeout, metadata)
             return waiting
         return self._whenOpen(service, method, arguments, timeout, metadata)
+
+    def stream(
+        self,
+        service: str,
+        method: str,
+        *arguments: Any,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Stream:
+        """
+        Call a method that sends or gets many values; see :py:meth:`getty_tx.rpc.Peer.stream`.
+
+        :raise CallLostError: no session is open.
+        """
+        peer = self.pick()
+        if peer is None:
+            raise self._lost(f"{service}/{method}")
+        return peer.stream(service, method, *arguments, timeout=timeout, metadata=metadata)
 
     def send(self, service: str, method: str, *arguments: Any, metadata: Mapping[str, str] | None = None) -> None:
         """

@@ -21,10 +21,22 @@ class Call:
     :ivar name: ``Service/method``.
     :ivar metadata: what the caller has sent along.
     :ivar expiresAt: when its time is over, on the clock of the reactor; None: never.
+    :ivar stream: of a ``@rpc.stream``: the :py:class:`~getty_tx.rpc.Stream` with the caller's values; else None.
     :ivar replyMetadata: what goes along with the reply; set it to a dict of strings.
     """
 
-    __slots__ = ("expiresAt", "id", "metadata", "name", "peer", "replyMetadata", "startedAt", "totals", "work")
+    __slots__ = (
+        "expiresAt",
+        "id",
+        "metadata",
+        "name",
+        "peer",
+        "replyMetadata",
+        "startedAt",
+        "stream",
+        "totals",
+        "work",
+    )
 
     def __init__(self, peer: Any, id: int, name: str, metadata: Mapping[str, str] | None) -> None:
         self.peer = peer
@@ -33,6 +45,7 @@ class Call:
         self.metadata: Mapping[str, str] = metadata or {}
         self.expiresAt: float | None = None
         self.replyMetadata: dict[str, str] | None = None
+        self.stream: Any = None
         # The counters of its method; and when it began, if it is measured.
         self.totals: Any = None
         self.startedAt = 0.0

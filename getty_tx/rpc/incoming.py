@@ -21,7 +21,8 @@ from getty_tx.rpc.errors import (
     RemoteError,
     RpcError,
 )
-from getty_tx.rpc.messages import ErrorReply, Reply, Request
+from getty_tx.rpc.messages import ErrorReply, Reply, Request, StreamFrame
+from getty_tx.rpc.streams import Stream, run
 from getty_tx.status.calls import SAMPLED, CallTotals
 
 if TYPE_CHECKING:
@@ -62,48 +63,62 @@ class Incoming:
         self._isHeld = False
         self.count = 0
 
-    def serve(self, request: Request) -> None:
-        """Run the method that a request asks for."""
+    def open_(self, frame: StreamFrame) -> None:
+        """Run the method of a stream that the other end has opened."""
+        request = Request(frame.id, frame.name, frame.payload, frame.timeout, frame.metadata)
+        if (False, frame.id) in self.peer.streams:
+            # The peer has used a number twice; the first keeps it.
+            return
+        stream = self.peer.streams[False, frame.id] = Stream(self.peer, frame.id, frame.name, False)
+        self.serve(request, stream)
+
+    def serve(self, request: Request, stream: Stream | None = None) -> None:
+        """Run the method that a request asks for, and whose values a stream carries."""
         context = self._context
         handler = context.handlers.get(request.name)
         if handler is None:
             # Its name is the peer's, of which there may be any number.
             error = NoSuchMethodError(f"there is no {request.name}")
             self._totalsOf("").fail(error.code)
-            self._answerError(request, error)
+            self._answerError(request, error, None, stream)
             return
         totals = self._served.get(request.name)
         if totals is None:
             totals = self._totalsOf(request.name)
         if context.running >= context._maxCalls:
             context.refused += 1
-            self._fail(request, CallRefusedError(f"maxCalls={context.maxCalls} calls are being served"))
+            self._fail(request, CallRefusedError(f"maxCalls={context.maxCalls} calls are being served"), None, stream)
+            return
+        if handler.isStream is not (stream is not None):
+            what = "a stream" if handler.isStream else "no stream"
+            self._fail(request, PayloadError(f"{request.name} is {what}"), None, stream)
             return
         try:
             arguments = context.payload.decodeArguments(request.name, request.payload)
         except PayloadError as error:
-            self._fail(request, error)
+            self._fail(request, error, None, stream)
             return
         if not handler.least <= len(arguments) <= handler.most:
             text = f"{handler.name}{handler.signature} was called with {len(arguments)} arguments"
-            self._fail(request, PayloadError(text))
+            self._fail(request, PayloadError(text), None, stream)
             return
         call = Call(self.peer, request.id, request.name, request.metadata)
         call.totals = totals
+        call.stream = stream
         if not totals.done & SAMPLED:
             call.startedAt = self.peer.session.context.seconds()
         timeout = request.timeout
         if handler.timeout is not None and (timeout is None or timeout > handler.timeout):
             timeout = handler.timeout
         limit = context._maxTimeout
-        if limit is not None and (timeout is None or timeout > limit):
+        if limit is not None and stream is None and (timeout is None or timeout > limit):
             timeout = limit
         if timeout is not None:
             # When the bytes came, not now: other calls may have come before it in one read.
             session = self.peer.session
             call.expiresAt = session.activeAt + timeout
             if session.context.seconds() > call.expiresAt:
-                self._fail(request, CallTimeoutError(f"{request.name}: the time was over before it could be run"))
+                self._fail(request, CallTimeoutError(f"{request.name}: the time was over before it could be run"), call)
                 return
         self._run(request, handler, call, arguments, timeout)
 
@@ -117,7 +132,9 @@ class Incoming:
                 value = deferToThreadPool(reactor, pool, copy_context().run, handler.call, *arguments)
             else:
                 value = handler.call(*arguments)
-                if type(value) not in _PLAIN and iscoroutine(value):
+                if call.stream is not None:
+                    value = Deferred.fromCoroutine(run(value, call.stream))
+                elif type(value) not in _PLAIN and iscoroutine(value):
                     value = Deferred.fromCoroutine(value)
         except BaseException as error:
             self._fail(request, error, call)
@@ -204,7 +221,10 @@ class Incoming:
         del self.open[call.id]
         error = CallTimeoutError(f"{call.name} has taken longer than its caller waits")
         call.totals.fail(error.code)
-        self._send(ErrorReply(call.id, error.code, error.text))
+        if call.stream is not None:
+            call.stream.fail(error, tell=True)
+        else:
+            self._send(ErrorReply(call.id, error.code, error.text))
         if call.work is not None:
             call.work.cancel()
 
@@ -229,6 +249,9 @@ class Incoming:
             return
         session = self.peer.session
         try:
+            if call.stream is not None:
+                call.stream.finish(value)
+                return
             payload = self._context.payload.encodeResult(request.name, value)
             if len(payload) > session.maxMsgLen - OVERHEAD:
                 text = f"{request.name}: a result of {len(payload)} bytes is above maxMsgLen={session.maxMsgLen}"
@@ -240,7 +263,9 @@ class Incoming:
             log.error("{name}: {error}", name=request.name, error=error)
             self._fail(request, error, call)
 
-    def _fail(self, request: Request, error: BaseException, call: Call | None = None) -> None:
+    def _fail(
+        self, request: Request, error: BaseException, call: Call | None = None, stream: Stream | None = None
+    ) -> None:
         if not isinstance(error, RpcError):
             if isinstance(error, CancelledError):
                 error = CallCancelledError(f"{request.name} was cancelled")
@@ -248,9 +273,17 @@ class Incoming:
                 log.failure("{name} failed for {peer}", name=request.name, peer=self.peer.session)
                 error = RemoteError(f"{request.name} failed: {type(error).__name__}")
         self._totalsOf(request.name).fail(error.code if error.code in RpcError.byCode else "other")
-        self._answerError(request, error, None if call is None else call.replyMetadata)
+        if call is None:
+            self._answerError(request, error, None, stream)
+        else:
+            self._answerError(request, error, call.replyMetadata, call.stream)
 
-    def _answerError(self, request: Request, error: RpcError, metadata: Mapping[str, str] | None = None) -> None:
+    def _answerError(
+        self, request: Request, error: RpcError, metadata: Mapping[str, str] | None, stream: Stream | None
+    ) -> None:
+        if stream is not None:
+            stream.fail(error, tell=True)
+            return
         if request.isOneWay:
             return
         reply = ErrorReply(request.id, error.code, error.text, error.details, metadata)

@@ -12,7 +12,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Cancel", "ErrorReply", "Feature", "GoingAway", "Ping", "Pong", "Reply", "Request"]
+__all__ = [
+    "CREDIT",
+    "DATA",
+    "END",
+    "OPEN",
+    "RESET",
+    "Cancel",
+    "ErrorReply",
+    "Feature",
+    "GoingAway",
+    "Ping",
+    "Pong",
+    "Reply",
+    "Request",
+    "StreamFrame",
+]
+
+#: The kinds of a StreamFrame: a call with its arguments; a value; the end of one end's values, with the result if it is
+#: the end of the method; an error for both ends; and bytes that may be sent besides.
+OPEN, DATA, END, RESET, CREDIT = "2", "3", "4", "5", "6"
 
 
 class Feature(Enum):
@@ -113,3 +132,37 @@ class Pong:
     """The answer to a Ping."""
 
     __slots__ = ()
+
+
+class StreamFrame:
+    """
+    A part of a stream.
+
+    :ivar id: the number of the stream, which its opener has given.
+    :ivar kind: OPEN, DATA, END, RESET or CREDIT.
+    :ivar isReply: it comes from the end that has not opened the stream.
+    :ivar name: of OPEN: ``Service/method``. ``timeout`` and ``metadata``: as those of a Request.
+    :ivar error: of RESET: code, text and details.
+    """
+
+    __slots__ = ("error", "id", "isReply", "kind", "metadata", "name", "payload", "timeout")
+
+    def __init__(
+        self,
+        id: int,
+        kind: str,
+        payload: bytes,
+        isReply: bool = False,
+        name: str = "",
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        error: tuple[str, str, Any] | None = None,
+    ) -> None:
+        self.id = id
+        self.kind = kind
+        self.payload = payload
+        self.isReply = isReply
+        self.name = name
+        self.timeout = timeout
+        self.metadata = metadata
+        self.error = error

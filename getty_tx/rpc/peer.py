@@ -27,7 +27,19 @@ from getty_tx.rpc.errors import (
     errorOf,
 )
 from getty_tx.rpc.incoming import Incoming
-from getty_tx.rpc.messages import Cancel, ErrorReply, Feature, GoingAway, Ping, Pong, Reply, Request
+from getty_tx.rpc.messages import (
+    OPEN,
+    Cancel,
+    ErrorReply,
+    Feature,
+    GoingAway,
+    Ping,
+    Pong,
+    Reply,
+    Request,
+    StreamFrame,
+)
+from getty_tx.rpc.streams import Stream
 from getty_tx.status.calls import SAMPLED, CallTotals
 
 if TYPE_CHECKING:
@@ -87,6 +99,7 @@ class Peer(EventListener):
     :param options: the settings of :py:class:`~getty_tx.rpc.context.CallContext`.
 
     :ivar pending: the calls that wait for a reply, by number.
+    :ivar streams: the open streams, by whether this end has opened them and their number.
     :ivar isLeaving: the other end takes no new calls.
     """
 
@@ -104,6 +117,7 @@ class Peer(EventListener):
         self.codec = context.wire.codec()
         self.payload = context.payload
         self.pending: dict[int, PendingCall] = {}
+        self.streams: dict[tuple[bool, int], Stream] = {}
         self._deadlines = Deadlines(session.context, self.pending, self._expired)
         self._number = 0
         self.incoming = Incoming(self, context)
@@ -235,6 +249,44 @@ class Peer(EventListener):
             self._suspectedAt = session.activeAt
         waiting.errback(CallTimeoutError(f"{waiting.name}: no reply from {session.remoteAddr} in time"))
 
+    def stream(
+        self,
+        service: str,
+        method: str,
+        *arguments: Any,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Stream:
+        """
+        Call a method that sends or gets many values.
+
+        :param timeout: seconds that the stream may last; None: as long as it likes.
+        :raise RpcError: it could not be sent.
+        :raise SettingError: the wire has no streams.
+        """
+        if not self.context.can(Feature.STREAM):
+            raise SettingError(f"{self.context.wire!r} has no streams")
+        name = f"{service}/{method}"
+        number = self._number = self._number + 1 if self._number < LAST else 1
+        while (True, number) in self.streams:
+            number = self._number = number + 1 if number < LAST else 1
+        payload = self.payload.encodeArguments(name, arguments)
+        try:
+            self.session.writePkg(StreamFrame(number, OPEN, payload, False, name, timeout, metadata))
+        except SessionClosedError as error:
+            raise CallLostError(f"{name}: {error}", sent=False) from error
+        stream = self.streams[True, number] = Stream(self, number, name, True)
+        return stream
+
+    def _streamFrame(self, frame: StreamFrame) -> None:
+        if frame.kind == OPEN and not frame.isReply:
+            self.incoming.open_(frame)
+            return
+        # What the opener has sent belongs to a stream that was opened there.
+        stream = self.streams.get((frame.isReply, frame.id))
+        if stream is not None:
+            stream.receive(frame)
+
     # Messages
 
     def onMessage(self, session: Any, message: Any) -> None:
@@ -268,6 +320,8 @@ class Peer(EventListener):
                 waiting.errback(errorOf(message.code, message.text, message.details))
         elif kind is Cancel:
             self.incoming.cancel(message.id)
+        elif kind is StreamFrame:
+            self._streamFrame(message)
         elif kind is Ping:
             session.writePkg(Pong())
         elif kind is GoingAway:
@@ -319,6 +373,8 @@ class Peer(EventListener):
             timer.stop()
         self._deadlines.stop()
         self.incoming.stop()
+        for stream in list(self.streams.values()):
+            stream.fail(CallLostError(f"{stream.name}: {session} was lost before the end of the stream"), tell=False)
         if self.draining is not None:
             self.draining.lost()
         pending, self.pending = self.pending, {}

@@ -12,7 +12,7 @@ from getty_tx.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Handler", "Wrapper", "describe", "method", "namesOf", "register"]
+__all__ = ["Handler", "Wrapper", "describe", "method", "namesOf", "register", "stream"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -26,7 +26,10 @@ _MARK = "__getty_rpc__"
 class _Options:
     """What ``@rpc.method`` says of a function."""
 
-    def __init__(self, name: str | None, timeout: float | None, idempotent: bool, threads: bool) -> None:
+    def __init__(
+        self, name: str | None, timeout: float | None, idempotent: bool, threads: bool, isStream: bool = False
+    ) -> None:
+        self.isStream = isStream
         self.name = name
         self.timeout = timeout
         self.idempotent = idempotent
@@ -73,22 +76,57 @@ def method(
     return mark if function is None else mark(function)
 
 
+@overload
+def stream(function: F) -> F: ...
+
+
+@overload
+def stream(*, name: str | None = None, timeout: float | None = None) -> Callable[[F], F]: ...
+
+
+def stream(function: Any = None, *, name: str | None = None, timeout: float | None = None) -> Any:
+    """
+    Make a method callable that sends or gets many values.
+
+    What an async generator yields is sent to the caller; it waits while the caller has taken too few. An ``async def``
+    gets the caller's values by ``async for value in rpc.currentCall().stream``, and its result ends the stream. A
+    generator may do both.
+
+    :param name: its name for callers; by default the function's.
+    :param timeout: seconds that it may take at most; by default as long as it likes.
+    :raise SettingError: a value is invalid.
+    """
+    if name is not None and (not isinstance(name, str) or not name):
+        raise SettingError(f"@rpc.stream(name={name!r}) is no name")
+    options = _Options(name, settings.optionalSeconds("timeout", timeout), False, False, True)
+
+    def mark(function: F) -> F:
+        if not (inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)):
+            raise SettingError(f"{function.__qualname__}: @rpc.stream is for an async def, with yield or without")
+        setattr(function, _MARK, options)
+        return function
+
+    return mark if function is None else mark(function)
+
+
 class Handler:
     """
     A method of a service.
 
     :ivar name: ``Service/method``.
     :ivar call: what is called, wrappers included.
+    :ivar isStream: it was made by ``@rpc.stream``.
     :ivar least: the arguments that it needs.
     :ivar most: the arguments that it takes.
     """
 
-    __slots__ = ("call", "idempotent", "least", "most", "name", "signature", "text", "threads", "timeout")
+    __slots__ = ("call", "idempotent", "isStream", "least", "most", "name", "signature", "text", "threads", "timeout")
 
     def __init__(self, name: str, function: Callable[..., Any], options: _Options) -> None:
         self.name = name
         self.call = function
         self.threads = options.threads
+        self.isStream = options.isStream
         self.timeout = options.timeout
         self.idempotent = options.idempotent
         self.text = inspect.getdoc(function) or ""
@@ -96,7 +134,8 @@ class Handler:
             # Names that do not exist are found here, and not at the first call that needs them.
             get_type_hints(function)
         except Exception as error:
-            raise SettingError(f"{name}: a type hint cannot be resolved: {error}") from error
+            why = f"{name}: a type hint cannot be resolved: {error}; import its name outside of `if TYPE_CHECKING:`"
+            raise SettingError(why) from error
         self.signature = inspect.signature(function)
         self.least, self.most = _arity(name, self.signature)
 
@@ -165,6 +204,7 @@ def describe(handlers: Iterable[Handler]) -> list[dict[str, Any]]:
             "signature": str(handler.signature),
             "text": handler.text.partition("\n")[0],
             "idempotent": handler.idempotent,
+            "stream": handler.isStream,
         }
         for handler in sorted(handlers, key=lambda each: each.name)
     ]

@@ -52,7 +52,8 @@ NAMES = {
     "getty_tx.reactors": ("Processes install "),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client NoSuchMethodError "
-        "PayloadError Peer RemoteError RpcError Server TTHeader currentCall method "
+        "PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method "
+        "stream "
     ),
 }
 

@@ -27,7 +27,19 @@ from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IReadWriter
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.interfaces import IWire, IWireCodec
-from getty_tx.rpc.messages import Cancel, ErrorReply, Feature, GoingAway, Ping, Pong, Reply, Request
+from getty_tx.rpc.messages import (
+    OPEN,
+    RESET,
+    Cancel,
+    ErrorReply,
+    Feature,
+    GoingAway,
+    Ping,
+    Pong,
+    Reply,
+    Request,
+    StreamFrame,
+)
 from getty_tx.rpc.payloads import BytesPayload, JSONPayload
 from getty_tx.rpc.wires.info import InfoError, packInfo, parseInfo
 
@@ -48,7 +60,7 @@ HEAD = 14
 COUNTED = 10
 
 # Keys of ints.
-_METHOD, _TIMEOUT, _TYPE = 9, 12, 22
+_METHOD, _TIMEOUT, _TYPE, _STREAM = 9, 12, 22, 27
 # Values of int 22, as in Thrift.
 _CALL, _REPLY, _EXCEPTION, _ONE_WAY = "1", "2", "3", "4"
 
@@ -61,7 +73,10 @@ _RESERVED = frozenset([_SERVICE, _LEAVING, _FEATURES, _CANCEL, _PING, _PONG])
 PAYLOADS: dict[str, tuple[int, type]] = {"json": (0x4A, JSONPayload), "bytes": (0x42, BytesPayload)}
 
 #: What a peer is told to be understood.
-_ANNOUNCED = "cancel,ping"
+_ANNOUNCED = "cancel,ping,stream"
+
+#: The flag of frames of streams.
+_STREAMING = 0x02
 
 #: Blocks that are kept parsed, or packed, and the bytes of one at most. More are not needed where calls have no
 #: metadata.
@@ -75,11 +90,12 @@ MAX_METADATA = 16 * 1024
 class _Route:
     """What the blocks of a frame say."""
 
-    __slots__ = ("features", "isOneWay", "kind", "metadata", "name", "strings", "timeout")
+    __slots__ = ("features", "isOneWay", "kind", "metadata", "name", "stream", "strings", "timeout")
 
     def __init__(self, strings: dict[str, str], ints: dict[int, str]) -> None:
         self.kind = ints.get(_TYPE, _CALL)
         self.isOneWay = self.kind == _ONE_WAY
+        self.stream = ints.get(_STREAM)
         self.name = f"{strings.get(_SERVICE, '')}/{ints.get(_METHOD, '')}"
         self.timeout = _seconds(ints.get(_TIMEOUT))
         features = strings.get(_FEATURES)
@@ -109,7 +125,7 @@ class TTHeader:
     :raise SettingError: a parameter has another value.
     """
 
-    features = frozenset([Feature.CANCEL, Feature.DEADLINE, Feature.GOAWAY, Feature.METADATA, Feature.PING])
+    features = frozenset(Feature)
 
     def __init__(self, payload: str = "json", maxMetadata: int = MAX_METADATA) -> None:
         if payload not in PAYLOADS:
@@ -170,6 +186,8 @@ class TTHeaderCodec:
             if route is None or len(found) > 63:
                 break
             kind = route.kind
+            if route.stream is not None:
+                break
             if kind == _REPLY:
                 found.append((Reply(number, data[body:stop]), stop))
             elif kind == _EXCEPTION:
@@ -227,6 +245,8 @@ class TTHeaderCodec:
         if not number:
             return _control(route.strings)
         kind = route.kind
+        if route.stream is not None:
+            return _streamFrame(route, number, payload)
         if kind == _REPLY:
             return Reply(number, payload, route.metadata)
         if kind == _EXCEPTION:
@@ -257,6 +277,8 @@ class TTHeaderCodec:
                 block = self._packRequest(message, key)
             else:
                 block = kept
+        elif kind is StreamFrame:
+            return self._packStream(message)
         elif kind is ErrorReply:
             block = self._pack(message.metadata, {_TYPE: _EXCEPTION})
             payload = _errorPayload(message)
@@ -268,6 +290,25 @@ class TTHeaderCodec:
         head = _pack(COUNTED + size + len(payload), MAGIC, 0, number, size >> 2)
         frame: bytes = head + block + payload
         return frame
+
+    def _packStream(self, frame: StreamFrame) -> bytes:
+        ints = {_STREAM: frame.kind}
+        strings: dict[str, str] = {}
+        payload = frame.payload
+        if frame.isReply:
+            ints[_TYPE] = _REPLY
+        if frame.kind == OPEN:
+            service, _, ints[_METHOD] = frame.name.partition("/")
+            strings = {_SERVICE: service, **(frame.metadata or {})}
+            if frame.timeout is not None:
+                ints[_TIMEOUT] = str(max(1, round(frame.timeout * 1000)))
+        elif frame.error is not None:
+            code, text, details = frame.error
+            payload = _errorPayload(ErrorReply(frame.id, code, text, details))
+        block = self._pack(strings, ints)
+        head = _pack(COUNTED + len(block) + len(payload), MAGIC, _STREAMING, frame.id, len(block) >> 2)
+        made: bytes = head + block + payload
+        return made
 
     def _packRequest(self, message: Request, key: tuple[str, float | None]) -> bytes:
         service, _, method = message.name.partition("/")
@@ -318,6 +359,15 @@ def _controlStrings(message: Any) -> dict[str, str]:
     if type(message) is Cancel:
         return {_CANCEL: str(message.id)}
     return {{GoingAway: _LEAVING, Ping: _PING, Pong: _PONG}[type(message)]: "1"}
+
+
+def _streamFrame(route: _Route, number: int, payload: bytes) -> StreamFrame:
+    assert route.stream is not None
+    frame = StreamFrame(number, route.stream, payload, route.kind == _REPLY, route.name, route.timeout, route.metadata)
+    if route.stream == RESET:
+        reply = _errorReply(number, payload, None)
+        frame.error = reply.code, reply.text, reply.details
+    return frame
 
 
 def _errorPayload(message: ErrorReply) -> bytes:
