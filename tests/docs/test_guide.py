@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import getty_tx
 import getty_tx.errors
 from benchmarks.acceptance.__main__ import MODULES
+from getty_tx import rpc
 from getty_tx.codecs import LineCodec
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
@@ -69,21 +70,20 @@ BLOCKS = {
         "go": "for comparison; test_pages has gofmt read it, where there is one",
     },
     "guide.md": {"indented": "a picture"},
+    "guide/calls.md": {"python": "test_calls_page"},
     **{
         f"guide/{name}.md": {"python": "test_guide"}
-        for name in ("codecs", "services", "sessions", "status", "testing", "timers")
+        for name in ("codecs", "services", "sessions", "status", "testing", "timers", "workers")
     },
-    "guide/workers.md": {"python": "test_guide"},
-    "howto/authentication.md": {"python": "test_pages"},
-    "howto/codec.md": {"python": "test_pages"},
+    **{
+        f"howto/{name}.md": {"python": "test_pages"}
+        for name in ("authentication", "codec", "reconnect", "testing", "workers")
+    },
     "howto/limits.md": {"python": "test_pages", "sh": "test_commands"},
     "howto/processes.md": {"python": "test_pages", "indented": "test_commands"},
     "howto/proxies.md": dict.fromkeys(("sh", "haproxy", "nginx"), "test_proxies"),
-    "howto/reconnect.md": {"python": "test_pages"},
     "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
-    "howto/testing.md": {"python": "test_pages"},
     "howto/tls.md": {"python": "test_pages", "sh": "test_commands"},
-    "howto/workers.md": {"python": "test_pages"},
     **{
         f"inside/{name}.md": {"indented": "a picture"}
         for name in ("index", "processes", "reactor", "session", "status", "transports", "workers")
@@ -319,11 +319,12 @@ class ReferenceTests(SynchronousTestCase):
                 find(name)
 
     def test_session(self) -> None:
-        """So does every attribute of a session, a server or a client, as ``session.stats``."""
-        known = {"session": MessageSession, "server": getty_tx.Server, "client": getty_tx.Client}
+        """So does every attribute of a session, server or client."""
+        servers, clients = (getty_tx.Server, rpc.Server), (getty_tx.Client, rpc.Client)
+        known = {"session": (MessageSession,), "server": servers, "client": clients}
         for page in PAGES:
             for kind, name in set(re.findall(r"`(session|server|client)\.(?!py`)(\w+)", page.read_text())):
-                there = hasattr(known[kind], name) or name in ("id", "transport")
+                there = any(hasattr(each, name) for each in known[kind]) or name in ("context", "id", "transport")
                 self.assertTrue(there, f"{page.name}: {kind}.{name}")
 
     def test_descriptions(self) -> None:
