@@ -10,18 +10,22 @@ import socket
 import sys
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from getty_tx.rpc import TTHeader
+from getty_tx.rpc.messages import Reply
 from tests.support.certificates import Authority
 from tests.support.tutorial import overSocket, overWebSocket
 from tests.tap.test_twistd import PATIENCE, ROOT, TWISTD, Process, ProcessTestCase
 
 if TYPE_CHECKING:
     from websockets.sync.connection import Connection
+
+    from getty_tx.rpc.wires.ttheader import TTHeaderCodec
 
 EXAMPLES = ROOT / "examples"
 
@@ -279,26 +283,36 @@ class RequestTests(ExampleTestCase):
         process = self.example("request_reply.py")
         self.assertEqual(0, process.end(), process.output)
         self.assertEqual({"GO", "SLOW", "SLOWER"}, set(process.lines[:-1]))
-        self.assertIn("RequestTimeoutError no reply to request 3", process.lines[-1])
+        self.assertIn("CallTimeoutError Shouter/shout: no reply from", process.lines[-1])
 
     def test_other(self) -> None:
         """A server that ends the connection: what was asked fails with that."""
         listening = self.listen("x.sock")
         process = self.example("request_reply.py", "unix:x.sock")
         connection = self.accept(listening)
-        asked = [json.loads(line) for line in self.read(connection, 4)]
-        self.assertEqual([1, 2, 3, 4], [each["number"] for each in asked])
-        connection.sendall(b'{"number":4,"answer":"the last first"}\n{"number":9,"answer":"nobody asked"}\n')
+        codec = TTHeader().codec()
+        asked = self.read(connection, codec, 4)
+        self.assertEqual([1, 2, 3, 4], [each.id for each in asked])
+        self.assertEqual([b'["slower"]', b'["slow"]', b'["?"]', b'["go"]'], [each.payload for each in asked])
+        for number, answer in ((4, b'"the last first"'), (9, b'"nobody asked"')):
+            connection.sendall(codec.write(None, Reply(number, answer)))
         process.expect("the last first")
         connection.close()
         self.assertEqual(0, process.end(), process.output)
-        for number in (1, 2, 3):
-            self.assertIn(f"ended before its reply to request {number}", process.output)
+        self.assertEqual(3, process.output.count("CallLostError Shouter/shout: "), process.output)
 
-    def read(self, connection: socket.socket, count: int) -> list[bytes]:
-        """So many lines."""
-        with connection.makefile("rb") as reader:
-            return [reader.readline() for _ in range(count)]
+    def read(self, connection: socket.socket, codec: TTHeaderCodec, count: int) -> list[Any]:
+        """So many messages."""
+        data = b""
+        found: list[Any] = []
+        while len(found) < count:
+            message, length = codec.read(None, memoryview(data))
+            if message is None:
+                data += connection.recv(10_000)
+            else:
+                found.append(message)
+                data = data[length:]
+        return found
 
 
 class GatewayTests(ExampleTestCase):

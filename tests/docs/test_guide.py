@@ -86,7 +86,7 @@ BLOCKS = {
     "howto/tls.md": {"python": "test_pages", "sh": "test_commands"},
     **{
         f"inside/{name}.md": {"indented": "a picture"}
-        for name in ("index", "processes", "reactor", "session", "status", "transports", "workers")
+        for name in ("calls", "index", "processes", "reactor", "session", "status", "transports", "workers")
     },
     "topics/life.md": {"python": "test_pages"},
     "topics/ordering.md": {"python": "test_pages"},
