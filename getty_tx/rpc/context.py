@@ -86,6 +86,8 @@ class CallContext:
 
     def use(self, services: Mapping[str, object], wrappers: Iterable[Any] = ()) -> None:
         """Serve these from now on. :raise SettingError: one cannot be served."""
+        if "rpc" in services:
+            raise SettingError("a service cannot have the name 'rpc': it is the one that describes the others")
         self.handlers = register({**services, "rpc": _Described(self)}, wrappers)
 
     def settingChanged(self, name: str) -> None:

@@ -28,6 +28,7 @@ class Call:
     __slots__ = (
         "expiresAt",
         "id",
+        "isOneWay",
         "metadata",
         "name",
         "peer",
@@ -37,6 +38,9 @@ class Call:
         "totals",
         "work",
     )
+
+    #: Set where the method has not returned at once.
+    isOneWay: bool
 
     def __init__(self, peer: Any, id: int, name: str, metadata: Mapping[str, str] | None) -> None:
         self.peer = peer

@@ -23,7 +23,8 @@ __all__ = ["Deadlines", "rounded"]
 #: Seconds below which a queue's timer is the reactor's and not the wheel's, which is up to a tick late.
 PRECISE = 1.0
 
-#: Ended calls behind an open one, in excess of twice the open ones, above which they are removed from a queue.
+#: Ended calls behind an open one, or queues without an open call, in excess of twice the open calls, above which they
+#: are removed.
 MAX_ENDED = 64
 
 
@@ -38,32 +39,40 @@ class Deadlines:
 
     :param context: has the wheel and the reactor.
     :param table: the open calls by number; each has an attribute ``expiresAt``.
-    :param expired: called with each call that is still in the table at its deadline; it removes it.
+    :param expired: called with each call that is still in the table at its deadline, and its time-out; it removes it.
     """
 
     __slots__ = ("_context", "_expired", "_queues", "_table", "_timers")
 
-    def __init__(self, context: ServiceContext, table: dict[int, Any], expired: Callable[[Any], object]) -> None:
+    def __init__(self, context: ServiceContext, table: dict[int, Any], expired: Callable[[Any, float], object]) -> None:
         self._context = context
         self._table = table
         self._expired = expired
-        self._queues: dict[float, deque[int]] = {}
+        # By time-out, in turns: a number, and when its call expires. The number may belong to a later call by then.
+        self._queues: dict[float, deque[Any]] = {}
         self._timers: dict[float, Any] = {}
 
     def add(self, number: int, call: Any, timeout: float) -> None:
         """The call with that number, which is in the table, ends after ``timeout`` seconds at the latest."""
-        call.expiresAt = self._context.seconds() + timeout
+        at = call.expiresAt = self._context.seconds() + timeout
         queue = self._queues.get(timeout)
+        table = self._table
         if queue is None:
-            self._queues[timeout] = deque([number])
+            if len(self._queues) > 2 * len(table) + MAX_ENDED:
+                self._sweep()
+            self._queues[timeout] = deque((number, at))
             self._schedule(timeout, timeout)
             return
-        table = self._table
-        while queue and queue[0] not in table:
+        while queue:
+            head = table.get(queue[0])
+            if head is not None and head.expiresAt == queue[1]:
+                break
+            queue.popleft()
             queue.popleft()
         queue.append(number)
-        if len(queue) > 2 * len(table) + MAX_ENDED:
-            self._queues[timeout] = deque(each for each in queue if each in table)
+        queue.append(at)
+        if len(queue) > 4 * len(table) + 2 * MAX_ENDED:
+            self._tidy(queue)
 
     def stop(self) -> None:
         """Forget all."""
@@ -72,6 +81,30 @@ class Deadlines:
         for timer in timers.values():
             _stop(timer)
 
+    def _isOpen(self, number: int, at: float) -> bool:
+        call = self._table.get(number)
+        return call is not None and call.expiresAt == at
+
+    def _tidy(self, queue: deque[Any]) -> None:
+        """Remove ended calls from a queue."""
+        entries = list(queue)
+        # In place: what expires now may have added to the queue that is being looked at.
+        queue.clear()
+        for number, at in zip(entries[::2], entries[1::2], strict=True):
+            if self._isOpen(number, at):
+                queue.append(number)
+                queue.append(at)
+
+    def _sweep(self) -> None:
+        """Remove queues that have no open call: a time-out that is used once would keep its queue until it is over."""
+        # A queue that is being looked at has no timer.
+        for timeout in list(self._timers):
+            queue = self._queues[timeout]
+            self._tidy(queue)
+            if not queue:
+                del self._queues[timeout]
+                _stop(self._timers.pop(timeout))
+
     def _schedule(self, timeout: float, delay: float) -> None:
         if delay < PRECISE:
             self._timers[timeout] = self._context.reactor.callLater(max(delay, 0.0), self._look, timeout)
@@ -79,22 +112,20 @@ class Deadlines:
             self._timers[timeout] = self._context.wheel.schedule(delay, self._look, timeout)
 
     def _look(self, timeout: float) -> None:
-        queue = self._queues.get(timeout)
-        if queue is None:
-            return
+        queue = self._queues[timeout]
         del self._timers[timeout]
         table = self._table
         now = self._context.seconds()
         while queue:
-            call = table.get(queue[0])
-            if call is not None:
-                if call.expiresAt > now:
-                    self._schedule(timeout, call.expiresAt - now)
-                    return
-                queue.popleft()
-                self._expired(call)
-            else:
-                queue.popleft()
+            number, at = queue[0], queue[1]
+            isOpen = self._isOpen(number, at)
+            if isOpen and at > now:
+                self._schedule(timeout, at - now)
+                return
+            queue.popleft()
+            queue.popleft()
+            if isOpen:
+                self._expired(table[number], timeout)
         # Unless all was forgotten by what has expired.
         if self._queues.get(timeout) is queue:
             del self._queues[timeout]

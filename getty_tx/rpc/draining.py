@@ -37,7 +37,7 @@ class Draining:
         self._timer: Any = None
         peer.goAway()
         session = peer.session
-        if Feature.PING in peer.codec.understood:
+        if Feature.PING in peer.codec.understood and not session.isClosed:
             session.writePkg(Ping())
         else:
             self._timer = session.context.reactor.callLater(GRACE, self.heard)

@@ -137,4 +137,10 @@ def errorOf(code: str, text: str, details: Any = None) -> RpcError:
     kind = RpcError.byCode.get(code)
     if kind is None:
         return RemoteError(text, code=code, details=details)
-    return kind(text, details=details)
+    try:
+        return kind(text, details=details)
+    except Exception:
+        # A subclass that is made of something else.
+        error = kind.__new__(kind, text)
+        RpcError.__init__(error, text, details=details)
+        return error

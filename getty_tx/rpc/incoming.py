@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from getty_tx.errors import SessionBlockedError
 from getty_tx.rpc.current import Call, running
 from getty_tx.rpc.deadlines import Deadlines
 from getty_tx.rpc.errors import (
@@ -76,11 +77,15 @@ class Incoming:
         """Run the method that a request asks for, and whose values a stream carries."""
         context = self._context
         handler = context.handlers.get(request.name)
+        if request.id in self.open:
+            # The peer has used a number twice; the first keeps it.
+            self._fail(request, PayloadError(f"number {request.id} belongs to another call"), None, stream)
+            return
         if handler is None:
             # Its name is the peer's, of which there may be any number.
             error = NoSuchMethodError(f"there is no {request.name}")
             self._totalsOf("").fail(error.code)
-            self._answerError(request, error, None, stream)
+            self._answer(request.id, request.isOneWay, error, None, stream)
             return
         totals = self._served.get(request.name)
         if totals is None:
@@ -154,13 +159,8 @@ class Incoming:
 
     def _wait(self, request: Request, handler: Handler, call: Call, work: Deferred[Any], timeout: float | None) -> None:
         number = request.id
-        if number in self.open:
-            # The peer has used a number twice; the first keeps it.
-            work.addErrback(lambda failure: None)
-            work.cancel()
-            self._fail(request, PayloadError(f"number {number} belongs to another call"))
-            return
         context = self._context
+        call.isOneWay = request.isOneWay
         # A thread cannot be stopped; it keeps its place until it ends.
         call.work = None if handler.threads else work
         self.open[number] = call
@@ -185,58 +185,64 @@ class Incoming:
         awaited = self.open.get(request.id) is call
         if awaited:
             del self.open[request.id]
+        return awaited
+
+    def _afterwards(self) -> None:
+        """A method has returned and its reply is on the way: there may be room for others, or nothing left to do."""
+        context = self._context
         if self._isHeld and self.count < context.maxCallsPerSession:
             self._isHeld = False
             if not self.peer.session.isClosed:
                 self.peer.session.resumeReading()
-        return awaited
+        draining = self.peer.draining
+        if draining is not None:
+            draining.check()
 
     def _succeeded(self, value: Any, request: Request, call: Call) -> None:
         if self._end(request, call):
             self._reply(request, value, call)
-        self._check()
+        self._afterwards()
 
     def _failed(self, failure: Failure, request: Request, call: Call) -> None:
         if self._end(request, call):
             assert failure.value is not None
-            self._fail(request, failure.value, call)
+            self._fail(request, failure.value, call, failure=failure)
         elif not failure.check(CancelledError, RpcError):
             log.failure("{name} failed after its caller had gone", failure, name=request.name)
-        self._check()
-
-    def _check(self) -> None:
-        draining = self.peer.draining
-        if draining is not None:
-            draining.check()
+        self._afterwards()
 
     def cancel(self, number: int) -> None:
         """The caller waits no longer."""
         call = self.open.pop(number, None)
         if call is not None:
             call.totals.fail("cancelled")
-            if call.work is not None:
-                call.work.cancel()
+            self._cancel(call)
 
-    def _expired(self, call: Call) -> None:
+    def _cancel(self, call: Call) -> None:
+        if call.work is not None:
+            try:
+                call.work.cancel()
+            except Exception:
+                # The canceller of the application's Deferred. The call keeps its place until the Deferred fires.
+                log.failure("{name} could not be cancelled", name=call.name)
+
+    def _expired(self, call: Call, _timeout: float) -> None:
         del self.open[call.id]
         error = CallTimeoutError(f"{call.name} has taken longer than its caller waits")
         call.totals.fail(error.code)
-        if call.stream is not None:
-            call.stream.fail(error, tell=True)
-        else:
-            self._send(ErrorReply(call.id, error.code, error.text))
-        if call.work is not None:
-            call.work.cancel()
+        self._answer(call.id, call.isOneWay, error, None, call.stream)
+        self._cancel(call)
 
     def stop(self) -> None:
         """The session has ended: cancel what runs."""
         if self._deadlines is not None:
             self._deadlines.stop()
-        calls, self.open = self.open, {}
-        for call in calls.values():
+        calls = list(self.open.values())
+        # The same dict: the deadlines may be looking at it.
+        self.open.clear()
+        for call in calls:
             call.totals.fail("lost")
-            if call.work is not None:
-                call.work.cancel()
+            self._cancel(call)
 
     # Replies
 
@@ -258,45 +264,57 @@ class Incoming:
                 raise PayloadError(text)
             if not session.isClosed:
                 session.writePkg(Reply(request.id, payload, call.replyMetadata))
+        except SessionBlockedError as error:
+            session.fail(error)
         except RpcError as error:
             totals.done -= 1
             log.error("{name}: {error}", name=request.name, error=error)
-            self._fail(request, error, call)
+            self._fail(request, error, None, call.stream)
+        except Exception as error:
+            totals.done -= 1
+            self._fail(request, error, None, call.stream)
 
     def _fail(
-        self, request: Request, error: BaseException, call: Call | None = None, stream: Stream | None = None
+        self,
+        request: Request,
+        error: BaseException,
+        call: Call | None = None,
+        stream: Stream | None = None,
+        failure: Failure | None = None,
     ) -> None:
         if not isinstance(error, RpcError):
             if isinstance(error, CancelledError):
                 error = CallCancelledError(f"{request.name} was cancelled")
             else:
-                log.failure("{name} failed for {peer}", name=request.name, peer=self.peer.session)
+                log.failure("{name} failed for {peer}", failure, name=request.name, peer=self.peer.session)
                 error = RemoteError(f"{request.name} failed: {type(error).__name__}")
         self._totalsOf(request.name).fail(error.code if error.code in RpcError.byCode else "other")
         if call is None:
-            self._answerError(request, error, None, stream)
+            self._answer(request.id, request.isOneWay, error, None, stream)
         else:
-            self._answerError(request, error, call.replyMetadata, call.stream)
+            self._answer(request.id, request.isOneWay, error, call.replyMetadata, call.stream)
 
-    def _answerError(
-        self, request: Request, error: RpcError, metadata: Mapping[str, str] | None, stream: Stream | None
+    def _answer(
+        self, number: int, isOneWay: bool, error: RpcError, metadata: Mapping[str, str] | None, stream: Stream | None
     ) -> None:
-        if stream is not None:
-            stream.fail(error, tell=True)
+        """Tell the caller that the call has failed."""
+        session = self.peer.session
+        if session.isClosed or isOneWay:
             return
-        if request.isOneWay:
-            return
-        reply = ErrorReply(request.id, error.code, error.text, error.details, metadata)
         try:
-            self._send(reply)
-        except PayloadError:
-            # The metadata are what is too long.
-            reply.metadata = None
-            self._send(reply)
-
-    def _send(self, reply: ErrorReply) -> None:
-        if not self.peer.session.isClosed:
-            self.peer.session.writePkg(reply)
+            if stream is not None:
+                stream.fail(error, tell=True)
+            else:
+                session.writePkg(ErrorReply(number, error.code, error.text, error.details, metadata))
+        except SessionBlockedError as blocked:
+            # The caller would wait for an answer that is lost.
+            session.fail(blocked)
+        except Exception as invalid:
+            if metadata is None:
+                session.fail(invalid)
+                return
+            log.error("{peer}: the metadata of a reply: {error}", peer=session, error=invalid)
+            self._answer(number, isOneWay, error, None, stream)
 
     def _totalsOf(self, name: str) -> CallTotals:
         totals = self._served.get(name)

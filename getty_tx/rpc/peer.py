@@ -7,6 +7,7 @@ the calls in.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -66,8 +67,6 @@ class PendingCall(Deferred[Any]):
     """The reply to come."""
 
     expiresAt: float
-    #: Seconds, where there is a deadline.
-    timeout = 0.0
     #: When it was made, if it is measured.
     startedAt = 0.0
 
@@ -80,10 +79,11 @@ class PendingCall(Deferred[Any]):
 
     def cancel(self) -> None:
         """Wait no longer. The peer is told, if it understands that, and cancels the method."""
-        if not self.called and self.peer.pending.get(self.number) is self:
-            self.peer.cancelled(self)
-        else:
+        if self.called:
+            # For the Deferred that a callback has returned.
             super().cancel()
+        else:
+            self.peer.cancelled(self)
 
 
 class Peer(EventListener):
@@ -122,22 +122,18 @@ class Peer(EventListener):
         self._number = 0
         self.incoming = Incoming(self, context)
         self.isLeaving = False
-        self._suspectedAt = -1.0
-        self._called: dict[str, CallTotals] = session.context.calls.setdefault("client", {})
         self.draining: Draining | None = None
+        self._called: dict[str, CallTotals] = session.context.calls.setdefault("client", {})
         self._timer: Any = None
-        self._asked = False
+        # The session's activeAt when it was pinged, and when a call was found unanswered; None: it was not.
+        self._askedAt: float | None = None
+        self._suspectAt: float | None = None
         session.maxMsgLen = context.maxMsgLen
         session.codec = self.codec
         session.listener = self
 
     def __repr__(self) -> str:
         return f"<Peer of {self.session}: {len(self.pending)} calls out, {self.incoming.count} in>"
-
-    @property
-    def isSuspect(self) -> bool:
-        """A call was not answered in time, and nothing has come since it was made."""
-        return self._suspectedAt == self.session.activeAt
 
     # Calls out
 
@@ -158,9 +154,7 @@ class Peer(EventListener):
         :return: fires with the result; fails with an :py:class:`~getty_tx.rpc.RpcError`. It may be cancelled.
         """
         name = f"{service}/{method}"
-        number = self._number = self._number + 1 if self._number < LAST else 1
-        while number in self.pending:
-            number = self._number = number + 1 if number < LAST else 1
+        number = self._next()
         totals = self._called.get(name)
         if totals is None:
             totals = self._totalsOf(name)
@@ -181,7 +175,6 @@ class Peer(EventListener):
             waiting.startedAt = self.session.context.seconds()
         self.pending[number] = waiting
         if queue is not None:
-            waiting.timeout = queue
             self._deadlines.add(number, waiting, queue)
         return waiting
 
@@ -191,9 +184,17 @@ class Peer(EventListener):
 
         :raise RpcError: it could not be sent.
         """
-        error = self._send(0, f"{service}/{method}", arguments, None, metadata, True)
+        error = self._send(self._next(), f"{service}/{method}", arguments, None, metadata, True)
         if error is not None:
             raise error
+
+    def _next(self) -> int:
+        """A number that no call has."""
+        number = self._number + 1 if self._number < LAST else 1
+        while number in self.pending or (True, number) in self.streams:
+            number = number + 1 if number < LAST else 1
+        self._number = number
+        return number
 
     def _send(
         self,
@@ -206,8 +207,6 @@ class Peer(EventListener):
     ) -> RpcError | None:
         if timeout is not None and timeout <= 0:
             return CallTimeoutError(f"{name}: no time is left for the call", sent=False)
-        if not number:
-            number = self._number = self._number + 1 if self._number < LAST else 1
         try:
             payload = self.payload.encodeArguments(name, arguments)
             if len(payload) > self.session.maxMsgLen - OVERHEAD:
@@ -228,25 +227,27 @@ class Peer(EventListener):
 
     def cancelled(self, waiting: PendingCall) -> None:
         """A caller waits no longer."""
-        del self.pending[waiting.number]
-        waiting.totals.running -= 1
-        waiting.totals.fail("cancelled")
-        self._tellCancelled(waiting.number)
+        if self.pending.pop(waiting.number, None) is not None:
+            waiting.totals.running -= 1
+            waiting.totals.fail("cancelled")
+            self._tell(Feature.CANCEL, Cancel(waiting.number))
         waiting.errback(CallCancelledError(f"{waiting.name} was cancelled"))
 
-    def _tellCancelled(self, number: int) -> None:
-        if Feature.CANCEL in self.codec.understood and not self.session.isClosed:
-            self.session.writePkg(Cancel(number))
+    def _tell(self, feature: Feature, message: Any) -> None:
+        """Send a notice, if the other end understands it and there is room for it: nobody waits for its effect."""
+        if feature in self.codec.understood and not self.session.isClosed:
+            with suppress(SessionBlockedError):
+                self.session.writePkg(message)
 
-    def _expired(self, waiting: PendingCall) -> None:
+    def _expired(self, waiting: PendingCall, timeout: float) -> None:
         del self.pending[waiting.number]
         self.context.timeouts += 1
         waiting.totals.running -= 1
         waiting.totals.fail("deadline")
-        self._tellCancelled(waiting.number)
+        self._tell(Feature.CANCEL, Cancel(waiting.number))
         session = self.session
-        if session.activeAt <= waiting.expiresAt - waiting.timeout:
-            self._suspectedAt = session.activeAt
+        if session.lastActive < waiting.expiresAt - timeout:
+            self._suspect()
         waiting.errback(CallTimeoutError(f"{waiting.name}: no reply from {session.remoteAddr} in time"))
 
     def stream(
@@ -267,9 +268,7 @@ class Peer(EventListener):
         if not self.context.can(Feature.STREAM):
             raise SettingError(f"{self.context.wire!r} has no streams")
         name = f"{service}/{method}"
-        number = self._number = self._number + 1 if self._number < LAST else 1
-        while (True, number) in self.streams:
-            number = self._number = number + 1 if number < LAST else 1
+        number = self._next()
         payload = self.payload.encodeArguments(name, arguments)
         try:
             self.session.writePkg(StreamFrame(number, OPEN, payload, False, name, timeout, metadata))
@@ -306,7 +305,8 @@ class Peer(EventListener):
                 totals.seconds.add(session.context.seconds() - waiting.startedAt)
             try:
                 value = self.payload.decodeResult(waiting.name, message.payload)
-            except PayloadError as error:
+            except Exception as error:
+                # Whatever it is, the call has ended.
                 waiting.errback(error)
             else:
                 waiting.callback(value)
@@ -323,7 +323,9 @@ class Peer(EventListener):
         elif kind is StreamFrame:
             self._streamFrame(message)
         elif kind is Ping:
-            session.writePkg(Pong())
+            if not session.isClosed:
+                with suppress(SessionBlockedError):
+                    session.writePkg(Pong())
         elif kind is GoingAway:
             self.isLeaving = True
         elif kind is Pong and self.draining is not None:
@@ -341,8 +343,7 @@ class Peer(EventListener):
 
     def goAway(self) -> None:
         """Ask the other end to send no new calls. Those on their way are served."""
-        if Feature.GOAWAY in self.codec.understood and not self.session.isClosed:
-            self.session.writePkg(GoingAway())
+        self._tell(Feature.GOAWAY, GoingAway())
 
     def drain(self) -> Deferred[None]:
         """
@@ -363,7 +364,8 @@ class Peer(EventListener):
             self._timer = session.context.wheel.schedule(self.context.pingInterval, self._look, None)
 
     def onError(self, session: Any, error: BaseException) -> None:
-        """The session failed."""
+        """The session failed: no reply is taken any more, though the connection may last some time."""
+        self._lose()
 
     def onClose(self, session: Any) -> None:
         """The session has ended: so have its calls."""
@@ -373,39 +375,76 @@ class Peer(EventListener):
             timer.stop()
         self._deadlines.stop()
         self.incoming.stop()
-        for stream in list(self.streams.values()):
-            stream.fail(CallLostError(f"{stream.name}: {session} was lost before the end of the stream"), tell=False)
+        self._lose()
         if self.draining is not None:
             self.draining.lost()
-        pending, self.pending = self.pending, {}
-        if pending:
-            reason = session.closeReason if hasattr(session, "closeReason") else None
-            why = f": {reason}" if reason else ""
-            for waiting in pending.values():
+
+    def _lose(self) -> None:
+        """Fail the calls that wait for a reply, and the streams."""
+        for stream in list(self.streams.values()):
+            stream.fail(CallLostError(f"{stream.name}: {self.session} was lost before the end of it"), tell=False)
+        lost = list(self.pending.values())
+        # The same dict: the deadlines may be looking at it.
+        self.pending.clear()
+        if lost:
+            cause = self.session.error
+            why = f"{self.session} was lost before the reply" + (f": {cause}" if cause is not None else "")
+            for waiting in lost:
                 waiting.totals.running -= 1
                 waiting.totals.fail("lost")
-                waiting.errback(CallLostError(f"{waiting.name}: {session} was lost before the reply{why}"))
+                # Unless a callback of another has cancelled it.
+                if not waiting.called:
+                    error = CallLostError(f"{waiting.name}: {why}")
+                    error.__cause__ = cause
+                    waiting.errback(error)
+
+    @property
+    def isSuspect(self) -> bool:
+        """A call was not answered in time, nothing has come since it was made, and a ping is to tell why."""
+        return self._suspectAt is not None and self._suspectAt == self.session.lastActive
+
+    def _suspect(self) -> None:
+        """Not a byte has come since a call was made that is over: ask now whether somebody is there."""
+        if self._timer is not None and self._askedAt is None and self._mayAsk and not self.session.inbound.paused:
+            self._suspectAt = self.session.lastActive
+            self._timer.stop()
+            self._ask()
+
+    @property
+    def _mayAsk(self) -> bool:
+        return self.context.pingInterval is not None and Feature.PING in self.codec.understood
 
     def _look(self, _: Any) -> None:
         """Ping a silent peer, and drop one that does not answer."""
         session = self.session
-        context = self.context
-        interval = context.pingInterval
-        if interval is None or Feature.PING not in self.codec.understood:
+        if session.isClosed:
+            return
+        interval = self.context.pingInterval
+        if interval is None or not self._mayAsk:
             # It may say so later.
             self._again(interval or 60.0)
             return
+        if session.inbound.paused:
+            # The peer is not heard, nor its pings: tell it that somebody is here.
+            self._askedAt = None
+            self._tell(Feature.PING, Pong())
+            self._again(interval)
+            return
         silence = session.context.seconds() - session.lastActive
-        if self._asked and silence >= interval:
-            silent = f"{session.remoteAddr} is silent: no byte in pingTimeout={context.pingTimeout:g} s after a ping"
+        if self._askedAt is not None and self._askedAt == session.lastActive:
+            timeout = self.context.pingTimeout
+            silent = f"{session.remoteAddr} is silent: no byte in pingTimeout={timeout:g} s after a ping"
             session.fail(CallLostError(silent), abort=True)
         elif silence >= interval:
-            self._asked = True
-            session.writePkg(Ping())
-            self._again(context.pingTimeout)
+            self._ask()
         else:
-            self._asked = False
+            self._askedAt = None
             self._again(interval - silence)
+
+    def _ask(self) -> None:
+        self._askedAt = self.session.lastActive
+        self._tell(Feature.PING, Ping())
+        self._again(self.context.pingTimeout)
 
     def _again(self, delay: float) -> None:
         self._timer = self.session.context.wheel.schedule(delay, self._look, None)

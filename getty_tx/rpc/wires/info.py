@@ -27,6 +27,9 @@ LARGEST = 262140
 #: Bytes of a string.
 LONGEST = 65535
 
+#: Strings of a group.
+MOST = 65535
+
 #: The key that a token has among the strings.
 TOKEN = "RPC_TRANSIT_gdpr-token"
 
@@ -40,7 +43,10 @@ class InfoError(ValueError):
 
 
 def _string(value: str) -> bytes:
-    data = value.encode()
+    try:
+        data = value.encode()
+    except (AttributeError, UnicodeError):
+        raise InfoError(f"{value!r:.80} is no text for a TTHeader") from None
     if len(data) > LONGEST:
         raise InfoError(f"a string of {len(data)} bytes in a TTHeader, which takes {LONGEST}")
     return _pack16(len(data)) + data
@@ -50,8 +56,10 @@ def packInfo(protocol: int, strings: Mapping[str, str], ints: Mapping[int, str])
     """
     The blocks of a frame.
 
-    :raise InfoError: a string is longer than 65,535 bytes, or all of it than 262,140.
+    :raise InfoError: a string is longer than 65,535 bytes, or all of it than 262,140; or it is no text.
     """
+    if len(strings) > MOST:
+        raise InfoError(f"{len(strings)} strings in a TTHeader, which takes {MOST}")
     parts = [bytes((protocol, 0))]
     if strings:
         parts.append(_packGroup(1, len(strings)))

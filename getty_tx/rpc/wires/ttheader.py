@@ -63,6 +63,7 @@ COUNTED = 10
 _METHOD, _TIMEOUT, _TYPE, _STREAM = 9, 12, 22, 27
 # Values of int 22, as in Thrift.
 _CALL, _REPLY, _EXCEPTION, _ONE_WAY = "1", "2", "3", "4"
+_KINDS = frozenset([_CALL, _REPLY, _EXCEPTION, _ONE_WAY])
 
 # Keys of strings.
 _SERVICE, _LEAVING, _FEATURES = "isn", "crrst", "getty"
@@ -82,6 +83,9 @@ _STREAMING = 0x02
 #: metadata.
 _KEPT = 1024
 _KEPT_BYTES = 256
+
+#: Bytes of the error of a stream, so that it fits whatever maxMsgLen is.
+_MOST_ERROR = 4096
 
 #: Bytes of metadata of a message.
 MAX_METADATA = 16 * 1024
@@ -232,6 +236,8 @@ class TTHeaderCodec:
         if protocol != self.wire.protocol:
             raise CodecError(f"rpc: a payload with the protocol id {protocol:#04x}, which is not {self.wire}", session)
         route = _Route(strings, ints)
+        if route.kind not in _KINDS:
+            raise CodecError(f"rpc: a message of the unknown type {route.kind!r:.20}", session)
         if route.features is None and route.metadata is None and len(block) <= _KEPT_BYTES:
             routes = self._routes
             if len(routes) >= _KEPT:
@@ -251,9 +257,7 @@ class TTHeaderCodec:
             return Reply(number, payload, route.metadata)
         if kind == _EXCEPTION:
             return _errorReply(number, payload, route.metadata)
-        if kind in (_CALL, _ONE_WAY):
-            return Request(number, route.name, payload, route.timeout, route.metadata, route.isOneWay)
-        raise CodecError(f"rpc: a message of the unknown type {kind!r}", session)
+        return Request(number, route.name, payload, route.timeout, route.metadata, route.isOneWay)
 
     # Writing
 
@@ -261,14 +265,15 @@ class TTHeaderCodec:
         """
         The frame of a message.
 
-        :raise PayloadError: its metadata is too long.
+        :raise PayloadError: its metadata is too long, or no text, or has a name that the wire needs; or the frame is
+            longer than the session's ``maxMsgLen``.
         """
         kind = type(message)
         if kind is Reply:
             block = self._reply if message.metadata is None and self._announced else None
             payload = message.payload
             if block is None:
-                block = self._pack(message.metadata, {_TYPE: _REPLY})
+                block = self._pack({}, message.metadata, {_TYPE: _REPLY})
         elif kind is Request:
             payload = message.payload
             key = message.name, message.timeout
@@ -280,8 +285,8 @@ class TTHeaderCodec:
         elif kind is StreamFrame:
             return self._packStream(message)
         elif kind is ErrorReply:
-            block = self._pack(message.metadata, {_TYPE: _EXCEPTION})
-            payload = _errorPayload(message)
+            block = self._pack({}, message.metadata, {_TYPE: _EXCEPTION})
+            payload = _errorPayload(message, session.maxMsgLen - HEAD - len(block))
         else:
             block = packInfo(self.wire.protocol, _controlStrings(message), {})
             payload = b""
@@ -289,6 +294,10 @@ class TTHeaderCodec:
         number = getattr(message, "id", 0) if kind is not Cancel else 0
         head = _pack(COUNTED + size + len(payload), MAGIC, 0, number, size >> 2)
         frame: bytes = head + block + payload
+        if size > _KEPT_BYTES and len(frame) > session.maxMsgLen:
+            # Peers leave room for shorter blocks.
+            text = f"rpc: a frame of {len(frame)} bytes, {size} of them metadata, is above maxMsgLen"
+            raise PayloadError(f"{text}={session.maxMsgLen}", sent=False)
         return frame
 
     def _packStream(self, frame: StreamFrame) -> bytes:
@@ -299,13 +308,13 @@ class TTHeaderCodec:
             ints[_TYPE] = _REPLY
         if frame.kind == OPEN:
             service, _, ints[_METHOD] = frame.name.partition("/")
-            strings = {_SERVICE: service, **(frame.metadata or {})}
+            strings = {_SERVICE: service}
             if frame.timeout is not None:
                 ints[_TIMEOUT] = str(max(1, round(frame.timeout * 1000)))
         elif frame.error is not None:
             code, text, details = frame.error
-            payload = _errorPayload(ErrorReply(frame.id, code, text, details))
-        block = self._pack(strings, ints)
+            payload = _errorPayload(ErrorReply(frame.id, code, text, details), _MOST_ERROR)
+        block = self._pack(strings, frame.metadata, ints)
         head = _pack(COUNTED + len(block) + len(payload), MAGIC, _STREAMING, frame.id, len(block) >> 2)
         made: bytes = head + block + payload
         return made
@@ -318,18 +327,21 @@ class TTHeaderCodec:
         if message.isOneWay:
             ints[_TYPE] = _ONE_WAY
         plain = message.metadata is None and not message.isOneWay and self._announced
-        block = self._pack({_SERVICE: service, **(message.metadata or {})}, ints)
-        if plain:
+        block = self._pack({_SERVICE: service}, message.metadata, ints)
+        if plain and len(block) <= _KEPT_BYTES:
             blocks = self._blocks
             if len(blocks) >= _KEPT:
                 blocks.clear()
             blocks[key] = block
         return block
 
-    def _pack(self, strings: Mapping[str, str] | None, ints: dict[int, str]) -> bytes:
-        strings = dict(strings or {})
+    def _pack(self, strings: dict[str, str], metadata: Mapping[str, str] | None, ints: dict[int, str]) -> bytes:
+        if metadata:
+            reserved = _RESERVED.intersection(metadata)
+            if reserved:
+                raise PayloadError(f"rpc: the wire itself needs the name {min(reserved)!r} of the metadata", sent=False)
+            strings.update(metadata)
         if not self._announced:
-            self._announced = True
             strings[_FEATURES] = _ANNOUNCED
         try:
             block = packInfo(self.wire.protocol, strings, ints)
@@ -338,6 +350,7 @@ class TTHeaderCodec:
         if len(block) > self.wire.maxMetadata:
             limit = self.wire.maxMetadata
             raise PayloadError(f"rpc: {len(block)} bytes of metadata are above maxMetadata={limit}", sent=False)
+        self._announced = True
         return block
 
 
@@ -361,24 +374,32 @@ def _controlStrings(message: Any) -> dict[str, str]:
     return {{GoingAway: _LEAVING, Ping: _PING, Pong: _PONG}[type(message)]: "1"}
 
 
+def _errorPayload(message: ErrorReply, limit: int) -> bytes:
+    """The error as JSON; the details are left out if they are no JSON, and the text is cut if ``limit`` asks for it."""
+    content: dict[str, Any] = {"code": str(message.code), "text": message.text}
+    if message.details is not None:
+        try:
+            whole = json.dumps({**content, "details": message.details}, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError):
+            whole = b""
+        if whole and len(whole) <= limit:
+            return whole
+    payload = json.dumps(content).encode()
+    if len(payload) > limit:
+        # A character has 12 bytes at most.
+        content = {"code": content["code"][:40], "text": message.text[: max(0, limit - 600) // 12]}
+        payload = json.dumps(content).encode()
+    return payload
+
+
 def _streamFrame(route: _Route, number: int, payload: bytes) -> StreamFrame:
     assert route.stream is not None
-    frame = StreamFrame(number, route.stream, payload, route.kind == _REPLY, route.name, route.timeout, route.metadata)
+    isReply = route.kind == _REPLY
+    frame = StreamFrame(number, route.stream, payload, isReply, route.name, route.timeout, route.metadata)
     if route.stream == RESET:
         reply = _errorReply(number, payload, None)
         frame.error = reply.code, reply.text, reply.details
     return frame
-
-
-def _errorPayload(message: ErrorReply) -> bytes:
-    content: dict[str, Any] = {"code": message.code, "text": message.text}
-    if message.details is not None:
-        content["details"] = message.details
-    try:
-        return json.dumps(content).encode()
-    except (TypeError, ValueError, RecursionError):
-        del content["details"]
-        return json.dumps(content).encode()
 
 
 def _errorReply(number: int, payload: bytes, metadata: Mapping[str, str] | None) -> ErrorReply:
