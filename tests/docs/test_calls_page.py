@@ -25,7 +25,7 @@ class CallsPageTests(TestCase):
     def setUp(self) -> None:
         self.names: dict[str, Any] = {"__name__": "calls"}
         for place, tree in codeIn(PAGE):
-            exec(compile(tree, place, "exec"), self.names)
+            exec(compile(tree, place, "exec", dont_inherit=True), self.names)
 
     async def serve(self, **services: object) -> str:
         """A server for these; returns what to dial."""
@@ -110,10 +110,7 @@ class CallsPageTests(TestCase):
     async def test_describe(self) -> None:
         """What can be called."""
         listed = await self.names["describe"](await self.client("Echo"))
-        self.assertIn(
-            "Echo/say(text: 'str') -> 'str'",
-            [each.replace("(text: str) -> str", "(text: 'str') -> 'str'") for each in listed],
-        )
+        self.assertEqual("Echo/say(text: str) -> str", listed[0])
 
 
 class TableTests(TestCase):
