@@ -102,10 +102,10 @@ class CallsPageTests(TestCase):
     async def test_bytes(self) -> None:
         """The server with the payload of bytes serves bytes."""
         server = rpc.Server(
-            "tcp:0:interface=127.0.0.1", {"Store": self.names["Store2"]()}, wire=self.names["binary"].context.wire
+            "tcp:0:interface=127.0.0.1", {"Mirror": self.names["Mirror"]()}, wire=self.names["binary"].context.wire
         )
         client = self.dialing(rpc.Client(await self.listening(server), wire=rpc.TTHeader(payload="bytes")))
-        self.assertEqual(b"cba", await client.call("Store", "reverse", b"abc"))
+        self.assertEqual(b"cba", await client.call("Mirror", "reverse", b"abc"))
 
     async def test_describe(self) -> None:
         """What can be called."""
