@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.servers import ROOT, ServerProcess, cores
 
@@ -61,7 +61,11 @@ class Scenario:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What came back in ``seconds``: ``messages``, with round trips in microseconds, and the server's CPU seconds."""
+    """
+    What came back in ``seconds``: ``messages``, with round trips in microseconds, and the server's CPU seconds.
+
+    :ivar clientSeconds: the load's own CPU seconds, where it is a client that is measured, too.
+    """
 
     messages: int
     seconds: float
@@ -69,6 +73,7 @@ class LoadResult:
     p99: float
     max: float
     cpuSeconds: float
+    clientSeconds: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -82,19 +87,19 @@ class LoadResult:
 
 
 @cache
-def compiledLoad() -> str | None:
-    """The path of the compiled ``load.c``, or None without a C compiler. It is kept in the user's cache folder."""
+def compiledLoad(source: Path = SOURCE) -> str | None:
+    """The path of a compiled load, or None without a C compiler. It is kept in the user's cache folder."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "getty_tx-benchmarks"
-    program = folder / f"load-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"
+    program = folder / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)
         # Compiled aside and moved, because two runs may do so at the same time.
         with tempfile.TemporaryDirectory(dir=folder) as aside:
-            fresh = Path(aside) / "load"
-            subprocess.run([compiler, "-O2", "-o", str(fresh), str(SOURCE)], check=True)
+            fresh = Path(aside) / source.stem
+            subprocess.run([compiler, "-O2", "-o", str(fresh), str(source)], check=True)
             fresh.rename(program)
     return str(program)
 
@@ -112,18 +117,19 @@ def loadProgram(kind: str = "auto") -> list[str]:
     return [sys.executable, "-m", "benchmarks.load"]
 
 
-def _start(kind: str, port: int, scenario: Scenario, warmup: float, seconds: float) -> subprocess.Popen[str]:
-    numbers = [port, scenario.connections, scenario.depth, scenario.size, warmup, seconds]
-    program = loadProgram("c" if scenario.isWebSocket else kind)
+def startLoad(command: list[str], given: Any = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """Start a load on its core; ``given`` is a file that it reads."""
     process = subprocess.Popen(
-        [*program, *map(str, numbers), *(["ws"] if scenario.isWebSocket else [])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
+        command, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     os.sched_setaffinity(process.pid, cores()[1])
     return process
+
+
+def _start(kind: str, port: int, scenario: Scenario, warmup: float, seconds: float) -> subprocess.Popen[str]:
+    numbers = [port, scenario.connections, scenario.depth, scenario.size, warmup, seconds]
+    program = loadProgram("c" if scenario.isWebSocket else kind)
+    return startLoad([*program, *map(str, numbers), *(["ws"] if scenario.isWebSocket else [])])
 
 
 def _awaitMeasuring(process: subprocess.Popen[str]) -> None:
@@ -140,15 +146,25 @@ def runLoad(
 
     :raise LoadError: if an echo was wrong, or the server closed a connection.
     """
-    process = _start(kind, server.port, scenario, warmup, seconds)
+    return measured(_start(kind, server.port, scenario, warmup, seconds), server, seconds)
+
+
+def measured(process: subprocess.Popen[str], server: ServerProcess, seconds: float) -> LoadResult:
+    """
+    What a load that was started prints in the end, with the CPU time that the server has used meanwhile.
+
+    :raise LoadError: the load failed; the text is what it has said.
+    """
     try:
         _awaitMeasuring(process)
         before = server.cpuSeconds()
         output, errors = process.communicate(timeout=seconds + SLACK)
         used = server.cpuSeconds() - before
+    except subprocess.TimeoutExpired:
+        raise LoadError(f"the load has not ended {SLACK:.0f} s after its time") from None
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     if process.returncode:
         raise LoadError(errors.strip() or f"the load ended with status {process.returncode}")
     return LoadResult(**json.loads(output), cpuSeconds=used)

@@ -1,0 +1,125 @@
+"""What the peers of ``benchmarks.rpc`` share: their command lines, and callers in a loop each. It needs Python alone.
+
+A peer is run in one of these ways::
+
+    PEER serve PORT CONTENT HANDLER
+    PEER call PORT CONTENT HANDLER CONNECTIONS DEPTH SIZE TIMEOUT WARMUP SECONDS
+
+CONTENT is ``bytes`` or ``json``, HANDLER ``plain`` or ``async``, TIMEOUT seconds or ``-``. Its server answers with
+what it was sent. Its client prints ``measuring`` when the warm-up is over, and at the end one JSON object about the
+time after it, as ``rpcload.c`` does, with its own CPU seconds. The first call that fails, or whose answer is not what
+was sent, ends it with status 1.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def payloadOf(content: str, size: int) -> Any:
+    """Bytes, or what has about so many bytes as JSON: the fields of a user, as many as it takes."""
+    if content == "bytes":
+        return bytes((7 * at + 3) % 256 for at in range(size))
+    rows: list[dict[str, Any]] = []
+    while len(json.dumps(rows, separators=(",", ":"))) < size:
+        number = len(rows)
+        rows.append({"id": 1000 + number, "name": f"user {number}", "score": number + 0.5, "tags": ["a", "b"]})
+    return rows
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+class Load:
+    """The callers of a client: they stop by themselves when the time is over."""
+
+    def __init__(self, port: int, content: str, arguments: list[str]) -> None:
+        self.port = port
+        self.connections, self.depth, size = map(int, arguments[:3])
+        self.timeout = None if arguments[3] == "-" else float(arguments[3])
+        self.warmup, self.seconds = map(float, arguments[4:])
+        self.payload = payloadOf(content, size)
+        self._start = self._stop = 0.0
+        self._isMeasuring = False
+        self._trips: list[float] = []
+        self._failed = ""
+
+    def begin(self) -> None:
+        """All connections are open: the time runs."""
+        self._start = time.perf_counter() + self.warmup
+        self._stop = self._start + self.seconds
+
+    async def caller(self, call: Callable[[Any], Any], take: Callable[[Any], Any] | None = None) -> None:
+        """
+        Call again and again.
+
+        :param call: makes a call with the payload, and returns what is awaited.
+        :param take: gets the payload out of what comes back, where it is in something else.
+        """
+        payload = self.payload
+        ended = time.perf_counter()
+        while ended < self._stop and not self._failed:
+            began = ended
+            try:
+                reply = await call(payload)
+                if take is not None:
+                    reply = take(reply)
+            except Exception as error:
+                self._failed = f"a call failed: {type(error).__name__}: {error}"
+                return
+            if reply != payload:
+                self._failed = "a reply differs from what was sent"
+                return
+            ended = time.perf_counter()
+            if self._isMeasuring:
+                self._trips.append(ended - began)
+            elif ended >= self._start:
+                self._isMeasuring = True
+                self._cpu = _cpu()
+                self._start = ended
+                print("measuring", flush=True)
+
+    def report(self) -> int:
+        """Print what was measured, and return the status of the process."""
+        used, ended = _cpu(), time.perf_counter()
+        if not self._failed and not self._trips:
+            self._failed = "no call was answered"
+        if self._failed:
+            print(self._failed, file=sys.stderr)
+            return 1
+        trips = sorted(self._trips)
+        result = {
+            "messages": len(trips),
+            "seconds": ended - self._start,
+            "p50": trips[len(trips) // 2] * 1e6,
+            "p99": trips[len(trips) * 99 // 100] * 1e6,
+            "max": trips[-1] * 1e6,
+            "clientSeconds": used - self._cpu,
+        }
+        print(json.dumps(result), flush=True)
+        return 0
+
+
+def main(serve: Callable[[int, str, bool], object], call: Callable[[Load, str], object]) -> int:
+    """
+    Do what the command line says.
+
+    :param serve: gets the port, the content, and whether the handler is an ``async def``.
+    :param call: gets the load and the content, and has :meth:`Load.report` told when its callers are done.
+    """
+    what, port, content, handler, *rest = sys.argv[1:]
+    if what == "serve":
+        serve(int(port), content, handler == "async")
+        return 0
+    load = Load(int(port), content, rest)
+    call(load, content)
+    return load.report()
