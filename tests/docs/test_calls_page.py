@@ -142,3 +142,24 @@ class TableTests(TestCase):
                 for name, text in listed.items()
             },
         )
+
+
+class StreamsPageTests(TestCase):
+    """The page about streams."""
+
+    timeout = 60
+
+    async def test_use(self) -> None:
+        """Values from the server, to it, and both ways."""
+        names: dict[str, Any] = {"__name__": "streams"}
+        for place, tree in codeIn(ROOT / "docs" / "guide" / "streams.md"):
+            exec(compile(tree, place, "exec", dont_inherit=True), names)
+        server = rpc.Server("tcp:0:interface=127.0.0.1", {"Meter": names["Meter"]()})
+        server.startService()
+        self.addCleanup(server.stopService)
+        [address] = await server.whenListening()
+        client = rpc.Client(f"tcp:127.0.0.1:{address.port}")
+        client.startService()
+        self.addCleanup(client.stopService)
+        await client.whenReady()
+        self.assertEqual(await names["use"](client), 6)

@@ -68,6 +68,7 @@ BLOCKS = {
     "from/netpoll.md": {"python": "test_pages", "go": "for comparison, as in from/getty.md"},
     "guide.md": {"indented": "a picture"},
     "guide/calls.md": {"python": "test_calls_page"},
+    "guide/streams.md": {"python": "test_calls_page"},
     **{
         f"guide/{name}.md": {"python": "test_guide"}
         for name in ("codecs", "services", "sessions", "status", "testing", "timers", "workers")
