@@ -224,6 +224,21 @@ class ThreadTests(SynchronousTestCase):
 
         self.assertRaises(SettingError, rpc.method(threads=True), run)
 
+    def test_numberOfACancelledCallIsUsedAgain(self) -> None:
+        class Slow:
+            @rpc.method(threads=True)
+            def run(self, text: str) -> str:
+                return text
+
+        foreign = Foreign(services={"Slow": Slow()})
+        pool = ThreadSaver()
+        foreign.clock.getThreadPool = lambda: pool  # type: ignore[attr-defined]
+        foreign.say(Request(1, "Slow/run", b'["a"]'), Cancel(1), Request(1, "Slow/run", b'["b"]'))
+        pool.run()
+        (reply,) = foreign.heard()
+        self.assertEqual(reply.payload, b'"b"')
+        self.assertEqual((foreign.context.running, foreign.peer.incoming.open), (0, {}))
+
     def test_placesOfCancelledCalls(self) -> None:
         class Slow:
             @rpc.method(threads=True)
@@ -395,6 +410,14 @@ class PingTests(SynchronousTestCase):
         foreign.clock.advance(1)
         self.assertEqual(foreign.heard(), [])
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_closingWhileAPingWaits(self) -> None:
+        foreign = self.make(pingInterval=1.0, pingTimeout=0.5)
+        foreign.clock.advance(1.2)
+        self.assertEqual([type(message) for message in foreign.heard()], [Ping])
+        foreign.session.close()
+        foreign.clock.advance(2)
+        self.assertIsNone(foreign.session.error)
 
     def test_suspect(self) -> None:
         foreign = self.make()

@@ -171,6 +171,30 @@ class MessageTests(SynchronousTestCase):
         read(other, data[0])
         self.assertEqual(other.understood, {Feature.GOAWAY, Feature.CANCEL, Feature.PING, Feature.STREAM})
         self.assertNotIn(b"getty", data[1])
+        # Each codec has to see it, though the sessions of a wire share what is parsed.
+        wire = rpc.TTHeader()
+        for codec in (wire.codec(), wire.codec()):
+            readAsSession(codec, data[0])
+            self.assertIn(Feature.PING, codec.understood)
+
+    def test_oneWayIsNotTakenFromTheCache(self) -> None:
+        codec = rpc.TTHeader().codec()
+        messages = [Request(number, "a/b", b"", 1.0, None, number == 3) for number in (1, 2, 3, 4)]
+        self.assertEqual(read(rpc.TTHeader().codec(), written(codec, *messages)), [told(each) for each in messages])
+
+    def test_readManyLeavesWhatIsTooLong(self) -> None:
+        wire = rpc.TTHeader()
+        data = written(rpc.TTHeader().codec(), *(Request(1, "a/b", b"x" * 50) for _ in range(3)))
+        readAll(wire.codec(), data, SESSION)
+        rest = written(self._announced(), Request(1, "a/b", b"x" * 50))
+        length = len(rest)
+        self.assertEqual(len(wire.codec().readMany(SESSION, rest, 0, length)), 1)
+        self.assertEqual(wire.codec().readMany(SESSION, rest, 0, length - 1), [])
+
+    def _announced(self) -> TTHeaderCodec:
+        codec = rpc.TTHeader().codec()
+        codec.write(SESSION, Reply(1, b""))
+        return codec
 
     def test_announcedAfterAFailure(self) -> None:
         codec = rpc.TTHeader().codec()
