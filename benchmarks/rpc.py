@@ -1,11 +1,12 @@
 """Measure calls of getty_tx.rpc beside Twisted AMP and others: rates, and CPU time for a call at both ends.
 
     python -m benchmarks.rpc
-    python -m benchmarks.rpc --row 1x100x100 --row 1x100x1024:json:deadline --python FOLDER/bin/python
+    python -m benchmarks.rpc --row 1x100x100 --row 1x100x1024:text:deadline --python FOLDER/bin/python
 
 A row is CONNECTIONSxCALLERSxBYTES: so many connections, with so many callers each that call in a loop, and are
-answered with the bytes that they have sent. Behind it may stand ``:json`` (an argument of about so many bytes as
-JSON), ``:async`` (the method is an ``async def``) and ``:deadline`` (each call has one of 3 seconds).
+answered with the bytes that they have sent. Behind it may stand ``:records`` or ``:text`` (an argument of about so many
+bytes as JSON, a list of small objects or an object with a long text), ``:async`` (the method is an ``async def``) and
+``:deadline`` (each call has one of 3 seconds).
 
 Server and client are a process each, on a core each where there are two; all take turns. ``getty_rpc`` is a client and
 a server of getty_tx, on its reactor; ``getty_rpc (C)`` is the same server with a load in C, which shows what the server
@@ -53,7 +54,8 @@ ROWS = (
     "1x100x100:async",
     "1x100x100:deadline",
     "1x100x1024",
-    "1x100x1024:json",
+    "1x100x1024:text",
+    "1x100x1024:records",
     "1x100x65535",
     "16x6x65535",
 )
@@ -85,30 +87,32 @@ class Row:
     """What is called.
 
     :ivar scenario: connections, callers of each, and bytes.
+    :ivar content: ``bytes``, ``text`` or ``records``.
     """
 
     scenario: Scenario
-    isJSON: bool = False
+    content: str = "bytes"
     isAsync: bool = False
     hasDeadline: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Row:
         """
-        Read ``CONNECTIONSxCALLERSxBYTES[:json][:async][:deadline]``.
+        Read ``CONNECTIONSxCALLERSxBYTES[:text|:records][:async][:deadline]``.
 
         :raise ValueError: for any other text.
         """
         numbers, *words = text.split(":")
-        unknown = set(words) - {"json", "async", "deadline"}
-        if unknown or len(set(words)) < len(words):
-            raise ValueError(f"behind {numbers} in {text!r} may stand :json, :async and :deadline, each once")
-        return cls(Scenario.parse(numbers), "json" in words, "async" in words, "deadline" in words)
+        contents = [word for word in words if word in ("text", "records")]
+        others = sorted(word for word in words if word not in contents)
+        if len(contents) > 1 or others not in ([], ["async"], ["deadline"], ["async", "deadline"]):
+            raise ValueError(f"{text!r} has more behind {numbers} than :text or :records, :async and :deadline")
+        return cls(Scenario.parse(numbers), *contents or ["bytes"], "async" in others, "deadline" in others)
 
     @property
     def words(self) -> list[str]:
         """Content and handler, as the peers are told."""
-        return ["json" if self.isJSON else "bytes", "async" if self.isAsync else "plain"]
+        return [self.content, "async" if self.isAsync else "plain"]
 
     def load(self, warmup: float, seconds: float) -> list[str]:
         """What a peer's client is told behind them."""
@@ -147,8 +151,8 @@ def frameOf(row: Row) -> bytes:
     from getty_tx import rpc
     from getty_tx.rpc.messages import Request
 
-    wire = rpc.TTHeader(row.words[0])
-    value = payloadOf(row.words[0], row.scenario.size)
+    wire = rpc.TTHeader("bytes" if row.content == "bytes" else "json")
+    value = payloadOf(row.content, row.scenario.size)
     payload = wire.payload.encodeArguments("Echo/say", (value,))
     request = Request(1, "Echo/say", payload, DEADLINE if row.hasDeadline else None)
     codec = wire.codec()

@@ -5,10 +5,10 @@ A peer is run in one of these ways::
     PEER serve PORT CONTENT HANDLER
     PEER call PORT CONTENT HANDLER CONNECTIONS DEPTH SIZE TIMEOUT WARMUP SECONDS
 
-CONTENT is ``bytes`` or ``json``, HANDLER ``plain`` or ``async``, TIMEOUT seconds or ``-``. Its server answers with
-what it was sent. Its client prints ``measuring`` when the warm-up is over, and at the end one JSON object about the
-time after it, as ``rpcload.c`` does, with its own CPU seconds. The first call that fails, or whose answer is not what
-was sent, ends it with status 1.
+CONTENT is ``bytes``, or as JSON ``records`` or ``text``, HANDLER ``plain`` or ``async``, TIMEOUT seconds or ``-``. Its
+server answers with what it was sent. Its client prints ``measuring`` when the warm-up is over, and at the end one JSON
+object about the time after it, as ``rpcload.c`` does, with its own CPU seconds. The first call that fails, or whose
+answer is not what was sent, ends it with status 1.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 
 def payloadOf(content: str, size: int) -> Any:
-    """Bytes, or what has about so many bytes as JSON: the fields of a user, as many as it takes."""
+    """
+    Bytes; or what has about so many bytes as JSON: ``records``, small and as many as it takes, or a long ``text``.
+    """
     if content == "bytes":
         return bytes((7 * at + 3) % 256 for at in range(size))
+    if content == "text":
+        return {"id": 1000, "text": "word " * (size // 5)}
     rows: list[dict[str, Any]] = []
     while len(json.dumps(rows, separators=(",", ":"))) < size:
         number = len(rows)
@@ -113,13 +117,14 @@ def main(serve: Callable[[int, str, bool], object], call: Callable[[Load, str], 
     """
     Do what the command line says.
 
-    :param serve: gets the port, the content, and whether the handler is an ``async def``.
-    :param call: gets the load and the content, and has :meth:`Load.report` told when its callers are done.
+    :param serve: gets the port, ``bytes`` or ``json``, and whether the handler is an ``async def``.
+    :param call: gets the load, and ``bytes`` or ``json``; it returns when the load's callers have.
     """
     what, port, content, handler, *rest = sys.argv[1:]
+    kind = "bytes" if content == "bytes" else "json"
     if what == "serve":
-        serve(int(port), content, handler == "async")
+        serve(int(port), kind, handler == "async")
         return 0
     load = Load(int(port), content, rest)
-    call(load, content)
+    call(load, kind)
     return load.report()
