@@ -40,7 +40,7 @@ from getty_tx.rpc.messages import (
     Request,
     StreamFrame,
 )
-from getty_tx.rpc.payloads import BytesPayload, JSONPayload
+from getty_tx.rpc.payloads import BytesPayload, JSONPayload, MsgpackPayload
 from getty_tx.rpc.wires.info import InfoError, packInfo, parseInfo
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ _CANCEL, _PING, _PONG = "getty-cancel", "getty-ping", "getty-pong"
 _RESERVED = frozenset([_SERVICE, _LEAVING, _FEATURES, _CANCEL, _PING, _PONG])
 
 #: Payloads, and their protocol ids.
-PAYLOADS: dict[str, tuple[int, type]] = {"json": (0x4A, JSONPayload), "bytes": (0x42, BytesPayload)}
+PAYLOADS: dict[str, tuple[int, type]] = {
+    "json": (0x4A, JSONPayload),
+    "bytes": (0x42, BytesPayload),
+    "msgpack": (0x4D, MsgpackPayload),
+}
 
 #: What a peer is told to be understood.
 _ANNOUNCED = "cancel,ping,stream"
@@ -124,9 +128,10 @@ class TTHeader:
     """
     Calls in TTHeader frames.
 
-    :param payload: ``"json"``, or ``"bytes"`` for one argument and a result of bytes.
+    :param payload: ``"json"``, ``"msgpack"`` (with the library of that name), or ``"bytes"`` for one argument and a
+        result of bytes.
     :param maxMetadata: bytes of metadata of one message, at most.
-    :raise SettingError: a parameter has another value.
+    :raise SettingError: a parameter has another value, or the library of the payload is not installed.
     """
 
     features = frozenset(Feature)
