@@ -283,6 +283,10 @@ class Incoming:
         failure: Failure | None = None,
     ) -> None:
         if not isinstance(error, RpcError):
+            # Of those payloads for which exceptions of the application are results.
+            encode = getattr(self._context.payload, "encodeRaised", None)
+            if encode is not None and self._raised(request, error, encode, call):
+                return
             if isinstance(error, CancelledError):
                 error = CallCancelledError(f"{request.name} was cancelled")
             else:
@@ -293,6 +297,17 @@ class Incoming:
             self._answer(request.id, request.isOneWay, error, None, stream)
         else:
             self._answer(request.id, request.isOneWay, error, call.replyMetadata, call.stream)
+
+    def _raised(self, request: Request, error: BaseException, encode: Any, call: Call | None) -> bool:
+        try:
+            payload = encode(request.name, error)
+        except PayloadError:
+            return False
+        session = self.peer.session
+        if payload is not None and not request.isOneWay and not session.isClosed:
+            self._totalsOf(request.name).fail("other")
+            session.writePkg(Reply(request.id, payload, None if call is None else call.replyMetadata))
+        return payload is not None
 
     def _answer(
         self, number: int, isOneWay: bool, error: RpcError, metadata: Mapping[str, str] | None, stream: Stream | None

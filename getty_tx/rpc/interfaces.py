@@ -29,7 +29,12 @@ class IWireCodec(Interface):
 
 
 class IPayload(Interface):
-    """How arguments and results become bytes."""
+    """
+    How arguments and results become bytes.
+
+    It may have ``encodeRaised(name, error) -> bytes | None`` as well: the result for an exception that a method has
+    raised, or None if that is an error like others.
+    """
 
     def encodeArguments(name: str, arguments: tuple[Any, ...]) -> bytes:
         """

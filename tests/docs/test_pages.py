@@ -12,6 +12,7 @@ import subprocess
 import sys
 import unittest
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from getty_tx import Client, CodecError, EventListener, Server
+from getty_tx import Client, CodecError, EventListener, Server, rpc
 from getty_tx.codecs import EchoPackage, GettyCodec, LineCodec, RawCodec
 from getty_tx.tap import dial, echo, serve
 from getty_tx.testing import Network, RecordingListener
@@ -161,8 +162,8 @@ class PageTests(FolderMixin, TestCase):
         self.assertGreater(len(pages), 10)
         commands = 0
         for path in pages:
-            # These have tests of their own: one makes certificates, the other needs OpenTelemetry.
-            if path.name not in ("tls.md", "tracing.md"):
+            # These have tests of their own: one makes certificates, others need OpenTelemetry or thriftpy2.
+            if path.name not in ("kitex.md", "tls.md", "tracing.md"):
                 commands += self.page(str(path.relative_to(DOCS))).commands
         self.assertGreater(commands, 3)
         # The callback that fails on the page about the life of a connection.
@@ -233,6 +234,24 @@ class PageTests(FolderMixin, TestCase):
             await deferLater(reactor, 0.01, lambda: None)
         names["Ticker"](reactor).start(server)
         self.assertEqual(str(sum(range(1_000_000))).encode(), await answering)
+
+    async def test_kitex(self) -> None:
+        """The client of the page asks its server."""
+        if find_spec("thriftpy2") is None:
+            raise SkipTest("thriftpy2 is not installed")
+        names = self.page("howto/kitex.md").names
+        server = names["server"]
+        server.startService()
+        self.addCleanup(server.stopService)
+        [address] = await server.whenListening()
+        client = rpc.Client(f"tcp:127.0.0.1:{address.port}", wire=names["wire"])
+        client.startService()
+        self.addCleanup(client.stopService)
+        with redirect_stdout(io.StringIO()) as printed:
+            self.assertEqual(7, await names["ask"](client))
+            with self.assertRaises(names["users"].NoSuchUser):
+                await client.call("Users", "find", "bob")
+        self.assertEqual("ann\n", printed.getvalue())
 
     def test_processes(self) -> None:
         """What a sub-reactor calls makes a server."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
@@ -78,7 +78,7 @@ class PayloadTests(SynchronousTestCase):
     @given(st.binary())
     def test_anyBytes(self, data: bytes) -> None:
         """No bytes raise anything else."""
-        with suppress(rpc.PayloadError):
+        with contextlib.suppress(rpc.PayloadError):
             self.payload.decodeResult("Echo/say", data)
 
 

@@ -2,6 +2,7 @@
 The wires: codecs whose packages are calls.
 
 - ``ttheader``: TTHeader of ByteDance's Kitex, the default: the frame, and what it can say.
+- ``kitex``: TTHeader with Thrift's messages in it, for Kitex itself.
 - ``info``: the information blocks of a TTHeader frame.
 """
 

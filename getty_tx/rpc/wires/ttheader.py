@@ -40,7 +40,7 @@ from getty_tx.rpc.messages import (
     Request,
     StreamFrame,
 )
-from getty_tx.rpc.payloads import BytesPayload, JSONPayload, MsgpackPayload
+from getty_tx.rpc.payloads import BytesPayload, JSONPayload, MsgpackPayload, ThriftPayload
 from getty_tx.rpc.wires.info import InfoError, packInfo, parseInfo
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ PAYLOADS: dict[str, tuple[int, type]] = {
     "json": (0x4A, JSONPayload),
     "bytes": (0x42, BytesPayload),
     "msgpack": (0x4D, MsgpackPayload),
+    "thrift": (0, ThriftPayload),
 }
 
 #: What a peer is told to be understood.
@@ -128,21 +129,29 @@ class TTHeader:
     """
     Calls in TTHeader frames.
 
-    :param payload: ``"json"``, ``"msgpack"`` (with the library of that name), or ``"bytes"`` for one argument and a
-        result of bytes.
+    :param payload: ``"json"``, ``"msgpack"`` (with the library of that name), ``"bytes"`` for one argument and a result
+        of bytes, or ``"thrift"`` (with thriftpy2) for services of Kitex.
     :param maxMetadata: bytes of metadata of one message, at most.
+    :param services: for ``"thrift"``: the services that ``thriftpy2.load()`` has made of the IDL, by their names.
     :raise SettingError: a parameter has another value, or the library of the payload is not installed.
     """
 
     features = frozenset(Feature)
 
-    def __init__(self, payload: str = "json", maxMetadata: int = MAX_METADATA) -> None:
+    def __init__(
+        self, payload: str = "json", maxMetadata: int = MAX_METADATA, services: Mapping[str, Any] | None = None
+    ) -> None:
         if payload not in PAYLOADS:
             raise SettingError(f"TTHeader(payload={payload!r}) is none of {', '.join(PAYLOADS)}")
         self.payloadName = payload
         self.maxMetadata = settings.size("maxMetadata", maxMetadata)
         self.protocol, kind = PAYLOADS[payload]
-        self.payload: IPayload = kind()
+        if services is not None and kind is not ThriftPayload:
+            raise SettingError(f"TTHeader(services=...) is for payload='thrift', not for {payload!r}")
+        self.payload: IPayload = kind(services) if kind is ThriftPayload else kind()
+        if kind is ThriftPayload:
+            # Those of Kitex have no credit.
+            self.features = self.features - {Feature.STREAM}
         # The blocks of other ends, parsed; and of this one, packed, by name and time.
         self.routes: dict[bytes, _Route] = {}
         self.blocks: dict[tuple[str, float | None], bytes] = {}
@@ -152,6 +161,11 @@ class TTHeader:
 
     def codec(self) -> TTHeaderCodec:
         """See :py:class:`~getty_tx.rpc.interfaces.IWire`."""
+        if isinstance(self.payload, ThriftPayload):
+            # It imports this module.
+            from getty_tx.rpc.wires.kitex import KitexCodec
+
+            return KitexCodec(self, self.payload)
         return TTHeaderCodec(self)
 
 

@@ -1,0 +1,151 @@
+"""Thrift: the structs of arguments and results, by the classes that thriftpy2 makes of an IDL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from getty_tx.errors import SettingError
+from getty_tx.rpc.errors import PayloadError
+from getty_tx.rpc.interfaces import IPayload
+from getty_tx.rpc.payloads.thriftbinary import readStruct
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ThriftPayload"]
+
+
+class _Method:
+    """The classes of a method, and the names of their fields in the order of their numbers."""
+
+    __slots__ = ("arguments", "isOneWay", "isVoid", "names", "raised", "result")
+
+    def __init__(self, service: Any, name: str) -> None:
+        self.arguments = getattr(service, f"{name}_args")
+        self.result = getattr(service, f"{name}_result")
+        self.names = [spec[1] for _, spec in sorted(self.arguments.thrift_spec.items())]
+        self.isOneWay = bool(self.result.oneway)
+        spec = self.result.thrift_spec
+        self.isVoid = 0 not in spec
+        self.raised = [(each[1], each[2]) for number, each in sorted(spec.items()) if number]
+
+
+@implementer(IPayload)
+class ThriftPayload:
+    """
+    What the IDL says.
+
+    :param services: the services that thriftpy2 has loaded, by the names that calls have.
+    :raise SettingError: the library is not installed, or a service is none of it.
+    """
+
+    def __init__(self, services: Mapping[str, Any] | None) -> None:
+        try:
+            from thriftpy2.protocol import TBinaryProtocol
+            from thriftpy2.transport import TCyMemoryBuffer
+        except ImportError:
+            raise SettingError("payload='thrift' needs thriftpy2: pip install 'getty_tx[thrift]'") from None
+        self._protocol: Any = TBinaryProtocol
+        self._buffer: Any = TCyMemoryBuffer
+        if not services:
+            raise SettingError("payload='thrift' needs services={name: a service of thriftpy2.load()}")
+        self.methods: dict[str, _Method] = {}
+        for service, kind in services.items():
+            if not hasattr(kind, "thrift_services"):
+                raise SettingError(f"services: {service!r} is {kind!r}, which is no service of thriftpy2")
+            for name in kind.thrift_services:
+                self.methods[f"{service}/{name}"] = _Method(kind, name)
+        self.services = tuple(services)
+
+    def serviceOf(self, method: str) -> str:
+        """The first service that has a method, or the first of all."""
+        return next((each for each in self.services if f"{each}/{method}" in self.methods), self.services[0])
+
+    def isOneWay(self, name: str) -> bool:
+        """Whether the IDL says so."""
+        method = self.methods.get(name)
+        return method is not None and method.isOneWay
+
+    def _method(self, name: str, sent: bool) -> _Method:
+        method = self.methods.get(name)
+        if method is None:
+            raise PayloadError(f"{name} is not in the IDL", sent=sent)
+        return method
+
+    def encode(self, name: str, struct: Any) -> bytes:
+        """The bytes of a struct. :raise PayloadError: a field has a value of another type."""
+        buffer = self._buffer()
+        protocol = self._protocol(buffer)
+        try:
+            struct.write(protocol)
+            protocol.write_message_end()
+        except Exception as error:
+            # Which error depends on the type of the field.
+            raise PayloadError(f"{name}: no Thrift: {error}", sent=False) from None
+        data: bytes = buffer.getvalue()
+        return data
+
+    def decode(self, name: str, data: bytes | memoryview, struct: Any) -> Any:
+        """Fill a struct. :raise PayloadError: the bytes are no Thrift."""
+        try:
+            readStruct(bytes(data), 0, struct)
+        except (TypeError, ValueError) as error:
+            # TypeError: the key of a map cannot be one in Python.
+            raise PayloadError(f"{name}: no Thrift: {error}") from None
+        return struct
+
+    def encodeArguments(self, name: str, arguments: tuple[Any, ...]) -> bytes:
+        """See :py:class:`~getty_tx.rpc.interfaces.IPayload`. None is left out."""
+        method = self._method(name, False)
+        if len(arguments) > len(method.names):
+            text = f"{name} has {len(method.names)} arguments in the IDL, and was called with {len(arguments)}"
+            raise PayloadError(text, sent=False)
+        struct = method.arguments()
+        for field, value in zip(method.names, arguments, strict=False):
+            setattr(struct, field, value)
+        return self.encode(name, struct)
+
+    def decodeArguments(self, name: str, data: bytes | memoryview) -> list[Any]:
+        """See :py:class:`~getty_tx.rpc.interfaces.IPayload`. What the caller has left out is None."""
+        method = self._method(name, True)
+        struct = self.decode(name, data, method.arguments())
+        return [getattr(struct, field) for field in method.names]
+
+    def encodeResult(self, name: str, value: Any) -> bytes:
+        """See :py:class:`~getty_tx.rpc.interfaces.IPayload`."""
+        method = self._method(name, True)
+        struct = method.result()
+        if method.isVoid:
+            if value is not None:
+                raise PayloadError(f"{name} has returned a {type(value).__name__}, and is void in the IDL")
+        elif value is None:
+            raise PayloadError(f"{name} has returned None, and is not void in the IDL")
+        else:
+            struct.success = value
+        return self.encode(name, struct)
+
+    def encodeRaised(self, name: str, error: BaseException) -> bytes | None:
+        """The result with an exception that the IDL declares for the method; None: it does not."""
+        for field, kind in self._method(name, True).raised:
+            if isinstance(error, kind):
+                struct = self._method(name, True).result()
+                setattr(struct, field, error)
+                return self.encode(name, struct)
+        return None
+
+    def decodeResult(self, name: str, data: bytes | memoryview) -> Any:
+        """See :py:class:`~getty_tx.rpc.interfaces.IPayload`. A declared exception is a Failure: the call fails."""
+        method = self._method(name, True)
+        struct = self.decode(name, data, method.result())
+        for field, _ in method.raised:
+            error = getattr(struct, field)
+            if error is not None:
+                return Failure(error)
+        if method.isVoid:
+            return None
+        if struct.success is None:
+            raise PayloadError(f"{name}: the reply has no result")
+        return struct.success
