@@ -77,6 +77,7 @@ BLOCKS = {
         f"howto/{name}.md": {"python": "test_pages"}
         for name in ("authentication", "codec", "reconnect", "testing", "workers")
     },
+    "howto/kitex.md": {"python": "test_pages", "text": "test_pages"},
     "howto/limits.md": {"python": "test_pages", "sh": "test_commands"},
     "howto/processes.md": {"python": "test_pages", "indented": "test_commands"},
     "howto/proxies.md": dict.fromkeys(("sh", "haproxy", "nginx"), "test_proxies"),
