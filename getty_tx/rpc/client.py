@@ -9,10 +9,10 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.defer import TimeoutError as WaitTimeoutError
 
 from getty_tx import client, settings
-from getty_tx.rpc.context import TIMEOUT, CallContext
+from getty_tx.rpc.context import TIMEOUT, CallContext, checkEndpoint
 from getty_tx.rpc.current import running
 from getty_tx.rpc.errors import CallLostError, CallRefusedError, RpcError
-from getty_tx.rpc.peer import DEFAULT, Peer
+from getty_tx.rpc.peer import DEFAULT, Peer, PendingCall
 from getty_tx.rpc.services import namesOf
 from getty_tx.rpc.stubs import Stub
 from getty_tx.rpc.wires import TTHeader
@@ -37,6 +37,31 @@ MAX_WAITING = 1000
 
 #: Settings of a pool; the others are those of calls.
 _POOL = ("reconnectInterval", "reconnectAttempts", "connectTimeout", "handshakeTimeout", "reactor")
+
+
+class _Again:
+    """Makes a call once more over another session."""
+
+    __slots__ = ("_arguments", "_client", "_metadata", "_method", "_service")
+
+    def __init__(self, client: Client, service: str, method: str, arguments: Any, metadata: Any) -> None:
+        self._client = client
+        self._service = service
+        self._method = method
+        self._arguments = arguments
+        self._metadata = metadata
+
+    def __call__(self, call: PendingCall, error: RpcError) -> bool:
+        other = self._client.pick()
+        if other is None or other is call.peer:
+            return False
+        expiresAt = getattr(call, "expiresAt", None)
+        left = None if expiresAt is None else max(expiresAt - call.peer.session.context.seconds(), 0.001)
+        call.replacement = other.call(
+            self._service, self._method, *self._arguments, timeout=left, metadata=self._metadata
+        )
+        call.replacement.chainDeferred(call)
+        return True
 
 
 class Client(Service):
@@ -78,6 +103,7 @@ class Client(Service):
         drainTime: float = 5.0,
         **options: Any,
     ) -> None:
+        checkEndpoint(endpoint)
         pool = {name: options.pop(name) for name in _POOL if name in options}
         self.context = CallContext(TTHeader() if wire is None else wire, services, timeout=timeout, **options)
         self.pool = client.Client(self._newSession, endpoint, number, **pool)
@@ -136,11 +162,14 @@ class Client(Service):
         While no session is open, it waits for one, as long as its time-out allows; at most 1000 calls do.
         """
         peer = self.pick()
-        if peer is not None:
-            waiting = peer.call(service, method, *arguments, timeout=timeout, metadata=metadata)
-            waiting.addErrback(self._failed, peer, service, method, arguments, timeout, metadata)
-            return waiting
-        return self._whenOpen(service, method, arguments, timeout, metadata)
+        if peer is None:
+            return self._whenOpen(service, method, arguments, timeout, metadata)
+        waiting = peer.call(service, method, *arguments, timeout=timeout, metadata=metadata)
+        if waiting.called:
+            # It could not be sent.
+            return waiting.addErrback(self._notSent, peer, service, method, arguments, timeout, metadata)
+        waiting.again = _Again(self, service, method, arguments, metadata)
+        return waiting
 
     def stream(
         self,
@@ -171,14 +200,12 @@ class Client(Service):
             raise self._lost(f"{service}/{method}")
         peer.send(service, method, *arguments, metadata=metadata)
 
-    def _failed(
+    def _notSent(
         self, failure: Any, peer: Peer, service: str, method: str, arguments: Any, timeout: Any, metadata: Any
     ) -> Any:
         error = failure.value
-        if not (isinstance(error, RpcError) and error.retryable):
-            return failure
         other = self.pick()
-        if other is None or other is peer:
+        if not (isinstance(error, RpcError) and error.retryable) or other is None or other is peer:
             return failure
         return other.call(service, method, *arguments, timeout=timeout, metadata=metadata)
 

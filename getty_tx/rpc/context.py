@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from getty_tx.rpc.messages import Feature
 
-__all__ = ["CallContext"]
+__all__ = ["CallContext", "checkEndpoint"]
 
 #: Bytes of a message, at most; gRPC's default.
 MAX_MSG_LEN = 4 * 1024 * 1024
@@ -25,6 +25,12 @@ TIMEOUT = 3.0
 #: Seconds of silence after which a peer is asked whether it is there, and for the answer.
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 5.0
+
+
+def checkEndpoint(endpoint: Any) -> None:
+    """:raise SettingError: it is a description of datagrams, which get lost."""
+    if isinstance(endpoint, str) and endpoint.startswith("udp"):
+        raise SettingError(f"{endpoint} is not for calls: datagrams get lost; use tcp:, tls:, unix:, ws: or wss:")
 
 
 class CallContext:

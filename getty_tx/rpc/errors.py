@@ -11,8 +11,10 @@ The errors of calls::
         +-- PayloadError            arguments or result cannot be encoded, or decoded
         +-- RemoteError             the method failed: code, text, details
 
-A method that raises one of them sends it to its caller. Any other exception reaches the caller as a RemoteError with
-the code ``internal`` and the name of the exception's class; its text and its traceback are logged and never leave.
+A method that raises one of them sends it to its caller. One with which a call of the method's own has failed is no such
+answer, unless it is a RemoteError: its caller would take it for the method's, and might call again. It reaches the
+caller as any other exception: as a RemoteError with the code ``internal`` and the name of the exception's class. Its
+text and its traceback are logged and never leave.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ class RpcError(GettyError):
     """
 
     code: str = "internal"
+    #: A call has failed with it, so that it is no answer of a method which lets it pass.
+    isOfCall = False
     #: The classes by the codes that they have on the wire.
     byCode: ClassVar[dict[str, type[RpcError]]] = {}
 
@@ -110,6 +114,11 @@ class PayloadError(RpcError):
     """Arguments or a result could not be encoded or decoded, or do not fit the method."""
 
     code = "payload"
+
+    @property
+    def retryable(self) -> bool:
+        """It would fail again."""
+        return False
 
 
 class RemoteError(RpcError):

@@ -282,13 +282,16 @@ class Incoming:
         stream: Stream | None = None,
         failure: Failure | None = None,
     ) -> None:
-        if not isinstance(error, RpcError):
+        if not isinstance(error, RpcError) or (error.isOfCall and not isinstance(error, RemoteError)):
             # Of those payloads for which exceptions of the application are results.
             encode = getattr(self._context.payload, "encodeRaised", None)
             if encode is not None and self._raised(request, error, encode, call):
                 return
             if isinstance(error, CancelledError):
                 error = CallCancelledError(f"{request.name} was cancelled")
+            elif isinstance(error, RpcError):
+                log.warn("{name} failed for {peer}: {error}", name=request.name, peer=self.peer.session, error=error)
+                error = RemoteError(f"{request.name} failed: {type(error).__name__}")
             else:
                 log.failure("{name} failed for {peer}", failure, name=request.name, peer=self.peer.session)
                 error = RemoteError(f"{request.name} failed: {type(error).__name__}")

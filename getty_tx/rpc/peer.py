@@ -69,6 +69,10 @@ class PendingCall(Deferred[Any]):
     expiresAt: float
     #: When it was made, if it is measured.
     startedAt = 0.0
+    #: ``again(call, error)`` makes it once more, if it was not run, and returns whether it does.
+    again: Any = None
+    #: The call that is made in its place.
+    replacement: PendingCall | None = None
 
     def __init__(self, peer: Peer, number: int, name: str, totals: CallTotals) -> None:
         super().__init__()
@@ -79,11 +83,21 @@ class PendingCall(Deferred[Any]):
 
     def cancel(self) -> None:
         """Wait no longer. The peer is told, if it understands that, and cancels the method."""
-        if self.called:
+        if self.replacement is not None and not self.called:
+            self.replacement.cancel()
+        elif self.called:
             # For the Deferred that a callback has returned.
             super().cancel()
         else:
             self.peer.cancelled(self)
+
+    def fail(self, error: RpcError) -> None:
+        """The call has failed, or is made once more."""
+        # What leaves a method that has made this call is no answer of the method itself.
+        error.isOfCall = True
+        again, self.again = self.again, None
+        if again is None or not error.retryable or not again(self, error):
+            self.errback(error)
 
 
 class Peer(EventListener):
@@ -168,7 +182,7 @@ class Peer(EventListener):
         error = self._send(number, name, arguments, left, metadata, False)
         if error is not None:
             totals.fail(error.code)
-            waiting.errback(error)
+            waiting.fail(error)
             return waiting
         totals.running += 1
         if not totals.done & SAMPLED:
@@ -248,7 +262,7 @@ class Peer(EventListener):
         session = self.session
         if session.lastActive < waiting.expiresAt - timeout:
             self._suspect()
-        waiting.errback(CallTimeoutError(f"{waiting.name}: no reply from {session.remoteAddr} in time"))
+        waiting.fail(CallTimeoutError(f"{waiting.name}: no reply from {session.remoteAddr} in time"))
 
     def stream(
         self,
@@ -317,7 +331,7 @@ class Peer(EventListener):
             else:
                 waiting.totals.running -= 1
                 waiting.totals.fail(message.code if message.code in RpcError.byCode else "other")
-                waiting.errback(errorOf(message.code, message.text, message.details))
+                waiting.fail(errorOf(message.code, message.text, message.details))
         elif kind is Cancel:
             self.incoming.cancel(message.id)
         elif kind is StreamFrame:
@@ -396,7 +410,7 @@ class Peer(EventListener):
                 if not waiting.called:
                     error = CallLostError(f"{waiting.name}: {why}")
                     error.__cause__ = cause
-                    waiting.errback(error)
+                    waiting.fail(error)
 
     @property
     def isSuspect(self) -> bool:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from getty_tx import server, settings
 from getty_tx.errors import SettingError
-from getty_tx.rpc.context import CallContext
+from getty_tx.rpc.context import CallContext, checkEndpoint
 from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.wires import TTHeader
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
@@ -68,6 +68,8 @@ class Server(Service):
         self._reactor = reactor
         self.context = CallContext(TTHeader() if wire is None else wire, services, **options)
         endpoints = endpoint if isinstance(endpoint, list) else [endpoint]
+        for each in endpoints:
+            checkEndpoint(each)
         self.server = server.Server(
             self._newSession,
             *endpoints,

@@ -267,6 +267,47 @@ class RefusalTests(SocketCase):
         await running
         self.assertEqual(await client.call("Echo", "say", "3"), "3")
 
+    async def test_onceMoreElsewhere(self) -> None:
+        """A server that refuses is not asked twice; another session's server is."""
+        _, first, one = await self.serve(maxCalls=1)
+        client = self.dial(f"tcp:127.0.0.1:{one}", number=2, timeout=None)
+        await client.whenReady(2)
+        running = client.call("Echo", "wait", "1")
+        await until(lambda: first.gates)
+        # Both sessions lead to the server that is full: the call is refused twice, and then fails.
+        with self.assertRaises(rpc.CallRefusedError):
+            await client.call("Echo", "say", "2")
+        (server,) = {peer.context for peer in client.context.peers}
+        self.assertEqual(server.late, 0)
+        waiting = client.call("Echo", "wait", "3")
+        waiting.addErrback(lambda failure: failure.trap(rpc.CallRefusedError, rpc.CallCancelledError))
+        waiting.cancel()
+        await waiting
+        first.gates[0].callback(None)
+        await running
+
+    async def test_nestedRefusal(self) -> None:
+        """A method whose own call was refused has run: its caller does not take the refusal for the method's."""
+
+        class Outer:
+            ran = 0
+
+            @rpc.method
+            async def ask(self) -> None:
+                Outer.ran += 1
+                await rpc.currentCall().peer.call("Nobody", "there")
+
+        server = rpc.Server("tcp:0:interface=127.0.0.1", {"Outer": Outer()})
+        server.startService()
+        self.addCleanup(server.stopService)
+        address: Any = (await server.whenListening())[0]
+        client = self.dial(f"tcp:127.0.0.1:{address.port}", number=2)
+        await client.whenReady(2)
+        with self.assertRaisesRegex(rpc.RemoteError, "Outer/ask failed: NoSuchMethodError") as caught:
+            await client.call("Outer", "ask")
+        self.assertFalse(caught.exception.retryable)
+        self.assertEqual(Outer.ran, 1)
+
     async def test_settings(self) -> None:
         """A wrong setting names itself, its value and what there is."""
         for options, text in (
@@ -276,6 +317,9 @@ class RefusalTests(SocketCase):
         ):
             with self.assertRaisesRegex(SettingError, text):
                 rpc.Server("tcp:0", {"Echo": Echo()}, **options)
+        for make in (lambda: rpc.Server("udp:0", {"Echo": Echo()}), lambda: rpc.Client("udp:127.0.0.1:1")):
+            with self.assertRaisesRegex(SettingError, "datagrams get lost"):
+                make()
         with self.assertRaisesRegex(SettingError, "at least one service"):
             rpc.Server("tcp:0", {})
         with self.assertRaisesRegex(SettingError, "has no method with @rpc.method"):
