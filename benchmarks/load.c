@@ -16,14 +16,12 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "roundtrips.h"
 
 #define CHUNK (256 * 1024) /* most bytes of one send or recv */
 #define READY 512          /* most events of one epoll_wait */
@@ -42,39 +40,6 @@ static unsigned depth;
 static size_t outSize, inSize; /* bytes of a frame that is sent, and of its echo, which has no mask */
 static unsigned char *outStream, *inStream;
 static int epollFd;
-
-/* Round trips by size, with 64 steps in every power of two of nanoseconds: exact to 1.6 %. */
-static uint64_t histogram[64 * 64];
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static uint64_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void record(uint64_t ns)
-{
-    unsigned power = ns < 64 ? 5 : 63 - (unsigned)__builtin_clzll(ns);
-    histogram[ns < 64 ? ns : (power - 5) * 64 + ((ns >> (power - 6)) & 63)]++;
-}
-
-static double percentile(double share, uint64_t total)
-{
-    uint64_t wanted = (uint64_t)(share * (double)total), seen = 0;
-    for (unsigned i = 0; i < sizeof histogram / sizeof *histogram; i++) {
-        seen += histogram[i];
-        if (seen && seen >= wanted)
-            return (i < 64 ? (double)i : (double)(64 + i % 64) * (double)(1ull << (i / 64 - 1))) / 1000;
-    }
-    return 0;
-}
 
 /* A table that begins with a frame of head and payload, and repeats it. */
 static unsigned char *repeated(const unsigned char *head, size_t headSize, const unsigned char *payload, size_t size)

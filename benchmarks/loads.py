@@ -93,7 +93,8 @@ def compiledLoad(source: Path = SOURCE) -> str | None:
     if compiler is None:
         return None
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "getty_tx-benchmarks"
-    program = folder / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
+    texts = b"".join(path.read_bytes() for path in (source, SOURCE.with_name("roundtrips.h")))
+    program = folder / f"{source.stem}-{hashlib.sha256(texts).hexdigest()[:16]}"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)
         # Compiled aside and moved, because two runs may do so at the same time.

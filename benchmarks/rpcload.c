@@ -14,14 +14,12 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "roundtrips.h"
 
 #define CHUNK (256 * 1024)      /* bytes that one recv has room for, at least */
 #define LARGEST (8 * 1024 * 1024) /* bytes of a frame, either way */
@@ -43,43 +41,10 @@ static unsigned char *frame, *expected;
 static size_t frameSize, expectedSize, outRoom, inRoom;
 static int epollFd;
 
-/* Round trips by size, with 64 steps in every power of two of nanoseconds: exact to 1.6 %. */
-static uint64_t histogram[64 * 64];
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
 static void refuse(const char *what)
 {
     fprintf(stderr, "%s\n", what);
     exit(1);
-}
-
-static uint64_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void record(uint64_t ns)
-{
-    unsigned power = ns < 64 ? 5 : 63 - (unsigned)__builtin_clzll(ns);
-    histogram[ns < 64 ? ns : (power - 5) * 64 + ((ns >> (power - 6)) & 63)]++;
-}
-
-static double percentile(double share, uint64_t total)
-{
-    uint64_t wanted = (uint64_t)(share * (double)total), seen = 0;
-    for (unsigned i = 0; i < sizeof histogram / sizeof *histogram; i++) {
-        seen += histogram[i];
-        if (seen && seen >= wanted)
-            return (i < 64 ? (double)i : (double)(64 + i % 64) * (double)(1ull << (i / 64 - 1))) / 1000;
-    }
-    return 0;
 }
 
 static uint32_t number32(const unsigned char *at)

@@ -9,9 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.defer import TimeoutError as WaitTimeoutError
 
 from getty_tx import client, settings
-from getty_tx.rpc.context import TIMEOUT, CallContext, checkEndpoint
+from getty_tx.rpc.context import DRAIN_TIME, TIMEOUT, CallContext, checkEndpoint
 from getty_tx.rpc.current import running
-from getty_tx.rpc.errors import CallLostError, CallRefusedError, RpcError
+from getty_tx.rpc.errors import CallCancelledError, CallLostError, CallRefusedError, RpcError
 from getty_tx.rpc.peer import DEFAULT, Peer, PendingCall
 from getty_tx.rpc.services import namesOf
 from getty_tx.rpc.stubs import Stub
@@ -100,7 +100,7 @@ class Client(Service):
         number: int = 1,
         timeout: float | None = TIMEOUT,
         services: Mapping[str, object] | None = None,
-        drainTime: float = 5.0,
+        drainTime: float = DRAIN_TIME,
         **options: Any,
     ) -> None:
         checkEndpoint(endpoint)
@@ -182,7 +182,7 @@ class Client(Service):
         """
         Call a method that sends or gets many values; see :py:meth:`getty_tx.rpc.Peer.stream`.
 
-        :raise CallLostError: no session is open.
+        :raise RpcError: no session is open, or it could not be sent.
         """
         peer = self.pick()
         if peer is None:
@@ -242,6 +242,8 @@ class Client(Service):
 
         def failed(failure: Failure) -> None:
             self._waiting.pop(waiting, None)
+            if failure.check(CancelledError) and self.running:
+                raise CallCancelledError(f"{name} was cancelled", sent=False)
             if failure.check(WaitTimeoutError, CancelledError):
                 raise self._lost(name)
             failure.raiseException()

@@ -22,6 +22,9 @@ MAX_MSG_LEN = 4 * 1024 * 1024
 #: Seconds that a caller waits.
 TIMEOUT = 3.0
 
+#: Seconds that open calls may take when a service stops.
+DRAIN_TIME = 5.0
+
 #: Seconds of silence after which a peer is asked whether it is there, and for the answer.
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 5.0

@@ -36,11 +36,8 @@ class Draining:
         self._hasHeard = False
         self._timer: Any = None
         peer.goAway()
-        session = peer.session
-        if Feature.PING in peer.codec.understood and not session.isClosed:
-            session.writePkg(Ping())
-        else:
-            self._timer = session.context.reactor.callLater(GRACE, self.heard)
+        if not peer.tell(Feature.PING, Ping()):
+            self._timer = peer.session.context.reactor.callLater(GRACE, self.heard)
 
     def heard(self) -> None:
         """The other end knows."""

@@ -22,7 +22,7 @@ from getty_tx.rpc.errors import (
     RemoteError,
     RpcError,
 )
-from getty_tx.rpc.messages import ErrorReply, Reply, Request, StreamFrame
+from getty_tx.rpc.messages import OVERHEAD, ErrorReply, Reply, Request, StreamFrame
 from getty_tx.rpc.streams import Stream, run
 from getty_tx.status.calls import SAMPLED, CallTotals
 
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Incoming"]
 
 log = Logger()
-
-#: Bytes that a frame may have beside its payload, for the comparison with maxMsgLen.
-OVERHEAD = 64
 
 
 class Incoming:
@@ -64,10 +61,10 @@ class Incoming:
         self._isHeld = False
         self.count = 0
 
-    def open_(self, frame: StreamFrame) -> None:
+    def openStream(self, frame: StreamFrame) -> None:
         """Run the method of a stream that the other end has opened."""
         request = Request(frame.id, frame.name, frame.payload, frame.timeout, frame.metadata)
-        if (False, frame.id) in self.peer.streams:
+        if frame.id in self.open or (False, frame.id) in self.peer.streams:
             # The peer has used a number twice; the first keeps it.
             return
         stream = self.peer.streams[False, frame.id] = Stream(self.peer, frame.id, frame.name, False)
@@ -79,13 +76,10 @@ class Incoming:
         handler = context.handlers.get(request.name)
         if request.id in self.open:
             # The peer has used a number twice; the first keeps it.
-            self._fail(request, PayloadError(f"number {request.id} belongs to another call"), None, stream)
+            self._fail(request, PayloadError(f"number {request.id} belongs to another call"))
             return
         if handler is None:
-            # Its name is the peer's, of which there may be any number.
-            error = NoSuchMethodError(f"there is no {request.name}")
-            self._totalsOf("").fail(error.code)
-            self._answer(request.id, request.isOneWay, error, None, stream)
+            self._fail(request, NoSuchMethodError(f"there is no {request.name}"), None, stream)
             return
         totals = self._served.get(request.name)
         if totals is None:
@@ -335,6 +329,9 @@ class Incoming:
             self._answer(number, isOneWay, error, None, stream)
 
     def _totalsOf(self, name: str) -> CallTotals:
+        if name not in self._context.handlers:
+            # A name of the peer's, of which there may be any number.
+            name = ""
         totals = self._served.get(name)
         if totals is None:
             totals = self._served[name] = CallTotals()

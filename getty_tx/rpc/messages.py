@@ -17,6 +17,7 @@ __all__ = [
     "DATA",
     "END",
     "OPEN",
+    "OVERHEAD",
     "RESET",
     "Cancel",
     "ErrorReply",
@@ -32,6 +33,10 @@ __all__ = [
 #: The kinds of a StreamFrame: a call with its arguments; a value; the end of one end's values, with the result if it is
 #: the end of the method; an error for both ends; and bytes that may be sent besides.
 OPEN, DATA, END, RESET, CREDIT = "2", "3", "4", "5", "6"
+
+
+#: Bytes that a frame may have beside its payload, for the comparison with maxMsgLen.
+OVERHEAD = 64
 
 
 class Feature(Enum):

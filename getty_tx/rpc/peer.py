@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from getty_tx.errors import SessionBlockedError, SessionClosedError, SettingError
 from getty_tx.listener import EventListener
@@ -30,6 +30,7 @@ from getty_tx.rpc.errors import (
 from getty_tx.rpc.incoming import Incoming
 from getty_tx.rpc.messages import (
     OPEN,
+    OVERHEAD,
     Cancel,
     ErrorReply,
     Feature,
@@ -58,9 +59,6 @@ LAST = 0x7FFFFFFF
 
 #: Methods that are counted by name; the others are counted together.
 MAX_COUNTED = 1000
-
-#: Bytes that a frame may have beside its payload, for the comparison with maxMsgLen.
-OVERHEAD = 64
 
 
 class PendingCall(Deferred[Any]):
@@ -179,7 +177,7 @@ class Peer(EventListener):
             remaining = serving.timeLeft()
             if remaining is not None and (left is None or remaining < left):
                 left, queue = remaining, rounded(remaining) or 0.1
-        error = self._send(number, name, arguments, left, metadata, False)
+        error = self._send(number, name, arguments, left, metadata)
         if error is not None:
             totals.fail(error.code)
             waiting.fail(error)
@@ -217,7 +215,8 @@ class Peer(EventListener):
         arguments: tuple[Any, ...],
         timeout: float | None,
         metadata: Mapping[str, str] | None,
-        isOneWay: bool,
+        isOneWay: bool = False,
+        isStream: bool = False,
     ) -> RpcError | None:
         if timeout is not None and timeout <= 0:
             return CallTimeoutError(f"{name}: no time is left for the call", sent=False)
@@ -228,7 +227,10 @@ class Peer(EventListener):
                 return PayloadError(
                     f"{name}: {len(payload)} bytes of arguments are above maxMsgLen={limit}", sent=False
                 )
-            self.session.writePkg(Request(number, name, payload, timeout, metadata, isOneWay))
+            if isStream:
+                self.session.writePkg(StreamFrame(number, OPEN, payload, False, name, timeout, metadata))
+            else:
+                self.session.writePkg(Request(number, name, payload, timeout, metadata, isOneWay))
         except RpcError as error:
             return error
         except SessionClosedError as error:
@@ -244,21 +246,23 @@ class Peer(EventListener):
         if self.pending.pop(waiting.number, None) is not None:
             waiting.totals.running -= 1
             waiting.totals.fail("cancelled")
-            self._tell(Feature.CANCEL, Cancel(waiting.number))
-        waiting.errback(CallCancelledError(f"{waiting.name} was cancelled"))
+            self.tell(Feature.CANCEL, Cancel(waiting.number))
+        waiting.fail(CallCancelledError(f"{waiting.name} was cancelled"))
 
-    def _tell(self, feature: Feature, message: Any) -> None:
-        """Send a notice, if the other end understands it and there is room for it: nobody waits for its effect."""
+    def tell(self, feature: Feature, message: Any) -> bool:
+        """Send a notice, if the other end understands it and there is room for it; returns whether it was sent."""
         if feature in self.codec.understood and not self.session.isClosed:
             with suppress(SessionBlockedError):
                 self.session.writePkg(message)
+                return True
+        return False
 
     def _expired(self, waiting: PendingCall, timeout: float) -> None:
         del self.pending[waiting.number]
         self.context.timeouts += 1
         waiting.totals.running -= 1
         waiting.totals.fail("deadline")
-        self._tell(Feature.CANCEL, Cancel(waiting.number))
+        self.tell(Feature.CANCEL, Cancel(waiting.number))
         session = self.session
         if session.lastActive < waiting.expiresAt - timeout:
             self._suspect()
@@ -283,17 +287,15 @@ class Peer(EventListener):
             raise SettingError(f"{self.context.wire!r} has no streams")
         name = f"{service}/{method}"
         number = self._next()
-        payload = self.payload.encodeArguments(name, arguments)
-        try:
-            self.session.writePkg(StreamFrame(number, OPEN, payload, False, name, timeout, metadata))
-        except SessionClosedError as error:
-            raise CallLostError(f"{name}: {error}", sent=False) from error
+        error = self._send(number, name, arguments, timeout, metadata, isStream=True)
+        if error is not None:
+            raise error
         stream = self.streams[True, number] = Stream(self, number, name, True)
         return stream
 
     def _streamFrame(self, frame: StreamFrame) -> None:
         if frame.kind == OPEN and not frame.isReply:
-            self.incoming.open_(frame)
+            self.incoming.openStream(frame)
             return
         # What the opener has sent belongs to a stream that was opened there.
         stream = self.streams.get((frame.isReply, frame.id))
@@ -357,7 +359,7 @@ class Peer(EventListener):
 
     def goAway(self) -> None:
         """Ask the other end to send no new calls. Those on their way are served."""
-        self._tell(Feature.GOAWAY, GoingAway())
+        self.tell(Feature.GOAWAY, GoingAway())
 
     def drain(self) -> Deferred[None]:
         """
@@ -366,6 +368,8 @@ class Peer(EventListener):
         :return: fires when the session has ended. It takes as long as the methods do.
         """
         if self.draining is None:
+            if self not in self.context.peers:
+                return succeed(None)
             self.draining = Draining(self)
         return self.draining.ended
 
@@ -441,7 +445,7 @@ class Peer(EventListener):
         if session.inbound.paused:
             # The peer is not heard, nor its pings: tell it that somebody is here.
             self._askedAt = None
-            self._tell(Feature.PING, Pong())
+            self.tell(Feature.PING, Pong())
             self._again(interval)
             return
         silence = session.context.seconds() - session.lastActive
@@ -457,7 +461,7 @@ class Peer(EventListener):
 
     def _ask(self) -> None:
         self._askedAt = self.session.lastActive
-        self._tell(Feature.PING, Ping())
+        self.tell(Feature.PING, Ping())
         self._again(self.context.pingTimeout)
 
     def _again(self, delay: float) -> None:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from getty_tx import server, settings
 from getty_tx.errors import SettingError
-from getty_tx.rpc.context import CallContext, checkEndpoint
+from getty_tx.rpc.context import DRAIN_TIME, CallContext, checkEndpoint
 from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.wires import TTHeader
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
 
 __all__ = ["Server"]
-
-#: Seconds that calls may take when the server stops.
-DRAIN_TIME = 5.0
 
 
 class Server(Service):

@@ -12,12 +12,9 @@ from getty_tx.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Handler", "Wrapper", "describe", "method", "namesOf", "register", "stream"]
+__all__ = ["Handler", "describe", "method", "namesOf", "register", "stream"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
-
-#: ``wrapper(name, handler)`` returns what is called in place of ``handler``.
-Wrapper = "Callable[[str, Callable[..., Any]], Callable[..., Any]]"
 
 #: The attribute of a marked function.
 _MARK = "__getty_rpc__"

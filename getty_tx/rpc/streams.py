@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from getty_tx.rpc.errors import CallCancelledError, PayloadError, RpcError, errorOf
+from getty_tx.errors import SessionBlockedError, SessionClosedError
+from getty_tx.rpc.errors import (
+    CallCancelledError,
+    CallLostError,
+    CallRefusedError,
+    PayloadError,
+    RpcError,
+    errorOf,
+)
 from getty_tx.rpc.messages import CREDIT, DATA, END, RESET, StreamFrame
 
 if TYPE_CHECKING:
@@ -52,7 +60,6 @@ class Stream:
         "_error",
         "_held",
         "_isOver",
-        "_mayTake",
         "_owed",
         "_result",
         "_sent",
@@ -70,9 +77,8 @@ class Stream:
         self.name = name
         self.isMine = isMine
         self._values: deque[tuple[Any, int]] = deque()
-        # The reader that waits for a value, and the writers that wait for credit.
-        self._waiting: Deferred[None] | None = None
-        self._mayTake: deque[Deferred[None]] = deque()
+        # Those who wait for a value, for credit or for the end: each looks again at any change.
+        self._waiting: list[Deferred[None]] = []
         self._credit = WINDOW
         # Bytes of the values that the program has not taken.
         self._held = 0
@@ -100,7 +106,8 @@ class Stream:
         return self
 
     async def __anext__(self) -> Any:
-        await self._until(lambda: bool(self._values))
+        while not self._values and not self._isOver:
+            await self._change()
         if not self._values:
             if self._error is not None:
                 raise self._error
@@ -110,7 +117,7 @@ class Stream:
         self._owed += size
         if self._owed >= WINDOW // 2 and not self._isOver:
             owed, self._owed = self._owed, 0
-            self._write(CREDIT, b"%d" % owed)
+            self._notify(CREDIT, b"%d" % owed)
         return value
 
     async def send(self, value: Any) -> None:
@@ -119,10 +126,8 @@ class Stream:
 
         :raise RpcError: the stream has ended, or the value cannot be sent.
         """
-        while self._credit <= 0 and self._error is None and self.isOpen:
-            waiting: Deferred[None] = Deferred()
-            self._mayTake.append(waiting)
-            await waiting
+        while self._credit <= 0 and self.isOpen:
+            await self._change()
         if self._error is not None:
             raise self._error
         if self._sent or not self.isOpen:
@@ -131,14 +136,19 @@ class Stream:
         limit = self.peer.session.maxMsgLen
         if len(payload) > limit - COST:
             raise PayloadError(f"{self.name}: a value of {len(payload)} bytes is above maxMsgLen={limit}")
+        try:
+            self._write(DATA, payload)
+        except SessionClosedError as error:
+            raise CallLostError(f"{self.name}: {error}", sent=False) from error
+        except SessionBlockedError as error:
+            raise CallRefusedError(f"{self.name}: {error}", sent=False) from error
         self._credit -= len(payload) + COST
-        self._write(DATA, payload)
 
     def end(self) -> None:
         """This end sends no more values."""
         if not self._sent and self.isOpen:
             self._sent = True
-            self._write(END, b"")
+            self._notify(END, b"")
             self._forgetIfDone()
 
     async def result(self) -> Any:
@@ -169,15 +179,17 @@ class Stream:
     def finish(self, value: Any) -> None:
         """The method has returned."""
         if self.isOpen:
+            payload = b"" if value is None else self.peer.payload.encodeResult(self.name, value)
             self._sent = self._isOver = True
-            self._write(END, b"" if value is None else self.peer.payload.encodeResult(self.name, value))
+            self._notify(END, payload)
             self._forgetIfDone()
 
     def fail(self, error: RpcError, tell: bool) -> None:
         """The stream has failed here (``tell`` the other end), or there."""
-        if tell and self.isOpen and not self.peer.session.isClosed:
-            self._write(RESET, b"", error)
+        tell = tell and self.isOpen
         self.peer.streams.pop((self.isMine, self.id), None)
+        if tell:
+            self._notify(RESET, b"", error)
         self._isOver = True
         if self._error is None:
             self._error = error
@@ -204,11 +216,11 @@ class Stream:
                 return
             self._held += size
             self._values.append((value, size))
-            self._wakeReader()
+            self._wake()
         elif kind == CREDIT:
             if frame.payload.isdigit() and len(frame.payload) < 10:
                 self._credit = min(self._credit + int(frame.payload), WINDOW)
-                self._wakeWriters()
+                self._wake()
         elif kind == END:
             self._isOver = True
             if self.isMine:
@@ -227,10 +239,21 @@ class Stream:
 
     # Inside
 
-    async def _until(self, condition: Any) -> None:
-        while not condition() and not self._isOver:
-            self._waiting = Deferred()
-            await self._waiting
+    def _change(self) -> Deferred[None]:
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def _notify(self, kind: str, payload: bytes, error: RpcError | None = None) -> None:
+        """Send what the other end has to know, or nothing where the session has ended."""
+        session = self.peer.session
+        if session.isClosed:
+            return
+        try:
+            self._write(kind, payload, error)
+        except SessionBlockedError as blocked:
+            # The ends would differ in what they know of the stream.
+            session.fail(blocked)
 
     def _write(self, kind: str, payload: bytes, error: RpcError | None = None) -> None:
         details = None if error is None else (error.code, error.text, error.details)
@@ -241,19 +264,9 @@ class Stream:
             self.peer.streams.pop((self.isMine, self.id), None)
 
     def _wake(self) -> None:
-        self._wakeReader()
-        self._wakeWriters()
-
-    def _wakeReader(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.callback(None)
-
-    def _wakeWriters(self) -> None:
-        waiting, self._mayTake = self._mayTake, deque()
+        waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if not each.called:
-                each.callback(None)
+            each.callback(None)
 
 
 async def run(values: Any, stream: Stream) -> Any:

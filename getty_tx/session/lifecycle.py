@@ -104,7 +104,8 @@ class Lifecycle(SessionState):
         try:
             result = self.context.newSession(self)
         except BaseException as error:
-            raise self.refusedBy(error)  # noqa: B904  # it has its cause
+            refusal = self.refusedBy(error)
+            raise refusal from refusal.__cause__
         if result is not None:
             if iscoroutine(result):
                 return Deferred.fromCoroutine(result)
@@ -130,7 +131,8 @@ class Lifecycle(SessionState):
             if workers is not None and not any(map(iscoroutinefunction, messageCallbacks(self))):
                 self.receiver = self.work = workers.attach(self)
         except BaseException as error:
-            raise self.refusedBy(error)  # noqa: B904  # it has its cause
+            refusal = self.refusedBy(error)
+            raise refusal from refusal.__cause__
         self.inCallback = False
         self.configured()
         self.connection.applySocketOptions(self)

@@ -10,6 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import rpc
+from getty_tx.rpc.messages import Request
 from getty_tx.status.calls import CallTotals, decodeCalls, encodeCalls
 from getty_tx.status.merging import decodeSnapshot, emptySnapshot, encodeSnapshot, mergeEnded, mergeInto
 from getty_tx.status.metrics import encode
@@ -51,6 +52,21 @@ class CountingTests(SocketCase):
             wait = snapshotOf("echo", service).calls[side, "Echo/wait"]
             self.assertEqual((wait.failed, wait.running), ({"deadline": 1, "cancelled": 1}, 0))
         await deferLater(reactor, 0, lambda: None)
+
+    async def test_names(self) -> None:
+        """Names that a peer invents are counted together, whatever is wrong with the calls."""
+        server, echo, port = await self.serve()
+        client = self.dial(f"tcp:127.0.0.1:{port}", timeout=None)
+        open = client.call("Echo", "wait", "1")
+        await until(lambda: echo.gates)
+        (peer,) = client.context.peers
+        for number in range(100):
+            # The number of the call that runs.
+            peer.session.writePkg(Request(1, f"Echo/none{number}", b"[]"))
+        with self.assertRaises(rpc.RpcError):
+            await open
+        names = {method for side, method in snapshotOf("echo", server.server).calls if side == "server"}
+        self.assertEqual(names, {"", "Echo/wait"})
 
 
 class StatusTests(SynchronousTestCase):

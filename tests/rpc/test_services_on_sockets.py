@@ -148,6 +148,15 @@ class WaitingTests(SocketCase):
         with self.assertRaises(rpc.CallLostError):
             await waiting
 
+    async def test_cancelled(self) -> None:
+        """A caller that cancels is told so, and not that there was no session."""
+        client = self.dial("tcp:127.0.0.1:1")
+        waiting = client.call("Echo", "say", "hi")
+        waiting.cancel()
+        with self.assertRaises(rpc.CallCancelledError) as caught:
+            await waiting
+        self.assertFalse(caught.exception.sent)
+
     async def test_bounded(self) -> None:
         """1000 calls wait at most."""
         client = self.dial("tcp:127.0.0.1:1", timeout=None)
@@ -231,6 +240,25 @@ class StopTests(SocketCase):
         self.assertEqual(sorted(done), list(range(3000)))
         ran = sorted(int(text) for each in echoes for text in each.ran)
         self.assertEqual(ran, list(range(3000)))
+
+    async def test_drainedAlready(self) -> None:
+        """To drain a peer whose session has ended takes no time."""
+        server, _, port = await self.serve()
+        client = self.dial(f"tcp:127.0.0.1:{port}")
+        await client.whenReady()
+        await until(lambda: server.context.peers)
+        (peer,) = server.context.peers
+        await peer.drain()
+        await peer.drain()
+        await until(lambda: not server.context.peers or peer not in server.context.peers)
+        (other,) = await self.onePeer(server)
+        other.session.abort()
+        await until(lambda: other not in server.context.peers)
+        await other.drain()
+
+    async def onePeer(self, server: rpc.Server) -> list[rpc.Peer]:
+        await until(lambda: server.context.peers)
+        return list(server.context.peers)
 
     async def test_client(self) -> None:
         """A client that stops waits for its open calls, for drainTime at most."""

@@ -208,6 +208,55 @@ class CreditTests(StreamCase):
         await self.assertAllGone(client)
 
 
+class ReaderTests(StreamCase):
+    """Who waits for values."""
+
+    async def test_twoReaders(self) -> None:
+        """Two readers share the values, and both hear of the end."""
+        _, client = await self.begin()
+        stream = client.stream("Numbers", "double")
+        found: list[int] = []
+
+        async def read() -> None:
+            async for value in stream:
+                found.append(value)
+
+        readers = [Deferred.fromCoroutine(read()) for _ in range(2)]
+        for number in range(10):
+            await stream.send(number)
+        stream.end()
+        for reader in readers:
+            await reader
+        self.assertEqual(sorted(found), [2 * number for number in range(10)])
+        await self.assertAllGone(client)
+
+    async def test_numberOfACall(self) -> None:
+        """A stream with the number of a call that runs is not opened, and the call goes on."""
+        numbers, client = await self.begin()
+        (peer,) = client.context.peers
+        stream = client.stream("Numbers", "wait")
+        await until(lambda: self.server.context.running)
+        peer.session.writePkg(StreamFrame(stream.id, OPEN, b"[]", False, "Numbers/wait"))
+        self.assertEqual(await client.call("Numbers", "say", "hi"), "hi")
+        self.assertEqual((self.server.context.running, numbers.events), (1, []))
+        stream.cancel()
+        await self.assertAllGone(client)
+
+    async def test_closedSession(self) -> None:
+        """A value for a session that closes is not sent, and the error says so."""
+        _, client = await self.begin()
+        stream = client.stream("Numbers", "add")
+        (peer,) = client.context.peers
+        peer.session.close()
+        with self.assertRaises(rpc.CallLostError) as caught:
+            await stream.send(1)
+        self.assertFalse(caught.exception.sent)
+        with self.assertRaises(rpc.CallLostError):
+            peer.stream("Numbers", "add")
+        with self.assertRaises(rpc.CallLostError):
+            await stream.result()
+
+
 class EndTests(StreamCase):
     """Every end reaches both sides."""
 

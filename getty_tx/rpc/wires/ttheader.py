@@ -11,7 +11,7 @@ in int 22, going away in the string ``crrst`` of a frame with the id 0. All othe
 
 The protocol ids of the payloads are not among Kitex's: a Kitex peer refuses what it could not read. Cancelling and
 pings are frames with the id 0, too. They are sent only to a peer that has named them in the string ``getty`` of its
-first frame.
+first frame. The parts of a stream have the flag 0x02, and their kind in int 27.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class TTHeader:
             self.features = self.features - {Feature.STREAM}
         # The blocks of other ends, parsed; and of this one, packed, by name and time.
         self.routes: dict[bytes, _Route] = {}
-        self.blocks: dict[tuple[str, float | None], bytes] = {}
+        self.blocks: dict[tuple[str, float | bool | None], bytes] = {}
 
     def __repr__(self) -> str:
         return f"TTHeader(payload={self.payloadName!r})"
@@ -209,12 +209,10 @@ class TTHeaderCodec:
             if route is None or len(found) > 63:
                 break
             kind = route.kind
-            if route.stream is not None:
-                break
-            if kind == _REPLY:
+            if route.stream is not None or kind == _EXCEPTION:
+                found.append((self._message(session, route, number, data[body:stop]), stop))
+            elif kind == _REPLY:
                 found.append((Reply(number, data[body:stop]), stop))
-            elif kind == _EXCEPTION:
-                break
             else:
                 found.append((Request(number, route.name, data[body:stop], route.timeout, None, route.isOneWay), stop))
             at = stop
@@ -288,6 +286,7 @@ class TTHeaderCodec:
             longer than the session's ``maxMsgLen``.
         """
         kind = type(message)
+        flags = 0
         if kind is Reply:
             block = self._reply if message.metadata is None and self._announced else None
             payload = message.payload
@@ -302,7 +301,8 @@ class TTHeaderCodec:
             else:
                 block = kept
         elif kind is StreamFrame:
-            return self._packStream(message)
+            flags = _STREAMING
+            block, payload = self._packStream(message)
         elif kind is ErrorReply:
             block = self._pack({}, message.metadata, {_TYPE: _EXCEPTION})
             payload = _errorPayload(message, session.maxMsgLen - HEAD - len(block))
@@ -311,7 +311,7 @@ class TTHeaderCodec:
             payload = b""
         size = len(block)
         number = getattr(message, "id", 0) if kind is not Cancel else 0
-        head = _pack(COUNTED + size + len(payload), MAGIC, 0, number, size >> 2)
+        head = _pack(COUNTED + size + len(payload), MAGIC, flags, number, size >> 2)
         frame: bytes = head + block + payload
         if size > _KEPT_BYTES and len(frame) > session.maxMsgLen:
             # Peers leave room for shorter blocks.
@@ -319,7 +319,13 @@ class TTHeaderCodec:
             raise PayloadError(f"{text}={session.maxMsgLen}", sent=False)
         return frame
 
-    def _packStream(self, frame: StreamFrame) -> bytes:
+    def _packStream(self, frame: StreamFrame) -> tuple[bytes, bytes]:
+        """The blocks and the payload of a part of a stream."""
+        # Names have a slash, so these are no keys of calls.
+        key = frame.kind, frame.isReply
+        kept = self._blocks.get(key)
+        if kept is not None and self._announced and frame.error is None:
+            return kept, frame.payload
         ints = {_STREAM: frame.kind}
         strings: dict[str, str] = {}
         payload = frame.payload
@@ -333,10 +339,11 @@ class TTHeaderCodec:
         elif frame.error is not None:
             code, text, details = frame.error
             payload = _errorPayload(ErrorReply(frame.id, code, text, details), _MOST_ERROR)
+        isPlain = self._announced and frame.kind != OPEN
         block = self._pack(strings, frame.metadata, ints)
-        head = _pack(COUNTED + len(block) + len(payload), MAGIC, _STREAMING, frame.id, len(block) >> 2)
-        made: bytes = head + block + payload
-        return made
+        if isPlain:
+            self._blocks[key] = block
+        return block, payload
 
     def _packRequest(self, message: Request, key: tuple[str, float | None]) -> bytes:
         service, _, method = message.name.partition("/")
