@@ -24,6 +24,7 @@ __all__ = [
     "IBatchWriter",
     "IByteSink",
     "IConnection",
+    "IDrainingListener",
     "IErrorQueueReactor",
     "IEventListener",
     "IReactorTurns",
@@ -155,6 +156,18 @@ class IEventListener(Interface):
 
     def onCron(session: Any) -> Coroutine[Any, Any, None] | None:
         """``cronPeriod`` seconds have passed. Raising fails the session."""
+
+
+class IDrainingListener(Interface):
+    """A listener that ends its session itself when its process is about to end, such as the peer of calls."""
+
+    def drain() -> Any:
+        """
+        Come to an end, and close the session. It may be called several times.
+
+        It is called in a sub-reactor that drains, in place of closing the session when that is at rest. Sessions that
+        are open when the time is over are closed.
+        """
 
 
 class IBatchListener(IEventListener):

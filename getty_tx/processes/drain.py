@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from getty_tx.interfaces import IDrainingListener
 from getty_tx.session.inbound import Inbound
 from getty_tx.session.lifecycle import OPEN
 from getty_tx.session.wrappers import socketOf
@@ -54,7 +55,7 @@ def isAtRest(session: Session) -> bool:
 
 class Drain:
     """
-    Closes sessions when they are at rest.
+    Closes sessions when they are at rest, or has their listeners close them.
 
     :param contexts: the contexts of the sessions.
     :param reactor: the reactor.
@@ -86,7 +87,10 @@ class Drain:
         for context in self._contexts:
             remaining += len(context.handshaking)
             for session in list(context.sessions):
-                if session.activeAt <= latest and isAtRest(session):
+                if session.state == OPEN and IDrainingListener.providedBy(session.listener):
+                    session.listener.drain()
+                    remaining += 1
+                elif session.activeAt <= latest and isAtRest(session):
                     # As when the service stops: a WebSocket close has the code 1001, going away.
                     session.stop()
                 elif session.state == OPEN and isinstance(session.inbound, Inbound):

@@ -11,8 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
 
 from getty_tx.errors import SessionBlockedError, SessionClosedError, SettingError
+from getty_tx.interfaces import IDrainingListener
 from getty_tx.listener import EventListener
 from getty_tx.rpc.context import CallContext
 from getty_tx.rpc.current import running
@@ -98,6 +100,7 @@ class PendingCall(Deferred[Any]):
             self.errback(error)
 
 
+@implementer(IDrainingListener)
 class Peer(EventListener):
     """
     Calls over one session, in both directions. Made in ``newSession``::

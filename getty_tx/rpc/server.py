@@ -68,7 +68,7 @@ class Server(Service):
         for each in endpoints:
             checkEndpoint(each)
         self.server = server.Server(
-            self._newSession,
+            self.newSession,
             *endpoints,
             maxSessions=maxSessions,
             maxSessionsPerHost=maxSessionsPerHost,
@@ -85,7 +85,8 @@ class Server(Service):
         self._wrappers.append(wrapper)
         self.context.use(self._services, self._wrappers)
 
-    def _newSession(self, session: Session) -> None:
+    def newSession(self, session: Session) -> None:
+        """Make the peer of a new session. Override it to set more, such as ``session.compression``."""
         Peer(session, self.context)
 
     def whenListening(self) -> Deferred[list[IAddress]]:

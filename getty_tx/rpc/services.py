@@ -12,7 +12,7 @@ from getty_tx.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Handler", "describe", "method", "namesOf", "register", "stream"]
+__all__ = ["Handler", "describe", "isService", "method", "namesOf", "register", "stream"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -178,6 +178,11 @@ def register(services: Mapping[str, object], wrappers: Iterable[Any] = ()) -> di
         if not mine:
             raise SettingError(f"service {service!r}: {target!r} has no method with @rpc.method")
     return found
+
+
+def isService(target: object) -> bool:
+    """Whether an object has a method that can be called."""
+    return any(getattr(function, _MARK, None) is not None for _, function in inspect.getmembers(target, callable))
 
 
 def namesOf(interface: type) -> frozenset[str]:

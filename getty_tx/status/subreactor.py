@@ -54,6 +54,11 @@ def _servicesIn(service: Any) -> Iterator[Server | Client]:
     elif IServiceCollection.providedBy(service):
         for each in service:
             yield from _servicesIn(each)
+    else:
+        # Those for calls have one inside. This module knows them only by that.
+        inside = getattr(service, "server", None) or getattr(service, "pool", None)
+        if isinstance(inside, Server | Client):
+            yield inside
 
 
 @implementer(IAnswering)

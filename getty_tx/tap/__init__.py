@@ -1,14 +1,15 @@
 """
-The ``twistd`` commands ``getty-echo``, ``getty-serve`` and ``getty-dial``.
+The ``twistd`` commands ``getty-echo``, ``getty-serve``, ``getty-rpc`` and ``getty-dial``.
 
 ===========  ==========================================================================
 ``echo``     ``getty-echo``: sends every package back
 ``serve``    ``getty-serve``: serves a user's codec and listener
-``listen``   the options of a server, and the services of ``echo`` and ``serve``
+``rpc``      ``getty-rpc``: serves calls of a user's services
+``listen``   the options of a server, and the services of ``echo``, ``serve`` and ``rpc``
 ``dial``     ``getty-dial``: its options and its service
 ``ping``     the stock listener of ``getty-dial``: numbered messages and round-trip times
-``options``  the options that all commands have, and their checks
+``options``  the options that all commands have, those of commands with a codec, and their checks
 ``ending``   how a command ends: the error of a start, the exit status, SIGTERM
-``lookup``   finds listeners by description, such as ``mypkg.service:Listener``
+``lookup``   finds listeners and services by description, such as ``mypkg.service:Listener``
 ===========  ==========================================================================
 """

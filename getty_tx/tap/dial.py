@@ -14,7 +14,7 @@ from getty_tx.endpoints import isWebSocket
 from getty_tx.errors import SettingError
 from getty_tx.session.context import theReactor
 from getty_tx.tap.ending import cannotStart, endProcess
-from getty_tx.tap.options import SessionOptions, count, optionalCount, seconds
+from getty_tx.tap.options import CodecOptions, SessionOptions, count, optionalCount, seconds
 from getty_tx.tap.ping import Ping, Shape, shapeFor
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ DEFAULT_CONNECT = "tcp:127.0.0.1:8090"
 PING_DEFAULTS: dict[str, Any] = {"interval": 1.0, "count": None, "timeout": 5.0}
 
 
-class Options(SessionOptions):
+class Options(CodecOptions, SessionOptions):
     """
     The command line of ``getty-dial``.
 
@@ -81,7 +81,7 @@ class Options(SessionOptions):
 
     def postOptions(self) -> None:
         """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
-        SessionOptions.postOptions(self)
+        super().postOptions()
         description: str = self["connect"]
         try:
             # Only for its errors: the description is parsed and its files are read, but nothing connects.

@@ -8,7 +8,8 @@ from twisted.logger import Logger
 
 from getty_tx.errors import CodecError
 from getty_tx.listener import EventListener
-from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, listenService
+from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService, listenService
+from getty_tx.tap.options import CodecOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ class EchoListener(EventListener):
             log.info("{session}: {error}{more}", session=session, error=error, more=more)
 
 
-class Options(ListenOptions):
+class Options(CodecOptions, ListenOptions):
     """The command line of ``getty-echo``."""
 
     command = "getty-echo"
@@ -60,4 +61,4 @@ class Options(ListenOptions):
 
 def makeService(options: Options, endpoints: Sequence[IStreamServerEndpoint] | None = None) -> IService:
     """The service that ``twistd`` starts; in a sub-reactor, with its endpoints."""
-    return listenService(options, EchoListener(), endpoints)
+    return listenService(options, lambda: ListenService(options, EchoListener(), endpoints=endpoints), endpoints)

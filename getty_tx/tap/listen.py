@@ -1,4 +1,4 @@
-"""The options of a server, and its services, for ``getty-echo`` and ``getty-serve``."""
+"""The options of a server, and its services, for ``getty-echo``, ``getty-serve`` and ``getty-rpc``."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ from getty_tx.tap.ending import OrderlyEnd, cannotStart, endProcess
 from getty_tx.tap.options import SessionOptions, optionalCount, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.application.service import IService
     from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
     from twisted.python.failure import Failure
 
-    from getty_tx.interfaces import IEventListener
     from getty_tx.session.session import Session
     from getty_tx.status import StatusService
 
@@ -142,10 +141,11 @@ class _CommandService(MultiService):
 
     :param options: parsed.
     :param listening: the service that listens.
+    :param shown: what the status shows.
     :param reactor: by default the installed one, looked up when the service starts.
     """
 
-    def __init__(self, options: ListenOptions, listening: Server | Processes, reactor: Any) -> None:
+    def __init__(self, options: ListenOptions, listening: Any, shown: Server | Processes, reactor: Any) -> None:
         MultiService.__init__(self)
         self.name = options.command
         self._command = options.command
@@ -156,14 +156,15 @@ class _CommandService(MultiService):
         self._isAwaited = self._isStatusAwaited = self._isStarting = False
         self._failure: tuple[Failure, str] | None = None
         self._listening = listening
+        self._shown = shown
         #: The StatusService of ``--status``, or None.
         self.status: StatusService | None = None
         self.addService(listening)  # type: ignore[no-untyped-call]  # Twisted's
         # The name in the status: the main process and its sub-reactors need the same.
-        listening.setName(self.name)  # type: ignore[no-untyped-call]  # Twisted's
+        shown.setName(self.name)  # type: ignore[no-untyped-call]  # Twisted's
 
     def _addStatus(self, options: ListenOptions) -> None:
-        self.status = options.statusOf(self._listening, self._reactor)
+        self.status = options.statusOf(self._shown, self._reactor)
         if self.status is not None:
             self.addService(self.status)  # type: ignore[no-untyped-call]  # Twisted's
 
@@ -267,7 +268,7 @@ class ListenService(_CommandService):
     A Server that ends the process if it cannot listen, and logs totals when it stops.
 
     :param options: parsed.
-    :param listener: the listener of the sessions.
+    :param served: the listener of the sessions, or what :py:meth:`makeServer` of a subclass needs.
     :param reactor: by default the installed one, looked up when the service starts.
     :param endpoints: those of a sub-reactor, in place of descriptions; its main process checks the limits.
 
@@ -277,25 +278,25 @@ class ListenService(_CommandService):
 
     def __init__(
         self,
-        options: ListenOptions,
-        listener: IEventListener,
+        options: Any,
+        served: Any,
         reactor: Any = None,
         endpoints: Sequence[IStreamServerEndpoint] | None = None,
     ) -> None:
-        self._configure = options.newSession(listener)
         # The main process logs the endpoints and the totals.
         self._isSub = endpoints is not None
         self.served = 0
-        self.server = Server(
-            self._newSession,
-            *(options.endpoints if endpoints is None else endpoints),
+        listening = self.makeServer(
+            options,
+            served,
+            list(options.endpoints if endpoints is None else endpoints),
             maxSessions=options["max-sessions"] if endpoints is None else None,
             maxSessionsPerHost=options["max-sessions-per-host"] if endpoints is None else None,
             handshakeTimeout=options["handshake-timeout"],
-            workers=options["workers"],
             reactor=reactor,
         )
-        super().__init__(options, self.server, reactor)
+        self.server: Server = getattr(listening, "server", listening)
+        super().__init__(options, listening, self.server, reactor)
         if not self._isSub:
             self._addStatus(options)
 
@@ -307,9 +308,15 @@ class ListenService(_CommandService):
         if not self._isSub:
             super()._logTotals(served, refused)
 
-    def _newSession(self, session: Session) -> None:
-        self._configure(session)
-        self.served += 1
+    def makeServer(self, options: Any, served: Any, endpoints: list[Any], **limits: Any) -> Any:
+        """The service that listens: a Server, or one with a Server as its ``server``."""
+        configure = options.newSession(served)
+
+        def newSession(session: Session) -> None:
+            configure(session)
+            self.served += 1
+
+        return Server(newSession, *endpoints, workers=options["workers"], **limits)
 
     def stopService(self) -> Deferred[Any]:
         """Stop the server; fires when every session has been flushed and closed."""
@@ -332,7 +339,7 @@ class ProcessesService(_CommandService):
     def __init__(self, options: ListenOptions, reactor: Any = None) -> None:
         self.processes = processesOf(options, reactor)
         self._suffix = f" with {self.processes.count} processes, {options['balance']}"
-        super().__init__(options, self.processes, reactor)
+        super().__init__(options, self.processes, self.processes, reactor)
         self._addStatus(options)
 
     def _mode(self) -> str:
@@ -390,14 +397,16 @@ def subService(endpoints: Sequence[IStreamServerEndpoint], command: str, *argume
 
 
 def listenService(
-    options: ListenOptions, listener: IEventListener, endpoints: Sequence[IStreamServerEndpoint] | None = None
+    options: ListenOptions, makeOwn: Callable[[], MultiService], endpoints: Sequence[IStreamServerEndpoint] | None
 ) -> MultiService:
     """
     Make the service for the options: of a single process, of a main process, or with ``endpoints`` of a sub-reactor.
+
+    :param makeOwn: makes the service of a process that serves.
     """
     if endpoints is not None:
-        return ListenService(options, listener, endpoints=endpoints)
-    service = ListenService(options, listener) if options["processes"] is None else ProcessesService(options)
+        return makeOwn()
+    service = makeOwn() if options["processes"] is None else ProcessesService(options)
     OrderlyEnd().setServiceParent(service)  # type: ignore[no-untyped-call]  # Twisted's
     return service
 

@@ -1,4 +1,4 @@
-"""Finds listeners by description, as in command lines: ``mypkg.service:Listener``."""
+"""Finds listeners and services by description, as in command lines: ``mypkg.service:Listener``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from getty_tx.errors import SettingError
 from getty_tx.listener import missingEvents
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from getty_tx.interfaces import IEventListener
 
-__all__ = ["lookUpListener"]
+__all__ = ["lookUpListener", "lookUpService"]
 
 _WANTED = "a listener is module:attr, such as mypkg.service:Listener"
+_WANTED_SERVICE = "a service is module:Class or Name=module:Class, such as mypkg.service:Echo"
 
 
 def lookUpListener(description: str) -> IEventListener:
@@ -25,19 +28,7 @@ def lookUpListener(description: str) -> IEventListener:
     :return: has the five methods of an event listener; it need not declare the interface.
     :raise SettingError: the description is wrong; if another exception is the reason, it is the ``__cause__``.
     """
-    module, _, attribute = description.partition(":")
-    if not module or not attribute or ":" in attribute:
-        raise SettingError(f"it is not a module and an attribute; {_WANTED}")
-    found = _import(module, attribute)
-    if isinstance(found, type) or (callable(found) and missingEvents(found)):
-        try:
-            made = found()
-        except Exception as error:
-            raise SettingError(f"calling it without arguments failed: {type(error).__name__}: {error}") from error
-        kind = f"what it returned, {type(made).__name__}," if not isinstance(found, type) else "the class"
-    else:
-        made = found
-        kind = f"the {type(made).__name__}"
+    made, kind = _make(description, _WANTED, lambda found: bool(missingEvents(found)))
     missing = missingEvents(made)
     if missing:
         raise SettingError(f"{kind} has no method {', '.join(missing)}; subclass getty_tx.listener.EventListener")
@@ -45,13 +36,50 @@ def lookUpListener(description: str) -> IEventListener:
     return listener
 
 
-def _import(module: str, attribute: str) -> Any:
+def lookUpService(description: str) -> tuple[str, object]:
+    """
+    Find a service for calls.
+
+    :param description: as for :py:func:`lookUpListener`, with ``Name=`` in front of it or not; by default the name is
+        that of the class.
+    :return: its name, and an object with ``@rpc.method``.
+    :raise SettingError: the description is wrong; if another exception is the reason, it is the ``__cause__``.
+    """
+    # Other commands need no calls.
+    from getty_tx.rpc.services import isService, register
+
+    name, equals, place = description.rpartition("=")
+    made, kind = _make(place, _WANTED_SERVICE, lambda found: not isService(found))
+    if not equals:
+        name = type(made).__name__
+    if not isService(made):
+        raise SettingError(f"{kind} has no method with @rpc.method; mark those that may be called")
+    register({name: made})
+    return name, made
+
+
+def _make(description: str, wanted: str, isFactory: Callable[[Any], bool]) -> tuple[Any, str]:
+    """The object of a description, made if need be, and a name for it in errors."""
+    module, _, attribute = description.partition(":")
+    if not module or not attribute or ":" in attribute:
+        raise SettingError(f"it is not a module and an attribute; {wanted}")
+    found = _import(module, attribute, wanted)
+    if not isinstance(found, type) and not (callable(found) and isFactory(found)):
+        return found, f"the {type(found).__name__}"
+    try:
+        made = found()
+    except Exception as error:
+        raise SettingError(f"calling it without arguments failed: {type(error).__name__}: {error}") from error
+    return made, "the class" if isinstance(found, type) else f"what it returned, {type(made).__name__},"
+
+
+def _import(module: str, attribute: str, wanted: str) -> Any:
     try:
         found: Any = import_module(module)
     except ModuleNotFoundError as error:
         # The module itself or its package is missing, not a module that it imports.
         if error.name and f"{module}.".startswith(f"{error.name}."):
-            raise SettingError(f"there is no module {error.name!r}; {_WANTED}") from error
+            raise SettingError(f"there is no module {error.name!r}; {wanted}") from error
         raise SettingError(f"importing {module!r} failed: {error}") from error
     except Exception as error:
         raise SettingError(f"importing {module!r} failed: {type(error).__name__}: {error}") from error

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from getty_tx.status.service import StatusService
 
 __all__ = [
+    "CodecOptions",
     "SessionOptions",
     "compression",
     "count",
@@ -123,13 +124,13 @@ def compression(value: str) -> str | None:
 
 class SessionOptions(usage.Options):
     """
-    The options that every command has: the settings of its sessions, and the status.
+    The options that every command has: settings of its sessions, and the status.
 
     :cvar command: the name of the command in ``twistd``.
     :cvar about: the text of the help before the options.
     :cvar examples: the last lines of the help; their indentation is kept.
 
-    :ivar codec: the codec of ``--codec``, after parsing.
+    :ivar codec: what carries the packages, after parsing.
     :ivar isSub: the options are those of a sub-reactor, whose main process shows the status; set before parsing.
     """
 
@@ -138,11 +139,6 @@ class SessionOptions(usage.Options):
     examples = ""
 
     optParameters = [
-        ["codec", "c", "line", "The codec: NAME[:option=value...], or module:attr for your own; see below."],
-        ["max-msg-len", None, Session.maxMsgLen.default, "Maximum size of a package in bytes, header included.",
-         size("max-msg-len")],
-        ["cron", None, f"{Session.cronPeriod.default:g}", "Seconds between two onCron calls of a session.",
-         seconds("cron")],
         ["read-timeout", None, "none",
          "Seconds without a byte from the peer after which a session fails; 0 or none: never.",
          optionalSeconds("read-timeout")],
@@ -157,9 +153,6 @@ class SessionOptions(usage.Options):
         ["handshake-timeout", None, f"{HANDSHAKE_TIMEOUT:g}",
          "Maximum time of a TLS or WebSocket handshake in seconds.",
          seconds("handshake-timeout")],
-        ["workers", None, "none",
-         "Threads for an onMessage that blocks: N or keyed:N keep each session's order; shared:N, sharded:N:QUEUES"  # noqa: ISC004
-         " and unbounded do not. Not for an onMessage that computes: it would slow down the reactor.", workers],
         ["status", None, "none",
          "Endpoint for metrics, health, sessions and a live page over HTTP, such as tcp:8092:interface=127.0.0.1."],
         ["status-token", None, None,
@@ -169,7 +162,7 @@ class SessionOptions(usage.Options):
          compression],
     ]  # fmt: skip
 
-    codec: IReadWriter
+    codec: Any
     isSub = False
 
     def __init__(self) -> None:
@@ -190,10 +183,12 @@ class SessionOptions(usage.Options):
         sys.exit(0)
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help: Twisted's part, the table of codecs, and the examples."""
-        options = usage.Options.getUsage(self, width)
-        table = "".join(f"  {line}\n" for line in codecs.describeAll().splitlines())
-        return f"{options}\nCodecs, with defaults in brackets:\n{table}\nExamples:\n{self.examples}"
+        """The help: Twisted's part, the tables, and the examples."""
+        return f"{usage.Options.getUsage(self, width)}\n{self.tables()}Examples:\n{self.examples}"
+
+    def tables(self) -> str:
+        """What the help says of the values of options."""
+        return ""
 
     def parseArgs(self, *rest: str) -> None:
         """:raise usage.UsageError: there is an argument that is not an option."""
@@ -202,16 +197,10 @@ class SessionOptions(usage.Options):
 
     def postOptions(self) -> None:
         """
-        Find the codec, and check the status.
+        Check the status.
 
         :raise usage.UsageError: its text has the option, its value, and the allowed values.
         """
-        description: str = self["codec"]
-        self._findModules(description)
-        try:
-            self.codec = codecs.fromDescription(description)
-        except SettingError as error:
-            raise _wrong("codec", description, str(error)) from error
         self._checkStatus()
 
     def _checkStatus(self) -> None:
@@ -257,37 +246,95 @@ class SessionOptions(usage.Options):
                     " (for a WebSocket, set deflate= in its description)",
                 )
 
-    def findListener(self, description: str) -> IEventListener:
-        """
-        Find the listener of ``--listener``.
-
-        :raise usage.UsageError: see :py:meth:`postOptions`.
-        """
-        self._findModules(description)
-        try:
-            return lookUpListener(description)
-        except SettingError as error:
-            raise _wrong("listener", description, str(error)) from error
-
-    def _findModules(self, description: str) -> None:
+    def findModules(self) -> None:
         """Add the working directory to ``sys.path``, like ``python -m``; at the end, so that it hides no modules."""
         here = os.getcwd()
-        if description.partition(":")[0] not in codecs.names() and here not in sys.path and "" not in sys.path:
+        if here not in sys.path and "" not in sys.path:
             sys.path.append(here)
 
-    def newSession(self, listener: IEventListener) -> Callable[[Session], None]:
-        """Returns a function that configures a session with the options and this listener."""
-        codec = self.codec
+    def changed(self) -> list[tuple[str, Any]]:
+        """The settings of a session that differ from the defaults."""
         values = [
-            ("maxMsgLen", self["max-msg-len"], Session.maxMsgLen.default),
-            ("cronPeriod", self["cron"], Session.cronPeriod.default),
             ("readTimeout", self["read-timeout"], Session.readTimeout.default),
             ("writeTimeout", self["write-timeout"], Session.writeTimeout.default),
             ("idleTimeout", self["idle-timeout"], Session.idleTimeout.default),
             ("maxLifetime", self["max-lifetime"], Session.maxLifetime.default),
             ("compression", self["compression"], Session.compression.default),
         ]
-        changed = [(name, value) for name, value, default in values if value != default]
+        return [(name, value) for name, value, default in values if value != default]
+
+
+if TYPE_CHECKING:
+    _Base = SessionOptions
+else:
+    # Twisted would collect the options of a base that is reached on two ways twice.
+    _Base = object
+
+
+class CodecOptions(_Base):
+    """
+    The options of a command with a codec and a listener. It comes before :py:class:`SessionOptions` in a class's bases.
+
+    :ivar codec: the codec of ``--codec``, after parsing.
+    """
+
+    optParameters = [
+        ["codec", "c", "line", "The codec: NAME[:option=value...], or module:attr for your own; see below."],
+        ["max-msg-len", None, Session.maxMsgLen.default, "Maximum size of a package in bytes, header included.",
+         size("max-msg-len")],
+        ["cron", None, f"{Session.cronPeriod.default:g}", "Seconds between two onCron calls of a session.",
+         seconds("cron")],
+        ["workers", None, "none",
+         "Threads for an onMessage that blocks: N or keyed:N keep each session's order; shared:N, sharded:N:QUEUES"  # noqa: ISC004
+         " and unbounded do not. Not for an onMessage that computes: it would slow down the reactor.", workers],
+    ]  # fmt: skip
+
+    codec: IReadWriter
+
+    def tables(self) -> str:
+        """The table of codecs."""
+        table = "".join(f"  {line}\n" for line in codecs.describeAll().splitlines())
+        return f"Codecs, with defaults in brackets:\n{table}\n"
+
+    def postOptions(self) -> None:
+        """
+        Find the codec.
+
+        :raise usage.UsageError: see :py:meth:`SessionOptions.postOptions`.
+        """
+        description: str = self["codec"]
+        if description.partition(":")[0] not in codecs.names():
+            self.findModules()
+        try:
+            self.codec = codecs.fromDescription(description)
+        except SettingError as error:
+            raise _wrong("codec", description, str(error)) from error
+        super().postOptions()
+
+    def findListener(self, description: str) -> IEventListener:
+        """
+        Find the listener of ``--listener``.
+
+        :raise usage.UsageError: see :py:meth:`postOptions`.
+        """
+        self.findModules()
+        try:
+            return lookUpListener(description)
+        except SettingError as error:
+            raise _wrong("listener", description, str(error)) from error
+
+    def changed(self) -> list[tuple[str, Any]]:
+        """See :py:meth:`SessionOptions.changed`."""
+        values = [
+            ("maxMsgLen", self["max-msg-len"], Session.maxMsgLen.default),
+            ("cronPeriod", self["cron"], Session.cronPeriod.default),
+        ]
+        return [(name, value) for name, value, default in values if value != default] + super().changed()
+
+    def newSession(self, listener: IEventListener) -> Callable[[Session], None]:
+        """Returns a function that configures a session with the options and this listener."""
+        codec = self.codec
+        changed = self.changed()
 
         def newSession(session: Session) -> None:
             session.codec = codec

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from twisted.python import usage
 
-from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, listenService
+from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService, listenService
+from getty_tx.tap.options import CodecOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "makeService"]
 
 
-class Options(ListenOptions):
+class Options(CodecOptions, ListenOptions):
     """
     The command line of ``getty-serve``.
 
@@ -45,7 +46,7 @@ class Options(ListenOptions):
 
     def postOptions(self) -> None:
         """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
-        ListenOptions.postOptions(self)
+        super().postOptions()
         if self["listener"] is None:
             raise usage.UsageError("--listener is required: module:attr, such as mypkg.service:Listener")
         self.listener = self.findListener(self["listener"])
@@ -53,4 +54,4 @@ class Options(ListenOptions):
 
 def makeService(options: Options, endpoints: Sequence[IStreamServerEndpoint] | None = None) -> IService:
     """The service that ``twistd`` starts; in a sub-reactor, with its endpoints."""
-    return listenService(options, options.listener, endpoints)
+    return listenService(options, lambda: ListenService(options, options.listener, endpoints=endpoints), endpoints)

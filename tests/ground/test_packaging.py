@@ -88,9 +88,9 @@ class DropinTests(SynchronousTestCase):
             self.assertLessEqual(set(findImports(tree)), allowed, dropin)
 
     def test_commands(self) -> None:
-        """There are three commands, each described in one short line."""
+        """There are four commands, each described in one short line."""
         makers = self.findMakers()
-        self.assertEqual({"getty-echo", "getty-serve", "getty-dial"}, set(makers))
+        self.assertEqual({"getty-echo", "getty-serve", "getty-rpc", "getty-dial"}, set(makers))
         for maker in makers.values():
             self.assertNotIn("\n", maker.description)
             self.assertLess(len(maker.description), 100)

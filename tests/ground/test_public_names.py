@@ -43,8 +43,8 @@ NAMES = {
         "SessionClosedError SessionError SessionRefusedError SettingError UpgradeError WriteTimeoutError "
     ),
     "getty_tx.interfaces": (
-        "IBatchListener IBatchReader IBatchWriter IConnection IErrorQueueReactor IEventListener IReactorTurns "
-        "IReadWriter IReader IWriter Until "
+        "IBatchListener IBatchReader IBatchWriter IConnection IDrainingListener IErrorQueueReactor IEventListener "
+        "IReactorTurns IReadWriter IReader IWriter Until "
     ),
     "getty_tx.status": ("DEFAULT_STATUS StatusService "),
     "getty_tx.logs": ("JSONObserver json "),
@@ -60,7 +60,7 @@ NAMES = {
 #: The files that Twisted finds its plugins in.
 DROPINS = {"getty_tx_commands.py", "getty_tx_endpoints.py", "getty_tx_reactors.py"}
 
-COMMANDS = {"getty-dial", "getty-echo", "getty-serve"}
+COMMANDS = {"getty-dial", "getty-echo", "getty-rpc", "getty-serve"}
 
 #: Prints how many modules ``import getty_tx`` loads, and those among them that it must not load.
 IMPORTED = """

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from getty_tx import rpc
 from getty_tx.processes.drain import SILENCE, Drain, isAtRest
-from getty_tx.testing import connectedPeer
+from getty_tx.testing import connectedPeer, connectedSessions
 from tests.support.memory import SessionCase, configure, frame
 from tests.support.websocket import WebSocketCase
 from tests.support.websocket import frame as messageFrame
@@ -142,6 +143,35 @@ class DrainTests(SynchronousTestCase):
         self.advance(0.2)
         self.successResultOf(done)
         self.assertFalse(self.session.isClosed)
+
+    def test_calls(self) -> None:
+        """A peer of calls is asked for no new ones, and its session closes when the method has returned."""
+        gate: Deferred[str] = Deferred()
+
+        class Slow:
+            @rpc.method
+            def wait(self) -> Any:
+                return gate
+
+        wire = rpc.TTHeader()
+        peers: list[rpc.Peer] = []
+        pair = connectedSessions(
+            lambda session: rpc.Peer(session, wire, {"Slow": Slow()}),
+            lambda session: peers.append(rpc.Peer(session, wire)),
+        )
+        outcome = peers[0].call("Slow", "wait", timeout=60)
+        pair.flush()
+        done = Drain([pair.server.context], pair.clock).run(20)
+        # Also in the second half of the time.
+        pair.advance(15)
+        self.assertTrue(peers[0].isLeaving)
+        self.assertFalse(pair.server.isClosed)
+        self.assertNoResult(done)
+        gate.callback("done")
+        pair.advance(1)
+        self.assertEqual("done", self.successResultOf(outcome))
+        self.assertTrue(pair.server.isClosed)
+        self.successResultOf(done)
 
     def test_nothing(self) -> None:
         """Without sessions draining ends at once."""

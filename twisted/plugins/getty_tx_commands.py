@@ -20,6 +20,13 @@ gettyServe = ServiceMaker(
     "getty-serve",
 )
 
+gettyRPC = ServiceMaker(
+    "getty_tx server of calls",
+    "getty_tx.tap.rpc",
+    "Serve calls of your own services, on any number of endpoints.",
+    "getty-rpc",
+)
+
 gettyDial = ServiceMaker(
     "getty_tx client pool",
     "getty_tx.tap.dial",

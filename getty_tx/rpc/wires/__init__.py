@@ -3,6 +3,7 @@ The wires: codecs whose packages are calls.
 
 - ``ttheader``: TTHeader of ByteDance's Kitex, the default: the frame, and what it can say.
 - ``kitex``: TTHeader with Thrift's messages in it, for Kitex itself.
+- ``descriptions``: wires by texts, such as ``ttheader:msgpack``, for command lines.
 - ``info``: the information blocks of a TTHeader frame.
 """
 
