@@ -7,6 +7,7 @@ Calls over sessions: many in flight on one session, each with its own deadline, 
 - ``server``, ``client``: peers for the sessions of a Server, and of a Client; ``context`` is what they share.
 - ``messages``: what travels; ``wires`` and ``payloads`` make it bytes; ``interfaces`` are their plug points.
 - ``errors``: why a call failed.
+- ``command``: ``python -m getty_tx.rpc``, for a person at a terminal; ``__main__`` runs it.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ class Options(ListenOptions):
   twistd -n getty-rpc --service mypkg.service:Echo
   twistd -n getty-rpc --service Echo=mypkg.service:makeEcho --service mypkg.service:Shop --wire ttheader:msgpack \\
       --listen tcp:9000 --listen ssl:9443:privateKey=key.pem:certKey=cert.pem --processes 0
+  python -m getty_tx.rpc describe tcp:localhost:8090
 """
 
     optParameters = [

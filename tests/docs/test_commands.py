@@ -24,7 +24,11 @@ from tests.tap.test_twistd import PATIENCE, Process, ProcessTestCase
 
 #: Somebody's own listener, as pages call it.
 SERVICE = """
-from getty_tx import EventListener
+from getty_tx import EventListener, rpc
+class Echo:
+    @rpc.method
+    def say(self, text: str) -> str:
+        return text
 class Listener(EventListener):
     def onMessage(self, session, pkg):
         session.writePkg(pkg)
@@ -130,7 +134,7 @@ class TerminalCase(ProcessTestCase):
         if "getty-dial" in line:
             self.dial(line)
             return
-        isOurs = re.search(r" getty-(echo|serve)\b", line) is not None
+        isOurs = re.search(r" getty-(echo|serve|rpc)\b", line) is not None
         if isOurs and "--listen " not in line:
             line += " --listen tcp:8090:interface=127.0.0.1"
         if "--pidfile=" not in line:
@@ -175,6 +179,11 @@ class TerminalCase(ProcessTestCase):
         port = self.ports["tcp", line.split()[-1]]
         self.converse(socket.create_connection(("127.0.0.1", port)), said, b"ok\ndeep blue\n")
 
+    def python(self, line: str) -> None:
+        """What there is to call, or a text that comes back."""
+        said = self.shell(self.local(line))
+        self.assertIn('"hi"\n' if " call " in line else "Other.say     (text: str) -> str\n", said)
+
     def openssl(self, line: str) -> None:
         """A line that comes back through TLS."""
         port = self.ports["ssl", "8443"]
@@ -193,7 +202,7 @@ class PageTests(TerminalCase):
     def test_commands(self) -> None:
         """commands.md, from top to bottom."""
         blocks = indented("commands.md")
-        self.assertEqual(10, len(blocks))
+        self.assertEqual(11, len(blocks))
         for block in blocks:
             self.type(block)
         self.stop()
