@@ -32,7 +32,7 @@ NAMES = {
     ),
     "getty_tx.testing": (
         "DirectTransport MemoryReactor MemorySocket MemoryTransport Network Pair Peer RecordingBatchListener "
-        "RecordingListener connectedPeer connectedSessions feedSplit readAll "
+        "RecordingListener connectedPeer connectedPeers connectedSessions feedSplit readAll "
     ),
     "getty_tx.tls": ("HandshakeError clientPolicy explain serverPolicy "),
     "getty_tx.endpoints": ("BACKLOG carriesStream clientEndpoint listensWith serverEndpoint "),
