@@ -6,6 +6,7 @@ import io
 import signal
 import sys
 from typing import Any
+from urllib.request import urlopen
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
@@ -14,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx import rpc
 from getty_tx.rpc.command import parse, run
-from tests.tap.test_twistd import ProcessTestCase
+from tests.tap.test_twistd import PATIENCE, ProcessTestCase
 
 HERE = __name__
 
@@ -211,13 +212,18 @@ class ProcessTests(ProcessTestCase):
         return self.run_(sys.executable, "-m", "getty_tx.rpc", *words)
 
     def test_stop(self) -> None:
-        """A call that runs when the server is stopped is answered, and the status is 0 at both ends."""
+        """Calls are counted in the status; one that runs when the server is stopped is answered; both end with 0."""
         words = ["--listen=tcp:0:interface=127.0.0.1", "--processes=2", "--drain-timeout=30"]
+        words.append("--status=tcp:0:interface=127.0.0.1")
         server = self.twistd("getty-rpc", f"--service={HERE}:Shop", *words)
         port = server.expect(r"getty-rpc serves 127\.0\.0\.1:(\d+) with 2 processes")[1]
         endpoint = f"tcp:127.0.0.1:{port}"
         said = self.command("call", endpoint, "Shop.say", '"hi"')
         self.assertEqual((0, ['"hi"'], []), (said.end(), said.lines, said.errors))
+        status = server.expect(r"status on (http://127\.0\.0\.1:\d+/)")[1]
+        with urlopen(status + "metrics", timeout=PATIENCE) as answer:
+            counted = b'getty_rpc_calls_total{code="ok",method="Shop/say",service="getty-rpc",side="server"} 1.0'
+            self.assertIn(counted, answer.read())
         failing = self.command("call", endpoint, "Shop.none")
         self.assertEqual((1, [], ["noMethod: there is no Shop/none"]), (failing.end(), failing.lines, failing.errors))
         running = self.command("call", endpoint, "Shop.wait", "1", "--timeout", "30")
