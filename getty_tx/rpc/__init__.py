@@ -29,7 +29,7 @@ from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.server import Server
 from getty_tx.rpc.services import method, stream
 from getty_tx.rpc.streams import Stream
-from getty_tx.rpc.wires import TTHeader
+from getty_tx.rpc.wires import Getty, TTHeader
 
 __all__ = [
     "Call",
@@ -39,6 +39,7 @@ __all__ = [
     "CallRefusedError",
     "CallTimeoutError",
     "Client",
+    "Getty",
     "NoSuchMethodError",
     "PayloadError",
     "Peer",

@@ -51,9 +51,8 @@ NAMES = {
     "getty_tx.workers": ("Work WorkerPool current "),
     "getty_tx.reactors": ("Processes install "),
     "getty_tx.rpc": (
-        "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client NoSuchMethodError "
-        "PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method "
-        "stream "
+        "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
+        "NoSuchMethodError PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method stream "
     ),
 }
 

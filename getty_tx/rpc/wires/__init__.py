@@ -4,11 +4,13 @@ The wires: codecs whose packages are calls.
 - ``ttheader``: TTHeader of ByteDance's Kitex, the default: the frame, and what it can say.
 - ``kitex``: TTHeader with Thrift's messages in it, for Kitex itself.
 - ``descriptions``: wires by texts, such as ``ttheader:msgpack``, for command lines.
+- ``getty``: that of Getty's RPC in Go; ``gettyheader`` has the RPC headers in its packages.
 - ``info``: the information blocks of a TTHeader frame.
 """
 
 from __future__ import annotations
 
+from getty_tx.rpc.wires.getty import Getty
 from getty_tx.rpc.wires.ttheader import TTHeader
 
-__all__ = ["TTHeader"]
+__all__ = ["Getty", "TTHeader"]
