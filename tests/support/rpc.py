@@ -40,6 +40,7 @@ class Both:
 
     :param services: of the server's end; ``back`` of the client's.
     :param server: settings of the server's end; ``client`` of the client's.
+    :param wire: of both, where it is not TTHeader with ``payload``.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class Both:
         server: dict[str, Any] | None = None,
         client: dict[str, Any] | None = None,
         wrappers: Any = (),
+        wire: Any = None,
         **network: Any,
     ) -> None:
-        wire = rpc.TTHeader(payload)
-        self.serverContext = rpc.CallContext(wire, services, wrappers, **(server or {}))
-        self.clientContext = rpc.CallContext(rpc.TTHeader(payload), back, **(client or {}))
+        wires = (wire, wire) if wire is not None else (rpc.TTHeader(payload), rpc.TTHeader(payload))
+        self.serverContext = rpc.CallContext(wires[0], services, wrappers, **(server or {}))
+        self.clientContext = rpc.CallContext(wires[1], back, **(client or {}))
         self.peers: dict[str, rpc.Peer] = {}
 
         def newServer(session: Any) -> None:
