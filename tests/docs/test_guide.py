@@ -93,6 +93,7 @@ BLOCKS = {
     "topics/ordering.md": {"python": "test_pages"},
     "topics/performance.md": {"sh": "test_commands, as far as that make has the target: it takes minutes"},
     "topics/pressure.md": {"python": "test_pages"},
+    "topics/rpc-wires.md": {"python": "test_pages"},
     "topics/security.md": {"python": "test_pages"},
     "tutorial.md": {
         **dict.fromkeys(("sh", "python", "text"), "test_tutorial"),

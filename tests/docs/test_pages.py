@@ -253,6 +253,18 @@ class PageTests(FolderMixin, TestCase):
                 await client.call("Users", "find", "bob")
         self.assertEqual("ann\n", printed.getvalue())
 
+    async def test_wires(self) -> None:
+        """The client of the page asks its server."""
+        names = self.page("topics/rpc-wires.md").names
+        server = names["server"]
+        server.startService()
+        self.addCleanup(server.stopService)
+        [address] = await server.whenListening()
+        client = rpc.Client(f"tcp:127.0.0.1:{address.port}", wire=rpc.Getty("json"))
+        client.startService()
+        self.addCleanup(client.stopService)
+        self.assertEqual(11, await names["ask"](client))
+
     def test_processes(self) -> None:
         """What a sub-reactor calls makes a server."""
         names = self.page("howto/processes.md").names
