@@ -234,16 +234,18 @@ class StrangerTests(WireCase):
     def test_heads(self) -> None:
         """Another magic number, command, codec or length."""
         self.refused(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n", "no package of Getty's: it begins with 0x20544547")
-        self.refused(b"\xff" + ADD_JSON[1:], "begins with 0x201609ff")
-        for codec in (0, 2, 3, -1):
-            data = ADD_JSON[:26] + codec.to_bytes(2, "little", signed=True) + ADD_JSON[28:]
-            self.refused(data, rf"a package with the codec {codec}, where Getty\('json'\) is 1")
-        for command in (0, 5, -1):
-            data = ADD_JSON[:4] + command.to_bytes(2, "little", signed=True) + ADD_JSON[6:]
-            self.refused(data, f"unknown command {command}$")
-        for length in (-1, -(2**31), LARGEST + 1, 2**31 - 1):
-            data = ADD_JSON[:28] + length.to_bytes(4, "little", signed=True) + ADD_JSON[32:]
-            self.refused(data, f"a body of {length} bytes; 131074 can be")
+        # A result is read without a look at its RPC header.
+        for good in (ADD_JSON, SUM_JSON):
+            self.refused(b"\xff" + good[1:], "begins with 0x201609ff")
+            for codec in (0, 2, 3, -1):
+                data = good[:26] + codec.to_bytes(2, "little", signed=True) + good[28:]
+                self.refused(data, rf"a package with the codec {codec}, where Getty\('json'\) is 1")
+            for command in (0, 5, -1):
+                data = good[:4] + command.to_bytes(2, "little", signed=True) + good[6:]
+                self.refused(data, f"unknown command {command}$")
+            for length in (-1, -(2**31), LARGEST + 1, 2**31 - 1):
+                data = good[:28] + length.to_bytes(4, "little", signed=True) + good[32:]
+                self.refused(data, f"a body of {length} bytes; 131074 can be")
 
     def test_bodies(self) -> None:
         """Bodies that end within a part."""
