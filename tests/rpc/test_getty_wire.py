@@ -246,6 +246,9 @@ class StrangerTests(WireCase):
             for length in (-1, -(2**31), LARGEST + 1, 2**31 - 1):
                 data = good[:28] + length.to_bytes(4, "little", signed=True) + good[32:]
                 self.refused(data, f"a body of {length} bytes; 131074 can be")
+            # All of it is there.
+            data = good[:28] + (LARGEST + 1).to_bytes(4, "little") + good[32:] + bytes(LARGEST)
+            self.refused(data, "a body of 131075 bytes; 131074 can be")
 
     def test_bodies(self) -> None:
         """Bodies that end within a part."""
