@@ -19,7 +19,8 @@ from getty_tx.errors import NotReadyError, SettingError
 from getty_tx.rpc.client import Client
 from getty_tx.rpc.context import TIMEOUT
 from getty_tx.rpc.errors import CallLostError, RpcError
-from getty_tx.rpc.payloads import BytesPayload
+from getty_tx.rpc.messages import Feature
+from getty_tx.rpc.payloads import BytesPayload, ProtobufPayload
 from getty_tx.rpc.wires.descriptions import DEFAULT_WIRE, WIRES, wireFromDescription
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="JSON",
         nargs="*",
         help="an argument, such as '\"hi\"', 3 or '[1, 2]'; before one that begins with a minus, write --. With the"
-        " payload bytes it is one text, whose UTF-8 is sent, and the result is written as it is",
+        " payloads bytes and protobuf it is one text, whose UTF-8 is sent, and the result is written as it is",
     )
     call.add_argument(
         "--metadata", metavar="NAME=VALUE", action="append", default=[], help="goes along; may be given several times"
@@ -121,7 +122,7 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
         Client(options.endpoint)
     except SettingError as error:
         parser.error(f"ENDPOINT {options.endpoint}: {error}; an example is tcp:localhost:8090")
-    options.isBytes = isinstance(options.wire.payload, BytesPayload)
+    options.isBytes = isinstance(options.wire.payload, (BytesPayload, ProtobufPayload))
     if options.command == "describe":
         if options.isBytes:
             parser.error("--wire: the list of methods cannot travel as bytes; it needs a server with another payload")
@@ -139,6 +140,8 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
         if not name or not equals:
             parser.error(f"--metadata {name}{equals}{value}: takes NAME=VALUE, such as user=1")
     options.metadata = {name: value for name, _, value in pairs} or None
+    if pairs and Feature.METADATA not in options.wire.features:
+        parser.error(f"--metadata {options.metadata}: {options.wire} has none; take --wire ttheader")
 
 
 def _value(text: str, parser: argparse.ArgumentParser) -> Any:

@@ -94,6 +94,11 @@ class Options(ListenOptions):
                 raise usage.UsageError(
                     f"--listen {description}: datagrams get lost, and calls with them; take tcp:, unix: or ws:"
                 )
+        if self["drain-time"] > self["drain-timeout"]:
+            raise usage.UsageError(
+                f"--drain-time {self['drain-time']:g}: the command ends after --drain-timeout"
+                f" {self['drain-timeout']:g}; give it no less"
+            )
         try:
             self.codec = wireFromDescription(self["wire"])
         except SettingError as error:

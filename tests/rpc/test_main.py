@@ -108,6 +108,8 @@ class ParseTests(SynchronousTestCase):
             ([*call, "--wire", "morse"], "--wire morse: there is no wire 'morse'; there is ttheader:json"),
             ([*call, "--metadata", "user"], "--metadata user: takes NAME=VALUE, such as user=1"),
             ([*call, "--metadata", "=1"], "--metadata =1: takes NAME=VALUE"),
+            ([*call, "--metadata", "a=1", "--wire", "getty"], "Getty('json') has none; take --wire ttheader"),
+            (["describe", "tcp:localhost:1", "--wire", "getty:protobuf"], "cannot travel as bytes"),
         ]:
             self.assertIn(why, self.refuse(*words))
 
@@ -124,9 +126,9 @@ class RunTests(TestCase):
 
     timeout = 20
 
-    async def serve(self, services: dict[str, object], payload: str = "json") -> str:
+    async def serve(self, services: dict[str, object], wire: Any = None) -> str:
         """A server; the description for its clients."""
-        server = rpc.Server("tcp:0:interface=127.0.0.1", services, wire=rpc.TTHeader(payload))
+        server = rpc.Server("tcp:0:interface=127.0.0.1", services, wire=wire)
         server.startService()
         self.addCleanup(server.stopService)
         address: Any = (await server.whenListening())[0]
@@ -188,13 +190,20 @@ class RunTests(TestCase):
 
     async def test_bytes(self) -> None:
         """The payload bytes is written as it is."""
-        endpoint = await self.serve({"Mirror": Mirror()}, "bytes")
+        endpoint = await self.serve({"Mirror": Mirror()}, rpc.TTHeader("bytes"))
         result = await self.run_("call", endpoint, "Mirror.reverse", "abc", "--wire", "ttheader:bytes")
         self.assertEqual((0, "cba", ""), result)
 
+    async def test_getty(self) -> None:
+        """Getty's wire is one of those that are there."""
+        endpoint = await self.serve({"Shop": Shop()}, wire=rpc.Getty("json"))
+        self.assertEqual((0, '"hi"\n', ""), await self.run_("call", endpoint, "Shop.say", '"hi"', "--wire", "getty"))
+        status, output, _ = await self.run_("describe", endpoint, "--wire", "getty:json")
+        self.assertEqual((0, "Shop.blob"), (status, output.split()[0]))
+
     async def test_msgpack(self) -> None:
         """What JSON lacks is a text."""
-        endpoint = await self.serve({"Shop": Shop()}, "msgpack")
+        endpoint = await self.serve({"Shop": Shop()}, rpc.TTHeader("msgpack"))
         result = await self.run_("call", endpoint, "Shop.blob", "--wire", "ttheader:msgpack")
         self.assertEqual((0, '{"bytes": "b\'\\\\xff\'"}\n', ""), result)
 

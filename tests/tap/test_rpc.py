@@ -118,6 +118,7 @@ class OptionsTests(OptionsTestCase):
             ("max-msg-len", "-1", "takes a whole number of bytes, 1 or more"),
             ("max-timeout", "soon", "takes a number of seconds"),
             ("drain-time", "0", "takes a number of seconds, more than 0"),
+            ("drain-time", "60", "the command ends after --drain-timeout 10; give it no less"),
             ("wire", "morse", "there is no wire 'morse'; there is ttheader:json, ttheader:msgpack, ttheader:bytes"),
             ("wire", "ttheader:xml", "wire 'ttheader' has no payload 'xml' here; there is ttheader:json"),
             ("wire", "ttheader:thrift", "thrift needs its IDL: serve with rpc.Server in a program"),
@@ -150,7 +151,12 @@ class WireTests(OptionsTestCase):
 
     def test_found(self) -> None:
         """The first payload is the default."""
-        for text, payload in [("ttheader", "json"), ("ttheader:bytes", "bytes"), ("ttheader:json", "json")]:
+        for text, payload in [
+            ("ttheader", "json"),
+            ("ttheader:bytes", "bytes"),
+            ("getty", "json"),
+            ("getty:protobuf", "protobuf"),
+        ]:
             self.assertEqual(payload, wireFromDescription(text).payloadName)
         self.assertRaises(SettingError, wireFromDescription, "ttheader:")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
+from getty_tx.rpc.wires.getty import Getty
 from getty_tx.rpc.wires.ttheader import TTHeader
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ DEFAULT_WIRE = "ttheader"
 #: What makes a wire, and the payloads that need nothing but their name, by names of wires. The first is the default.
 WIRES: dict[str, tuple[Callable[[str], Any], tuple[str, ...]]] = {
     "ttheader": (TTHeader, ("json", "msgpack", "bytes")),
+    "getty": (Getty, ("json", "protobuf")),
 }
 
 
