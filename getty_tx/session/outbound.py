@@ -9,8 +9,8 @@ Three states:
 
 * *free*: ``queue`` is None and ``blocked`` False. A write is sent at once.
 * *corked*: the session's messages are being delivered; writes gather in ``queue`` and leave together when the delivery
-  is over, or whenever 64 KiB are there. With many sessions ready it lasts to the end of the reactor's iteration
-  (``cork``).
+  is over, or when ``sendAt`` bytes are there, so that a peer begins with the first while the others are made. With many
+  sessions ready it lasts to the end of the reactor's iteration (``cork``), or until 64 KiB are there.
 * *blocked*: the transport holds a slice, ``inTransport`` bytes, and will call ``resumeProducing``. Writes gather in
   ``queue``.
 
@@ -47,6 +47,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DIRECT", "Outbound"]
 
+#: Packages, and bytes, that leave before the delivery is over. With 100 calls of 100 bytes at once between two
+#: processes they give 1.35 times the rate that all at the end do; of 4 KiB or 12 KiB the gain is less. Fewer packages
+#: are not worth a send.
+EARLY = 48
+EARLY_BYTES = 8192
+
 #: While blocked, writes shorter than this, in bytes, are joined: an object each would cost more than the bytes.
 SMALL = 4096
 
@@ -61,6 +67,7 @@ class Outbound(Slices):
 
     :ivar finishing: ``session.outputFlushed()`` is called when nothing is pending.
     :ivar heldToTurnEnd: it is corked to the end of the reactor's iteration.
+    :ivar sendAt: bytes in the queue with which it is sent even if corked.
     """
 
     __slots__ = ()
@@ -73,6 +80,7 @@ class Outbound(Slices):
         self.corked = self.blocked = False
         self.finishing = False
         self.heldToTurnEnd = False
+        self.sendAt = EARLY_BYTES
         self._registered = None
         self._isPullConsumer = False
         self.blockedState: Blocked | None = None
@@ -147,7 +155,20 @@ class Outbound(Slices):
         else:
             self._sendNow(data, length)
             return
-        if self.queued >= CHUNK:
+        if self.queued >= self.sendAt:
+            self._sendEarly()
+
+    def _sendEarly(self) -> None:
+        """Send the queue while the delivery goes on, if it is long, or no other session has anything to send."""
+        queue = self.queue
+        if self.queued >= CHUNK or queue is None:
+            self.flush()
+        elif self.sink is None or self.session.context.cork.left <= 0:
+            self.sendAt = CHUNK
+        elif len(queue) < EARLY:
+            self.sendAt += EARLY_BYTES
+        else:
+            self.sendAt = CHUNK
             self.flush()
 
     def _enqueue(self, data: bytes, length: int) -> None:
@@ -222,6 +243,7 @@ class Outbound(Slices):
     def sendQueued(self) -> None:
         """Send what is in the queue now."""
         self.corked = False
+        self.sendAt = EARLY_BYTES
         if self.blocked:
             return
         size = self.queued

@@ -49,6 +49,7 @@ class Slices:
         "inTransport",
         "queue",
         "queued",
+        "sendAt",
         "session",
         "sink",
         "transport",
@@ -59,6 +60,7 @@ class Slices:
     sink: Any
     queue: list[Buffer] | None
     queued: int
+    sendAt: int
     blocked: bool
     inTransport: int
     # The transport where this object is registered as producer.

@@ -176,3 +176,57 @@ class TogetherTests(SessionCase):
         pair = self.open({"message": echo}, transport=MemoryTransport)
         pair.server.inbound.receive(frame(b"1"))
         self.assertEqual(pair.server.context.cork._scheduled, False)
+
+
+class EarlyTests(SessionCase):
+    """What leaves while the delivery goes on."""
+
+    def sentAt(self, count: int, size: int, others: bool = False, **options: Any) -> list[int]:
+        """The bytes that are out when each of so many packages of one read is delivered, each of which is answered."""
+        seen: list[int] = []
+
+        def answer(session: Any, pkg: Any) -> None:
+            seen.append(session.stats.writeBytes - session.pendingBytes)
+            session.writePkg(pkg)
+
+        pair = self.open({"message": answer}, **options)
+        if others:
+            pair.server.context.cork.left = 0
+        expected = frame(bytes(size)) * count
+        pair.server.inbound.receive(expected)
+        pair.flush()
+        self.assertEqual(bytes(pair.peer.data), expected)
+        return seen
+
+    def test_many(self) -> None:
+        """Many small packages: the first of them leave once, when they are worth it."""
+        seen = self.sentAt(200, 96)
+        self.assertEqual({0, 8200}, set(seen))
+        self.assertEqual(82, seen.index(8200))
+        # And in each delivery.
+        pair = self.open({"message": echo})
+        sizes: list[int] = []
+
+        def send(data: bytes) -> int:
+            sizes.append(len(data))
+            return len(data)
+
+        self.patch(pair.server.outbound.sink, "send", send)
+        for _ in range(2):
+            pair.server.inbound.receive(frame(bytes(96)) * 100)
+        self.assertEqual([8200, 1800] * 2, sizes)
+
+    def test_large(self) -> None:
+        """Of larger ones so many that a send is worth it."""
+        self.assertEqual({0}, set(self.sentAt(40, 1000)))
+        seen = self.sentAt(64, 1000)
+        self.assertEqual({0, 49 * 1004}, set(seen))
+
+    def test_others(self) -> None:
+        """Where others have something to send, all waits for the end, or until a chunk is full."""
+        self.assertEqual({0}, set(self.sentAt(200, 96, others=True)))
+        self.assertEqual({0, 683 * 96}, set(self.sentAt(700, 92, others=True)))
+
+    def test_notDirect(self) -> None:
+        """Nor is it done below a layer, which sends in the reactor's next turn anyway."""
+        self.assertEqual({0}, set(self.sentAt(200, 96, transport=MemoryTransport)))
