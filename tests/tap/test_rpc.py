@@ -119,7 +119,7 @@ class OptionsTests(OptionsTestCase):
             ("max-timeout", "soon", "takes a number of seconds"),
             ("drain-time", "0", "takes a number of seconds, more than 0"),
             ("drain-time", "60", "the command ends after --drain-timeout 10; give it no less"),
-            ("wire", "morse", "there is no wire 'morse'; there is ttheader:json, ttheader:msgpack, ttheader:bytes"),
+            ("wire", "morse", "there is no wire 'morse'; there is ttheader:json, ttheader:msgspec, ttheader:msgpack, "),
             ("wire", "ttheader:xml", "wire 'ttheader' has no payload 'xml' here; there is ttheader:json"),
             ("wire", "ttheader:thrift", "thrift needs its IDL: serve with rpc.Server in a program"),
             ("listen", "udp:0:interface=127.0.0.1", "datagrams get lost, and calls with them; take tcp:, unix: or ws:"),
@@ -137,7 +137,7 @@ class OptionsTests(OptionsTestCase):
         """The help has every option once, and the table of wires."""
         text = Options().getUsage()
         self.assertEqual(1, text.count("--max-msg-len="))
-        self.assertIn("ttheader  with a payload of json, msgpack, bytes", text)
+        self.assertIn("ttheader  with a payload of json, msgspec, msgpack, bytes", text)
         self.assertNotIn("Codecs", text)
 
     def test_processes(self) -> None:

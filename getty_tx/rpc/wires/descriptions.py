@@ -17,7 +17,7 @@ DEFAULT_WIRE = "ttheader"
 
 #: What makes a wire, and the payloads that need nothing but their name, by names of wires. The first is the default.
 WIRES: dict[str, tuple[Callable[[str], Any], tuple[str, ...]]] = {
-    "ttheader": (TTHeader, ("json", "msgpack", "bytes")),
+    "ttheader": (TTHeader, ("json", "msgspec", "msgpack", "bytes")),
     "getty": (Getty, ("json", "protobuf")),
 }
 

@@ -40,7 +40,7 @@ from getty_tx.rpc.messages import (
     Request,
     StreamFrame,
 )
-from getty_tx.rpc.payloads import BytesPayload, JSONPayload, MsgpackPayload, ThriftPayload
+from getty_tx.rpc.payloads import BytesPayload, JSONPayload, MsgpackPayload, MsgspecPayload, ThriftPayload
 from getty_tx.rpc.wires.info import InfoError, packInfo, parseInfo
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ _RESERVED = frozenset([_SERVICE, _LEAVING, _FEATURES, _CANCEL, _PING, _PONG])
 PAYLOADS: dict[str, tuple[int, type]] = {
     "json": (0x4A, JSONPayload),
     "bytes": (0x42, BytesPayload),
+    "msgspec": (0x4A, MsgspecPayload),
     "msgpack": (0x4D, MsgpackPayload),
     "thrift": (0, ThriftPayload),
 }
@@ -129,8 +130,9 @@ class TTHeader:
     """
     Calls in TTHeader frames.
 
-    :param payload: ``"json"``, ``"msgpack"`` (with the library of that name), ``"bytes"`` for one argument and a result
-        of bytes, or ``"thrift"`` (with thriftpy2) for services of Kitex.
+    :param payload: ``"json"``, ``"msgspec"`` (JSON, too, by the library of that name), ``"msgpack"`` (with the library
+        of that name), ``"bytes"`` for one argument and a result of bytes, or ``"thrift"`` (with thriftpy2) for services
+        of Kitex.
     :param maxMetadata: bytes of metadata of one message, at most.
     :param services: for ``"thrift"``: the services that ``thriftpy2.load()`` has made of the IDL, by their names.
     :raise SettingError: a parameter has another value, or the library of the payload is not installed.
