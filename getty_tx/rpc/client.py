@@ -42,14 +42,22 @@ _POOL = ("reconnectInterval", "reconnectAttempts", "connectTimeout", "handshakeT
 class _Again:
     """Makes a call once more over another session."""
 
-    __slots__ = ("_arguments", "_client", "_metadata", "_method", "_service")
+    __slots__ = ("_arguments", "_client", "_metadata", "_method", "_service", "_timeout")
 
-    def __init__(self, client: Client, service: str, method: str, arguments: Any, metadata: Any) -> None:
+    def __init__(self, client: Client, service: str, method: str, arguments: Any, timeout: Any, metadata: Any) -> None:
         self._client = client
         self._service = service
         self._method = method
         self._arguments = arguments
+        self._timeout = timeout
         self._metadata = metadata
+
+    def stream(self) -> Stream:
+        """The method is a stream."""
+        timeout = None if self._timeout is DEFAULT else self._timeout
+        return self._client.stream(
+            self._service, self._method, *self._arguments, timeout=timeout, metadata=self._metadata
+        )
 
     def __call__(self, call: PendingCall, error: RpcError) -> bool:
         other = self._client.pick()
@@ -142,7 +150,8 @@ class Client(Service):
         """
         A service of the peer, whose methods can be called.
 
-        :param name: its name, or a class with ``@rpc.method``, of which the name and the methods are taken.
+        :param name: its name, or a class with ``@rpc.method``, of which the name and the methods are taken. Only with a
+            class it is known which methods are streams: without, a stream is begun as a call, which is refused.
         """
         if isinstance(name, str):
             return Stub(self, name)
@@ -168,7 +177,7 @@ class Client(Service):
         if waiting.called:
             # It could not be sent.
             return waiting.addErrback(self._notSent, peer, service, method, arguments, timeout, metadata)
-        waiting.again = _Again(self, service, method, arguments, metadata)
+        waiting.again = _Again(self, service, method, arguments, timeout, metadata)
         return waiting
 
     def stream(

@@ -73,6 +73,8 @@ class PendingCall(Deferred[Any]):
     again: Any = None
     #: The call that is made in its place.
     replacement: PendingCall | None = None
+    #: The stream that is open in its place.
+    stream: Stream
 
     def __init__(self, peer: Peer, number: int, name: str, totals: CallTotals) -> None:
         super().__init__()
@@ -90,6 +92,22 @@ class PendingCall(Deferred[Any]):
             super().cancel()
         else:
             self.peer.cancelled(self)
+
+    async def __aenter__(self) -> Stream:
+        """
+        Have a stream in place of the call, which was made because the stub of a name does not know what is a stream.
+
+        :raise RpcError: it could not be opened.
+        """
+        if self.again is None:
+            raise TypeError(f"{self.name} was called; a stream is opened by stream()")
+        self.stream = self.again.stream()
+        # The peer refuses it.
+        self.addErrback(lambda _: None)
+        return self.stream
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stream.cancel()
 
     def fail(self, error: RpcError) -> None:
         """The call has failed, or is made once more."""

@@ -185,14 +185,14 @@ def isService(target: object) -> bool:
     return any(getattr(function, _MARK, None) is not None for _, function in inspect.getmembers(target, callable))
 
 
-def namesOf(interface: type) -> frozenset[str]:
+def namesOf(interface: type) -> dict[str, bool]:
     """
-    The names under which the methods of a class can be called.
+    The names under which the methods of a class can be called, and whether they are streams.
 
     :raise SettingError: it has none.
     """
     marks = [(name, getattr(function, _MARK, None)) for name, function in inspect.getmembers(interface, callable)]
-    names = frozenset(mark.name or name for name, mark in marks if mark is not None)
+    names = {mark.name or name: mark.isStream for name, mark in marks if mark is not None}
     if not names:
         raise SettingError(f"{interface.__name__} has no method with @rpc.method")
     return names

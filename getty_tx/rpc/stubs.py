@@ -17,16 +17,16 @@ class Stub:
     """
     The methods of a service of the other end.
 
-    :param caller: has ``call(service, method, *arguments, timeout=, metadata=)``.
+    :param caller: has ``call(service, method, *arguments, timeout=, metadata=)``, and ``stream``.
     :param service: the service's name.
-    :param names: the methods that there are; None: any.
+    :param names: the methods that there are, and whether they are streams; None: any, and none is known as a stream.
     """
 
     def __init__(
         self,
         caller: Any,
         service: str,
-        names: frozenset[str] | None = None,
+        names: Mapping[str, bool] | None = None,
         timeout: Any = DEFAULT,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
@@ -49,6 +49,9 @@ class Stub:
         if self._names is not None and name not in self._names:
             raise SettingError(f"service {self._service} has no method {name}")
         call, service, timeout, metadata = self._caller.call, self._service, self._timeout, self._metadata
+        if self._names is not None and self._names[name]:
+            call = self._caller.stream
+            timeout = None if timeout is DEFAULT else timeout
 
         def method(*arguments: Any) -> Any:
             return call(service, name, *arguments, timeout=timeout, metadata=metadata)

@@ -112,7 +112,7 @@ class CallTests(Case):
         self.assertEqual(outcome.only[:2], [{"a": "b"}, 1.0])
         self.assertEqual(plain.only, "x")
         self.assertRaises(AttributeError, getattr, stub, "_private")
-        checked = rpc.client.Stub(both.client, "Shop", frozenset(["say"]))
+        checked = rpc.client.Stub(both.client, "Shop", {"say": False})
         self.assertRaises(SettingError, getattr, checked, "other")
 
     def test_describe(self) -> None:

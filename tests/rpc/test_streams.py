@@ -123,6 +123,27 @@ class ValueTests(StreamCase):
         self.assertEqual(found, [2 * number for number in range(100)])
         await self.assertAllGone(client)
 
+    async def test_stubs(self) -> None:
+        """The stub of a class opens streams as such; that of a name begins with a call, which the peer refuses."""
+        _, client = await self.begin()
+        named, typed = client.service("Numbers"), client.service(Numbers)
+        for each in (named, typed, named.options(timeout=9.0), typed.options(timeout=9.0)):
+            async with each.count(3) as stream:
+                self.assertEqual([0, 1, 2], [value async for value in stream])
+        with self.assertRaisesRegex(rpc.PayloadError, "Numbers/count is a stream"):
+            await named.count(3)
+        with self.assertRaisesRegex(rpc.PayloadError, "Numbers/say is no stream"):
+            async with named.say("hi") as stream:
+                await anext(stream)
+        with self.assertRaisesRegex(TypeError, r"Numbers/count was called; a stream is opened by stream\(\)"):
+            (peer,) = client.context.peers
+            async with peer.call("Numbers", "count", 3).addErrback(lambda _: None):
+                pass
+        with self.assertRaises(rpc.CallTimeoutError):
+            async with named.options(timeout=0.05).wait() as stream:
+                await stream.result()
+        await self.assertAllGone(client)
+
     async def test_toClient(self) -> None:
         """A server may open a stream with its client, too, with the same number as a stream of the client's."""
         numbers = Numbers()
