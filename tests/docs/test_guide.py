@@ -68,8 +68,7 @@ BLOCKS = {
     },
     "from/netpoll.md": {"python": "test_pages", "go": "for comparison, as in from/getty.md"},
     "guide.md": {"indented": "a picture"},
-    "guide/calls.md": {"python": "test_calls_page"},
-    "guide/streams.md": {"python": "test_calls_page"},
+    **{f"guide/{name}.md": {"python": "test_calls_page"} for name in ("calls", "streams")},
     **{
         f"guide/{name}.md": {"python": "test_guide"}
         for name in ("codecs", "services", "sessions", "status", "testing", "timers", "workers")
@@ -79,22 +78,21 @@ BLOCKS = {
         for name in ("authentication", "codec", "reconnect", "testing", "workers")
     },
     "howto/kitex.md": {"python": "test_pages", "text": "test_pages"},
-    "howto/limits.md": {"python": "test_pages", "sh": "test_commands"},
+    **{f"howto/{name}.md": {"python": "test_pages", "sh": "test_commands"} for name in ("limits", "tls")},
     "howto/processes.md": {"python": "test_pages", "indented": "test_commands"},
     "howto/proxies.md": dict.fromkeys(("sh", "haproxy", "nginx"), "test_proxies"),
     "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
     "howto/tracing.md": {"python": "test_tracing_page"},
-    "howto/tls.md": {"python": "test_pages", "sh": "test_commands"},
     **{
         f"inside/{name}.md": {"indented": "a picture"}
         for name in ("calls", "index", "processes", "reactor", "session", "status", "transports", "workers")
     },
-    "topics/life.md": {"python": "test_pages"},
-    "topics/ordering.md": {"python": "test_pages"},
     "topics/performance.md": {"sh": "test_commands, as far as that make has the target: it takes minutes"},
-    "topics/pressure.md": {"python": "test_pages"},
-    "topics/rpc-wires.md": {"python": "test_pages"},
-    "topics/security.md": {"python": "test_pages"},
+    **{
+        f"topics/{name}.md": {"python": "test_pages"}
+        for name in ("life", "ordering", "pressure", "rpc-wires", "security")
+    },
+    "tutorial-calls.md": dict.fromkeys(("sh", "python", "text"), "test_tutorial_calls"),
     "tutorial.md": {
         **dict.fromkeys(("sh", "python", "text"), "test_tutorial"),
         "html": "test_pages_in_browser",
@@ -126,8 +124,8 @@ def codeIn(page: Path) -> Iterator[tuple[str, ast.Module]]:
 
 
 def madeIn(page: Path) -> set[str]:
-    """The files that the page has its reader make: those of the tutorial."""
-    return {name for _, name, _ in steps()} if page.name == "tutorial.md" else set()
+    """The files that the page has its reader make: those of a tutorial."""
+    return {name for _, name, _ in steps(page)} if page.name.startswith("tutorial") else set()
 
 
 def rowsIn(text: str) -> Iterator[list[str]]:

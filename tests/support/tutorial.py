@@ -40,9 +40,9 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"`([\w.]+\.(?:py|html))`")
 
 
-def steps() -> list[tuple[str, str, str]]:
-    """The blocks of the page: language, the file it is for, or an empty string, and the text."""
-    text = PAGE.read_text()
+def steps(page: Path = PAGE) -> list[tuple[str, str, str]]:
+    """The blocks of a page: language, the file it is for, or an empty string, and the text."""
+    text = page.read_text()
     found, end = [], 0
     for match in _BLOCK.finditer(text):
         names = _FILE.findall(text, end, match.start()) if match[1] in {"python", "html"} else [""]
