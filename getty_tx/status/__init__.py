@@ -18,6 +18,7 @@ nothing. The modules, each of which imports only from those below it:
 ``sorting``        sorts the sessions of one process and caches the result
 ``sampler``        measures reactor lag, iterations, handlers and workers once a second
 ``handlertimes``   measures onMessage on some sessions
+``methods``        the table of methods that are called
 ``table``          the columns of the table of sessions, and its pages
 ``calls``          the counters of calls, which getty_tx.rpc keeps
 ``snapshot``       counters and gauges at one moment, and the walk over the sessions

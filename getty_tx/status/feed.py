@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import LoopingCall, SchedulerStopped
@@ -12,6 +13,7 @@ from getty_tx.codecs import RawCodec
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.listener import EventListener
 from getty_tx.status.lasterrors import MAX_ERRORS
+from getty_tx.status.methods import BY_CALLS, hasCalls, methodsOf
 from getty_tx.status.port import FEED
 from getty_tx.status.snapshot import STATES
 from getty_tx.status.table import Query
@@ -45,6 +47,9 @@ MAX_REQUEST = 4096
 
 #: Rows of the table in each message.
 MAX_ROWS = 200
+
+#: Methods in each message: those with the most calls.
+METHODS = replace(BY_CALLS, limit=50)
 
 
 class Feed(EventListener):
@@ -165,8 +170,10 @@ class Feed(EventListener):
 
     def _collected(self, snapshot: Snapshot) -> None:
         previous, self._last = self._last, snapshot
-        state = json.dumps(self._state(snapshot, previous))
-        self._send(list(self._pages), state)
+        state = self._state(snapshot, previous)
+        if hasCalls(snapshot):
+            state["calls"] = methodsOf(snapshot, METHODS)
+        self._send(list(self._pages), json.dumps(state))
 
     def _send(self, sessions: list[Session], state: str = "null") -> None:
         """Send the state, and to each page its part of the table; pages with the same query share one message."""

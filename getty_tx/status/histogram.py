@@ -46,6 +46,23 @@ class Histogram:
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
 
+    def quantile(self, share: float) -> float | None:
+        """
+        The time in seconds that a share of all times does not exceed, by interpolation within a bucket.
+
+        :return: the last bound if the time is above it; None without times.
+        """
+        count = self.count
+        if not count:
+            return None
+        rank, total, low = share * count, 0, 0.0
+        for bound, number in zip(BOUNDS, self.counts, strict=False):
+            if total + number >= rank and number:
+                return low + (bound - low) * (rank - total) / number
+            total += number
+            low = bound
+        return low
+
     def buckets(self) -> list[tuple[str, float]]:
         """The bounds as texts, each with the number of times up to it."""
         found: list[tuple[str, float]] = []

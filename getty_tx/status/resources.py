@@ -16,10 +16,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from getty_tx.errors import SettingError
+from getty_tx.status.methods import BY_CALLS, COLUMNS, methodsOf
 from getty_tx.status.table import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
@@ -216,14 +217,29 @@ class _Metrics(_Leaf):
         return self.answerLater(request, self._source.collect(), write)
 
 
-class _Sessions(_Leaf):
-    def __init__(self, access: Access, source: ISource) -> None:
+class _Table(_Leaf):
+    """
+    Pages of a table, as JSON.
+
+    :param table: makes a page.
+    :param default: the query without arguments.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        columns: Collection[str],
+        table: Callable[[Query], Deferred[dict[str, Any]]],
+        default: Query,
+    ) -> None:
         super().__init__(access)
-        self._source = source
+        self._columns = columns
+        self._table = table
+        self._default = default
 
     def answer(self, request: Any) -> Any:
         try:
-            query = _query(request.args).of(self._source.columns)
+            query = _query(request.args, self._default).of(self._columns)
         except SettingError as error:
             return _respond(request, BAD_REQUEST, str(error))
 
@@ -231,15 +247,15 @@ class _Sessions(_Leaf):
             request.setHeader(b"content-type", b"application/json")
             return json.dumps(page).encode()
 
-        return self.answerLater(request, self._source.table(query), write)
+        return self.answerLater(request, self._table(query), write)
 
 
-def _query(args: dict[bytes, list[bytes]]) -> Query:
+def _query(args: dict[bytes, list[bytes]], default: Query) -> Query:
     given = {name.decode("latin-1"): values[-1].decode("latin-1") for name, values in args.items()}
     unknown = given.keys() - {"sort", "order", "offset", "limit"}
     if unknown:
         raise SettingError(f"unknown argument {min(unknown)!r:.40}; there are sort, order, offset, limit")
-    order = given.get("order", "ascending")
+    order = given.get("order", "descending" if default.descending and "sort" not in given else "ascending")
     if order not in ("ascending", "descending"):
         raise SettingError(f"order={order!r:.40} is neither ascending nor descending")
     numbers: dict[str, Any] = {}
@@ -247,7 +263,7 @@ def _query(args: dict[bytes, list[bytes]]) -> Query:
         if name in given:
             text = given[name]
             numbers[name] = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else text
-    return Query(given.get("sort", "id"), order == "descending", **numbers)
+    return Query(given.get("sort", default.sort), order == "descending", **numbers)
 
 
 def _respond(request: Any, code: int, text: str) -> bytes:
@@ -273,7 +289,12 @@ def statusSite(source: ISource, access: Access, reactor: Any) -> Site:
     health.putChild(b"ready", _Health(access, source.problems))
     root.putChild(b"health", health)
     root.putChild(b"metrics", _Metrics(access, source))
-    root.putChild(b"sessions", _Sessions(access, source))
+    root.putChild(b"sessions", _Table(access, source.columns, source.table, Query()))
+
+    def calls(query: Query) -> Deferred[dict[str, Any]]:
+        return source.collect().addCallback(methodsOf, query)
+
+    root.putChild(b"calls", _Table(access, COLUMNS, calls, BY_CALLS))
     site = _Site(root, timeout=TIMEOUT, reactor=reactor)  # type: ignore[no-untyped-call]  # Twisted's
     site.requestFactory = _Request
     site.displayTracebacks = False

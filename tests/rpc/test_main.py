@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import sys
 from typing import Any
@@ -233,6 +234,9 @@ class ProcessTests(ProcessTestCase):
         with urlopen(status + "metrics", timeout=PATIENCE) as answer:
             counted = b'getty_rpc_calls_total{code="ok",method="Shop/say",service="getty-rpc",side="server"} 1.0'
             self.assertIn(counted, answer.read())
+        with urlopen(status + "calls", timeout=PATIENCE) as answer:
+            [row] = json.load(answer)["methods"]
+            self.assertEqual(("Shop/say", "server", 1, 0), tuple(row[k] for k in ("method", "side", "calls", "failed")))
         failing = self.command("call", endpoint, "Shop.none")
         self.assertEqual((1, [], ["noMethod: there is no Shop/none"]), (failing.end(), failing.lines, failing.errors))
         running = self.command("call", endpoint, "Shop.wait", "1", "--timeout", "30")

@@ -9,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.task import LoopingCall
 
 from getty_tx.status import StatusService
+from getty_tx.status.calls import CallTotals
 from tests.docs.test_echo_page import CHROMIUM, PATIENCE
 from tests.status.test_aggregate import ManyStatusCase
 from tests.status.test_service import LOCAL, StatusCase
@@ -86,6 +87,49 @@ class PageTests(BrowserCase):
         await tab.until(f"{head}.parentNode.ariaSort === 'ascending' && {ROWS}[0].cells[10].textContent === '1'")
         await self.press(tab, "document.getElementById('after')")
         await tab.until(f"{ROWS}.length === 10 && {ROWS}[9].cells[10].textContent === '2'")
+
+    async def test_calls(self) -> None:
+        """The table of methods appears with the first call, and has their rates; without calls it is hidden."""
+        await self.serve()
+        tab = await self.browse()
+        await tab.until("document.getElementById('health').textContent === 'ready'")
+        self.assertTrue(await tab.ask("document.getElementById('calls').hidden"))
+        # Counters of a server of calls; the page sees no difference.
+        totals, others = CallTotals(), CallTotals()
+        self.server.contexts[0].calls["server"] = {"Echo/<b>say": totals, "": others}
+        totals.seconds.add(0.05)
+        totals.fail("deadline")
+        others.failed = {"noMethod": 3, "refused": 2}
+        self.server.contexts[0].lateReplies = 7
+
+        def call() -> None:
+            totals.done += 100
+
+        load = LoopingCall(call)
+        load.start(0.05)
+        self.addCleanup(lambda: load.running and load.stop())
+        rows = "document.querySelectorAll('#calls tbody tr')"
+        # "2.00k" is how it writes 2000.
+        await tab.until(f"{rows}.length === 2 && {rows}[0].cells[4].textContent.endsWith('k')")
+        load.stop()
+        self.assertFalse(await tab.ask("document.getElementById('calls').hidden"))
+        await tab.until(f"{rows}[0].cells[4].textContent === '0'")
+        first, second = await tab.ask(f"[...{rows}].map(row => [...row.cells].map(cell => cell.textContent))")
+        self.assertEqual(["echo", "server", "Echo/<b>say"], first[:3])
+        self.assertEqual(["0", "0", "1", "62.5", "99.3", "deadline 1"], first[4:])
+        self.assertEqual(
+            ["echo", "server", "(others)", "5", "0", "0", "5", "\N{EN DASH}", "\N{EN DASH}", "noMethod 3, refused 2"],
+            second,
+        )
+        said = "document.getElementById('ofCalls').textContent"
+        self.assertEqual("late replies 7, refused 2, time-outs 1", await tab.ask(said))
+        for number in range(60):
+            self.server.contexts[0].calls["server"][f"Many/method{number}"] = CallTotals()
+        totals.seconds.counts[-1] = 100
+        await tab.until(
+            f"{rows}.length === 50 && {said}.endsWith('the 50 methods with the most calls, without 12 others')"
+        )
+        self.assertEqual("≥ 10.0k", await tab.ask(f"{rows}[0].cells[7].textContent"))
 
     async def test_restart(self) -> None:
         """The page survives a restart of server and status, and goes on."""

@@ -117,6 +117,7 @@ function showState(state) {
   }));
   byId("subreactors").hidden = !many;
   byId("subreactors").querySelector("tbody").replaceChildren(...state.subreactors.map((sub) => showSub(sub, state)));
+  showCalls(state);
   last = state;
 }
 
@@ -136,6 +137,38 @@ function showSub(sub, state) {
     row.append(element("td", short(value), "number"));
   }
   return row;
+}
+
+// The rates of methods, too; one that was not in the last message has none.
+function showCalls(state) {
+  const calls = state.calls;
+  byId("calls").hidden = !calls;
+  if (!calls) return;
+  const of = (method) => `${method.service} ${method.side} ${method.method}`;
+  const before = new Map(last && last.calls ? last.calls.methods.map((method) => [of(method), method]) : []);
+  const seconds = last === null ? 0 : state.time - last.time;
+  const left = calls.total - calls.methods.length;
+  byId("ofCalls").textContent = `late replies ${calls.lateReplies}, refused ${calls.refused}, time-outs ${calls.timeouts}` +
+    (left > 0 ? `; the ${calls.methods.length} methods with the most calls, without ${left} others` : "");
+  byId("calls").querySelector("tbody").replaceChildren(...calls.methods.map((method) => {
+    const known = before.get(of(method));
+    const rate = known && seconds > 0 ? Math.max(0, method.calls - known.calls) / seconds : null;
+    const codes = Object.entries(method.codes).map(([code, count]) => `${code} ${count}`).join(", ");
+    const row = element("tr");
+    // Names that a server does not have, and those of a client above a number, are counted together.
+    row.append(element("td", method.service), element("td", method.side), element("td", method.method || "(others)"));
+    for (const text of [short(method.calls), short(rate), short(method.running), short(method.failed),
+      duration(method.p50), duration(method.p99)]) {
+      row.append(element("td", text, "number"));
+    }
+    row.append(element("td", codes));
+    return row;
+  }));
+}
+
+// The last bucket of the times ends at 10 s.
+function duration(seconds) {
+  return (seconds !== null && seconds >= 10 ? "≥ " : "") + short(milliseconds(seconds));
 }
 
 function showHead(columns) {
