@@ -8,6 +8,7 @@ from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.rpc.services import Handler, describe, method, register
 from getty_tx.settings import Setting
+from getty_tx.status.calls import SAMPLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,6 +47,8 @@ class CallContext:
     :raise SettingError: a service cannot be served, or a setting is invalid.
 
     :ivar handlers: the methods by ``Service/method``.
+    :ivar sampled: a served call is measured if the number of those done has none of these bits. With ``slowCall`` each
+        is; without it, to look for slow ones costs nothing.
     :ivar running: calls that are being served now.
     :ivar refused: calls that were refused because of ``maxCalls``.
     :ivar late: replies to calls that had ended.
@@ -61,6 +64,9 @@ class CallContext:
     maxTimeout: Setting[float | None] = Setting(
         settings.optionalSeconds, None, "Seconds that a call may take, whatever its caller allows; None: no limit."
     )
+    slowCall: Setting[float | None] = Setting(
+        settings.optionalSeconds, None, "Seconds above which a served call is logged; None: none is."
+    )
     maxMsgLen = Setting(settings.size, MAX_MSG_LEN, "Bytes of a message.")
     timeout: Setting[float | None] = Setting(
         settings.optionalSeconds, TIMEOUT, "Seconds that a call waits for its reply; None: no limit."
@@ -73,12 +79,14 @@ class CallContext:
     # The values of those that are looked at for each call.
     _maxCalls: int
     _maxTimeout: float | None
+    _slowCall: float | None
     _timeout: float | None
 
     def __init__(
         self, wire: Any, services: Mapping[str, object] | None = None, wrappers: Iterable[Any] = (), **options: Any
     ) -> None:
         self.wire = wire
+        self.sampled = SAMPLED
         self.payload = wire.payload
         self.handlers: dict[str, Handler] = {}
         if services:
@@ -101,6 +109,8 @@ class CallContext:
 
     def settingChanged(self, name: str) -> None:
         """Settings hold for the calls that follow."""
+        if name == "slowCall":
+            self.sampled = SAMPLED if self._slowCall is None else 0
 
     def opened(self, peer: Any) -> None:
         """The session of a peer is open."""

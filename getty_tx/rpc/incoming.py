@@ -24,7 +24,7 @@ from getty_tx.rpc.errors import (
 )
 from getty_tx.rpc.messages import OVERHEAD, ErrorReply, Reply, Request, StreamFrame
 from getty_tx.rpc.streams import Stream, run
-from getty_tx.status.calls import SAMPLED, CallTotals
+from getty_tx.status.calls import CallTotals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +104,7 @@ class Incoming:
         call = Call(self.peer, request.id, request.name, request.metadata)
         call.totals = totals
         call.stream = stream
-        if not totals.done & SAMPLED:
+        if not totals.done & context.sampled:
             call.startedAt = self.peer.session.context.seconds()
         timeout = request.timeout
         if handler.timeout is not None and (timeout is None or timeout > handler.timeout):
@@ -209,7 +209,7 @@ class Incoming:
         """The caller waits no longer."""
         call = self.open.pop(number, None)
         if call is not None:
-            call.totals.fail("cancelled")
+            self._failedBefore(call, "cancelled")
             self._cancel(call)
 
     def _cancel(self, call: Call) -> None:
@@ -223,9 +223,15 @@ class Incoming:
     def _expired(self, call: Call, _timeout: float) -> None:
         del self.open[call.id]
         error = CallTimeoutError(f"{call.name} has taken longer than its caller waits")
-        call.totals.fail(error.code)
+        self._failedBefore(call, error.code)
         self._answer(call.id, call.isOneWay, error, None, call.stream)
         self._cancel(call)
+
+    def _failedBefore(self, call: Call, code: str) -> None:
+        """Nobody waits for a call whose method has not returned."""
+        call.totals.fail(code)
+        if call.startedAt:
+            self._measured(call, code)
 
     def stop(self) -> None:
         """The session has ended: cancel what runs."""
@@ -235,7 +241,7 @@ class Incoming:
         # The same dict: the deadlines may be looking at it.
         self.open.clear()
         for call in calls:
-            call.totals.fail("lost")
+            self._failedBefore(call, "lost")
             self._cancel(call)
 
     # Replies
@@ -244,7 +250,7 @@ class Incoming:
         totals = call.totals
         totals.done += 1
         if call.startedAt:
-            totals.seconds.add(self.peer.session.context.seconds() - call.startedAt)
+            self._measured(call, "ok")
         if request.isOneWay:
             return
         session = self.peer.session
@@ -290,6 +296,8 @@ class Incoming:
                 log.failure("{name} failed for {peer}", failure, name=request.name, peer=self.peer.session)
                 error = RemoteError(f"{request.name} failed: {type(error).__name__}")
         self._totalsOf(request.name).fail(error.code if error.code in RpcError.byCode else "other")
+        if call is not None and call.startedAt:
+            self._measured(call, error.code)
         if call is None:
             self._answer(request.id, request.isOneWay, error, None, stream)
         else:
@@ -303,6 +311,8 @@ class Incoming:
         session = self.peer.session
         if payload is not None and not request.isOneWay and not session.isClosed:
             self._totalsOf(request.name).fail("other")
+            if call is not None and call.startedAt:
+                self._measured(call, "other")
             session.writePkg(Reply(request.id, payload, None if call is None else call.replyMetadata))
         return payload is not None
 
@@ -327,6 +337,20 @@ class Incoming:
                 return
             log.error("{peer}: the metadata of a reply: {error}", peer=session, error=invalid)
             self._answer(number, isOneWay, error, None, stream)
+
+    def _measured(self, call: Call, code: str) -> None:
+        """A call whose time is taken has ended: log it if it was slow. Streams last as long as they like."""
+        session = self.peer.session
+        seconds = session.context.seconds() - call.startedAt
+        if code == "ok":
+            call.totals.seconds.add(seconds)
+        limit = self._context._slowCall
+        if limit is None or seconds <= limit or call.stream is not None:
+            return
+        more = session.context.faults.lineAbout(("slow call", call.name))
+        if more is not None:
+            text = "{method} took {seconds:.3f} s for {session}, above slowCall={limit:g}: {code}{more}"
+            log.warn(text, method=call.name, seconds=seconds, session=session, limit=limit, code=code, more=more)
 
     def _totalsOf(self, name: str) -> CallTotals:
         if name not in self._context.handlers:

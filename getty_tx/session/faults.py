@@ -39,7 +39,14 @@ class Faults:
         while traceback is not None and traceback.tb_next is not None:
             traceback = traceback.tb_next
         place = None if traceback is None else (traceback.tb_frame.f_code, traceback.tb_lineno)
-        key = what, type(error), place
+        return self.lineAbout((what, type(error), place))
+
+    def lineAbout(self, key: object) -> str | None:
+        """
+        As :py:meth:`line`, for what is no exception.
+
+        :param key: the same for all that share a line.
+        """
         now = self._seconds()
         at, silent = self._known.pop(key, (None, 0))
         if at is not None and at <= now < at + INTERVAL:

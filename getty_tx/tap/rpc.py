@@ -58,6 +58,8 @@ class Options(ListenOptions):
         ["max-timeout", None, "none",
          "Seconds that a call may take, whatever its caller allows; 0 or none: no limit.",
          optionalSeconds("max-timeout")],
+        ["slow-call", None, "none",
+         "Seconds above which a call that was served is logged; 0 or none: none is.", optionalSeconds("slow-call")],
         ["drain-time", None, f"{DRAIN_TIME:g}",
          "Seconds that calls may take when the command is stopped, within --drain-timeout.", seconds("drain-time")],
     ]  # fmt: skip
@@ -142,6 +144,7 @@ class CallService(ListenService):
             maxCalls=options["max-calls"],
             maxCallsPerSession=options["max-calls-per-session"],
             maxTimeout=options["max-timeout"],
+            slowCall=options["slow-call"],
             maxMsgLen=options["max-msg-len"],
             **limits,
         )

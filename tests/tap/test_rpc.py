@@ -117,6 +117,7 @@ class OptionsTests(OptionsTestCase):
             ("max-calls-per-session", "x", "takes a whole number of calls, 1 or more"),
             ("max-msg-len", "-1", "takes a whole number of bytes, 1 or more"),
             ("max-timeout", "soon", "takes a number of seconds"),
+            ("slow-call", "-1", "takes a number of seconds"),
             ("drain-time", "0", "takes a number of seconds, more than 0"),
             ("drain-time", "60", "the command ends after --drain-timeout 10; give it no less"),
             ("wire", "morse", "there is no wire 'morse'; there is ttheader:json, ttheader:msgspec, ttheader:msgpack, "),
@@ -188,6 +189,7 @@ class ServiceTests(TestCase):
             "--max-calls=7",
             "--max-calls-per-session=3",
             "--max-timeout=9",
+            "--slow-call=0.5",
             "--max-msg-len=5000",
             "--drain-time=2",
         ]
@@ -197,6 +199,7 @@ class ServiceTests(TestCase):
         context = server.context
         found = (context.maxCalls, context.maxCallsPerSession, context.maxTimeout, context.maxMsgLen, server.drainTime)
         self.assertEqual((7, 3, 9, 5000, 2), found)
+        self.assertEqual(0.5, context.slowCall)
         (session,) = service.server.sessions
         self.assertEqual((60, 5000, 1), (session.idleTimeout, session.maxMsgLen, service.served))
         self.assertEqual("getty-rpc", service.server.name)
