@@ -42,6 +42,7 @@ class Server(Service):
     :raise SettingError: a description, a service or a setting is invalid.
 
     :ivar context: what its peers share; its settings may be changed at any time.
+    :ivar server: the :py:class:`~getty_tx.Server` with the sessions.
     """
 
     def __init__(

@@ -106,6 +106,8 @@ class SlowTests(SlowCase):
         both = self.slow()
         both.call("Slow/fail", 2)
         self.assertEqual(self.lines(), [("Slow/fail", 2, "test.why")])
+        # The histogram has calls with a result.
+        self.assertEqual(both.pair.server.context.calls["server"]["Slow/fail"].seconds.count, 0)
 
     def test_raised(self) -> None:
         """Payloads for which an exception is a result have no code for it."""
