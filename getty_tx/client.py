@@ -113,6 +113,8 @@ class Client(Service):
         self._observers = Observers()
         self._reconnectLog = ReconnectLog()
         self._slots: list[_PoolSlot] = []
+        # Where the slots of this run connect.
+        self._dialled: Any = None
         self._turn = 0
         self._closed = False
         # Contexts of earlier runs whose sessions are still closing.
@@ -296,7 +298,8 @@ class Client(Service):
         if self._context is not None:
             return
         reactor = theReactor(self._reactor)
-        endpoint = clientEndpoint(self._endpoint, reactor) if isinstance(self._endpoint, str) else self._endpoint
+        given = self._endpoint
+        self._dialled = clientEndpoint(given, reactor) if isinstance(given, str) else given
         Service.startService(self)
         self._closed = False
         self._turn = 0
@@ -312,15 +315,7 @@ class Client(Service):
             observers=self._observers,
             endpoints=Endpoints(self.destination),
         )
-        self._slots = [
-            _PoolSlot(self, self._configure, self._check, context, self._reconnectLog) for _ in range(self.number)
-        ]
-        for slot in self._slots:
-            # An endpoint for WebSocket or UDP sets the protocol that the factory builds.
-            slot.protocol = getattr(endpoint, "sessionProtocol", slot.protocol)
-            slot.endpointConnector = EndpointConnector(
-                endpoint, slot, reactor, timeout=self.connectTimeout, destination=self.destination
-            )
+        self._slots = [self._slot(context) for _ in range(self.number)]
         for waiting, waiter in list(self._waiters.items()):
             if waiter.n > self._size:
                 # ``number`` was lowered in between.
@@ -332,6 +327,32 @@ class Client(Service):
             # A callback of this loop may have closed the client.
             if slot.client is not None:
                 slot.endpointConnector.connect()
+
+    def _slot(self, context: ServiceContext) -> _PoolSlot:
+        slot = _PoolSlot(self, self._configure, self._check, context, self._reconnectLog)
+        # An endpoint for WebSocket or UDP sets the protocol that the factory builds.
+        slot.protocol = getattr(self._dialled, "sessionProtocol", slot.protocol)
+        slot.endpointConnector = EndpointConnector(
+            self._dialled, slot, context.reactor, timeout=self.connectTimeout, destination=self.destination
+        )
+        return slot
+
+    def replace(self, session: Session) -> None:
+        """
+        Open another session in place of one that is about to end, such as one whose peer has said that it leaves.
+
+        The pool does not count it any more, nor pick it. Whoever uses it closes it; closing the client does so, too.
+
+        :param session: one of :py:attr:`sessions`; for others nothing is done.
+        """
+        context = self._context
+        for index, slot in enumerate(self._slots):
+            if slot.session is session and context is not None:
+                slot.client = None
+                slot.stopTrying()
+                successor = self._slots[index] = self._slot(context)
+                successor.follow(slot)
+                return
 
     def _configure(self, session: Session) -> object:
         result = self.newSession(session)
@@ -431,6 +452,15 @@ class _PoolSlot(SessionClientFactory):
                 reason = "it ended in order" if error is None else describeError(error)
                 text = "{destination}: the pool has lost its last session: {reason}"
                 log.warn(text, destination=client.destination, reason=reason)
+
+    def follow(self, other: _PoolSlot) -> None:
+        """Connect: at once, or later if the session of the other slot was as short as that of a failed attempt."""
+        connector = self.endpointConnector
+        if other.hasLasted:
+            connector.connect()
+        else:
+            self.delay = other.delay
+            self.retry(connector)
 
     def gaveUp(self, error: BaseException | None) -> None:
         super().gaveUp(error)

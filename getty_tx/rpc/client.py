@@ -12,7 +12,7 @@ from getty_tx import client, settings
 from getty_tx.rpc.context import DRAIN_TIME, TIMEOUT, CallContext, checkEndpoint
 from getty_tx.rpc.current import running
 from getty_tx.rpc.errors import CallCancelledError, CallLostError, CallRefusedError, RpcError
-from getty_tx.rpc.peer import DEFAULT, Peer, PendingCall
+from getty_tx.rpc.peer import DEFAULT, Peer
 from getty_tx.rpc.services import namesOf
 from getty_tx.rpc.stubs import Stub
 from getty_tx.rpc.wires import TTHeader
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
     from twisted.python.failure import Failure
 
+    from getty_tx.rpc.pending import PendingCall
     from getty_tx.rpc.streams import Stream
     from getty_tx.session.session import Session
 
@@ -121,6 +122,7 @@ class Client(Service):
         # Calls that wait for a session, in their order.
         self._waiting: dict[Deferred[None], None] = {}
         self.context.whenOpened = self._opened
+        self.context.whenLeaving = self.pool.replace
 
     def __repr__(self) -> str:
         return f"<rpc.Client {self.pool.destination}>"

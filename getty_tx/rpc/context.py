@@ -55,6 +55,7 @@ class CallContext:
     :ivar timeouts: calls that were not answered in time.
     :ivar peers: the peers with an open session.
     :ivar whenOpened: called when one more is open.
+    :ivar whenLeaving: called with a session whose other end takes no new calls, where another one is opened then.
     """
 
     maxCalls = Setting(settings.count, 1000, "Calls that are served at a time; more are refused.")
@@ -100,6 +101,7 @@ class CallContext:
         self.running = self.refused = self.late = self.timeouts = 0
         self.peers: set[Any] = set()
         self.whenOpened: Callable[[], object] | None = None
+        self.whenLeaving: Callable[[Any], object] | None = None
 
     def use(self, services: Mapping[str, object], wrappers: Iterable[Any] = ()) -> None:
         """Serve these from now on. :raise SettingError: one cannot be served."""

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from getty_tx.errors import SessionBlockedError, SessionClosedError, SettingError
 from getty_tx.interfaces import IDrainingListener
 from getty_tx.listener import EventListener
-from getty_tx.rpc.context import CallContext
+from getty_tx.rpc.context import PING_INTERVAL, CallContext
 from getty_tx.rpc.current import running
 from getty_tx.rpc.deadlines import Deadlines, rounded
 from getty_tx.rpc.draining import Draining
@@ -43,6 +43,7 @@ from getty_tx.rpc.messages import (
     Request,
     StreamFrame,
 )
+from getty_tx.rpc.pending import PendingCall
 from getty_tx.rpc.streams import Stream
 from getty_tx.status.calls import SAMPLED, CallTotals
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
     from getty_tx.session.session import Session
 
-__all__ = ["DEFAULT", "Peer", "PendingCall"]
+__all__ = ["DEFAULT", "Peer"]
 
 #: For ``timeout=``: that of the Client, or what is left to the call that is served.
 DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "DEFAULT"})()
@@ -61,61 +62,6 @@ LAST = 0x7FFFFFFF
 
 #: Methods that are counted by name; the others are counted together.
 MAX_COUNTED = 1000
-
-
-class PendingCall(Deferred[Any]):
-    """The reply to come."""
-
-    expiresAt: float
-    #: When it was made, if it is measured.
-    startedAt = 0.0
-    #: ``again(call, error)`` makes it once more, if it was not run, and returns whether it does.
-    again: Any = None
-    #: The call that is made in its place.
-    replacement: PendingCall | None = None
-    #: The stream that is open in its place.
-    stream: Stream
-
-    def __init__(self, peer: Peer, number: int, name: str, totals: CallTotals) -> None:
-        super().__init__()
-        self.totals = totals
-        self.peer = peer
-        self.number = number
-        self.name = name
-
-    def cancel(self) -> None:
-        """Wait no longer. The peer is told, if it understands that, and cancels the method."""
-        if self.replacement is not None and not self.called:
-            self.replacement.cancel()
-        elif self.called:
-            # For the Deferred that a callback has returned.
-            super().cancel()
-        else:
-            self.peer.cancelled(self)
-
-    async def __aenter__(self) -> Stream:
-        """
-        Have a stream in place of the call, which was made because the stub of a name does not know what is a stream.
-
-        :raise RpcError: it could not be opened.
-        """
-        if self.again is None:
-            raise TypeError(f"{self.name} was called; a stream is opened by stream()")
-        self.stream = self.again.stream()
-        # The peer refuses it.
-        self.addErrback(lambda _: None)
-        return self.stream
-
-    async def __aexit__(self, *_: object) -> None:
-        self.stream.cancel()
-
-    def fail(self, error: RpcError) -> None:
-        """The call has failed, or is made once more."""
-        # What leaves a method that has made this call is no answer of the method itself.
-        error.isOfCall = True
-        again, self.again = self.again, None
-        if again is None or not error.retryable or not again(self, error):
-            self.errback(error)
 
 
 @implementer(IDrainingListener)
@@ -364,9 +310,17 @@ class Peer(EventListener):
                 with suppress(SessionBlockedError):
                     session.writePkg(Pong())
         elif kind is GoingAway:
-            self.isLeaving = True
+            self._left()
         elif kind is Pong and self.draining is not None:
             self.draining.heard()
+
+    def _left(self) -> None:
+        """The other end takes no new calls. It closes the session; if it does not, a client does."""
+        if not self.isLeaving and self.context.whenLeaving is not None:
+            self.context.whenLeaving(self.session)
+            if self._timer is None:
+                self._again(PING_INTERVAL)
+        self.isLeaving = True
 
     def _late(self) -> None:
         self.context.late += 1
@@ -438,6 +392,11 @@ class Peer(EventListener):
                     waiting.fail(error)
 
     @property
+    def isBusy(self) -> bool:
+        """Something is on its way, in one of the directions."""
+        return bool(self.pending or self.streams or self.incoming.count)
+
+    @property
     def isSuspect(self) -> bool:
         """A call was not answered in time, nothing has come since it was made, and a ping is to tell why."""
         return self._suspectAt is not None and self._suspectAt == self.session.lastActive
@@ -457,6 +416,9 @@ class Peer(EventListener):
         """Ping a silent peer, and drop one that does not answer."""
         session = self.session
         if session.isClosed:
+            return
+        if self.isLeaving and self.context.whenLeaving is not None and not self.isBusy:
+            session.close()
             return
         interval = self.context.pingInterval
         if interval is None or not self._mayAsk:

@@ -135,6 +135,11 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
         """The last reason why there was no session, or why a session was lost."""
         return self.reconnectLog.lastError
 
+    @property
+    def hasLasted(self) -> bool:
+        """Whether the session has been open for ``reconnectInterval``."""
+        return self._openedAt is not None and self.context.seconds() - self._openedAt >= self.reconnectInterval
+
     # To override; overrides call the base
 
     def sessionOpened(self, connection: Connection) -> None:

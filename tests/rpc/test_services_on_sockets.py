@@ -204,6 +204,39 @@ class StopTests(SocketCase):
         self.assertEqual(await late, "late")
         self.assertEqual((echo.ran, other.ran), (["1"], ["late"]))
 
+    async def test_goesElsewhere(self) -> None:
+        """Where others listen in place of a server that stops, calls go there though one still runs here."""
+        server, echo, port = await self.serve()
+        client = self.dial(f"tcp:127.0.0.1:{port}", timeout=PATIENCE)
+        running = client.call("Echo", "wait", "1")
+        await until(lambda: echo.gates)
+        (peer,) = client.context.peers
+        stopping = server.stopService()
+        await until(lambda: peer.isLeaving)
+        _, other, _ = await self.serve(f"tcp:{port}:interface=127.0.0.1")
+        self.assertEqual("2", await client.call("Echo", "say", "2"))
+        self.assertEqual((["2"], 2), (other.ran, len(client.context.peers)))
+        echo.gates[0].callback(None)
+        self.assertEqual("1", await running)
+        await stopping
+        await until(lambda: len(client.context.peers) == 1)
+
+    async def test_leftOpen(self) -> None:
+        """A session that its peer leaves and does not close is closed when nothing is on its way any more."""
+        server, echo, port = await self.serve()
+        client = self.dial(f"tcp:127.0.0.1:{port}", timeout=PATIENCE, pingInterval=0.1)
+        running = client.call("Echo", "wait", "1")
+        await until(lambda: echo.gates)
+        (left,) = client.context.peers
+        next(iter(server.context.peers)).goAway()
+        await until(lambda: len(client.context.peers) == 2)
+        await deferLater(reactor, 0.3, lambda: None)
+        self.assertFalse(left.session.isClosed)
+        echo.gates[0].callback(None)
+        self.assertEqual("1", await running)
+        await until(lambda: left.session.isClosed)
+        self.assertEqual("2", await client.call("Echo", "say", "2"))
+
     async def test_drainTime(self) -> None:
         """What does not end in drainTime is lost, and says that it was sent."""
         server, echo, port = await self.serve(drainTime=0.05)

@@ -53,6 +53,48 @@ class ReplacingTests(PoolCase):
         self.assertIs(client.lastError, reason)
         self.wait()
 
+    def test_replace(self) -> None:
+        """A session that is about to end has a successor at once; the pool neither picks nor counts it any more."""
+        client = self.opened(2)
+        first, second = client.sessions
+        self.clock.advance(1)
+        client.replace(first)
+        self.assertEqual([second], client.sessions)
+        client.replace(first)
+        self.assertEqual(1, len(self.endpoint.pending))
+        self.endpoint.answer()
+        third = client.sessions[0]
+        self.assertEqual([third, second], client.sessions)
+        self.assertFalse(first.isClosed)
+        self.endpoint.dials[0].transport.lose(ConnectionLost())
+        self.assertEqual([first], self.closed)
+        self.clock.pump([1] * 10)
+        self.assertEqual(3, len(self.endpoint.dials))
+        # Closing the client closes one that is about to end, too.
+        client.replace(second)
+        self.endpoint.answer()
+        self.finish(client)
+        self.assertTrue(second.isClosed)
+        client.replace(second)
+
+    def test_replaceSoon(self) -> None:
+        """Those that are about to end as soon as they are open are replaced as slowly as failed attempts."""
+        client = self.opened()
+        waits = []
+        for _ in range(8):
+            client.replace(client.pick())
+            self.assertEqual([], self.endpoint.pending)
+            waits.append(self.wait())
+            self.clock.advance(waits[-1])
+            self.endpoint.answer()
+        self.assertTrue(waits[-1] > 1.5, waits)
+        # One that has lasted begins anew.
+        self.clock.advance(1)
+        client.replace(client.pick())
+        self.endpoint.answer()
+        client.replace(client.pick())
+        self.assertTrue(self.wait() < 1)
+
     def test_ownClose(self) -> None:
         """A session that closes or aborts itself is not replaced, and whenReady fails."""
         client = self.opened(2)
