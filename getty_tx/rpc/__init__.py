@@ -3,7 +3,7 @@ Calls over sessions: many in flight on one session, each with its own deadline, 
 
 - ``peer``: the two ends of calls; ``pending`` is one that waits, ``incoming`` has those that the other end makes,
   ``deadlines`` ends both; ``draining`` is a peer that takes no new ones.
-- ``streams``: many values for one call, with credit.
+- ``streams``: many values for one call, with credit; ``slices``: long requests and replies, a piece at a time.
 - ``services``: ``@rpc.method``, and what a server can be asked for; ``current`` is the call that is served.
 - ``server``, ``client``: peers for the sessions of a Server, and of a Client; ``context`` is what they share.
 - ``messages``: what travels; ``wires`` and ``payloads`` make it bytes; ``interfaces`` are their plug points.

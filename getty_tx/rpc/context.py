@@ -120,6 +120,11 @@ class CallContext:
         if self.whenOpened is not None:
             self.whenOpened()
 
+    @property
+    def queued(self) -> int:
+        """Bytes of long requests and replies that wait to be sent in slices."""
+        return sum(peer.slices.queued for peer in self.peers)
+
     def can(self, feature: Feature) -> bool:
         """Whether the wire has it."""
         return feature in self.wire.features

@@ -23,6 +23,7 @@ from getty_tx.rpc.errors import (
     RpcError,
 )
 from getty_tx.rpc.messages import OVERHEAD, ErrorReply, Reply, Request, StreamFrame
+from getty_tx.rpc.slices import WHOLE
 from getty_tx.rpc.streams import Stream, run
 from getty_tx.status.calls import CallTotals
 
@@ -161,9 +162,8 @@ class Incoming:
         context.running += 1
         call.totals.running += 1
         self.count += 1
-        if self.count >= context.maxCallsPerSession and not self._isHeld:
-            self._isHeld = True
-            self.peer.session.pauseReading()
+        if self.count >= context.maxCallsPerSession:
+            self.hold()
         if timeout is not None:
             if self._deadlines is None:
                 self._deadlines = Deadlines(self.peer.session.context, self.open, self._expired)
@@ -181,10 +181,16 @@ class Incoming:
             del self.open[request.id]
         return awaited
 
-    def _afterwards(self) -> None:
-        """A method has returned and its reply is on the way: there may be room for others, or nothing left to do."""
+    def hold(self) -> None:
+        """Read no more calls until :py:meth:`afterwards` finds room for them."""
+        if not self._isHeld:
+            self._isHeld = True
+            self.peer.session.pauseReading()
+
+    def afterwards(self) -> None:
+        """A method has returned, or a reply has left: there may be room for other calls, or nothing left to do."""
         context = self._context
-        if self._isHeld and self.count < context.maxCallsPerSession:
+        if self._isHeld and self.count < context.maxCallsPerSession and not self.peer.slices.holds:
             self._isHeld = False
             if not self.peer.session.isClosed:
                 self.peer.session.resumeReading()
@@ -195,7 +201,7 @@ class Incoming:
     def _succeeded(self, value: Any, request: Request, call: Call) -> None:
         if self._end(request, call):
             self._reply(request, value, call)
-        self._afterwards()
+        self.afterwards()
 
     def _failed(self, failure: Failure, request: Request, call: Call) -> None:
         if self._end(request, call):
@@ -203,7 +209,7 @@ class Incoming:
             self._fail(request, failure.value, call, failure=failure)
         elif not failure.check(CancelledError, RpcError):
             log.failure("{name} failed after its caller had gone", failure, name=request.name)
-        self._afterwards()
+        self.afterwards()
 
     def cancel(self, number: int) -> None:
         """The caller waits no longer."""
@@ -211,6 +217,9 @@ class Incoming:
         if call is not None:
             self._failedBefore(call, "cancelled")
             self._cancel(call)
+        else:
+            # Its reply may be on the way.
+            self.peer.slices.forget(True, number)
 
     def _cancel(self, call: Call) -> None:
         if call.work is not None:
@@ -259,11 +268,15 @@ class Incoming:
                 call.stream.finish(value)
                 return
             payload = self._context.payload.encodeResult(request.name, value)
-            if len(payload) > session.maxMsgLen - OVERHEAD:
-                text = f"{request.name}: a result of {len(payload)} bytes is above maxMsgLen={session.maxMsgLen}"
+            size = len(payload)
+            if size > session.maxMsgLen - OVERHEAD:
+                text = f"{request.name}: a result of {size} bytes is above maxMsgLen={session.maxMsgLen}"
                 raise PayloadError(text)
             if not session.isClosed:
-                session.writePkg(Reply(request.id, payload, call.replyMetadata))
+                if size > WHOLE:
+                    self.peer.slices.write(Reply(request.id, payload, call.replyMetadata))
+                else:
+                    session.writePkg(Reply(request.id, payload, call.replyMetadata))
         except SessionBlockedError as error:
             session.fail(error)
         except RpcError as error:

@@ -23,7 +23,11 @@ class IWire(Interface):
 
 
 class IWireCodec(Interface):
-    """The codec of one session, whose packages are those of :py:mod:`getty_tx.rpc.messages`."""
+    """
+    The codec of one session, whose packages are those of :py:mod:`getty_tx.rpc.messages`.
+
+    One whose wire has slices has ``check(session, message)`` as well, which raises what ``write`` would.
+    """
 
     understood: Any = Attribute("a frozenset of features that the peer is known to understand")
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CREDIT",
     "DATA",
+    "DROP",
     "END",
+    "LAST",
+    "MORE",
     "OPEN",
     "OVERHEAD",
     "RESET",
@@ -27,12 +30,16 @@ __all__ = [
     "Pong",
     "Reply",
     "Request",
+    "Slice",
     "StreamFrame",
 ]
 
 #: The kinds of a StreamFrame: a call with its arguments; a value; the end of one end's values, with the result if it is
 #: the end of the method; an error for both ends; and bytes that may be sent besides.
 OPEN, DATA, END, RESET, CREDIT = "2", "3", "4", "5", "6"
+
+#: The kinds of a Slice: more are to come; the last one; and the others will not come, as the call has ended.
+MORE, LAST, DROP = "7", "8", "9"
 
 
 #: Bytes that a frame may have beside its payload, for the comparison with maxMsgLen.
@@ -47,6 +54,7 @@ class Feature(Enum):
     GOAWAY = "goaway"
     METADATA = "metadata"
     PING = "ping"
+    SLICES = "slices"
     STREAM = "stream"
 
 
@@ -110,6 +118,27 @@ class ErrorReply:
         self.text = text
         self.details = details
         self.metadata = metadata
+
+
+class Slice:
+    """
+    A part of a long Request or Reply.
+
+    :ivar id: the number of the call.
+    :ivar isReply: it is a part of the reply.
+    :ivar kind: MORE, LAST or DROP.
+    :ivar payload: so much of the message's payload.
+    :ivar whole: of LAST: the message.
+    """
+
+    __slots__ = ("id", "isReply", "kind", "payload", "whole")
+
+    def __init__(self, id: int, isReply: bool, kind: str, payload: Any, whole: Request | Reply | None = None) -> None:
+        self.id = id
+        self.isReply = isReply
+        self.kind = kind
+        self.payload = payload
+        self.whole = whole
 
 
 class Cancel:

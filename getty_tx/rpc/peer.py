@@ -41,9 +41,11 @@ from getty_tx.rpc.messages import (
     Pong,
     Reply,
     Request,
+    Slice,
     StreamFrame,
 )
 from getty_tx.rpc.pending import PendingCall
+from getty_tx.rpc.slices import WHOLE, Slices
 from getty_tx.rpc.streams import Stream
 from getty_tx.status.calls import SAMPLED, CallTotals
 
@@ -100,6 +102,7 @@ class Peer(EventListener):
         self._deadlines = Deadlines(session.context, self.pending, self._expired)
         self._number = 0
         self.incoming = Incoming(self, context)
+        self.slices = Slices(self)
         self.isLeaving = False
         self.draining: Draining | None = None
         self._called: dict[str, CallTotals] = session.context.calls.setdefault("client", {})
@@ -189,13 +192,14 @@ class Peer(EventListener):
             return CallTimeoutError(f"{name}: no time is left for the call", sent=False)
         try:
             payload = self.payload.encodeArguments(name, arguments)
-            if len(payload) > self.session.maxMsgLen - OVERHEAD:
+            size = len(payload)
+            if size > self.session.maxMsgLen - OVERHEAD:
                 limit = self.session.maxMsgLen
-                return PayloadError(
-                    f"{name}: {len(payload)} bytes of arguments are above maxMsgLen={limit}", sent=False
-                )
+                return PayloadError(f"{name}: {size} bytes of arguments are above maxMsgLen={limit}", sent=False)
             if isStream:
                 self.session.writePkg(StreamFrame(number, OPEN, payload, False, name, timeout, metadata))
+            elif size > WHOLE:
+                self.slices.write(Request(number, name, payload, timeout, metadata, isOneWay))
             else:
                 self.session.writePkg(Request(number, name, payload, timeout, metadata, isOneWay))
         except RpcError as error:
@@ -213,7 +217,7 @@ class Peer(EventListener):
         if self.pending.pop(waiting.number, None) is not None:
             waiting.totals.running -= 1
             waiting.totals.fail("cancelled")
-            self.tell(Feature.CANCEL, Cancel(waiting.number))
+            self.slices.cancel(waiting.number)
         waiting.fail(CallCancelledError(f"{waiting.name} was cancelled"))
 
     def tell(self, feature: Feature, message: Any) -> bool:
@@ -229,7 +233,7 @@ class Peer(EventListener):
         self.context.timeouts += 1
         waiting.totals.running -= 1
         waiting.totals.fail("deadline")
-        self.tell(Feature.CANCEL, Cancel(waiting.number))
+        self.slices.cancel(waiting.number)
         session = self.session
         if session.lastActive < waiting.expiresAt - timeout:
             self._suspect()
@@ -305,10 +309,10 @@ class Peer(EventListener):
             self.incoming.cancel(message.id)
         elif kind is StreamFrame:
             self._streamFrame(message)
+        elif kind is Slice:
+            self.slices.receive(message)
         elif kind is Ping:
-            if not session.isClosed:
-                with suppress(SessionBlockedError):
-                    session.writePkg(Pong())
+            self.slices.pong()
         elif kind is GoingAway:
             self._left()
         elif kind is Pong and self.draining is not None:
@@ -374,6 +378,7 @@ class Peer(EventListener):
 
     def _lose(self) -> None:
         """Fail the calls that wait for a reply, and the streams."""
+        self.slices.stop()
         for stream in list(self.streams.values()):
             stream.fail(CallLostError(f"{stream.name}: {self.session} was lost before the end of it"), tell=False)
         lost = list(self.pending.values())

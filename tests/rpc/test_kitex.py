@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx import rpc
 from getty_tx.errors import CodecError, SettingError
-from getty_tx.rpc.messages import Cancel, ErrorReply, GoingAway, Ping, Reply, Request
+from getty_tx.rpc.messages import Cancel, ErrorReply, Feature, GoingAway, Ping, Reply, Request
 
 _SKIP = None if find_spec("thriftpy2") else "thriftpy2 is not installed"
 
@@ -276,6 +276,12 @@ class SettingTests(KitexCase):
         ):
             with self.assertRaisesRegex(SettingError, text):
                 rpc.TTHeader(**options)
+
+    def test_noSlices(self) -> None:
+        """Kitex has none, whatever the other end says."""
+        wire = rpc.TTHeader("thrift", services={"Echo": self.idl.Echo})
+        self.assertNotIn(Feature.SLICES, wire.features)
+        self.assertNotIn("slices", wire.announced)
 
 
 class MissingTests(SynchronousTestCase):

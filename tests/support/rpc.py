@@ -5,14 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from getty_tx import rpc
+from getty_tx.rpc import incoming, slices
+from getty_tx.rpc import peer as peers
 from getty_tx.testing import connectedPeer, connectedSessions, readAll
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twisted.trial.unittest import SynchronousTestCase
+
     from getty_tx.rpc.context import CallContext
 
-__all__ = ["Both", "Foreign", "Outcome"]
+__all__ = ["Both", "Foreign", "Outcome", "cutShort", "leftInSlices"]
+
+
+def cutShort(test: SynchronousTestCase, whole: int = 100, size: int = 60, least: int = 30) -> None:
+    """Have messages of more than ``whole`` bytes go in slices of ``size``, until the test is over."""
+    test.patch(peers, "WHOLE", whole)
+    test.patch(incoming, "WHOLE", whole)
+    test.patch(slices, "SLICE", size)
+    test.patch(slices, "LEAST", least)
 
 
 class Outcome:
@@ -32,6 +44,13 @@ class Outcome:
         if len(self.results) != 1:
             raise AssertionError(f"the call ended {len(self.results)} times: {self.results}")
         return self.results[0]
+
+
+def leftInSlices(peer: rpc.Peer) -> list[str]:
+    """What is there of long messages when all have been sent and received, or the session has ended."""
+    slices = peer.slices
+    left = slices.queued, slices.halves, slices.holds, slices.isHigh, peer.session.outbound.hasProducer
+    return [f"{peer}: {left} of slices"] if any(left) else []
 
 
 class Both:
@@ -90,6 +109,7 @@ class Both:
         for peer in (self.server, self.client):
             if peer.pending or peer.incoming.open or peer.incoming.count:
                 found.append(repr(peer))
+            found += leftInSlices(peer)
         found += [f"timer {call}" for call in self.clock.getDelayedCalls()]
         return found
 

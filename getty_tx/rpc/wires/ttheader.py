@@ -11,7 +11,8 @@ in int 22, going away in the string ``crrst`` of a frame with the id 0. All othe
 
 The protocol ids of the payloads are not among Kitex's: a Kitex peer refuses what it could not read. Cancelling and
 pings are frames with the id 0, too. They are sent only to a peer that has named them in the string ``getty`` of its
-first frame. The parts of a stream have the flag 0x02, and their kind in int 27.
+first frame. The parts of a stream have the flag 0x02, and their kind in int 27; so have the slices of a long message,
+without the flag.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from getty_tx.interfaces import IReadWriter
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.interfaces import IWire, IWireCodec
 from getty_tx.rpc.messages import (
+    DROP,
+    LAST,
+    MORE,
     OPEN,
     RESET,
     Cancel,
@@ -38,6 +42,7 @@ from getty_tx.rpc.messages import (
     Pong,
     Reply,
     Request,
+    Slice,
     StreamFrame,
 )
 from getty_tx.rpc.payloads import BytesPayload, JSONPayload, MsgpackPayload, MsgspecPayload, ThriftPayload
@@ -64,6 +69,8 @@ _METHOD, _TIMEOUT, _TYPE, _STREAM = 9, 12, 22, 27
 # Values of int 22, as in Thrift.
 _CALL, _REPLY, _EXCEPTION, _ONE_WAY = "1", "2", "3", "4"
 _KINDS = frozenset([_CALL, _REPLY, _EXCEPTION, _ONE_WAY])
+# Those of int 27 that are slices.
+_SLICES = frozenset([MORE, LAST, DROP])
 
 # Keys of strings.
 _SERVICE, _LEAVING, _FEATURES = "isn", "crrst", "getty"
@@ -79,8 +86,9 @@ PAYLOADS: dict[str, tuple[int, type]] = {
     "thrift": (0, ThriftPayload),
 }
 
-#: What a peer is told to be understood.
-_ANNOUNCED = "cancel,ping,stream"
+#: What a peer is told to be understood; and one that may be of Kitex, whose wire has no slices.
+_ANNOUNCED = "cancel,ping,stream,slices"
+_ANNOUNCED_TO_KITEX = "cancel,ping,stream"
 
 #: The flag of frames of streams.
 _STREAMING = 0x02
@@ -151,9 +159,11 @@ class TTHeader:
         if services is not None and kind is not ThriftPayload:
             raise SettingError(f"TTHeader(services=...) is for payload='thrift', not for {payload!r}")
         self.payload: IPayload = kind(services) if kind is ThriftPayload else kind()
+        self.announced = _ANNOUNCED
         if kind is ThriftPayload:
-            # Those of Kitex have no credit.
-            self.features = self.features - {Feature.STREAM}
+            # The streams of Kitex have no credit.
+            self.features = self.features - {Feature.STREAM, Feature.SLICES}
+            self.announced = _ANNOUNCED_TO_KITEX
         # The blocks of other ends, parsed; and of this one, packed, by name and time.
         self.routes: dict[bytes, _Route] = {}
         self.blocks: dict[tuple[str, float | bool | None], bytes] = {}
@@ -257,7 +267,9 @@ class TTHeaderCodec:
         route = _Route(strings, ints)
         if route.kind not in _KINDS:
             raise CodecError(f"rpc: a message of the unknown type {route.kind!r:.20}", session)
-        if route.features is None and route.metadata is None and len(block) <= _KEPT_BYTES:
+        # The last slice of a request has a time of its own.
+        isFrequent = route.features is None and route.metadata is None and route.stream != LAST
+        if isFrequent and len(block) <= _KEPT_BYTES:
             routes = self._routes
             if len(routes) >= _KEPT:
                 routes.clear()
@@ -271,7 +283,7 @@ class TTHeaderCodec:
             return _control(route.strings)
         kind = route.kind
         if route.stream is not None:
-            return _streamFrame(route, number, payload)
+            return _slice(route, number, payload) if route.stream in _SLICES else _streamFrame(route, number, payload)
         if kind == _REPLY:
             return Reply(number, payload, route.metadata)
         if kind == _EXCEPTION:
@@ -308,6 +320,8 @@ class TTHeaderCodec:
         elif kind is ErrorReply:
             block = self._pack({}, message.metadata, {_TYPE: _EXCEPTION})
             payload = _errorPayload(message, session.maxMsgLen - HEAD - len(block))
+        elif kind is Slice:
+            block, payload = self._packSlice(message), message.payload
         else:
             block = packInfo(self.wire.protocol, _controlStrings(message), {})
             payload = b""
@@ -347,15 +361,31 @@ class TTHeaderCodec:
             self._blocks[key] = block
         return block, payload
 
+    def check(self, session: Any, message: Request | Reply) -> None:
+        """
+        See whether a message can be written that is to go in slices, later.
+
+        :raise PayloadError: as :py:meth:`write` does.
+        """
+        announced = self._announced
+        try:
+            self.write(session, Slice(message.id, type(message) is Reply, LAST, b"", message))
+        finally:
+            # Nothing has been sent.
+            self._announced = announced
+
+    def _packSlice(self, message: Slice) -> bytes:
+        whole = message.whole
+        if whole is None:
+            # Their blocks are alike, and kept.
+            return self._packStream(StreamFrame(0, message.kind, b"", message.isReply))[0]
+        strings, ints = _requested(whole) if type(whole) is Request else ({}, {_TYPE: _REPLY})
+        return self._pack(strings, whole.metadata, {**ints, _STREAM: message.kind})
+
     def _packRequest(self, message: Request, key: tuple[str, float | None]) -> bytes:
-        service, _, method = message.name.partition("/")
-        ints = {_METHOD: method}
-        if message.timeout is not None:
-            ints[_TIMEOUT] = str(max(1, round(message.timeout * 1000)))
-        if message.isOneWay:
-            ints[_TYPE] = _ONE_WAY
+        strings, ints = _requested(message)
         plain = message.metadata is None and not message.isOneWay and self._announced
-        block = self._pack({_SERVICE: service}, message.metadata, ints)
+        block = self._pack(strings, message.metadata, ints)
         if plain and len(block) <= _KEPT_BYTES:
             blocks = self._blocks
             if len(blocks) >= _KEPT:
@@ -370,7 +400,7 @@ class TTHeaderCodec:
                 raise PayloadError(f"rpc: the wire itself needs the name {min(reserved)!r} of the metadata", sent=False)
             strings.update(metadata)
         if not self._announced:
-            strings[_FEATURES] = _ANNOUNCED
+            strings[_FEATURES] = self.wire.announced
         try:
             block = packInfo(self.wire.protocol, strings, ints)
         except InfoError as error:
@@ -380,6 +410,17 @@ class TTHeaderCodec:
             raise PayloadError(f"rpc: {len(block)} bytes of metadata are above maxMetadata={limit}", sent=False)
         self._announced = True
         return block
+
+
+def _requested(message: Request) -> tuple[dict[str, str], dict[int, str]]:
+    """The strings and the ints of a request."""
+    service, _, method = message.name.partition("/")
+    ints = {_METHOD: method}
+    if message.timeout is not None:
+        ints[_TIMEOUT] = str(max(1, round(message.timeout * 1000)))
+    if message.isOneWay:
+        ints[_TYPE] = _ONE_WAY
+    return {_SERVICE: service}, ints
 
 
 def _control(strings: Mapping[str, str]) -> Any:
@@ -418,6 +459,19 @@ def _errorPayload(message: ErrorReply, limit: int) -> bytes:
         content = {"code": content["code"][:40], "text": message.text[: max(0, limit - 600) // 12]}
         payload = json.dumps(content).encode()
     return payload
+
+
+def _slice(route: _Route, number: int, payload: bytes) -> Slice:
+    assert route.stream is not None
+    isReply = route.kind == _REPLY
+    whole: Request | Reply | None = None
+    if route.stream == LAST:
+        metadata = route.metadata
+        if isReply:
+            whole = Reply(number, b"", metadata)
+        else:
+            whole = Request(number, route.name, b"", route.timeout, metadata, route.isOneWay)
+    return Slice(number, isReply, route.stream, payload, whole)
 
 
 def _streamFrame(route: _Route, number: int, payload: bytes) -> StreamFrame:
