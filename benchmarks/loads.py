@@ -65,6 +65,8 @@ class LoadResult:
     What came back in ``seconds``: ``messages``, with round trips in microseconds, and the server's CPU seconds.
 
     :ivar clientSeconds: the load's own CPU seconds, where it is a client that is measured, too.
+    :ivar slowing: how long its last round trips took, as a multiple of the first; 1 where it does not tell.
+    :ivar said: what else it has printed, such as errors that a library logs.
     """
 
     messages: int
@@ -74,6 +76,8 @@ class LoadResult:
     max: float
     cpuSeconds: float
     clientSeconds: float = 0.0
+    slowing: float = 1.0
+    said: str = ""
 
     @property
     def rate(self) -> float:
@@ -168,7 +172,7 @@ def measured(process: subprocess.Popen[str], server: ServerProcess, seconds: flo
         process.communicate()
     if process.returncode:
         raise LoadError(errors.strip() or f"the load ended with status {process.returncode}")
-    return LoadResult(**json.loads(output), cpuSeconds=used)
+    return LoadResult(**json.loads(output), cpuSeconds=used, said=errors.strip())
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """aiorpcX, JSON-RPC on asyncio: see ``rpc_load.py`` for the command line.
 
-It carries JSON only, so bytes are a text of as many letters. Its limits of concurrency and of cost are lifted.
+Settings: its limits of concurrency and of cost are lifted, and a frame may have 4 MiB; all else, its time-outs of 30
+seconds among it, is as aiorpcX has it. The loop is uvloop where it is installed; both loops set TCP_NODELAY. aiorpcX
+carries JSON only, so bytes are a text of as many letters.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ async def callUntilOver(load: rpc_load.Load, content: str) -> None:
 
 sys.exit(
     rpc_load.main(
-        lambda *arguments: asyncio.run(serveUntilKilled(*arguments)),
-        lambda *arguments: asyncio.run(callUntilOver(*arguments)),
+        lambda *arguments: rpc_load.run(serveUntilKilled(*arguments)),
+        lambda *arguments: rpc_load.run(callUntilOver(*arguments)),
     )
 )

@@ -1,6 +1,7 @@
 """Twisted AMP, on Twisted's default reactor: see ``rpc_load.py`` for the command line.
 
-A box of AMP has at most 65,535 bytes in a value. AMP has no deadlines: the caller's ``addTimeout`` is the nearest.
+Settings: Twisted's own, and TCP_NODELAY at both ends, which is off otherwise. A box of AMP has at most 65,535 bytes in
+a value. AMP has no deadlines: the caller's ``addTimeout`` is the nearest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""getty_tx.rpc, on its own reactor: see ``rpc_load.py`` for the command line."""
+"""getty_tx.rpc, on its own reactor: see ``rpc_load.py`` for the command line.
+
+Settings: all as getty_tx has them, but that calls have no deadline unless they are told to. The callers share a client
+with as many sessions as there are connections, or those of each connection have one of their own, as with other peers.
+"""
 
 from __future__ import annotations
 
@@ -41,16 +45,19 @@ def serve(port: int, content: str, isAsync: bool) -> None:
 
 
 def call(load: rpc_load.Load, content: str) -> None:
-    client = rpc.Client(
-        f"tcp:127.0.0.1:{load.port}", wire=rpc.TTHeader(content), number=load.connections, timeout=load.timeout
-    )
+    number, each = (1, load.connections) if load.isPool else (load.connections, 1)
+    clients = [
+        rpc.Client(f"tcp:127.0.0.1:{load.port}", wire=rpc.TTHeader(content), number=each, timeout=load.timeout)
+        for _ in range(number)
+    ]
 
     async def run() -> None:
-        client.startService()
-        await client.whenReady(load.connections)
+        for client in clients:
+            client.startService()
+            await client.whenReady(each)
         load.begin()
-        say = client.service("Echo").say
-        callers = [defer.ensureDeferred(load.caller(say)) for _ in range(load.connections * load.depth)]
+        says = [client.service("Echo").say for client in clients]
+        callers = [defer.ensureDeferred(load.caller(say)) for say in says for _ in range(each * load.depth)]
         await defer.gatherResults(callers)
 
     defer.ensureDeferred(run()).addErrback(lambda failure: failure.printTraceback()).addBoth(

@@ -1,6 +1,7 @@
 """gRPC of grpcio on asyncio: see ``rpc_load.py`` for the command line. No generated code: the payload is bytes.
 
-The handler is always an ``async def``: grpcio runs a plain one in a thread.
+Settings: all as grpcio has them, TCP_NODELAY among them, and uvloop where it is installed. The handler is always an
+``async def``: grpcio runs a plain one in a thread.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ async def callUntilOver(load: rpc_load.Load, content: str) -> None:
 
 sys.exit(
     rpc_load.main(
-        lambda port, content, isAsync: asyncio.run(serveUntilKilled(port, content, isAsync)),
-        lambda load, content: asyncio.run(callUntilOver(load, content)),
+        lambda port, content, isAsync: rpc_load.run(serveUntilKilled(port, content, isAsync)),
+        lambda load, content: rpc_load.run(callUntilOver(load, content)),
     )
 )

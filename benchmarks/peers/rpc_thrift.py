@@ -1,6 +1,9 @@
 """Thrift of thriftpy2 on asyncio: see ``rpc_load.py`` for the command line.
 
-A connection of its has one call at a time: the others wait for their turn. The handler is always an ``async def``.
+Settings: no ``client_timeout`` at the server, which otherwise ends each connection 3 seconds after it was made,
+whatever it does, and no time-out of the client but for rows with a deadline; all else as thriftpy2 has it, TCP_NODELAY
+and its binary protocol among it. The loop is uvloop where it is installed. A connection has one call at a time: the
+others wait for their turn. The handler is always an ``async def``.
 """
 
 from __future__ import annotations
@@ -37,10 +40,10 @@ def toJSON(value: Any) -> bytes:
 
 
 def serve(port: int, content: str, isAsync: bool) -> None:
-    loop = asyncio.new_event_loop()
+    loop = rpc_load.newLoop()
     asyncio.set_event_loop(loop)
     handler = Echo() if content == "bytes" else EchoJSON()
-    rpc.make_server(thrift.Echo, handler, "127.0.0.1", port, loop=loop).serve()
+    rpc.make_server(thrift.Echo, handler, "127.0.0.1", port, client_timeout=None, loop=loop).serve()
 
 
 async def callUntilOver(load: rpc_load.Load, content: str) -> None:
@@ -68,4 +71,4 @@ async def callUntilOver(load: rpc_load.Load, content: str) -> None:
         client.close()
 
 
-sys.exit(rpc_load.main(serve, lambda *arguments: asyncio.run(callUntilOver(*arguments))))
+sys.exit(rpc_load.main(serve, lambda *arguments: rpc_load.run(callUntilOver(*arguments))))
