@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from itertools import pairwise
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import rpcplot
+from benchmarks import rpc, rpcplot
 from benchmarks.rpc import PEERS, Row
 from benchmarks.rpcplot import (
     ARTICLE,
@@ -27,6 +28,8 @@ from benchmarks.rpcplot import (
     tables,
 )
 from benchmarks.svg import APART, COLOURS, Line, Panel, draw, label, spread, ticks
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -190,3 +193,32 @@ class TableTests(SynchronousTestCase):
         status, printed, error = self.command(folder / "none.json")
         self.assertEqual((1, ""), (status, printed))
         self.assertIn("none.json", error)
+
+
+class PageTests(SynchronousTestCase):
+    """The page about performance."""
+
+    def setUp(self) -> None:
+        self.page = (DOCS / "topics" / "performance.md").read_text()
+
+    def test_figures(self) -> None:
+        """Its tables and its plot are of the figures beside it, which have all rows and all peers."""
+        found = Figures.read(DOCS / "topics" / "calls.json")
+        self.assertEqual(list(ARTICLE), list(found.rows))
+        self.assertEqual(list(PEERS), found.peers)
+        self.assertEqual(self.page, putInto(self.page, tables(found)))
+        self.assertEqual((DOCS / "topics" / "calls.svg").read_text(), drawing(found))
+
+    def test_settings(self) -> None:
+        """Its table of settings has every peer."""
+        for name in PEERS:
+            self.assertRegex(self.page, rf"(?m)^\| {re.escape(NAMES.get(name, name))} \| \D")
+
+    def test_commands(self) -> None:
+        """Its commands have options that there are."""
+        commands = re.findall(r"^ {4}python -m benchmarks\.(rpc|rpcplot) (.*)$", self.page, re.MULTILINE)
+        self.assertEqual(["rpc", "rpcplot", "rpc"], [name for name, _ in commands])
+        self.assertEqual(len(commands), len(re.findall(r"^ {4}\S", self.page, re.MULTILINE)))
+        for name, arguments in commands:
+            self.patch(sys, "argv", [name, *shlex.split(arguments)])
+            (rpc if name == "rpc" else rpcplot).options()

@@ -38,6 +38,7 @@ from getty_tx.tap import rpc as calls
 from getty_tx.tap.listen import DEFAULT_LISTEN
 from getty_tx.testing import MemoryReactor, Network, connectedPeer, feedSplit
 from getty_tx.transports.websocket.session import MessageSession
+from tests.docs.blocks import BLOCKS
 from tests.support.memory import configure
 from tests.support.tutorial import steps
 from tests.tap.test_twistd import PATIENCE
@@ -53,51 +54,6 @@ FOLDERS = ("", "getty_tx", "docs", "benchmarks", "examples")
 
 #: The pages that list others.
 CONTENTS = ("index.md", "guide.md", "inside/index.md", "inside/decisions/index.md")
-
-#: Where blocks are run: by page, and by language for fenced ones; or why they are not.
-BLOCKS = {
-    "README.md": {"python": "test_commands", "indented": "test_commands, as far as that make has these targets"},
-    "CONTRIBUTING.md": {"indented": "test_commands, as far as that make has these targets: they take minutes"},
-    "commands.md": {"indented": "test_commands, and test_pages_in_browser for the console of a browser"},
-    "from/asyncio.md": {"python": "test_pages, and test_commands with the asyncio reactor"},
-    "from/autobahn.md": {"python": "test_pages"},
-    "from/getty.md": {
-        "python": "test_pages",
-        "go": "for comparison; test_pages has gofmt read it, where there is one",
-        "indented": "for whoever has built Getty",
-    },
-    "from/netpoll.md": {"python": "test_pages", "go": "for comparison, as in from/getty.md"},
-    "guide.md": {"indented": "a picture"},
-    **{f"guide/{name}.md": {"python": "test_calls_page"} for name in ("calls", "streams")},
-    **{
-        f"guide/{name}.md": {"python": "test_guide"}
-        for name in ("codecs", "services", "sessions", "status", "testing", "timers", "workers")
-    },
-    **{
-        f"howto/{name}.md": {"python": "test_pages"}
-        for name in ("authentication", "codec", "reconnect", "testing", "workers")
-    },
-    "howto/kitex.md": {"python": "test_pages", "text": "test_pages"},
-    **{f"howto/{name}.md": {"python": "test_pages", "sh": "test_commands"} for name in ("limits", "tls")},
-    "howto/processes.md": {"python": "test_pages", "indented": "test_commands"},
-    "howto/proxies.md": dict.fromkeys(("sh", "haproxy", "nginx"), "test_proxies"),
-    "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
-    "howto/tracing.md": {"python": "test_tracing_page"},
-    **{
-        f"inside/{name}.md": {"indented": "a picture"}
-        for name in ("calls", "index", "processes", "reactor", "session", "status", "transports", "workers")
-    },
-    "topics/performance.md": {"sh": "test_commands, as far as that make has the target: it takes minutes"},
-    **{
-        f"topics/{name}.md": {"python": "test_pages"}
-        for name in ("life", "ordering", "pressure", "rpc-wires", "security")
-    },
-    "tutorial-calls.md": dict.fromkeys(("sh", "python", "text"), "test_tutorial_calls"),
-    "tutorial.md": {
-        **dict.fromkeys(("sh", "python", "text"), "test_tutorial"),
-        "html": "test_pages_in_browser",
-    },
-}
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
