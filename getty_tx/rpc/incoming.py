@@ -80,7 +80,7 @@ class Incoming:
             self._fail(request, PayloadError(f"number {request.id} belongs to another call"))
             return
         if handler is None:
-            self._fail(request, NoSuchMethodError(f"there is no {request.name}"), None, stream)
+            self._fail(request, NoSuchMethodError(f"there is no {request.name:.200}"), None, stream)
             return
         totals = self._served.get(request.name)
         if totals is None:
@@ -216,6 +216,9 @@ class Incoming:
         call = self.open.pop(number, None)
         if call is not None:
             self._failedBefore(call, "cancelled")
+            if call.stream is not None:
+                # The notice was one for calls: nothing else would end the stream.
+                call.stream.fail(CallCancelledError(f"{call.name} was cancelled"), tell=False)
             self._cancel(call)
         else:
             # Its reply may be on the way.

@@ -309,7 +309,7 @@ class LimitTests(SynchronousTestCase):
         for metadata, why in (
             ({"a": "x" * 65536}, "65536 bytes"),
             ({"a": "x" * 20000}, "maxMetadata=16384"),
-            ({str(number): "" for number in range(65536)}, "strings in a TTHeader"),
+            ({str(number): "" for number in range(65536)}, "names of metadata are above"),
             ({"isn": "Other"}, "'isn'"),
             ({"getty": "ping"}, "'getty'"),
             ({"a": 1}, "no text"),

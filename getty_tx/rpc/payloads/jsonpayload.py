@@ -12,13 +12,19 @@ from getty_tx.rpc.interfaces import IPayload
 
 __all__ = ["JSONPayload"]
 
+
+def _refuse(text: str) -> Any:
+    raise ValueError(f"{text} is none")
+
+
 # json.dumps makes an encoder for each call with options. NaN and the infinities are no JSON.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_parse = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def _decode(name: str, data: bytes | memoryview) -> Any:
     try:
-        return json.loads(data if type(data) is bytes else bytes(data))
+        return _parse(str(data, "utf-8"))
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise PayloadError(f"{name}: no JSON: {why}") from None

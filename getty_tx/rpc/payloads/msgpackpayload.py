@@ -12,6 +12,9 @@ from getty_tx.rpc.interfaces import IPayload
 
 __all__ = ["MsgpackPayload"]
 
+#: Bytes of a message below which arrays cannot claim much.
+_SMALL = 512
+
 
 def _refuse(code: int, data: bytes) -> NoReturn:
     raise ValueError(f"extension type {code}")
@@ -32,6 +35,8 @@ class MsgpackPayload:
             raise SettingError("payload='msgpack' needs msgpack: pip install 'getty_tx[msgpack]'") from None
         self._pack = msgpack.packb
         self._unpack = msgpack.unpackb
+        self._reader = msgpack.Unpacker
+        self._ended = msgpack.OutOfData
 
     def _encoded(self, name: str, value: Any, what: str) -> bytes:
         try:
@@ -45,6 +50,12 @@ class MsgpackPayload:
         # Nothing can have more items, or be longer, than there are bytes. The library itself ends above 1024 levels.
         size = len(data)
         try:
+            if size > _SMALL and (0xDC in data or 0xDD in data):
+                # Perhaps long arrays. The library makes room for all items of an array before it reads one, in each
+                # of so many levels: see first, without making anything, whether they are there.
+                reader = self._reader(max_buffer_size=size)
+                reader.feed(data)
+                reader.skip()
             return self._unpack(
                 data,
                 ext_hook=_refuse,
@@ -54,8 +65,8 @@ class MsgpackPayload:
                 max_map_len=size,
                 max_ext_len=0,
             )
-        except (TypeError, ValueError) as error:
-            # The library's own errors are ValueErrors; some have no text.
+        except (TypeError, ValueError, self._ended) as error:
+            # The library's own errors are ValueErrors but for this one; some have no text.
             raise PayloadError(f"{name}: no msgpack: {str(error) or type(error).__name__}") from None
 
     def encodeArguments(self, name: str, arguments: tuple[Any, ...]) -> bytes:

@@ -2,7 +2,8 @@
 Thrift's binary protocol, read into the classes of thriftpy2.
 
 thriftpy2 itself reads past the end of the bytes, and takes the lengths in them as they are. This reads the bytes
-of strangers: it never goes past the end, nor deeper than 64 levels, and does no more work than there are bytes.
+of strangers: it never goes past the end, nor deeper than 64 levels, and does no more work than there are bytes. A
+struct of one byte becomes an object of some hundred: the structs of a message are counted.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "readStruct"]
+__all__ = ["MAX_DEPTH", "MAX_STRUCTS", "readMessage", "readStruct"]
 
 #: Levels of structs and containers, as in Thrift.
 MAX_DEPTH = 64
+
+#: Structs that a message may become, at most; a long one, one for so many bytes.
+MAX_STRUCTS = 100_000
+BYTES_OF_STRUCT = 16
 
 _STRING, _STRUCT, _MAP, _SET, _LIST = 11, 12, 13, 14, 15
 
@@ -27,7 +32,27 @@ _count = Struct(">i").unpack_from
 _field = Struct(">Bh").unpack_from
 
 
-def readStruct(data: bytes, at: int, target: Any, depth: int = MAX_DEPTH) -> int:
+class _Structs:
+    """The structs that may still be made."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = max(MAX_STRUCTS, size // BYTES_OF_STRUCT)
+
+    def take(self) -> None:
+        """:raise ValueError: there were as many before."""
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError(f"more than {MAX_STRUCTS} structs, and than one in {BYTES_OF_STRUCT} bytes")
+
+
+def readMessage(data: bytes, target: Any) -> None:
+    """Read a whole message, as :py:func:`readStruct`. :raise ValueError: it has too many structs, too."""
+    readStruct(data, 0, target, _Structs(len(data)))
+
+
+def readStruct(data: bytes, at: int, target: Any, structs: _Structs, depth: int = MAX_DEPTH) -> int:
     """
     Set the fields of an instance of a thriftpy2 class; those that it does not have, or with other types, are skipped.
 
@@ -46,9 +71,9 @@ def readStruct(data: bytes, at: int, target: Any, depth: int = MAX_DEPTH) -> int
         kind, number = _field(data, at)
         spec = fields.get(number)
         if spec is None or _wire(spec[0]) != kind:
-            _, at = _read(data, at + 3, kind, None, depth)
+            _, at = _read(data, at + 3, kind, None, structs, depth)
             continue
-        value, at = _read(data, at + 3, spec[0], spec[2] if len(spec) == 4 else None, depth)
+        value, at = _read(data, at + 3, spec[0], spec[2] if len(spec) == 4 else None, structs, depth)
         setattr(target, spec[1], value)
 
 
@@ -56,7 +81,7 @@ def _wire(kind: int) -> int:
     return _STRING if kind == _BINARY else kind
 
 
-def _read(data: bytes, at: int, kind: int, spec: Any, depth: int) -> tuple[Any, int]:
+def _read(data: bytes, at: int, kind: int, spec: Any, structs: _Structs, depth: int) -> tuple[Any, int]:
     fixed = _FIXED.get(kind)
     if fixed is not None:
         end = at + fixed.size
@@ -70,13 +95,16 @@ def _read(data: bytes, at: int, kind: int, spec: Any, depth: int) -> tuple[Any, 
     if not depth:
         raise ValueError(f"more than {MAX_DEPTH} levels")
     if kind == _STRUCT:
-        target = None if spec is None else spec()
-        end = readStruct(data, at, target, depth - 1)
+        target = None
+        if spec is not None:
+            structs.take()
+            target = spec()
+        end = readStruct(data, at, target, structs, depth - 1)
         return target, end
     if kind in (_LIST, _SET):
-        return _readList(data, at, spec, depth - 1)
+        return _readList(data, at, spec, structs, depth - 1)
     if kind == _MAP:
-        return _readMap(data, at, spec, depth - 1)
+        return _readMap(data, at, spec, structs, depth - 1)
     raise ValueError(f"the unknown type {kind}")
 
 
@@ -114,25 +142,25 @@ def _kind(data: bytes, at: int, spec: Any) -> tuple[int, Any, bool]:
     return kind, None, False
 
 
-def _readList(data: bytes, at: int, spec: Any, depth: int) -> tuple[list[Any], int]:
+def _readList(data: bytes, at: int, spec: Any, structs: _Structs, depth: int) -> tuple[list[Any], int]:
     kind, inner, isWanted = _kind(data, at, spec)
     size, at = _size(data, at + 1)
     found: list[Any] = []
     for _ in range(size):
-        value, at = _read(data, at, kind, inner, depth)
+        value, at = _read(data, at, kind, inner, structs, depth)
         if isWanted:
             found.append(value)
     return found, at
 
 
-def _readMap(data: bytes, at: int, spec: Any, depth: int) -> tuple[dict[Any, Any], int]:
+def _readMap(data: bytes, at: int, spec: Any, structs: _Structs, depth: int) -> tuple[dict[Any, Any], int]:
     keys, keySpec, isKey = _kind(data, at, None if spec is None else spec[0])
     values, valueSpec, isValue = _kind(data, at + 1, None if spec is None else spec[1])
     size, at = _size(data, at + 2)
     found: dict[Any, Any] = {}
     for _ in range(size):
-        key, at = _read(data, at, keys, keySpec, depth)
-        value, at = _read(data, at, values, valueSpec, depth)
+        key, at = _read(data, at, keys, keySpec, structs, depth)
+        value, at = _read(data, at, values, valueSpec, structs, depth)
         if isKey and isValue:
             found[key] = value
     return found, at

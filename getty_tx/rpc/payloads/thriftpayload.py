@@ -10,7 +10,7 @@ from zope.interface import implementer
 from getty_tx.errors import SettingError
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.interfaces import IPayload
-from getty_tx.rpc.payloads.thriftbinary import readStruct
+from getty_tx.rpc.payloads.thriftbinary import readMessage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +91,7 @@ class ThriftPayload:
     def decode(self, name: str, data: bytes | memoryview, struct: Any) -> Any:
         """Fill a struct. :raise PayloadError: the bytes are no Thrift."""
         try:
-            readStruct(bytes(data), 0, struct)
+            readMessage(bytes(data), struct)
         except (TypeError, ValueError) as error:
             # TypeError: the key of a map cannot be one in Python.
             raise PayloadError(f"{name}: no Thrift: {error}") from None

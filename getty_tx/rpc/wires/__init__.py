@@ -5,7 +5,7 @@ The wires: codecs whose packages are calls.
 - ``kitex``: TTHeader with Thrift's messages in it, for Kitex itself.
 - ``descriptions``: wires by texts, such as ``ttheader:msgpack``, for command lines.
 - ``getty``: that of Getty's RPC in Go; ``gettyheader`` has the RPC headers in its packages.
-- ``info``: the information blocks of a TTHeader frame.
+- ``info``: the information blocks of a TTHeader frame; ``errorjson``: the errors in it.
 """
 
 from __future__ import annotations

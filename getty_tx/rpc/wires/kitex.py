@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from getty_tx.errors import CodecError
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.messages import Cancel, ErrorReply, GoingAway, Reply, Request
-from getty_tx.rpc.payloads.thriftbinary import readStruct
+from getty_tx.rpc.payloads.thriftbinary import readMessage
 from getty_tx.rpc.wires.info import packInfo
 from getty_tx.rpc.wires.ttheader import COUNTED, HEAD, MAGIC, TTHeaderCodec
 
@@ -113,6 +113,8 @@ class KitexCodec(TTHeaderCodec):
             _id.unpack_from(payload, at)
         except (StructError, UnicodeDecodeError):
             raise CodecError("rpc: the payload is no Thrift message", session) from None
+        if size > self.wire.maxMetadata:
+            raise CodecError(f"rpc: a name of {size} bytes is above maxMetadata={self.wire.maxMetadata}", session)
         if version & 0xFFFFFF00 != _VERSION:
             raise CodecError(f"rpc: the payload begins with {version:#010x}, which is no Thrift message", session)
         kind = version & 0xFF
@@ -186,7 +188,7 @@ class KitexCodec(TTHeaderCodec):
 def _errorReply(number: int, struct: bytes, metadata: Any) -> ErrorReply:
     error = _Exception()
     try:
-        readStruct(struct, 0, error)
+        readMessage(struct, error)
     except ValueError as why:
         return ErrorReply(number, "internal", f"the peer's exception cannot be read: {why}", None, metadata)
     code = (metadata or {}).get(_CODE) or _CODES.get(error.type, str(error.type))

@@ -17,7 +17,6 @@ without the flag.
 
 from __future__ import annotations
 
-import json
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,7 @@ from getty_tx.rpc.messages import (
     StreamFrame,
 )
 from getty_tx.rpc.payloads import BytesPayload, JSONPayload, MsgpackPayload, MsgspecPayload, ThriftPayload
+from getty_tx.rpc.wires.errorjson import errorPayload, errorReply
 from getty_tx.rpc.wires.info import InfoError, packInfo, parseInfo
 
 if TYPE_CHECKING:
@@ -101,8 +101,10 @@ _KEPT_BYTES = 256
 #: Bytes of the error of a stream, so that it fits whatever maxMsgLen is.
 _MOST_ERROR = 4096
 
-#: Bytes of metadata of a message.
+#: Bytes of metadata of a message. There may be a name for so many of them: as objects, short strings have some hundred.
 MAX_METADATA = 16 * 1024
+_BYTES_OF_NAME = 64
+_MIN_NAMES = 64
 
 
 class _Route:
@@ -141,7 +143,7 @@ class TTHeader:
     :param payload: ``"json"``, ``"msgspec"`` (JSON, too, by the library of that name), ``"msgpack"`` (with the library
         of that name), ``"bytes"`` for one argument and a result of bytes, or ``"thrift"`` (with thriftpy2) for services
         of Kitex.
-    :param maxMetadata: bytes of metadata of one message, at most.
+    :param maxMetadata: bytes of metadata of one message, at most; there may be a name for 64 of them.
     :param services: for ``"thrift"``: the services that ``thriftpy2.load()`` has made of the IDL, by their names.
     :raise SettingError: a parameter has another value, or the library of the payload is not installed.
     """
@@ -155,6 +157,7 @@ class TTHeader:
             raise SettingError(f"TTHeader(payload={payload!r}) is none of {', '.join(PAYLOADS)}")
         self.payloadName = payload
         self.maxMetadata = settings.size("maxMetadata", maxMetadata)
+        self.maxNames = max(_MIN_NAMES, maxMetadata // _BYTES_OF_NAME)
         self.protocol, kind = PAYLOADS[payload]
         if services is not None and kind is not ThriftPayload:
             raise SettingError(f"TTHeader(services=...) is for payload='thrift', not for {payload!r}")
@@ -264,6 +267,8 @@ class TTHeaderCodec:
             raise CodecError(f"rpc: {error}", session) from None
         if protocol != self.wire.protocol:
             raise CodecError(f"rpc: a payload with the protocol id {protocol:#04x}, which is not {self.wire}", session)
+        if len(strings) > self.wire.maxNames:
+            raise CodecError(f"rpc: {_tooMany(strings, self.wire)}", session)
         route = _Route(strings, ints)
         if route.kind not in _KINDS:
             raise CodecError(f"rpc: a message of the unknown type {route.kind!r:.20}", session)
@@ -287,7 +292,7 @@ class TTHeaderCodec:
         if kind == _REPLY:
             return Reply(number, payload, route.metadata)
         if kind == _EXCEPTION:
-            return _errorReply(number, payload, route.metadata)
+            return errorReply(number, payload, route.metadata)
         return Request(number, route.name, payload, route.timeout, route.metadata, route.isOneWay)
 
     # Writing
@@ -319,7 +324,7 @@ class TTHeaderCodec:
             block, payload = self._packStream(message)
         elif kind is ErrorReply:
             block = self._pack({}, message.metadata, {_TYPE: _EXCEPTION})
-            payload = _errorPayload(message, session.maxMsgLen - HEAD - len(block))
+            payload = errorPayload(message, session.maxMsgLen - HEAD - len(block))
         elif kind is Slice:
             block, payload = self._packSlice(message), message.payload
         else:
@@ -354,7 +359,7 @@ class TTHeaderCodec:
                 ints[_TIMEOUT] = str(max(1, round(frame.timeout * 1000)))
         elif frame.error is not None:
             code, text, details = frame.error
-            payload = _errorPayload(ErrorReply(frame.id, code, text, details), _MOST_ERROR)
+            payload = errorPayload(ErrorReply(frame.id, code, text, details), _MOST_ERROR)
         isPlain = self._announced and frame.kind != OPEN
         block = self._pack(strings, frame.metadata, ints)
         if isPlain:
@@ -401,6 +406,8 @@ class TTHeaderCodec:
             strings.update(metadata)
         if not self._announced:
             strings[_FEATURES] = self.wire.announced
+        if len(strings) > self.wire.maxNames:
+            raise PayloadError(f"rpc: {_tooMany(strings, self.wire)}", sent=False)
         try:
             block = packInfo(self.wire.protocol, strings, ints)
         except InfoError as error:
@@ -423,6 +430,10 @@ def _requested(message: Request) -> tuple[dict[str, str], dict[int, str]]:
     return {_SERVICE: service}, ints
 
 
+def _tooMany(strings: Mapping[str, str], wire: TTHeader) -> str:
+    return f"{len(strings)} names of metadata are above the {wire.maxNames} of maxMetadata={wire.maxMetadata}"
+
+
 def _control(strings: Mapping[str, str]) -> Any:
     if _LEAVING in strings:
         return GoingAway()
@@ -443,24 +454,6 @@ def _controlStrings(message: Any) -> dict[str, str]:
     return {{GoingAway: _LEAVING, Ping: _PING, Pong: _PONG}[type(message)]: "1"}
 
 
-def _errorPayload(message: ErrorReply, limit: int) -> bytes:
-    """The error as JSON; the details are left out if they are no JSON, and the text is cut if ``limit`` asks for it."""
-    content: dict[str, Any] = {"code": str(message.code), "text": message.text}
-    if message.details is not None:
-        try:
-            whole = json.dumps({**content, "details": message.details}, allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError):
-            whole = b""
-        if whole and len(whole) <= limit:
-            return whole
-    payload = json.dumps(content).encode()
-    if len(payload) > limit:
-        # A character has 12 bytes at most.
-        content = {"code": content["code"][:40], "text": message.text[: max(0, limit - 600) // 12]}
-        payload = json.dumps(content).encode()
-    return payload
-
-
 def _slice(route: _Route, number: int, payload: bytes) -> Slice:
     assert route.stream is not None
     isReply = route.kind == _REPLY
@@ -479,15 +472,6 @@ def _streamFrame(route: _Route, number: int, payload: bytes) -> StreamFrame:
     isReply = route.kind == _REPLY
     frame = StreamFrame(number, route.stream, payload, isReply, route.name, route.timeout, route.metadata)
     if route.stream == RESET:
-        reply = _errorReply(number, payload, None)
+        reply = errorReply(number, payload, None)
         frame.error = reply.code, reply.text, reply.details
     return frame
-
-
-def _errorReply(number: int, payload: bytes, metadata: Mapping[str, str] | None) -> ErrorReply:
-    try:
-        content = json.loads(payload)
-        code, text, details = str(content["code"]), str(content["text"]), content.get("details")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        code, text, details = "internal", "the peer's error reply cannot be read", None
-    return ErrorReply(number, code, text, details, metadata)
