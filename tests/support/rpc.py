@@ -119,14 +119,22 @@ class Foreign:
     A peer whose other end is the test.
 
     :param wire: of both.
+    :param capacity: bytes that the connection takes while the test does not read.
     """
 
-    def __init__(self, wire: Any = None, services: Mapping[str, object] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        wire: Any = None,
+        services: Mapping[str, object] | None = None,
+        capacity: int | None = None,
+        **options: Any,
+    ) -> None:
         wire = rpc.TTHeader() if wire is None else wire
         self.context: CallContext = rpc.CallContext(wire, services, **options)
         self.codec = wire.codec()
         peers: list[rpc.Peer] = []
-        self.pair = connectedPeer(lambda session: peers.append(rpc.Peer(session, self.context)))
+        network: dict[str, Any] = {} if capacity is None else {"capacity": capacity}
+        self.pair = connectedPeer(lambda session: peers.append(rpc.Peer(session, self.context)), **network)
         self.peer = peers[0]
         self.session = self.pair.server
         self.clock = self.pair.clock
