@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as WaitTimeoutError
 
 from getty_tx import client, settings
+from getty_tx.errors import NotReadyError
 from getty_tx.rpc.context import DRAIN_TIME, TIMEOUT, CallContext, checkEndpoint
 from getty_tx.rpc.current import running
+from getty_tx.rpc.deadlines import checkTimeout
 from getty_tx.rpc.errors import CallCancelledError, CallLostError, CallRefusedError, RpcError
 from getty_tx.rpc.peer import DEFAULT, Peer
+from getty_tx.rpc.pending import WaitingCall, handOver
 from getty_tx.rpc.services import namesOf
 from getty_tx.rpc.stubs import Stub
 from getty_tx.rpc.wires import TTHeader
@@ -69,6 +72,7 @@ class _Again:
         call.replacement = other.call(
             self._service, self._method, *self._arguments, timeout=left, metadata=self._metadata
         )
+        call.replacement.addBoth(handOver, call.replacement, call)
         call.replacement.chainDeferred(call)
         return True
 
@@ -120,7 +124,9 @@ class Client(Service):
         self._reactorGiven = pool.get("reactor")
         self._reactor: Any = None
         # Calls that wait for a session, in their order.
-        self._waiting: dict[Deferred[None], None] = {}
+        self._waiting: dict[WaitingCall, None] = {}
+        # While the pool is asked to tell when no session can open any more.
+        self._isWatching = False
         self.context.whenOpened = self._opened
         self.context.whenLeaving = self.pool.replace
 
@@ -178,7 +184,7 @@ class Client(Service):
         waiting = peer.call(service, method, *arguments, timeout=timeout, metadata=metadata)
         if waiting.called:
             # It could not be sent.
-            return waiting.addErrback(self._notSent, peer, service, method, arguments, timeout, metadata)
+            return waiting.addErrback(self._notSent, waiting, service, method, arguments, timeout, metadata)
         waiting.again = _Again(self, service, method, arguments, timeout, metadata)
         return waiting
 
@@ -212,13 +218,14 @@ class Client(Service):
         peer.send(service, method, *arguments, metadata=metadata)
 
     def _notSent(
-        self, failure: Any, peer: Peer, service: str, method: str, arguments: Any, timeout: Any, metadata: Any
+        self, failure: Any, call: PendingCall, service: str, method: str, arguments: Any, timeout: Any, metadata: Any
     ) -> Any:
         error = failure.value
         other = self.pick()
-        if not (isinstance(error, RpcError) and error.retryable) or other is None or other is peer:
+        if not (isinstance(error, RpcError) and error.retryable) or other is None or other is call.peer:
             return failure
-        return other.call(service, method, *arguments, timeout=timeout, metadata=metadata)
+        made = other.call(service, method, *arguments, timeout=timeout, metadata=metadata)
+        return made.addBoth(handOver, made, call)
 
     def _lost(self, name: str) -> CallLostError:
         error = self.pool.lastError
@@ -230,11 +237,16 @@ class Client(Service):
     def _whenOpen(self, service: str, method: str, arguments: Any, timeout: Any, metadata: Any) -> Deferred[Any]:
         """Make a call when a session opens."""
         name = f"{service}/{method}"
+        if timeout is not DEFAULT:
+            checkTimeout(timeout)
+        waiting = WaitingCall()
         if not self.running:
-            return fail(self._lost(name))
+            waiting.errback(self._lost(name))
+            return waiting
         if len(self._waiting) >= MAX_WAITING:
             text = f"{name}: {MAX_WAITING} calls wait for a session with {self.pool.destination} already"
-            return fail(CallRefusedError(text, sent=False))
+            waiting.errback(CallRefusedError(text, sent=False))
+            return waiting
         reactor = self._reactor
         left = self.context.timeout if timeout is DEFAULT else timeout
         serving = running.get()
@@ -242,24 +254,40 @@ class Client(Service):
             inherited = serving.timeLeft()
             left = inherited if left is None or (inherited is not None and inherited < left) else left
         until = None if left is None else reactor.seconds() + left
-        waiting: Deferred[None] = Deferred()
         self._waiting[waiting] = None
         if left is not None:
             waiting.addTimeout(left, reactor)
 
         def opened(_: None) -> Deferred[Any]:
             rest = None if until is None else max(until - reactor.seconds(), 0.0)
-            return self.call(service, method, *arguments, timeout=rest, metadata=metadata)
+            made = self.call(service, method, *arguments, timeout=rest, metadata=metadata)
+            return made.addBoth(handOver, made, waiting)
 
         def failed(failure: Failure) -> None:
             self._waiting.pop(waiting, None)
             if failure.check(CancelledError) and self.running:
                 raise CallCancelledError(f"{name} was cancelled", sent=False)
-            if failure.check(WaitTimeoutError, CancelledError):
+            if failure.check(WaitTimeoutError, CancelledError, NotReadyError):
                 raise self._lost(name)
             failure.raiseException()
 
-        return waiting.addCallbacks(opened, failed)
+        waiting.addCallbacks(opened, failed)
+        if not self._isWatching:
+            self._isWatching = True
+            self.pool.whenReady().addCallbacks(self._watched, self._givenUp)
+        return waiting
+
+    def _watched(self, _: Any) -> None:
+        self._isWatching = False
+
+    def _givenUp(self, failure: Failure) -> None:
+        """No session will open any more."""
+        self._isWatching = False
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting:
+            # Unless a callback of another has cancelled it.
+            if not each.called:
+                each.errback(failure)
 
     def _opened(self) -> None:
         waiting, self._waiting = self._waiting, {}

@@ -11,6 +11,8 @@ from collections import deque
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from getty_tx import settings
+from getty_tx.settings import MAX_SECONDS
 from getty_tx.wheel import WheelTimer
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from getty_tx.session.context import ServiceContext
 
-__all__ = ["Deadlines", "rounded"]
+__all__ = ["Deadlines", "checkTimeout", "rounded"]
 
 #: Seconds below which a queue's timer is the reactor's and not the wheel's, which is up to a tick late.
 PRECISE = 1.0
@@ -31,6 +33,17 @@ MAX_ENDED = 64
 def rounded(timeout: float) -> float:
     """The time-out of a call that has inherited its deadline, up to a tenth of a second more: few queues serve all."""
     return ceil(timeout * 10) / 10
+
+
+def checkTimeout(timeout: Any) -> None:
+    """
+    See whether a call may have a time-out: None, or seconds; 0 and less are no time, which is no mistake.
+
+    :raise SettingError: it is no number, not finite, or more than 30 years.
+    """
+    if type(timeout) in (int, float) and -MAX_SECONDS <= timeout <= 0:
+        return
+    settings.optionalSeconds("timeout", timeout)
 
 
 class Deadlines:

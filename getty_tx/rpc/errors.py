@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from getty_tx.errors import GettyError
+from getty_tx.errors import GettyError, SettingError
 
 __all__ = [
     "CallCancelledError",
@@ -62,6 +62,9 @@ class RpcError(GettyError):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "code" in vars(cls):
+            known = RpcError.byCode.get(cls.code)
+            if known is not None and known.__module__ == __name__:
+                raise SettingError(f"{cls.__qualname__}: code={cls.code!r} is that of {known.__name__}; use another")
             RpcError.byCode[cls.code] = cls
 
     @property
@@ -131,6 +134,7 @@ class RemoteError(RpcError):
             code = "outOfStock"
 
     :param code: the code, where it is not that of the class.
+    :raise SettingError: a subclass has the code of a class here.
     """
 
     code = "internal"

@@ -18,7 +18,7 @@ from getty_tx.interfaces import IDrainingListener
 from getty_tx.listener import EventListener
 from getty_tx.rpc.context import PING_INTERVAL, CallContext
 from getty_tx.rpc.current import running
-from getty_tx.rpc.deadlines import Deadlines, rounded
+from getty_tx.rpc.deadlines import Deadlines, checkTimeout, rounded
 from getty_tx.rpc.draining import Draining
 from getty_tx.rpc.errors import (
     CallCancelledError,
@@ -47,6 +47,8 @@ from getty_tx.rpc.messages import (
 from getty_tx.rpc.pending import PendingCall
 from getty_tx.rpc.slices import WHOLE, Slices
 from getty_tx.rpc.streams import Stream
+from getty_tx.session.addresses import formatAddress
+from getty_tx.settings import MAX_SECONDS
 from getty_tx.status.calls import SAMPLED, CallTotals
 
 if TYPE_CHECKING:
@@ -133,7 +135,9 @@ class Peer(EventListener):
         :param timeout: seconds to wait for the reply; None: for ever. By default that of the context, and not more than
             what is left to the call that is served here.
         :param metadata: names and values for the method's ``currentCall()``.
-        :return: fires with the result; fails with an :py:class:`~getty_tx.rpc.RpcError`. It may be cancelled.
+        :return: fires with the result; fails with an :py:class:`~getty_tx.rpc.RpcError`. It may be cancelled. Its
+            ``metadata`` are then what the method has sent along, or None.
+        :raise SettingError: the time-out is no number of seconds.
         """
         name = f"{service}/{method}"
         number = self._next()
@@ -188,7 +192,8 @@ class Peer(EventListener):
         isOneWay: bool = False,
         isStream: bool = False,
     ) -> RpcError | None:
-        if timeout is not None and timeout <= 0:
+        if timeout is not None and not 0 < timeout <= MAX_SECONDS:
+            checkTimeout(timeout)
             return CallTimeoutError(f"{name}: no time is left for the call", sent=False)
         try:
             payload = self.payload.encodeArguments(name, arguments)
@@ -237,7 +242,7 @@ class Peer(EventListener):
         session = self.session
         if session.lastActive < waiting.expiresAt - timeout:
             self._suspect()
-        waiting.fail(CallTimeoutError(f"{waiting.name}: no reply from {session.remoteAddr} in time"))
+        waiting.fail(CallTimeoutError(f"{waiting.name}: no reply from {formatAddress(session.remoteAddr)} in time"))
 
     def stream(
         self,
@@ -288,6 +293,8 @@ class Peer(EventListener):
             totals = waiting.totals
             totals.running -= 1
             totals.done += 1
+            if message.metadata is not None:
+                waiting.metadata = message.metadata
             if waiting.startedAt:
                 totals.seconds.add(session.context.seconds() - waiting.startedAt)
             try:
@@ -304,6 +311,7 @@ class Peer(EventListener):
             else:
                 waiting.totals.running -= 1
                 waiting.totals.fail(message.code if message.code in RpcError.byCode else "other")
+                waiting.metadata = message.metadata
                 waiting.fail(errorOf(message.code, message.text, message.details))
         elif kind is Cancel:
             self.incoming.cancel(message.id)
@@ -387,6 +395,9 @@ class Peer(EventListener):
         if lost:
             cause = self.session.error
             why = f"{self.session} was lost before the reply" + (f": {cause}" if cause is not None else "")
+            if cause is None and not self.session.stats.readBytes:
+                # What a peer of another wire does, which has no way to say so.
+                why += f", and the peer has never said a word: does it have the wire {self.context.wire!r}, too?"
             for waiting in lost:
                 waiting.totals.running -= 1
                 waiting.totals.fail("lost")

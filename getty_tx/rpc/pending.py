@@ -7,12 +7,26 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from getty_tx.rpc.errors import RpcError
     from getty_tx.rpc.peer import Peer
     from getty_tx.rpc.streams import Stream
     from getty_tx.status.calls import CallTotals
 
-__all__ = ["PendingCall"]
+__all__ = ["PendingCall", "WaitingCall", "handOver"]
+
+
+def handOver(result: Any, made: Any, call: Any) -> Any:
+    """For ``made.addBoth(handOver, made, call)``: another call has the metadata of the one that was made."""
+    call.metadata = made.metadata
+    return result
+
+
+class WaitingCall(Deferred[Any]):
+    """A call that could not be made yet, or at all."""
+
+    metadata: Mapping[str, str] | None = None
 
 
 class PendingCall(Deferred[Any]):
@@ -23,6 +37,8 @@ class PendingCall(Deferred[Any]):
     startedAt = 0.0
     #: ``again(call, error)`` makes it once more, if it was not run, and returns whether it does.
     again: Any = None
+    #: When it has fired: what the method has sent along with its result or error, or None.
+    metadata: Mapping[str, str] | None = None
     #: The call that is made in its place.
     replacement: PendingCall | None = None
     #: The stream that is open in its place.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
+from getty_tx.rpc.deadlines import checkTimeout
 from getty_tx.rpc.peer import DEFAULT
 
 if TYPE_CHECKING:
@@ -37,7 +38,13 @@ class Stub:
         self._metadata = metadata
 
     def options(self, timeout: Any = DEFAULT, metadata: Mapping[str, str] | None = None) -> Stub:
-        """The same service, with another time-out and metadata for each call."""
+        """
+        The same service, with another time-out and metadata for each call.
+
+        :raise SettingError: the time-out is no number of seconds.
+        """
+        if timeout is not DEFAULT:
+            checkTimeout(timeout)
         return Stub(self._caller, self._service, self._names, timeout, metadata)
 
     def __repr__(self) -> str:

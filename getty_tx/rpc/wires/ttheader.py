@@ -32,6 +32,7 @@ from getty_tx.rpc.messages import (
     LAST,
     MORE,
     OPEN,
+    OVERHEAD,
     RESET,
     Cancel,
     ErrorReply,
@@ -334,7 +335,7 @@ class TTHeaderCodec:
         number = getattr(message, "id", 0) if kind is not Cancel else 0
         head = _pack(COUNTED + size + len(payload), MAGIC, flags, number, size >> 2)
         frame: bytes = head + block + payload
-        if size > _KEPT_BYTES and len(frame) > session.maxMsgLen:
+        if size > OVERHEAD - HEAD and len(frame) > session.maxMsgLen:
             # Peers leave room for shorter blocks.
             text = f"rpc: a frame of {len(frame)} bytes, {size} of them metadata, is above maxMsgLen"
             raise PayloadError(f"{text}={session.maxMsgLen}", sent=False)
