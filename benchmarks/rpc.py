@@ -41,7 +41,8 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.__main__ import end
 from benchmarks.loads import LoadError, LoadResult, Scenario, compiledLoad, measured, startLoad
@@ -210,6 +211,10 @@ def _version(package: str, interpreter: str) -> str:
     return subprocess.run([interpreter, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
+#: What a codec wants of a session.
+_SESSION: Any = SimpleNamespace(maxMsgLen=1 << 30)
+
+
 def frameOf(row: Row) -> bytes:
     """A request's frame for the load in C, and the payload that its reply must have."""
     # Peers must not need getty_tx, and the table has none without it.
@@ -222,8 +227,8 @@ def frameOf(row: Row) -> bytes:
     request = Request(1, "Echo/say", payload, DEADLINE if row.hasDeadline else None)
     codec = wire.codec()
     # The first frame of a session says what it understands; the others are as the second.
-    codec.write(None, request)
-    return codec.write(None, request) + wire.payload.encodeResult("Echo/say", value)
+    codec.write(_SESSION, request)
+    return codec.write(_SESSION, request) + wire.payload.encodeResult("Echo/say", value)
 
 
 def runAlone(server: ServerProcess, row: Row, seconds: float, warmup: float) -> LoadResult:
