@@ -146,10 +146,13 @@ class Client(Service):
         """
         best: Peer | None = None
         least = 0
+        peer: Peer
         for peer in self.context.peers:
             if peer.isLeaving or peer.session.isClosed:
                 continue
             open = len(peer.pending) + (SUSPECT if peer.isSuspect else 0)
+            if not open:
+                return peer
             if best is None or open < least:
                 best, least = peer, open
         return best
