@@ -26,6 +26,7 @@ from benchmarks.acceptance import (
     speed,
     status,
     syscalls,
+    waiting_calls,
     websocket_memory,
     workers,
 )
@@ -45,6 +46,7 @@ MODULES = {
     "hostile_calls": (hostile_calls, 600),
     "big_packages": (big_packages, 180),
     "large_calls": (large_calls, 180),
+    "waiting_calls": (waiting_calls, 180),
     "closing": (closing, 150),
     "cron": (cron, 90),
     "speed": (speed, 300),

@@ -31,6 +31,9 @@ REPETITIONS = 5
 SECONDS = 1.0
 WARMUP = 0.3
 
+#: What is told of the round trips.
+PARTS = ("p50", "p90", "p99")
+
 LARGE = 10 * MB
 SMALL = 100
 
@@ -119,7 +122,7 @@ def call(port: int, kind: str, what: str, seconds: float) -> None:
 def summary(trips: list[float]) -> dict[str, float]:
     """Microseconds."""
     ordered = sorted(trips)
-    found = {"best": ordered[0], "p50": ordered[len(ordered) // 2], "p99": ordered[len(ordered) * 99 // 100]}
+    found = {"best": ordered[0]} | {f"p{part}": ordered[len(ordered) * part // 100] for part in (50, 90, 99)}
     return {name: value * 1e6 for name, value in found.items()}
 
 
@@ -182,7 +185,7 @@ def measure(target: Target) -> Iterator[Figure]:
     whole, slices = found["whole"], found["slices"]
 
     def told(place: str) -> str:
-        kinds = [f"{kind} p50 {found[kind][place]['p50']:.0f} p99 {found[kind][place]['p99']:.0f}" for kind in found]
+        kinds = [f"{kind} " + " ".join(f"{part} {found[kind][place][part]:.0f}" for part in PARTS) for kind in found]
         return f"{place} " + ", ".join(kinds)
 
     ratio = slices["other"]["p99"] / slices["alone"]["p99"]
