@@ -160,6 +160,9 @@ class EPollReactor(epollreactor.EPollReactor):
                     timeout = MAX_WAIT
             else:
                 timeout = None
+            if self._endCalls:
+                # An end call has asked for another one.
+                timeout = 0
             try:
                 events = poll(timeout, EVENTS_PER_ITERATION)
             except OSError as error:

@@ -258,6 +258,18 @@ class EndCallTests(ReactorCase):
         self.run_()
         self.assertEqual(order, ["first", "timer", "second"])
 
+    def test_again(self) -> None:
+        """An end call requested by such a call comes before a wait, though nothing else is due."""
+        late = self.reactor.callLater(30, self.end)
+
+        def second() -> None:
+            late.cancel()
+            self.end()
+
+        self.reactor.callLater(0.01, self.reactor.callAtTurnsEnd, lambda: self.reactor.callAtTurnsEnd(second))
+        self.run_()
+        self.assertTrue(late.cancelled)
+
     def test_failing(self) -> None:
         """A call that raises is logged, and does not affect others."""
         self.reactor.callAtTurnsEnd(lambda: 1 // 0)
