@@ -88,7 +88,10 @@ class Drain:
             remaining += len(context.handshaking)
             for session in list(context.sessions):
                 if session.state == OPEN and IDrainingListener.providedBy(session.listener):
-                    session.listener.drain()
+                    try:
+                        session.listener.drain()
+                    except Exception as error:
+                        session.callbackFailed(error)
                     remaining += 1
                 elif session.activeAt <= latest and isAtRest(session):
                     # As when the service stops: a WebSocket close has the code 1001, going away.

@@ -69,9 +69,10 @@ class PendingCall(Deferred[Any]):
         """
         if self.again is None:
             raise TypeError(f"{self.name} was called; a stream is opened by stream()")
-        self.stream = self.again.stream()
+        again = self.again
         # The peer refuses it.
         self.addErrback(lambda _: None)
+        self.stream = again.stream()
         return self.stream
 
     async def __aexit__(self, *_: object) -> None:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from getty_tx import rpc
+from getty_tx import EventListener, rpc
+from getty_tx.codecs import LineCodec
+from getty_tx.interfaces import IDrainingListener
 from getty_tx.processes.drain import SILENCE, Drain, isAtRest
 from getty_tx.testing import connectedPeer, connectedSessions
 from tests.support.memory import SessionCase, configure, frame
@@ -172,6 +175,24 @@ class DrainTests(SynchronousTestCase):
         self.assertEqual("done", self.successResultOf(outcome))
         self.assertTrue(pair.server.isClosed)
         self.successResultOf(done)
+
+    def test_failing(self) -> None:
+        """A listener that cannot end its session loses it, and the others end."""
+
+        @implementer(IDrainingListener)
+        class Broken(EventListener):
+            def drain(self) -> None:
+                raise ZeroDivisionError
+
+        def newSession(session: Any) -> None:
+            session.codec, session.listener = LineCodec(), Broken()
+
+        pair = connectedSessions(newSession, configure(EventListener(), LineCodec()))
+        done = Drain([pair.server.context], pair.clock).run(20)
+        pair.advance(1)
+        self.assertTrue(pair.server.isClosed)
+        self.successResultOf(done)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_nothing(self) -> None:
         """Without sessions draining ends at once."""
