@@ -50,6 +50,7 @@ NAMES = {
     "getty_tx.logs": ("JSONObserver json "),
     "getty_tx.workers": ("Work WorkerPool current "),
     "getty_tx.reactors": ("Processes install "),
+    "getty_tx.http": ("BodyLostError GoneError Request Response Router Server "),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
         "NoSuchMethodError PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method stream "

@@ -1,0 +1,292 @@
+"""The way out of a connection: whole answers, and answers that are sent as they come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from getty_tx.errors import RefuseRequest, SessionError
+from getty_tx.http.answers import AnswerFields, GoneError, encodeTrailers, statusLine
+from getty_tx.http.body import BodyLostError
+from getty_tx.http.refusals import PHRASES
+from getty_tx.http.response import TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.internet.defer import Deferred
+
+    from getty_tx.http.context import HTTPContext
+    from getty_tx.http.request import Request
+    from getty_tx.session.session import Session
+
+__all__ = ["Answering"]
+
+log = Logger()
+
+_CLOSE = b"Connection: close\r\n"
+_KEEP = b"Connection: keep-alive\r\n"
+
+# How the end of a body is told.
+_NOTHING, _LENGTH, _CHUNKS, _END = range(4)
+
+
+class Answering:
+    """
+    Sends the answers of one connection, one after the other.
+
+    :ivar request: the one that is being served.
+    :ivar status: the status of the answer that has begun; 0: none has.
+    """
+
+    __slots__ = (
+        "_ending",
+        "_head",
+        "_left",
+        "_seconds",
+        "_sent",
+        "_whenGone",
+        "context",
+        "request",
+        "session",
+        "status",
+    )
+
+    def __init__(self, session: Session, context: HTTPContext) -> None:
+        self.session = session
+        self.context = context
+        self.request: Request | None = None
+        self.status = 0
+        self._seconds: Callable[[], float] = session.context.seconds
+        self._whenGone: Callable[[], object] | None = None
+        # An answer that has begun: its head, as long as it is held, how its end is told, and bytes of its body.
+        self._head: bytes | None = None
+        self._ending = _NOTHING
+        self._left = self._sent = 0
+
+    # For the class above
+
+    def finished(self, request: Request, sent: int) -> None:
+        """The answer of the request is complete; ``sent`` bytes of body."""
+        raise NotImplementedError
+
+    def closesAfter(self, request: Request) -> bool:
+        """Whether the connection ends with this answer."""
+        raise NotImplementedError
+
+    # Whole answers
+
+    def isServing(self, request: Request) -> bool:
+        """Whether the answer of this request is awaited."""
+        return self.request is request and not self.session.isClosed
+
+    def _check(self, request: Request) -> None:
+        if self.request is not request:
+            raise GoneError(f"{request}: its answer is complete, or its client has gone")
+
+    def _headOf(self, request: Request, status: int, fields: AnswerFields) -> bytes:
+        """The head but for the length and the empty line. The request's ``keepAlive`` is what happens."""
+        dates = self.context.dates
+        now = self._seconds()
+        if now >= dates.until:
+            dates.renew(now)
+        prefix = dates.prefixes.get((status, fields)) or fields.prefix(status, dates)
+        if fields.closes or not request.keepAlive or self.closesAfter(request):
+            request.keepAlive = False
+            return prefix + _CLOSE
+        return prefix if request.version == "1.1" else prefix + _KEEP
+
+    def answer(self, request: Request, status: int, fields: AnswerFields, body: bytes) -> None:
+        """Send a whole answer."""
+        if self.request is not request or self.status:
+            self._check(request)
+            raise RuntimeError(f"{request}: an answer has begun already")
+        length = len(body)
+        if fields.length is not None and fields.length != length:
+            if body or (request.method != "HEAD" and status != 304):
+                raise ValueError(f"Content-Length is {fields.length}, and the body has {length} bytes")
+            length = fields.length
+        head = self._headOf(request, status, fields)
+        self.status = status
+        if status == 204 or status == 304:
+            data = (
+                head + b"\r\n"
+                if fields.length is None or status == 204
+                else b"%bContent-Length: %d\r\n\r\n" % (head, length)
+            )
+            length = 0
+        elif request.method == "HEAD":
+            data = b"%bContent-Length: %d\r\n\r\n" % (head, length)
+            length = 0
+        else:
+            data = b"%bContent-Length: %d\r\n\r\n%b" % (head, length, body)
+        if self._write(data):
+            self.finished(request, length)
+
+    def _write(self, data: bytes) -> bool:
+        """Send bytes; False: the session has ended, or ends now."""
+        session = self.session
+        try:
+            session.writePkg(data)
+        except SessionError as error:
+            if not session.isClosed:
+                session.close(error)
+            return False
+        return True
+
+    def refuse(self, request: Request, status: int, reason: str, fields: AnswerFields | None = None) -> None:
+        """Answer with a status and a text that says why."""
+        text = f"{status} {PHRASES.get(status, '')}: {reason}\n" if reason else f"{status} {PHRASES.get(status, '')}\n"
+        self.answer(request, status, TEXT if fields is None else fields, text.encode())
+
+    def fail(self, request: Request, error: BaseException) -> None:
+        """The application has failed, or refuses the request."""
+        if self.request is not request:
+            if not isinstance(error, GoneError | BodyLostError | RefuseRequest):
+                log.error("{request}: failed after its end: {error!r}", request=request, error=error)
+            return
+        if isinstance(error, RefuseRequest) and not self.status:
+            pairs = [(name.encode(), value.encode()) for name, value in error.headers.items()]
+            self.refuse(request, error.status, error.reason, AnswerFields([*pairs, _TEXT_TYPE]))
+            return
+        if not isinstance(error, GoneError | BodyLostError):
+            log.failure("{request}: the application failed", failure=_failureOf(error), request=request)
+        if self.status and self._head is None:
+            self.cut(request)
+        else:
+            self.status = 0
+            self._head = None
+            self.refuse(request, 500, "")
+
+    def cut(self, request: Request) -> None:
+        """End an answer that has begun, so that the client sees that it is not complete."""
+        request.keepAlive = False
+        closes = self._ending != _END
+        self._head = None
+        self.finished(request, self._sent)
+        if not closes:
+            self.session.abort()
+
+    # Answers that are sent as they come
+
+    def start(self, request: Request, status: int, fields: AnswerFields, length: int | None = None) -> None:
+        """Begin an answer; its head leaves with the first bytes of the body, or with its end."""
+        self._check(request)
+        if self.status:
+            raise RuntimeError(f"{request}: an answer has begun already")
+        if length is None:
+            length = fields.length
+        if request.method == "HEAD" or status == 204 or status == 304:
+            ending = _NOTHING
+        elif length is not None:
+            ending = _LENGTH
+        elif request.version == "1.1":
+            ending = _CHUNKS
+        else:
+            ending = _END
+            request.keepAlive = False
+        head = self._headOf(request, status, fields)
+        if length is not None and status != 204:
+            head = b"%bContent-Length: %d\r\n\r\n" % (head, length)
+        elif ending == _CHUNKS:
+            head += b"Transfer-Encoding: chunked\r\n\r\n"
+        else:
+            head += b"\r\n"
+        self.status = status
+        self._head = head
+        self._ending = ending
+        self._left = length or 0
+        self._sent = 0
+
+    def write(self, request: Request, data: bytes) -> None:
+        """Send bytes of the body."""
+        self._check(request)
+        ending = self._ending
+        size = len(data)
+        if not self.status:
+            raise RuntimeError(f"{request}: start() the answer first")
+        if ending == _NOTHING or not size:
+            return
+        if ending == _LENGTH:
+            if size > self._left:
+                raise ValueError(f"{request}: the body is longer than Content-Length says")
+            self._left -= size
+        elif ending == _CHUNKS:
+            data = b"%x\r\n%b\r\n" % (size, data)
+        self._sent += size
+        head = self._head
+        if head is not None:
+            self._head = None
+            data = head + data
+        self._write(data)
+
+    def flush(self, request: Request) -> None:
+        """Send the head now if it has not left."""
+        self._check(request)
+        head, self._head = self._head, None
+        if head is not None:
+            self._write(head)
+
+    def writeFile(self, request: Request, file: Any, offset: int, count: int) -> Deferred[int]:
+        """Send a part of a file as the next bytes of the body."""
+        self._check(request)
+        if self._ending != _LENGTH or count > self._left:
+            raise ValueError(f"{request}: a file needs a Content-Length that is not shorter")
+        self.flush(request)
+        self._left -= count
+        self._sent += count
+        return self.session.sendFile(file, offset, count)
+
+    def end(self, request: Request, trailers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """The answer is complete."""
+        self._check(request)
+        if not self.status:
+            raise RuntimeError(f"{request}: start() the answer first")
+        data = self._head or b""
+        if self._ending == _CHUNKS:
+            data += b"0\r\n%b\r\n" % encodeTrailers(trailers) if trailers else b"0\r\n\r\n"
+        elif self._ending == _LENGTH and self._left:
+            self.cut(request)
+            raise ValueError(f"{request}: the body has {self._left} bytes less than Content-Length says")
+        self._head = None
+        if not data or self._write(data):
+            self.finished(request, self._sent)
+
+    def inform(self, request: Request, status: int, fields: AnswerFields) -> None:
+        """Send an interim answer."""
+        self._check(request)
+        if not 100 <= status <= 199 or status == 101:
+            raise ValueError(f"{status} is no interim answer")
+        if not self.status and request.version == "1.1":
+            self._write(statusLine(status) + fields.lines + b"\r\n")
+
+    # Back-pressure and ends
+
+    def mustWait(self) -> bool:
+        """Whether more than ``highWater`` bytes wait to be sent."""
+        return self.session.pendingBytes > self.session.highWater
+
+    def drained(self) -> Deferred[None]:
+        """Fires when all bytes have left."""
+        return self.session.drained()
+
+    def whenGone(self, request: Request, call: Callable[[], object]) -> None:
+        """Call ``call()`` once if the client goes before the answer is complete."""
+        self._check(request)
+        self._whenGone = call
+
+    def wantBody(self, request: Request) -> None:
+        """Somebody waits for the body: ask the client for it."""
+        if request.expects and self.request is request and not self.status:
+            request.expects = False
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+_TEXT_TYPE = (b"Content-Type", b"text/plain; charset=utf-8")
+
+
+def _failureOf(error: BaseException) -> Any:
+    from twisted.python.failure import Failure
+
+    return Failure(error)

@@ -1,0 +1,96 @@
+"""What the connections of one Server share: the limits, the application and the counters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from getty_tx import settings
+from getty_tx.errors import SettingError
+from getty_tx.http.counting import Counters
+from getty_tx.http.dates import Dates
+from getty_tx.settings import Setting
+
+if TYPE_CHECKING:
+    from getty_tx.http.connection import Connection
+    from getty_tx.http.fields import Fields
+    from getty_tx.http.interfaces import IApplication
+
+__all__ = ["HTTPContext"]
+
+#: Seconds that requests may take when a server stops.
+DRAIN_TIME = 5.0
+
+#: Bytes of heads in the cache of fields, at most.
+MAX_CACHE = 512 * 1024
+
+
+class HTTPContext:
+    """
+    The settings and counters of the connections of one server.
+
+    :param application: what answers the requests.
+    :param options: settings by name.
+    :raise SettingError: a setting is invalid.
+
+    :ivar running: requests that are being served now.
+    :ivar connections: the open connections.
+    :ivar counters: what was served and refused.
+    :ivar dates: the value of ``Date``.
+    :ivar access: called as ``access(request, status, sent, seconds)`` after each answer; None: nobody looks.
+    """
+
+    maxHead = Setting(settings.size, 32 * 1024, "Bytes of a head: request line and fields. More is refused with 431.")
+    maxLine = Setting(settings.size, 8 * 1024, "Bytes of a request line. A longer one is refused with 414.")
+    maxFields = Setting(settings.count, 100, "Fields of a head, and of trailers. More are refused with 431.")
+    maxBody: Setting[int | None] = Setting(
+        settings.optionalCount, 1024 * 1024, "Bytes of a body that is gathered for a handler; None: no limit."
+    )
+    headTimeout = Setting(settings.seconds, 10.0, "Seconds from the first byte of a head to its end.")
+    bodyTimeout = Setting(settings.seconds, 30.0, "Seconds without a byte of a body that is awaited.")
+    minRate = Setting(settings.count, 240, "Bytes a second that a body has at least, over its whole time.")
+    keepAlive = Setting(settings.seconds, 15.0, "Seconds without a request after which a connection is closed.")
+    limitConcurrency: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Requests that are served at a time; more are answered with 503. None: no limit."
+    )
+    serverName: Setting[str] = Setting(settings.text, "getty_tx", "The value of Server; empty: the field is left out.")
+
+    _maxHead: int
+    _maxLine: int
+    _maxFields: int
+    _maxBody: int | None
+    _headTimeout: float
+    _bodyTimeout: float
+    _minRate: int
+    _keepAlive: float
+    _limitConcurrency: int | None
+    _serverName: str
+
+    def __init__(self, application: IApplication, **options: Any) -> None:
+        self.application = application
+        self.dates = Dates()
+        for name, value in settings.defaults(HTTPContext):
+            setattr(self, name, value)
+        for option, value in options.items():
+            if not isinstance(getattr(HTTPContext, option, None), Setting):
+                raise SettingError(f"{option}={value!r} is no setting of http.Server")
+            setattr(self, option, value)
+        self.settingChanged("serverName")
+        self.running = 0
+        self.connections: set[Connection] = set()
+        self.counters = Counters()
+        self.access: Any = None
+        self.known: dict[bytes, Fields] = {}
+        self._knownBytes = 0
+
+    def settingChanged(self, name: str) -> None:
+        """Settings hold for the requests that follow."""
+        if name == "serverName":
+            self.dates.use(self._serverName)
+
+    def keep(self, block: bytes, fields: Fields) -> None:
+        """Keep the fields of a head: a client sends the same ones with each request."""
+        self._knownBytes += len(block)
+        if self._knownBytes > MAX_CACHE:
+            self.known.clear()
+            self._knownBytes = len(block)
+        self.known[block] = fields

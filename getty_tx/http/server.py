@@ -1,0 +1,119 @@
+"""http.Server: an application that is served over HTTP/1.1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+
+from getty_tx import server, settings
+from getty_tx.errors import SettingError
+from getty_tx.http.connection import Connection
+from getty_tx.http.context import DRAIN_TIME, HTTPContext
+from getty_tx.http.handlers import Handler
+from getty_tx.http.interfaces import IApplication
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+
+    from getty_tx.session.session import Session
+
+__all__ = ["Server"]
+
+#: Seconds between two looks at the connections of a server that stops.
+_LOOK = 0.02
+
+
+class Server(Service):
+    """
+    Serves an application over HTTP while it runs. An IService: for ``twistd``, or started by hand.
+
+    ::
+
+        server = http.Server(router, "tcp:8080", "tls:8443:privateKey=key.pem:certKey=cert.pem")
+
+    :param application: a :py:class:`~getty_tx.http.Router`, another
+        :py:class:`~getty_tx.http.interfaces.IApplication`, or a function of a request.
+    :param endpoints: descriptions or endpoints of streams.
+    :param drainTime: seconds that requests may take when it stops.
+    :param maxSessions: as for a :py:class:`~getty_tx.Server`; ``maxSessionsPerHost``, ``handshakeTimeout``,
+        ``reactor``, too.
+    :param options: the settings of :py:class:`~getty_tx.http.context.HTTPContext`: ``maxBody=1 MiB``,
+        ``keepAlive=15``, ``limitConcurrency=None`` and others.
+    :raise SettingError: a description or a setting is invalid.
+
+    :ivar context: what its connections share; its settings may be changed at any time.
+    :ivar server: the :py:class:`~getty_tx.Server` with the sessions.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        *endpoints: str | IStreamServerEndpoint,
+        drainTime: float = DRAIN_TIME,
+        maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        reactor: Any = None,
+        **options: Any,
+    ) -> None:
+        for endpoint in endpoints:
+            if isinstance(endpoint, str) and endpoint.startswith(("udp", "ws:", "wss:")):
+                raise SettingError(f"{endpoint} is not for HTTP: use tcp:, tls:, unix:, systemd: or haproxy:")
+        self.drainTime = settings.seconds("drainTime", drainTime)
+        self._reactor = reactor
+        if not IApplication.providedBy(application):
+            application = Handler(application)
+        self.context = HTTPContext(application, **options)
+        self.server = server.Server(
+            self.newSession,
+            *endpoints,
+            maxSessions=maxSessions,
+            maxSessionsPerHost=maxSessionsPerHost,
+            handshakeTimeout=handshakeTimeout,
+            reactor=reactor,
+        )
+
+    def newSession(self, session: Session) -> None:
+        """Make the connection of a new session. Override it to set more, such as ``session.writeTimeout``."""
+        Connection(session, self.context)
+
+    def whenListening(self) -> Deferred[list[IAddress]]:
+        """As :py:meth:`getty_tx.Server.whenListening`."""
+        return self.server.whenListening()
+
+    def privilegedStartService(self) -> None:
+        """Listen while the process may still bind ports below 1024."""
+        Service.privilegedStartService(self)
+        self.server.privilegedStartService()
+
+    def startService(self) -> None:
+        """Listen."""
+        Service.startService(self)
+        self.server.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Answer the requests on their way, for ``drainTime`` at most, and close all connections.
+
+        :return: fires when the last session has ended.
+        """
+        Service.stopService(self)
+        if not self.context.connections:
+            return self.server.stopService()
+        self.server.stopListening()
+        reactor = theReactor(self._reactor)
+        until = reactor.seconds() + self.drainTime
+
+        def drain() -> None:
+            for connection in list(self.context.connections):
+                connection.drain()
+            if not self.context.connections or reactor.seconds() >= until:
+                looking.stop()
+
+        looking = LoopingCall(drain)
+        looking.clock = reactor
+        return looking.start(_LOOK).addBoth(lambda _: self.server.stopService())
