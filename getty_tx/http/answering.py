@@ -28,6 +28,9 @@ log = Logger()
 _CLOSE = b"Connection: close\r\n"
 _KEEP = b"Connection: keep-alive\r\n"
 
+#: Heads that are kept for a second, at most.
+MAX_HEADS = 256
+
 # How the end of a body is told.
 _NOTHING, _LENGTH, _CHUNKS, _END = range(4)
 
@@ -36,6 +39,7 @@ class Answering:
     """
     Sends the answers of one connection, one after the other.
 
+    :ivar isDraining: the connection is to end.
     :ivar request: the one that is being served.
     :ivar status: the status of the answer that has begun; 0: none has.
     """
@@ -48,6 +52,7 @@ class Answering:
         "_sent",
         "_whenGone",
         "context",
+        "isDraining",
         "request",
         "session",
         "status",
@@ -56,6 +61,7 @@ class Answering:
     def __init__(self, session: Session, context: HTTPContext) -> None:
         self.session = session
         self.context = context
+        self.isDraining = False
         self.request: Request | None = None
         self.status = 0
         self._seconds: Callable[[], float] = session.context.seconds
@@ -67,12 +73,12 @@ class Answering:
 
     # For the class above
 
-    def finished(self, request: Request, sent: int) -> None:
-        """The answer of the request is complete; ``sent`` bytes of body."""
+    def finished(self, request: Request, sent: int, now: float) -> None:
+        """The answer of the request is complete, ``now`` seconds on the reactor's clock; ``sent`` bytes of body."""
         raise NotImplementedError
 
     def closesAfter(self, request: Request) -> bool:
-        """Whether the connection ends with this answer."""
+        """Whether the connection ends with this answer. Only asked while it drains, or if the request has a body."""
         raise NotImplementedError
 
     # Whole answers
@@ -87,42 +93,56 @@ class Answering:
 
     def _headOf(self, request: Request, status: int, fields: AnswerFields) -> bytes:
         """The head but for the length and the empty line. The request's ``keepAlive`` is what happens."""
-        dates = self.context.dates
-        now = self._seconds()
-        if now >= dates.until:
-            dates.renew(now)
-        prefix = dates.prefixes.get((status, fields)) or fields.prefix(status, dates)
-        if fields.closes or not request.keepAlive or self.closesAfter(request):
+        prefix = fields.prefix(status, self.context.dates)
+        mayClose = self.isDraining or request.body is not None
+        if fields.closes or not request.keepAlive or (mayClose and self.closesAfter(request)):
             request.keepAlive = False
             return prefix + _CLOSE
         return prefix if request.version == "1.1" else prefix + _KEEP
+
+    def _renewDates(self) -> float:
+        now = self._seconds()
+        if now >= self.context.dates.until:
+            self.context.dates.renew(now)
+        return now
 
     def answer(self, request: Request, status: int, fields: AnswerFields, body: bytes) -> None:
         """Send a whole answer."""
         if self.request is not request or self.status:
             self._check(request)
             raise RuntimeError(f"{request}: an answer has begun already")
+        dates = self.context.dates
+        now = self._seconds()
+        if now >= dates.until:
+            dates.renew(now)
         length = len(body)
+        head = dates.heads.get((status, fields, length)) if request.isUsual and request.keepAlive else None
+        if head is None or self.isDraining:
+            self._answerUnusual(request, status, fields, body, now)
+            return
+        self.status = status
+        if self._write(head + body):
+            self.finished(request, length, now)
+
+    def _answerUnusual(self, request: Request, status: int, fields: AnswerFields, body: bytes, now: float) -> None:
+        """Any answer; keeps the heads of usual ones, which begin alike for a second."""
+        sent = length = len(body)
         if fields.length is not None and fields.length != length:
             if body or (request.method != "HEAD" and status != 304):
                 raise ValueError(f"Content-Length is {fields.length}, and the body has {length} bytes")
             length = fields.length
         head = self._headOf(request, status, fields)
-        self.status = status
-        if status == 204 or status == 304:
-            data = (
-                head + b"\r\n"
-                if fields.length is None or status == 204
-                else b"%bContent-Length: %d\r\n\r\n" % (head, length)
-            )
-            length = 0
-        elif request.method == "HEAD":
-            data = b"%bContent-Length: %d\r\n\r\n" % (head, length)
-            length = 0
+        if status == 204 or (status == 304 and fields.length is None):
+            head += b"\r\n"
         else:
-            data = b"%bContent-Length: %d\r\n\r\n%b" % (head, length, body)
-        if self._write(data):
-            self.finished(request, length)
+            head = b"%bContent-Length: %d\r\n\r\n" % (head, length)
+        if request.method == "HEAD" or status == 204 or status == 304:
+            body, sent = b"", 0
+        elif request.isUsual and request.keepAlive and len(self.context.dates.heads) < MAX_HEADS:
+            self.context.dates.heads[status, fields, length] = head
+        self.status = status
+        if self._write(head + body):
+            self.finished(request, sent, now)
 
     def _write(self, data: bytes) -> bool:
         """Send bytes; False: the session has ended, or ends now."""
@@ -164,7 +184,7 @@ class Answering:
         request.keepAlive = False
         closes = self._ending != _END
         self._head = None
-        self.finished(request, self._sent)
+        self.finished(request, self._sent, self._seconds())
         if not closes:
             self.session.abort()
 
@@ -186,6 +206,7 @@ class Answering:
         else:
             ending = _END
             request.keepAlive = False
+        self._renewDates()
         head = self._headOf(request, status, fields)
         if length is not None and status != 204:
             head = b"%bContent-Length: %d\r\n\r\n" % (head, length)
@@ -251,7 +272,7 @@ class Answering:
             raise ValueError(f"{request}: the body has {self._left} bytes less than Content-Length says")
         self._head = None
         if not data or self._write(data):
-            self.finished(request, self._sent)
+            self.finished(request, self._sent, self._seconds())
 
     def inform(self, request: Request, status: int, fields: AnswerFields) -> None:
         """Send an interim answer."""

@@ -20,9 +20,6 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Bytes that end a field, or that some read as its end (RFC 9110, 5.5).
 _BAD = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-#: Heads that are kept for a second, at most.
-MAX_PREFIXES = 256
-
 _HOP = frozenset({b"transfer-encoding", b"connection", b"keep-alive", b"upgrade"})
 
 
@@ -42,7 +39,8 @@ class AnswerFields:
     :ivar lines: the encoded fields, without ``Content-Length``.
     :ivar length: the value of ``Content-Length``; None: there is none.
     :ivar closes: the connection is to be closed after the answer.
-    :ivar hasDate: ``Date`` or ``Server`` are among them.
+    :ivar hasDate: ``Date`` is among them.
+    :ivar hasServer: ``Server`` is among them.
     """
 
     __slots__ = ("closes", "hasDate", "hasServer", "length", "lines")
@@ -74,18 +72,11 @@ class AnswerFields:
 
         :param dates: up to date.
         """
-        prefix = dates.prefixes.get((status, self))
-        if prefix is None:
-            prefix = statusLine(status)
-            if not (self.hasDate or self.hasServer):
-                prefix += dates.fields
-            else:
-                date, _, server = dates.fields.partition(b"\r\n")
-                prefix += (b"" if self.hasDate else date + b"\r\n") + (b"" if self.hasServer else server)
-            prefix += self.lines
-            if len(dates.prefixes) < MAX_PREFIXES:
-                dates.prefixes[status, self] = prefix
-        return prefix
+        if not (self.hasDate or self.hasServer):
+            return b"%b%b%b" % (statusLine(status), dates.fields, self.lines)
+        date, end, server = dates.fields.partition(b"\r\n")
+        own = (b"" if self.hasDate else date + end) + (b"" if self.hasServer else server)
+        return b"%b%b%b" % (statusLine(status), own, self.lines)
 
 
 #: The fields of an answer that has none of its own.

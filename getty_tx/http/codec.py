@@ -80,7 +80,7 @@ class HTTPCodec:
             if stop == 3 or data[at] < 32:
                 return found
             try:
-                request = parseHead(data[at:stop], context)
+                request = parseHead(data, at, stop, context)
             except Refused:
                 return found
             length = request.fields.length
@@ -119,7 +119,7 @@ class HTTPCodec:
                 self.inHead = True
                 self._whenBegun()
             return None, 0
-        request = parseHead(raw[at:stop], context)
+        request = parseHead(raw, at, stop, context)
         self.inHead = False
         length = request.fields.length
         if length:
@@ -128,6 +128,7 @@ class HTTPCodec:
                 request.content = bytes(data[stop:end])
                 return request, end
             request.content = None
+            request.isUsual = False
             request.body = Body(request)
             self._body = Chunks(context._maxHead, context._maxFields) if length == CHUNKED else length
         return request, stop

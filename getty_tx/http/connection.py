@@ -62,7 +62,6 @@ class Connection(Answering):
         "_bodySize",
         "_closing",
         "_codec",
-        "_draining",
         "_headBegan",
         "_idleSince",
         "_lookedAt",
@@ -83,7 +82,7 @@ class Connection(Answering):
         self._receiving: Request | None = None
         self._timer: WheelTimer | None = None
         self._pauses = 0
-        self._closing = self._draining = self._starting = False
+        self._closing = self._starting = False
         self._headBegan = self._idleSince = self._lookedAt = 0.0
         self._bodyAt = self._bodyBegan = 0.0
         self._bodySize = 0
@@ -102,12 +101,10 @@ class Connection(Answering):
     def onMessage(self, session: Session, pkg: Any) -> None:
         """A request, a part of a body, or what is none."""
         kind = type(pkg)
-        if kind is BodyPart:
-            self._part(pkg)
-        elif self._closing:
-            # Behind a request that says that it is the last.
-            pass
-        elif kind is Request:
+        if kind is Request:
+            if self._closing:
+                # Behind a request that says that it is the last.
+                return
             pkg.exchange = self
             if not pkg.keepAlive:
                 self._closing = True
@@ -118,7 +115,9 @@ class Connection(Answering):
                 self._serve(pkg)
             else:
                 self._wait(pkg)
-        else:
+        elif kind is BodyPart:
+            self._part(pkg)
+        elif not self._closing:
             self._refused(pkg)
 
     def onError(self, session: Session, error: BaseException) -> None:
@@ -191,11 +190,10 @@ class Connection(Answering):
         if not waiting:
             self._resume(_WAITING)
 
-    def finished(self, request: Request, sent: int) -> None:
+    def finished(self, request: Request, sent: int, now: float) -> None:
         """The answer of the request is complete: go on with the next one, or close."""
         context = self.context
         context.running -= 1
-        now = self._seconds()
         duration = now - request.began
         context.counters.add(request.method, request.route, self.status, duration, sent)
         if context.access is not None:
@@ -216,7 +214,7 @@ class Connection(Answering):
 
     def closesAfter(self, request: Request) -> bool:
         """Whether the connection ends with this answer."""
-        if self._draining and not self._waiting:
+        if self.isDraining and not self._waiting:
             return True
         body = request.body
         if body is None or self._receiving is not request:
@@ -270,12 +268,9 @@ class Connection(Answering):
         context = self.context
         context.counters.refuse(refused.status)
         log.debug("{session}: {refused}", session=self.session, refused=refused)
-        dates = context.dates
-        now = self._seconds()
-        if now >= dates.until:
-            dates.renew(now)
+        self._renewDates()
         text = f"{refused}\n".encode()
-        prefix = _REFUSAL.prefix(refused.status, dates)
+        prefix = _REFUSAL.prefix(refused.status, context.dates)
         self._write(b"%bConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (prefix, len(text), text))
         self._end()
 
@@ -382,7 +377,7 @@ class Connection(Answering):
 
     def drain(self) -> None:
         """Close when no request is on its way; answers say that they are the last."""
-        self._draining = True
+        self.isDraining = True
         session = self.session
         if self.request is None and not self._waiting and self._receiving is None:
             silent = self._seconds() - session.activeAt

@@ -19,13 +19,17 @@ OTHER = "(other)"
 class Served:
     """Answers of one method, route and status."""
 
-    __slots__ = ("buckets", "count", "seconds", "sent")
+    __slots__ = ("buckets", "seconds", "sent")
 
     def __init__(self) -> None:
-        self.count = 0
         self.seconds = 0.0
         self.sent = 0
         self.buckets = [0] * (len(BOUNDS) + 1)
+
+    @property
+    def count(self) -> int:
+        """How many answers."""
+        return sum(self.buckets)
 
 
 class Counters:
@@ -50,7 +54,6 @@ class Counters:
         if served is None:
             key = (method, route, status) if len(self.served) < MAX_KEYS else (method, OTHER, status)
             served = self.served.setdefault(key, Served())
-        served.count += 1
         served.seconds += seconds
         served.sent += sent
         served.buckets[bisect_left(BOUNDS, seconds)] += 1

@@ -14,16 +14,16 @@ class Dates:
 
     :ivar until: the time at which they are made again, on the clock that :py:meth:`renew` is given.
     :ivar fields: the two fields, each with its end of line.
-    :ivar prefixes: beginnings of heads with these fields, for whoever keeps some; emptied with each new date.
+    :ivar heads: whole heads with these fields, for whoever keeps some; emptied with each new date.
     """
 
-    __slots__ = ("_server", "fields", "prefixes", "until")
+    __slots__ = ("_server", "fields", "heads", "until")
 
     def __init__(self) -> None:
         self._server = b""
         self.until = float("-inf")
         self.fields = b""
-        self.prefixes: dict[object, bytes] = {}
+        self.heads: dict[object, bytes] = {}
 
     def use(self, server: str) -> None:
         """
@@ -45,5 +45,5 @@ class Dates:
         wall = time.time()
         self.until = now + 1.0 - wall % 1.0
         self.fields = b"Date: %b\r\n%b" % (formatdate(int(wall), usegmt=True).encode(), self._server)
-        self.prefixes.clear()
+        self.heads.clear()
         return self.fields

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
 
-__all__ = ["Handler", "call", "run"]
+__all__ = ["Handler", "respond", "run"]
 
 
 @implementer(IApplication)
@@ -55,7 +55,7 @@ def run(handler: Callable[[Request], Any], request: Request, exchange: IExchange
     elif limit is not None and len(content) > limit:
         raise tooLarge(limit)
     else:
-        call(handler, request, exchange)
+        respond(handler(request), request, exchange)
 
 
 async def _gathered(
@@ -64,16 +64,11 @@ async def _gathered(
     body = request.body
     assert body is not None
     request.content = await body.read(limit)
-    call(handler, request, exchange)
+    respond(handler(request), request, exchange)
 
 
-def call(handler: Callable[[Request], Any], request: Request, exchange: IExchange) -> None:
-    """
-    Call a handler now, and answer with what it returns, now or later.
-
-    :raise Exception: what the handler raises.
-    """
-    result = handler(request)
+def respond(result: Any, request: Request, exchange: IExchange) -> None:
+    """Answer with what a handler has returned, now or later. :raise Exception: it is no answer."""
     kind = type(result)
     if kind is bytes:
         exchange.answer(request, 200, BYTES, result)

@@ -35,37 +35,37 @@ _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 
-def parseHead(head: bytes, context: HTTPContext) -> Request:
+def parseHead(data: bytes, at: int, stop: int, context: HTTPContext) -> Request:
     """
     Make a request of its head.
 
-    :param head: the bytes up to and with the empty line.
+    :param data: bytes of which the head begins at byte ``at``, and ends before ``stop``, with its empty line.
     :param context: its limits, and its memory of fields that were seen before.
     :raise Refused: the head is malformed, or asks for what is not served.
     """
-    line = _LINE.match(head)
+    line = _LINE.match(data, at, stop)
     if line is None:
-        raise _wrongLine(head, context)
-    at = line.end()
-    if at > context._maxLine:
+        raise _wrongLine(data[at:stop], context)
+    end = line.end()
+    if end - at > context._maxLine:
         raise Refused(414, f"the request line has more than {context._maxLine} bytes")
     name, target, minor = line.groups()
     method = METHODS.get(name)
     if method is None or method == "CONNECT":
         raise Refused(501, "the method is not known")
-    block = head[at:]
+    block = data[end:stop]
     fields = context.known.get(block)
     if fields is None:
-        if len(head) > context._maxHead:
+        if stop - at > context._maxHead:
             raise Refused(431, f"the head has more than {context._maxHead} bytes")
-        fields = parseFields(head, context._maxFields)
+        fields = parseFields(data[at:stop], context._maxFields)
         context.keep(block, fields)
     if minor == b"0":
         if fields.length == CHUNKED:
             raise Refused(400, "HTTP/1.0 has no Transfer-Encoding")
         request = Request(method, target, "1.0", fields)
         request.keepAlive = fields.keeps and not fields.closes
-        request.expects = False
+        request.expects = request.isUsual = False
     else:
         if fields.host is None:
             raise Refused(400, "there is no Host")

@@ -35,6 +35,7 @@ class Request:
     :ivar body: the body as it comes, where it has not been gathered; else None.
     :ivar path: the variables of the route's template, by name: ``request.path["id"]`` for ``/users/{id}``.
     :ivar route: the template of the route; empty where there is none.
+    :ivar isUsual: of HTTP/1.1, not ``HEAD``, and without a body that is still on its way.
     :ivar keepAlive: the connection stays open after the answer, as far as the client is asked.
     :ivar expects: the client waits for 100 (Continue) before it sends the body.
     :ivar exchange: where the answer goes.
@@ -50,6 +51,7 @@ class Request:
         "exchange",
         "expects",
         "fields",
+        "isUsual",
         "keepAlive",
         "method",
         "path",
@@ -67,6 +69,7 @@ class Request:
         self.fields = fields
         self.keepAlive = not fields.closes
         self.expects = fields.expects
+        self.isUsual = method != "HEAD"
         self.content: bytes | None = b""
         self.body: Body | None = None
         self.path = _NO_VARIABLES

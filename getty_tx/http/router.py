@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from getty_tx import settings
 from getty_tx.errors import RefuseRequest, SettingError
-from getty_tx.http.handlers import call, run
+from getty_tx.http.handlers import respond, run
 from getty_tx.http.interfaces import IApplication
 
 if TYPE_CHECKING:
@@ -165,8 +165,8 @@ class Router:
         if route is None:
             route = self._otherMethod(place, request)
         request.route = route.template
-        if route.stream:
-            call(route.handler, request, exchange)
+        if request.content == b"" or route.stream:
+            respond(route.handler(request), request, exchange)
         else:
             limit = route.maxBody
             run(route.handler, request, exchange, exchange.context._maxBody if limit is _SERVERS else limit)
