@@ -11,6 +11,7 @@ from getty_tx.http.chunks import Chunks
 from getty_tx.http.fields import CHUNKED
 from getty_tx.http.head import checkBeginning, parseHead
 from getty_tx.http.refusals import Refused
+from getty_tx.http.request import Request
 from getty_tx.interfaces import IBatchReader, IReadWriter
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ MAX_REQUESTS = 16
 
 #: Empty lines before a request that are passed over (RFC 9112, 2.2, has one).
 MAX_EMPTY_LINES = 2
+
+#: Bytes of a head that is kept to be compared with the next one, at most. Each connection keeps one.
+MAX_LAST = 256
 
 _END = b"\r\n\r\n"
 
@@ -45,13 +49,15 @@ class HTTPCodec:
     :ivar inHead: a part of a head has come.
     """
 
-    __slots__ = ("_body", "_context", "_whenBegun", "inHead")
+    __slots__ = ("_body", "_context", "_last", "_whenBegun", "inHead")
 
     def __init__(self, context: HTTPContext, whenBegun: Callable[[], object]) -> None:
         self._context = context
         self._whenBegun = whenBegun
         # What is left of a body: bytes, or its chunks.
         self._body: int | Chunks = 0
+        # The last head, and what it says: a client that polls sends the same bytes again.
+        self._last: tuple[bytes, str, bytes, Any] = (b"", "", b"", None)
         self.inHead = False
 
     @property
@@ -74,15 +80,23 @@ class HTTPCodec:
         if self._body or self.inHead:
             return found
         context = self._context
-        most = context._maxHead
+        last, method, target, fields = self._last
         while True:
-            stop = data.find(_END, at, at + most) + 4
-            if stop == 3 or data[at] < 32:
-                return found
-            try:
-                request = parseHead(data, at, stop, context)
-            except Refused:
-                return found
+            if last and data.startswith(last, at):
+                stop = at + len(last)
+                request = Request(method, target, "1.1", fields)
+            else:
+                stop = data.find(_END, at, at + context._maxHead) + 4
+                if stop == 3 or data[at] < 32:
+                    return found
+                try:
+                    request = parseHead(data, at, stop, context)
+                except Refused:
+                    return found
+                if stop - at <= MAX_LAST and request.version == "1.1":
+                    method, target, fields = request.method, request.target, request.fields
+                    last = data[at:stop]
+                    self._last = last, method, target, fields
             length = request.fields.length
             if length:
                 body = stop

@@ -9,6 +9,8 @@ __all__ = ["BOUNDS", "OTHER", "Counters", "Served"]
 #: Upper bounds of the histogram's buckets, in seconds.
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+_LEAST = BOUNDS[0]
+
 #: Keys that are counted apart, at most: routes and statuses are few unless something is wrong.
 MAX_KEYS = 1000
 
@@ -56,7 +58,7 @@ class Counters:
             served = self.served.setdefault(key, Served())
         served.seconds += seconds
         served.sent += sent
-        served.buckets[bisect_left(BOUNDS, seconds)] += 1
+        served.buckets[bisect_left(BOUNDS, seconds) if seconds > _LEAST else 0] += 1
 
     def refuse(self, status: int) -> None:
         """One refusal."""
