@@ -1,0 +1,432 @@
+"""
+asyncio as a guest: a real asyncio event loop inside the reactor, so that asyncio's libraries run beside sessions.
+
+:py:func:`guestLoop` gives the loop of a reactor. The reactor alone waits for events. The loop's selector is an epoll
+descriptor, which the reactor watches as one of its readers; the loop's nearest timer is one timer of the reactor; and
+when callbacks are ready, the loop runs one pass at the end of the reactor's turn. Any reactor with ``addReader`` will
+do: the getty reactor, Twisted's epoll, poll and select, and those of graphical toolkits.
+
+All of this uses public interfaces of asyncio: the selector argument, ``stop()``, and methods that a loop may override.
+
+``docs/howto/asyncio.md`` shows how to use it, ``docs/inside/reactor.md`` how it works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from getty_tx.interfaces import IReactorTurns
+from getty_tx.reactors.guestend import endTasks
+from getty_tx.reactors.guestselector import EpollReader, GuestSelector
+from getty_tx.reactors.shortreads import shortReadsOf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextvars import Context
+
+    _T = TypeVar("_T")
+    _Ts = TypeVarTuple("_Ts")
+
+__all__ = ["GuestLoop", "guestLoop"]
+
+_log = Logger()
+
+#: The attribute of a reactor that has its loop. Not a table beside: the loop refers to its reactor, so that an entry
+#: would keep both for ever.
+_ATTRIBUTE = "gettyGuestLoop"
+
+#: Whether a task can take its first step where it is made: ``asyncio.Task(..., eager_start=True)``.
+_EAGER = sys.version_info >= (3, 12)
+
+_Base = asyncio.SelectorEventLoop
+_callSoon = _Base.call_soon
+_runForever = _Base.run_forever
+_Task: Any = asyncio.Task
+# Both are in asyncio.events.__all__, for writers of loops.
+_getRunningLoop = asyncio._get_running_loop
+_setRunningLoop = asyncio._set_running_loop
+
+
+def guestLoop(reactor: Any = None) -> GuestLoop:
+    """
+    The asyncio event loop of a reactor, made at the first call. It lives until the reactor has stopped.
+
+    Only for the reactor's thread. The loop of the process's reactor also becomes the thread's event loop
+    (``asyncio.set_event_loop``), so that ``asyncio.ensure_future`` finds it outside of tasks, too.
+
+    :param reactor: None for the process's reactor.
+    :raise RuntimeError: the reactor has stopped, or it is Twisted's asyncio reactor, which has a loop of its own.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    loop: GuestLoop | None = getattr(reactor, _ATTRIBUTE, None)
+    if loop is None:
+        asyncioreactor = sys.modules.get("twisted.internet.asyncioreactor")
+        if asyncioreactor is not None and isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
+            raise RuntimeError(
+                "this reactor runs on an asyncio loop, which needs no guest: use asyncio.get_running_loop(), or choose"
+                " another reactor (twistd --reactor getty)"
+            )
+        loop = GuestLoop(reactor)
+        setattr(reactor, _ATTRIBUTE, loop)
+    elif loop.is_closed():
+        raise RuntimeError("the asyncio loop of this reactor has ended, as the reactor has stopped")
+    return loop
+
+
+class GuestLoop(_Base):
+    """
+    An asyncio event loop that a reactor runs. :py:func:`guestLoop` makes it.
+
+    Everything of ``asyncio.SelectorEventLoop`` works but what the reactor does itself: ``run_forever``,
+    ``run_until_complete``, ``stop`` and ``close`` raise RuntimeError, and ``add_signal_handler`` raises
+    NotImplementedError; the texts say what to do instead.
+
+    When the reactor stops, the loop runs on while services stop. It ends after all ``shutdown`` triggers: tasks are
+    cancelled, asynchronous generators closed, and the default executor is shut down, within ``endTime`` each.
+
+    :param reactor: what runs it.
+    """
+
+    #: Seconds that cancelled tasks, asynchronous generators and the default executor have to end, each.
+    endTime = 5.0
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        #: Whether the loop waits by itself, as the reactor has stopped. For the selector.
+        self.alone = False
+        #: Whether the reactor has the reader. For the reader.
+        self.watched = False
+        # A pass is asked for.
+        self._planned = False
+        # A descriptor of the selector may have an event.
+        self._readable = False
+        # A task takes its first step outside of a pass.
+        self._entered = False
+        # The reactor has stopped within a pass.
+        self._stopped = False
+        # The reactor's timer, and the loop's time of it. No timer of the loop is earlier, unless _overdue.
+        self._timer: Any = None
+        self._deadline = math.inf
+        # The reactor's timer came, and the next time is not known yet.
+        self._overdue = False
+        self._executor: Any = None
+        self._base = copy_context()
+        shortReadsOf(reactor)
+        self._atEnd: Callable[[Callable[[], object]], object]
+        if IReactorTurns.providedBy(reactor):
+            self._atEnd = reactor.callAtTurnsEnd
+        else:
+            self._atEnd = lambda call: reactor.callLater(0, call)
+        selector = GuestSelector()
+        super().__init__(selector)
+        self._reader = EpollReader(self, selector.fileno())
+        self._map = selector.get_map()
+        # An empty pass, to learn the hooks for asynchronous generators that run_forever() sets.
+        self.call_soon(self._learnHooks)
+        selector.loop = self
+        _runForever(self)
+        self._trigger = reactor.addSystemEventTrigger("after", "shutdown", self._reactorStopped)
+        self._isThreads = sys.modules.get("twisted.internet.reactor") is reactor
+        if self._isThreads:
+            asyncio.set_event_loop(self)
+
+    def __del__(self) -> None:
+        # No warning: the reactor has gone without having run.
+        if hasattr(self, "_reader") and not self.is_closed():
+            super().close()
+
+    def _learnHooks(self) -> None:
+        self._hooks = sys.get_asyncgen_hooks()
+
+    # Starting
+
+    def start(
+        self, coroutine: Coroutine[Any, Any, _T], context: Context | None = None, name: str | None = None
+    ) -> asyncio.Task[_T]:
+        """
+        Start a task from the reactor's side, at a lower cost than ``create_task``; for each request of a server, say.
+
+        From Python 3.12 on the coroutine runs until it first waits before ``start`` returns, so that the task may be
+        ``done()``. On 3.11, and where another loop runs in this thread, it begins at the end of the reactor's turn. The
+        loop's task factory is not asked.
+
+        :param context: where the coroutine runs. None for a new copy of the context that the loop was made in: what one
+            request sets is not seen by the next one, even if that is started from within the first.
+        :param name: the task's name; None for a number.
+        :raise RuntimeError: the loop has ended.
+        """
+        if context is None:
+            context = self._base.copy()
+        if not _EAGER:
+            return _Task(coroutine, loop=self, name=name, context=context)  # type: ignore[no-any-return]
+        running = _getRunningLoop()
+        if running is not None:
+            return _Task(  # type: ignore[no-any-return]
+                coroutine, loop=self, name=name, context=context, eager_start=running is self
+            )
+        if self.alone:
+            coroutine.close()
+            raise RuntimeError("Event loop is closed")
+        # What run_forever() sets for a pass, and takes back. Most requests need no pass then.
+        before = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(*self._hooks)
+        _setRunningLoop(self)
+        self._entered = True
+        try:
+            return _Task(  # type: ignore[no-any-return]
+                coroutine, loop=self, name=name, context=context, eager_start=True
+            )
+        finally:
+            self._entered = False
+            _setRunningLoop(None)
+            sys.set_asyncgen_hooks(*before)
+            if self._stopped:
+                self.end()
+
+    def is_running(self) -> bool:
+        """Whether a callback or a task of the loop runs at this moment."""
+        return self._entered or super().is_running()
+
+    # Callbacks and timers
+
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As the base class: the callback runs at the end of the reactor's turn."""
+        if not self._planned:
+            self._planned = True
+            self._atEnd(self._pass)
+        return _callSoon(self, callback, *args, context=context)
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As the base class."""
+        handle = super().call_soon_threadsafe(callback, *args, context=context)
+        # The base class has written to its pipe, which the reader sees.
+        if not self.watched:
+            self.reactor.callFromThread(self.readable)
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As the base class."""
+        handle = super().call_at(when, callback, *args, context=context)
+        if when < self._deadline:
+            self._arm(when)
+        return handle
+
+    def _arm(self, when: float) -> None:
+        """Let the reactor's timer come at a time of the loop that is earlier than now set."""
+        self._deadline = when
+        delay = max(0.0, when - self.time())
+        if self._timer is None:
+            self._timer = self.reactor.callLater(delay, self._due)
+        else:
+            self._timer.reset(delay)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        self._deadline = math.inf
+
+    def _due(self) -> None:
+        self._timer = None
+        self._deadline = math.inf
+        self._overdue = True
+        self.wake()
+
+    # Passes
+
+    def wake(self) -> None:
+        """Run a pass at the end of this turn of the reactor, if none is planned."""
+        if not self._planned:
+            self._planned = True
+            self._atEnd(self._pass)
+
+    def readable(self) -> None:
+        """Look at the loop's descriptors in a pass at the end of this turn."""
+        self._readable = True
+        self.wake()
+
+    def watch(self) -> None:
+        """Let the reactor watch the loop's descriptors, if there are any but the loop's own pipe."""
+        if not self.watched and not self.alone and len(self._map) > 1:
+            self.watched = True
+            self.reactor.addReader(self._reader)
+
+    def selecting(self, timeout: float | None) -> bool:
+        """
+        A pass begins; called by the selector in place of waiting. The pass will be the only one.
+
+        :param timeout: seconds until the loop's next timer, None without timers, 0 if callbacks are ready or timers
+            due.
+        :return: whether to look at the descriptors: only when the reactor has seen an event of them.
+        """
+        super().stop()
+        self._planned = False
+        if timeout is None:
+            self._overdue = False
+            if self._timer is not None:
+                self._disarm()
+        elif timeout > 0:
+            self._overdue = False
+            when = self.time() + timeout
+            # A timer that is set too early comes in vain, which is cheaper than to move it each time.
+            if when < self._deadline:
+                self._arm(when)
+        elif self._overdue:
+            # The next pass may be told.
+            self.wake()
+        readable = self._readable
+        self._readable = False
+        return readable
+
+    def _pass(self) -> None:
+        """Run what is ready now; what becomes ready meanwhile waits for the end of the next turn."""
+        if self.alone:
+            return
+        try:
+            _runForever(self)
+        except BaseException:
+            # SystemExit or KeyboardInterrupt of a callback: the others are still to run.
+            self._planned = False
+            self.wake()
+            raise
+        finally:
+            if self._stopped:
+                self.end()
+        if self.watched and not self._planned and len(self._map) == 1:
+            self.watched = False
+            self.reactor.removeReader(self._reader)
+            # A thread that has written to the pipe just before may have seen that the reader was there.
+            self.readable()
+
+    # The end
+
+    def _reactorStopped(self) -> None:
+        if self.is_running():
+            # The last service has stopped in a task.
+            self._stopped = True
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """
+        End the loop, as the stop of the reactor does: for tests, and for reactors that are never run.
+
+        It blocks until the loop's tasks, which it cancels, have ended, up to ``endTime``.
+
+        :raise RuntimeError: called in a task or a callback of the loop.
+        """
+        if self.is_closed():
+            return
+        if self.is_running():
+            raise RuntimeError("the loop cannot end within one of its tasks: stop the reactor")
+        self._stopped = False
+        self._disarm()
+        # No passes and no timers of the reactor any more.
+        self._planned = True
+        self._deadline = -math.inf
+        if self.watched:
+            self.watched = False
+            self.reactor.removeReader(self._reader)
+        self.alone = True
+        try:
+            super().run_until_complete(endTasks(self, self.endTime, self._executor))
+        finally:
+            super().close()
+            if self._isThreads:
+                asyncio.set_event_loop(None)
+
+    def run_in_executor(self, executor: Any, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
+        """As the base class."""
+        if executor is None and self._executor is None:
+            self.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+        return super().run_in_executor(executor, func, *args)
+
+    def set_default_executor(self, executor: ThreadPoolExecutor) -> None:  # type: ignore[override]
+        """As the base class."""
+        super().set_default_executor(executor)
+        self._executor = executor
+
+    # What the reactor does
+
+    def run_forever(self) -> None:
+        """
+        Not for a guest.
+
+        :raise RuntimeError: always.
+        """
+        if not self.alone:
+            self._refuse("run_forever() and run_until_complete()", "start tasks with start() or create_task()")
+        super().run_forever()
+
+    def run_until_complete(self, future: Any) -> Any:
+        """
+        Not for a guest.
+
+        :raise RuntimeError: always.
+        """
+        if asyncio.iscoroutine(future):
+            future.close()
+        self._refuse(
+            "run_until_complete()", "start a task with start() or create_task(), and Deferred.fromFuture() waits for it"
+        )
+
+    def stop(self) -> None:
+        """
+        Not for a guest.
+
+        :raise RuntimeError: always.
+        """
+        if not self.alone:
+            self._refuse("stop()", "reactor.stop() ends both")
+        super().stop()
+
+    def close(self) -> None:
+        """
+        Not for a guest.
+
+        :raise RuntimeError: the reactor has not stopped.
+        """
+        if not self.is_closed():
+            self._refuse("close()", "it is closed when the reactor has stopped")
+
+    def _refuse(self, what: str, instead: str) -> NoReturn:
+        raise RuntimeError(f"{what} is not for this loop, which runs inside a Twisted reactor: {instead}")
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> NoReturn:
+        """
+        Signals are the reactor's.
+
+        :raise NotImplementedError: always; the type that asyncio's libraries expect where there are no handlers.
+        """
+        raise NotImplementedError(
+            "Twisted handles the signals: for an orderly end use reactor.addSystemEventTrigger('before', 'shutdown',"
+            " call); for other signals signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))"
+        )
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """As the base class, but into Twisted's log."""
+        message = context.get("message") or "Unhandled exception in event loop"
+        details = "".join(
+            f"\n{key}: {value!r}" for key, value in sorted(context.items()) if key not in ("message", "exception")
+        )
+        exception = context.get("exception")
+        if exception is None:
+            _log.error("{message}{details}", message=message, details=details)
+        else:
+            failure = Failure(exception, type(exception), exception.__traceback__)
+            _log.failure("{message}{details}", failure, message=message, details=details)
