@@ -49,6 +49,8 @@ _EAGER = sys.version_info >= (3, 12)
 _Base = asyncio.SelectorEventLoop
 _callSoon = _Base.call_soon
 _runForever = _Base.run_forever
+_stop = _Base.stop
+_selectEpoll = GuestSelector.select
 _Task: Any = asyncio.Task
 # Both are in asyncio.events.__all__, for writers of loops.
 _getRunningLoop = asyncio._get_running_loop
@@ -130,10 +132,18 @@ class GuestLoop(_Base):
         super().__init__(selector)
         self._reader = EpollReader(self, selector.fileno())
         self._map = selector.get_map()
+        self._guestSelector = selector
+        # On the object, so that a pass takes one call less.
+        selector.select = self._select  # type: ignore[method-assign]
         # An empty pass, to learn the hooks for asynchronous generators that run_forever() sets.
         self.call_soon(self._learnHooks)
         selector.loop = self
-        _runForever(self)
+        running = _getRunningLoop()
+        _setRunningLoop(None)
+        try:
+            _runForever(self)
+        finally:
+            _setRunningLoop(running)
         self._trigger = reactor.addSystemEventTrigger("after", "shutdown", self._reactorStopped)
         self._isThreads = sys.modules.get("twisted.internet.reactor") is reactor
         if self._isThreads:
@@ -266,15 +276,17 @@ class GuestLoop(_Base):
             self.watched = True
             self.reactor.addReader(self._reader)
 
-    def selecting(self, timeout: float | None) -> bool:
+    def _select(self, timeout: float | None = None) -> Any:
         """
-        A pass begins; called by the selector in place of waiting. The pass will be the only one.
+        What the selector does when a pass begins: it does not wait, and there is no second pass.
 
         :param timeout: seconds until the loop's next timer, None without timers, 0 if callbacks are ready or timers
             due.
-        :return: whether to look at the descriptors: only when the reactor has seen an event of them.
+        :return: the events, looked for only when the reactor has seen one.
         """
-        super().stop()
+        if self.alone:
+            return _selectEpoll(self._guestSelector, timeout)
+        _stop(self)
         self._planned = False
         if timeout is None:
             self._overdue = False
@@ -289,9 +301,10 @@ class GuestLoop(_Base):
         elif self._overdue:
             # The next pass may be told.
             self.wake()
-        readable = self._readable
-        self._readable = False
-        return readable
+        if self._readable:
+            self._readable = False
+            return _selectEpoll(self._guestSelector, 0)
+        return ()
 
     def _pass(self) -> None:
         """Run what is ready now; what becomes ready meanwhile waits for the end of the next turn."""

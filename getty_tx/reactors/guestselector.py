@@ -1,4 +1,4 @@
-"""What a guest loop waits with: a selector that never waits, and the reactor's reader of its descriptor."""
+"""What a guest loop waits with: a selector, the reactor's reader of its descriptor."""
 
 from __future__ import annotations
 
@@ -17,16 +17,9 @@ __all__ = ["EpollReader", "GuestSelector"]
 
 
 class GuestSelector(selectors.EpollSelector):
-    """The selector of a guest: it never waits, tells the loop what it asked for, and ends its pass."""
+    """The selector of a guest: it tells the loop when there is something to watch. The loop sets ``select``."""
 
     loop: GuestLoop | None = None
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """As the base class, but without waiting while the reactor does it."""
-        loop = self.loop
-        if loop is None or loop.alone:
-            return super().select(timeout)
-        return super().select(0) if loop.selecting(timeout) else []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """As the base class."""
