@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
 
+import twisted.internet
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -145,7 +146,7 @@ class GuestLoop(_Base):
         finally:
             _setRunningLoop(running)
         self._trigger = reactor.addSystemEventTrigger("after", "shutdown", self._reactorStopped)
-        self._isThreads = sys.modules.get("twisted.internet.reactor") is reactor
+        self._isThreads = getattr(twisted.internet, "reactor", None) is reactor
         if self._isThreads:
             asyncio.set_event_loop(self)
 
