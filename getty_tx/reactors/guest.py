@@ -156,7 +156,8 @@ class GuestLoop(_Base):
             super().close()
 
     def _learnHooks(self) -> None:
-        self._hooks = sys.get_asyncgen_hooks()
+        # As a tuple, as the garbage collector does not see what is in the object of sys.
+        self._hooks = tuple(sys.get_asyncgen_hooks())
 
     # Starting
 
@@ -434,13 +435,13 @@ class GuestLoop(_Base):
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         """As the base class, but into Twisted's log."""
-        message = context.get("message") or "Unhandled exception in event loop"
+        text = context.get("message") or "Unhandled exception in event loop"
         details = "".join(
             f"\n{key}: {value!r}" for key, value in sorted(context.items()) if key not in ("message", "exception")
         )
         exception = context.get("exception")
         if exception is None:
-            _log.error("{message}{details}", message=message, details=details)
+            _log.error("{text}{details}", text=text, details=details)
         else:
             failure = Failure(exception, type(exception), exception.__traceback__)
-            _log.failure("{message}{details}", failure, message=message, details=details)
+            _log.failure("{text}{details}", failure, text=text, details=details)

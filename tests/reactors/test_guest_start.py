@@ -1,0 +1,222 @@
+"""asyncio as a guest: tasks that the reactor's side starts, with ``GuestLoop.start``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from getty_tx.reactors.epoll import EPollReactor
+from getty_tx.reactors.guest import guestLoop
+from tests.reactors.guests import onEachReactor
+
+number: contextvars.ContextVar[int] = contextvars.ContextVar("number", default=0)
+
+EAGER = sys.version_info >= (3, 12)
+
+
+class StartMixin:
+    """Tasks started in the reactor's callbacks."""
+
+    def test_result(self: Any) -> None:
+        """The task has a result, a name and the loop."""
+
+        async def double(value: int) -> int:
+            self.assertIs(asyncio.get_running_loop(), self.loop)
+            self.assertEqual(asyncio.current_task().get_name(), "doubling")  # type: ignore[union-attr]
+            await asyncio.sleep(0)
+            return 2 * value
+
+        async def main() -> Any:
+            started: Deferred[Any] = Deferred()
+            self.reactor.callLater(
+                0, lambda: Deferred.fromFuture(self.loop.start(double(4), name="doubling")).chainDeferred(started)
+            )
+            return await started.asFuture(self.loop)
+
+        self.assertEqual(self.run_(main), 8)
+
+    def test_together(self: Any) -> None:
+        """All tasks of one turn have begun at the end of it, and those that do not wait have ended."""
+
+        async def end(value: int) -> int:
+            return value
+
+        async def main() -> list[int]:
+            looked: Deferred[list[int]] = Deferred()
+
+            def start() -> None:
+                tasks = [self.loop.start(end(value)) for value in range(10)]
+                self.loop.call_soon(lambda: looked.callback([task.result() for task in tasks]))
+
+            self.reactor.callLater(0, start)
+            return await looked.asFuture(self.loop)
+
+        self.assertEqual(self.run_(main), list(range(10)))
+
+    def test_contexts(self: Any) -> None:
+        """What a task sets is not seen by the next, though that is started from within; nor outside."""
+        seen: list[int] = []
+
+        async def request(value: int) -> None:
+            seen.append(number.get())
+            number.set(value)
+            if value < 3:
+                await self.loop.start(request(value + 1))
+            self.assertEqual(number.get(), value)
+
+        async def main() -> None:
+            started: Deferred[Any] = Deferred()
+            self.reactor.callLater(0, lambda: Deferred.fromFuture(self.loop.start(request(1))).chainDeferred(started))
+            await started.asFuture(self.loop)
+
+        self.run_(main)
+        self.assertEqual(seen, [0, 0, 0])
+        self.assertEqual(number.get(), 0)
+
+    def test_givenContext(self: Any) -> None:
+        """A context that is given is the task's own."""
+        context = contextvars.copy_context()
+
+        async def set_() -> None:
+            number.set(5)
+
+        async def main() -> None:
+            await self.loop.start(set_(), context)
+
+        self.run_(main)
+        self.assertEqual(context[number], 5)
+
+    def test_failing(self: Any) -> None:
+        """A task that fails unseen is logged, as asyncio does; the loop goes on."""
+
+        async def break_() -> None:
+            raise KeyError("seen by nobody")
+
+        async def main() -> None:
+            self.reactor.callLater(0, lambda: self.loop.start(break_()))
+            await asyncio.sleep(0.01)
+
+        self.run_(main)
+        (failure,) = self.flushLoggedErrors(KeyError)
+        self.assertIn("seen by nobody", str(failure.value))
+
+    def test_beforeTheReactorRuns(self: Any) -> None:
+        """A task may be started before the reactor runs, and goes on when it does."""
+        steps: list[int] = []
+
+        async def step() -> None:
+            await asyncio.sleep(0)
+            steps.append(1)
+
+        async def main() -> None:
+            await task
+
+        task = self.loop.start(step())
+        self.assertEqual(steps, [])
+        self.run_(main)
+        self.assertEqual(steps, [1])
+
+    def test_eager(self: Any) -> None:
+        """From Python 3.12 on a task that does not wait is done at once, and nothing is left for a pass."""
+        if not EAGER:
+            raise SkipTest("eager tasks came with Python 3.12")
+
+        async def end() -> Any:
+            self.assertTrue(self.loop.is_running())
+            self.assertRaises(RuntimeError, self.loop.end)
+            return asyncio.get_running_loop(), asyncio.current_task()
+
+        hooks = sys.get_asyncgen_hooks()
+        task = self.loop.start(end())
+        self.assertEqual(task.result(), (self.loop, task))
+        self.assertFalse(self.loop.is_running())
+        self.assertIsNone(asyncio._get_running_loop())
+        self.assertEqual(sys.get_asyncgen_hooks(), hooks)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_eagerGenerators(self: Any) -> None:
+        """Asynchronous generators that a task's first step has begun are closed at the end of the loop."""
+        closed: list[int] = []
+
+        async def numbers() -> Any:
+            try:
+                while True:
+                    yield 1
+            finally:
+                await asyncio.sleep(0)
+                closed.append(1)
+
+        kept = numbers()
+
+        async def begin() -> None:
+            async for _ in kept:
+                break
+
+        async def main() -> None:
+            started: Deferred[Any] = Deferred()
+            self.reactor.callLater(0, lambda: Deferred.fromFuture(self.loop.start(begin())).chainDeferred(started))
+            await started.asFuture(self.loop)
+
+        self.run_(main)
+        self.assertEqual(closed, [1])
+
+    def test_nested(self: Any) -> None:
+        """A first step starts other tasks, in the same way."""
+        begun: list[int] = []
+
+        async def begin(value: int) -> None:
+            begun.append(value)
+            if value < 3:
+                task = self.loop.start(begin(value + 1))
+                self.assertIs(asyncio.get_running_loop(), self.loop)
+                self.assertEqual(task.done(), EAGER)
+                await task
+
+        async def main() -> None:
+            await self.loop.start(begin(1))
+
+        self.run_(main)
+        self.assertEqual(begun, [1, 2, 3])
+
+    def test_otherLoopRuns(self: Any) -> None:
+        """While another loop runs in the thread, the task begins later, and the other loop stays the running one."""
+
+        async def end() -> Any:
+            return asyncio.get_running_loop()
+
+        async def other() -> Any:
+            task = self.loop.start(end())
+            self.assertFalse(task.done())
+            self.assertIsNot(asyncio.get_running_loop(), self.loop)
+            return task
+
+        task = asyncio.run(other())
+
+        async def main() -> Any:
+            return await task
+
+        self.assertIs(self.run_(main), self.loop)
+
+
+onEachReactor(StartMixin, SynchronousTestCase, globals())
+
+
+class EndedTests(SynchronousTestCase):
+    """A loop that has ended."""
+
+    def test_start(self) -> None:
+        """It starts nothing, and says so."""
+
+        async def end() -> None: ...
+
+        loop = guestLoop(EPollReactor())
+        loop.end()
+        coroutine = end()
+        error = self.assertRaises(RuntimeError, loop.start, coroutine)
+        coroutine.close()
+        self.assertIn("closed", str(error))
