@@ -19,7 +19,7 @@ unsuitable = $(shell $(PYTHON) tools/check_python.py 2>/dev/null || echo "'$(PYT
 checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint docs coverage changelog conformance soak bench clean remake
+.PHONY: help run test lint docs coverage changelog conformance asyncio soak bench clean remake
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -67,6 +67,9 @@ changelog: $(VENV)/test.stamp  ## what the fragments in newsfragments/ will beco
 
 conformance: $(VENV)/test.stamp  ## all of the Autobahn test suite's cases, with a report in build/ (ARGS="...")
 	@$(BIN)/python tools/conformance.py $(ARGS)
+
+asyncio: $(VENV)/test.stamp  ## CPython's own tests of asyncio on the guest loop, two minutes (ARGS="test_tasks")
+	@$(BIN)/python -m tests.reactors.cpython $(ARGS)
 
 soak: $(VENV)/run.stamp  ## ten minutes of trouble, and whether all held (SECONDS=30 SEED=1 ARGS="...")
 	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)

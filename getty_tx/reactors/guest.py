@@ -137,6 +137,7 @@ class GuestLoop(_Base):
         # On the object, so that a pass takes one call less.
         selector.select = self._select  # type: ignore[method-assign]
         # An empty pass, to learn the hooks for asynchronous generators that run_forever() sets.
+        self._planned = True
         self.call_soon(self._learnHooks)
         selector.loop = self
         running = _getRunningLoop()

@@ -14,7 +14,11 @@ __all__ = ["SpinningGuest", "SpinningPolicy"]
 class SpinningGuest(GuestLoop):
     """A guest loop with a reactor of its own, which runs while the loop is asked to run."""
 
+    #: How many there have been.
+    made = 0
+
     def __init__(self) -> None:
+        SpinningGuest.made += 1
         self._ends = False
         self._spins = False
         self._raised: BaseException | None = None
