@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
 
-    _T = TypeVar("_T")
-    _Ts = TypeVarTuple("_Ts")
+    T = TypeVar("T")
+    Ts = TypeVarTuple("Ts")
 
 __all__ = ["GuestLoop", "guestLoop"]
 
@@ -103,11 +103,12 @@ class GuestLoop(_Base):
     endTime = 5.0
 
     def __init__(self, reactor: Any) -> None:
+        #: What runs it.
         self.reactor = reactor
-        #: Whether the loop waits by itself, as the reactor has stopped. For the selector.
-        self.alone = False
-        #: Whether the reactor has the reader. For the reader.
-        self.watched = False
+        # The loop waits by itself, as the reactor has stopped.
+        self._alone = False
+        # The reactor has the reader.
+        self._watched = False
         # A pass is asked for.
         self._planned = False
         # A descriptor of the selector may have an event.
@@ -129,9 +130,9 @@ class GuestLoop(_Base):
             self._atEnd = reactor.callAtTurnsEnd
         else:
             self._atEnd = lambda call: reactor.callLater(0, call)
-        selector = GuestSelector()
+        selector = GuestSelector(self._watch, self._wake)
         super().__init__(selector)
-        self._reader = EpollReader(self, selector.fileno())
+        self._reader = EpollReader(selector.fileno(), self._look, self._lost)
         self._map = selector.get_map()
         self._guestSelector = selector
         # On the object, so that a pass takes one call less.
@@ -139,7 +140,7 @@ class GuestLoop(_Base):
         # An empty pass, to learn the hooks for asynchronous generators that run_forever() sets.
         self._planned = True
         self.call_soon(self._learnHooks)
-        selector.loop = self
+        selector.announces = True
         running = _getRunningLoop()
         _setRunningLoop(None)
         try:
@@ -154,6 +155,7 @@ class GuestLoop(_Base):
     def __del__(self) -> None:
         # No warning: the reactor has gone without having run.
         if hasattr(self, "_reader") and not self.is_closed():
+            self._planned = True
             super().close()
 
     def _learnHooks(self) -> None:
@@ -163,8 +165,8 @@ class GuestLoop(_Base):
     # Starting
 
     def start(
-        self, coroutine: Coroutine[Any, Any, _T], context: Context | None = None, name: str | None = None
-    ) -> asyncio.Task[_T]:
+        self, coroutine: Coroutine[Any, Any, T], context: Context | None = None, name: str | None = None
+    ) -> asyncio.Task[T]:
         """
         Start a task from the reactor's side, at a lower cost than ``create_task``; for each request of a server, say.
 
@@ -186,7 +188,7 @@ class GuestLoop(_Base):
             return _Task(  # type: ignore[no-any-return]
                 coroutine, loop=self, name=name, context=context, eager_start=running is self
             )
-        if self.alone:
+        if self._alone:
             coroutine.close()
             raise RuntimeError("Event loop is closed")
         # What run_forever() sets for a pass, and takes back. Most requests need no pass then.
@@ -212,7 +214,7 @@ class GuestLoop(_Base):
     # Callbacks and timers
 
     def call_soon(
-        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """As the base class: the callback runs at the end of the reactor's turn."""
         if not self._planned:
@@ -221,17 +223,17 @@ class GuestLoop(_Base):
         return _callSoon(self, callback, *args, context=context)
 
     def call_soon_threadsafe(
-        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """As the base class."""
         handle = super().call_soon_threadsafe(callback, *args, context=context)
         # The base class has written to its pipe, which the reader sees.
-        if not self.watched:
-            self.reactor.callFromThread(self.readable)
+        if not self._watched:
+            self.reactor.callFromThread(self._look)
         return handle
 
     def call_at(
-        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As the base class."""
         handle = super().call_at(when, callback, *args, context=context)
@@ -258,25 +260,25 @@ class GuestLoop(_Base):
         self._timer = None
         self._deadline = math.inf
         self._overdue = True
-        self.wake()
+        self._wake()
 
     # Passes
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """Run a pass at the end of this turn of the reactor, if none is planned."""
         if not self._planned:
             self._planned = True
             self._atEnd(self._pass)
 
-    def readable(self) -> None:
+    def _look(self) -> None:
         """Look at the loop's descriptors in a pass at the end of this turn."""
         self._readable = True
-        self.wake()
+        self._wake()
 
-    def watch(self) -> None:
+    def _watch(self) -> None:
         """Let the reactor watch the loop's descriptors, if there are any but the loop's own pipe."""
-        if not self.watched and not self.alone and len(self._map) > 1:
-            self.watched = True
+        if not self._watched and not self._alone and len(self._map) > 1:
+            self._watched = True
             self.reactor.addReader(self._reader)
 
     def _select(self, timeout: float | None = None) -> Any:
@@ -287,7 +289,7 @@ class GuestLoop(_Base):
             due.
         :return: the events, looked for only when the reactor has seen one.
         """
-        if self.alone:
+        if self._alone:
             return _selectEpoll(self._guestSelector, timeout)
         _stop(self)
         self._planned = False
@@ -303,7 +305,7 @@ class GuestLoop(_Base):
                 self._arm(when)
         elif self._overdue:
             # The next pass may be told.
-            self.wake()
+            self._wake()
         if self._readable:
             self._readable = False
             return _selectEpoll(self._guestSelector, 0)
@@ -311,25 +313,29 @@ class GuestLoop(_Base):
 
     def _pass(self) -> None:
         """Run what is ready now; what becomes ready meanwhile waits for the end of the next turn."""
-        if self.alone:
+        if self._alone:
             return
         try:
             _runForever(self)
         except BaseException:
             # SystemExit or KeyboardInterrupt of a callback: the others are still to run.
             self._planned = False
-            self.wake()
+            self._wake()
             raise
         finally:
             if self._stopped:
                 self.end()
-        if self.watched and not self._planned and len(self._map) == 1:
-            self.watched = False
+        if self._watched and not self._planned and len(self._map) == 1:
+            self._watched = False
             self.reactor.removeReader(self._reader)
             # A thread that has written to the pipe just before may have seen that the reader was there.
-            self.readable()
+            self._look()
 
     # The end
+
+    def _lost(self) -> None:
+        """The reactor watches nothing any more, as it stops."""
+        self._watched = False
 
     def _reactorStopped(self) -> None:
         if self.is_running():
@@ -355,10 +361,10 @@ class GuestLoop(_Base):
         # No passes and no timers of the reactor any more.
         self._planned = True
         self._deadline = -math.inf
-        if self.watched:
-            self.watched = False
+        if self._watched:
+            self._watched = False
             self.reactor.removeReader(self._reader)
-        self.alone = True
+        self._alone = True
         try:
             super().run_until_complete(endTasks(self, self.endTime, self._executor))
         finally:
@@ -366,7 +372,7 @@ class GuestLoop(_Base):
             if self._isThreads:
                 asyncio.set_event_loop(None)
 
-    def run_in_executor(self, executor: Any, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """As the base class."""
         if executor is None and self._executor is None:
             self.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
@@ -385,7 +391,7 @@ class GuestLoop(_Base):
 
         :raise RuntimeError: always.
         """
-        if not self.alone:
+        if not self._alone:
             self._refuse("run_forever() and run_until_complete()", "start tasks with start() or create_task()")
         super().run_forever()
 
@@ -407,7 +413,7 @@ class GuestLoop(_Base):
 
         :raise RuntimeError: always.
         """
-        if not self.alone:
+        if not self._alone:
             self._refuse("stop()", "reactor.stop() ends both")
         super().stop()
 
@@ -423,7 +429,7 @@ class GuestLoop(_Base):
     def _refuse(self, what: str, instead: str) -> NoReturn:
         raise RuntimeError(f"{what} is not for this loop, which runs inside a Twisted reactor: {instead}")
 
-    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> NoReturn:
+    def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> NoReturn:
         """
         Signals are the reactor's.
 

@@ -1,4 +1,4 @@
-"""What a guest loop waits with: a selector, the reactor's reader of its descriptor."""
+"""What a guest loop waits with: a selector, and the reactor's reader of its descriptor."""
 
 from __future__ import annotations
 
@@ -9,42 +9,59 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
+    from collections.abc import Callable
 
-    from getty_tx.reactors.guest import GuestLoop
+    from twisted.python.failure import Failure
 
 __all__ = ["EpollReader", "GuestSelector"]
 
 
 class GuestSelector(selectors.EpollSelector):
-    """The selector of a guest: it tells the loop when there is something to watch. The loop sets ``select``."""
+    """
+    The selector of a guest, which says when it has something more or less to watch. The loop sets ``select``.
 
-    loop: GuestLoop | None = None
+    :param registered: called after a descriptor was added, once ``announces`` is set.
+    :param unregistered: called after one was removed.
+    """
+
+    def __init__(self, registered: Callable[[], object], unregistered: Callable[[], object]) -> None:
+        super().__init__()
+        #: Whether the functions are called: not while the loop is made.
+        self.announces = False
+        self._registered = registered
+        self._unregistered = unregistered
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """As the base class."""
         key = super().register(fileobj, events, data)
-        if self.loop is not None:
-            self.loop.watch()
+        if self.announces:
+            self._registered()
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         """As the base class."""
         key = super().unregister(fileobj)
-        if self.loop is not None:
-            self.loop.wake()
+        if self.announces:
+            self._unregistered()
         return key
 
 
 @implementer(IReadDescriptor)
 class EpollReader:
-    """The selector's epoll descriptor, for the reactor: readable when one of the loop's descriptors has an event."""
+    """
+    The selector's epoll descriptor, for the reactor: readable when one of the loop's descriptors has an event.
 
-    __slots__ = ("_loop", "_number")
+    :param number: the descriptor.
+    :param readable: called when it is readable.
+    :param lost: called when the reactor watches nothing any more.
+    """
 
-    def __init__(self, loop: GuestLoop, number: int) -> None:
-        self._loop = loop
+    __slots__ = ("_lost", "_number", "_readable")
+
+    def __init__(self, number: int, readable: Callable[[], object], lost: Callable[[], object]) -> None:
         self._number = number
+        self._readable = readable
+        self._lost = lost
 
     def fileno(self) -> int:
         return self._number
@@ -53,8 +70,7 @@ class EpollReader:
         return "asyncio"
 
     def doRead(self) -> None:
-        self._loop.readable()
+        self._readable()
 
     def connectionLost(self, reason: Failure) -> None:
-        # The reactor stops, and watches nothing any more.
-        self._loop.watched = False
+        self._lost()

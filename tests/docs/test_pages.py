@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import io
 import os
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import unittest
-from contextlib import redirect_stdout
+from contextlib import asynccontextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from getty_tx import Client, CodecError, EventListener, Server, rpc
 from getty_tx.codecs import EchoPackage, GettyCodec, LineCodec, RawCodec
+from getty_tx.reactors.guest import guestLoop
 from getty_tx.tap import dial, echo, serve
 from getty_tx.testing import Network, RecordingListener
 from tests.docs.test_guide import ROOT
@@ -30,7 +32,7 @@ from tests.support.certificates import Authority
 from tests.support.memory import configure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from getty_tx import Session
 
@@ -46,6 +48,28 @@ from getty_tx import EventListener
 class Listener(EventListener):
     pass
 """
+
+
+class Library:
+    """What stands for a library of asyncio on the page about them."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    @asynccontextmanager
+    async def get(self, url: str) -> AsyncIterator[Library]:
+        await asyncio.sleep(0.001)
+        self.url = url
+        yield self
+
+    async def text(self) -> str:
+        await asyncio.sleep(0)
+        self.steps.append("asked")
+        return self.url
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.001)
+        self.steps.append("closed")
 
 
 class Page:
@@ -189,6 +213,29 @@ class PageTests(FolderMixin, TestCase):
             await closed
         self.assertEqual([b"hello"], heard.packages)
         self.assertIn("Received 'hello' from", printed.getvalue())
+
+    async def test_guest(self) -> None:
+        """The service asks a library of asyncio, which it opens first and closes last."""
+        library = Library()
+
+        async def openLibrary() -> Library:
+            self.assertIs(asyncio.get_running_loop(), guestLoop())
+            return library
+
+        service = self.page("howto/asyncio.md").names["PriceService"](openLibrary, "tcp:0:interface=127.0.0.1")
+        service.startService()
+        await Deferred.fromFuture(service.opening)
+        [address] = await service.server.whenListening()
+        reply: Deferred[Any] = Deferred()
+        heard = RecordingListener(on={"message": lambda session, answer: reply.callback(answer)})
+        client = Client(configure(heard, LineCodec()), f"tcp:127.0.0.1:{address.port}")
+        client.startService()
+        self.addCleanup(client.close)
+        await client.whenReady()
+        client.pick().writePkg(b"tea")
+        self.assertEqual(b"http://prices.example/tea", await reply)
+        await service.stopService()
+        self.assertEqual(["asked", "closed"], library.steps)
 
     async def ask(self, server: Server, codec: Any, pkg: Any, how: str = "tcp:127.0.0.1:{port}") -> Any:
         """Start a server, and ask it something."""

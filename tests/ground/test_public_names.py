@@ -49,8 +49,9 @@ NAMES = {
     "getty_tx.status": ("DEFAULT_STATUS StatusService "),
     "getty_tx.logs": ("JSONObserver json "),
     "getty_tx.workers": ("Work WorkerPool current "),
-    "getty_tx.reactors": ("Processes install "),
     "getty_tx.http": ("BodyLostError GoneError Request Response Router Server "),
+    "getty_tx.reactors": ("GuestLoop Processes guestLoop install "),
+    "getty_tx.reactors.guest": ("GuestLoop guestLoop "),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
         "NoSuchMethodError PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method stream "

@@ -13,6 +13,7 @@ from twisted.internet.test.reactormixins import ReactorBuilder
 
 from getty_tx.reactors.epoll import EPollReactor
 from getty_tx.reactors.guest import GuestLoop, guestLoop
+from getty_tx.reactors.guestselector import EpollReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,6 +40,10 @@ class GuestCase(ReactorBuilder):
         self.patch(twisted.internet, "reactor", self.reactor)
         self.loop: GuestLoop = guestLoop(self.reactor)
         self.addCleanup(self.loop.end)
+
+    def watched(self) -> bool:
+        """Whether the reactor watches the loop's descriptors."""
+        return any(isinstance(reader, EpollReader) for reader in self.reactor.getReaders())
 
     def run_(self, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run the reactor until a task of ``main()`` has ended, and then stop it; the task's result."""

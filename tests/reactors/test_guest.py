@@ -418,7 +418,6 @@ class SystemMixin:
             return replies == [sent] * 3
 
         self.assertTrue(self.run_(main))
-        self.assertFalse(self.loop.watched)
 
     def test_noReaderAtRest(self: Any) -> None:
         """A loop without descriptors leaves none with the reactor, nor a timer: trial finds the reactor clean."""
@@ -430,7 +429,7 @@ class SystemMixin:
             self.assertEqual(await self.loop.sock_recv(near, 1), b"x")
             reading = asyncio.ensure_future(self.loop.sock_recv(near, 1))
             await asyncio.sleep(0.01)
-            self.assertTrue(self.loop.watched)
+            self.assertTrue(self.watched())
             far.send(b"y")
             self.assertEqual(await reading, b"y")
             near.close()
@@ -440,8 +439,7 @@ class SystemMixin:
             await main()
             # Until no callback is ready.
             await asyncio.sleep(0.001)
-            self.assertFalse(self.loop.watched)
-            self.assertNotIn(self.loop._reader, self.reactor.getReaders())
+            self.assertFalse(self.watched())
 
         self.run_(rest)
 

@@ -33,7 +33,7 @@ class SpinningGuest(GuestLoop):
         self._check_closed()
         self._check_running()
         if self._ends:
-            self.wake()
+            self._wake()
         raised = None
         reactor: Any = self.reactor
         try:
@@ -61,7 +61,7 @@ class SpinningGuest(GuestLoop):
     def stop(self) -> None:
         """End run_forever() after the present pass, or the next one."""
         self._ends = True
-        self.wake()
+        self._wake()
 
     def close(self) -> None:
         """As of a loop that runs by itself; closes the reactor's descriptors, too."""
