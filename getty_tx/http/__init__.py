@@ -5,11 +5,14 @@ HTTP/1.1 on sessions.
 - ``connection``: the order, the pauses and the times of one connection; ``answering`` is its way out.
 - ``request``, ``body``: what a handler gets; ``response``, ``answers``: what it answers with.
 - ``handlers``, ``router``: functions as applications.
+- ``asgi``: applications for asyncio, such as those of Django and Starlette.
 - ``server``: an application on endpoints; ``context``, ``dates`` and ``counting`` are what its connections share.
 - ``interfaces``: the plug points; ``refusals``: why a request is not served.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from getty_tx.http.answers import GoneError
 from getty_tx.http.body import BodyLostError
@@ -18,4 +21,16 @@ from getty_tx.http.response import Response
 from getty_tx.http.router import Router
 from getty_tx.http.server import Server
 
-__all__ = ["BodyLostError", "GoneError", "Request", "Response", "Router", "Server"]
+if TYPE_CHECKING:
+    from getty_tx.http.asgi import Asgi
+
+__all__ = ["Asgi", "BodyLostError", "GoneError", "Request", "Response", "Router", "Server"]
+
+
+def __getattr__(name: str) -> Any:
+    """Asgi, when it is asked for: it brings asyncio."""
+    if name == "Asgi":
+        from getty_tx.http.asgi import Asgi
+
+        return Asgi
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -62,6 +63,7 @@ class Connection(Answering):
         "_bodySize",
         "_closing",
         "_codec",
+        "_ends",
         "_headBegan",
         "_idleSince",
         "_lookedAt",
@@ -86,6 +88,7 @@ class Connection(Answering):
         self._headBegan = self._idleSince = self._lookedAt = 0.0
         self._bodyAt = self._bodyBegan = 0.0
         self._bodySize = 0
+        self._ends: tuple[str, tuple[str, int] | None, tuple[str, int | None] | None] | None = None
         session.codec = self._codec
         session.listener = self
         session.maxMsgLen = max(64 * 1024, context.maxHead + 16)
@@ -386,14 +389,32 @@ class Connection(Answering):
 
     # Where it comes from
 
+    def _endsOf(self) -> tuple[str, tuple[str, int] | None, tuple[str, int | None] | None]:
+        session = self.session
+        remote: Any = session.remoteAddr
+        local: Any = session.localAddr
+        client: tuple[str, int] | None = None
+        server: tuple[str, int | None] | None = None
+        if isinstance(remote, IPv4Address | IPv6Address):
+            client = remote.host, remote.port
+        if isinstance(local, IPv4Address | IPv6Address):
+            server = local.host, local.port
+        elif isinstance(local, UNIXAddress):
+            server = os.fsdecode(local.name or b""), None
+        ends = self._ends = ("https" if session.transport.TLS else "http", client, server)
+        return ends
+
     def schemeOf(self, request: Request) -> str:
         """``https`` over TLS, else ``http``."""
-        return "https" if self.session.transport.TLS else "http"
+        return (self._ends or self._endsOf())[0]
 
     def clientOf(self, request: Request) -> tuple[str, int] | None:
         """The client's address and port; None for a unix socket."""
-        address = self.session.remoteAddr
-        return (address.host, address.port) if isinstance(address, IPv4Address | IPv6Address) else None
+        return (self._ends or self._endsOf())[1]
+
+    def serverOf(self, request: Request) -> tuple[str, int | None] | None:
+        """The server's address and port; of a unix socket its path and None."""
+        return (self._ends or self._endsOf())[2]
 
 
 _REFUSAL = AnswerFields([(b"Content-Type", b"text/plain; charset=utf-8")])

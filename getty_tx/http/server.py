@@ -5,23 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from getty_tx import server, settings
 from getty_tx.errors import SettingError
 from getty_tx.http.connection import Connection
 from getty_tx.http.context import DRAIN_TIME, HTTPContext
 from getty_tx.http.handlers import Handler
-from getty_tx.http.interfaces import IApplication
+from getty_tx.http.interfaces import IApplication, IRunningApplication
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+    from twisted.python.failure import Failure
 
     from getty_tx.session.session import Session
 
 __all__ = ["Server"]
+
+log = Logger()
 
 #: Seconds between two looks at the connections of a server that stops.
 _LOOK = 0.02
@@ -67,6 +71,10 @@ class Server(Service):
         self._reactor = reactor
         if not IApplication.providedBy(application):
             application = Handler(application)
+        self._starting: Deferred[None] | None = None
+        self._startFailure: Failure | None = None
+        self._waiting: list[Deferred[list[IAddress]]] = []
+        self._isApplicationOn = False
         self.context = HTTPContext(application, **options)
         self.server = server.Server(
             self.newSession,
@@ -82,28 +90,73 @@ class Server(Service):
         Connection(session, self.context)
 
     def whenListening(self) -> Deferred[list[IAddress]]:
-        """As :py:meth:`getty_tx.Server.whenListening`."""
-        return self.server.whenListening()
+        """As :py:meth:`getty_tx.Server.whenListening`; fails, too, if the application cannot start."""
+        listening: Deferred[list[IAddress]] = Deferred()
+        if self._startFailure is not None:
+            listening.errback(self._startFailure)
+        elif self._starting is not None:
+            self._waiting.append(listening)
+        else:
+            return self.server.whenListening()
+        return listening
 
     def privilegedStartService(self) -> None:
-        """Listen while the process may still bind ports below 1024."""
+        """Listen while the process may still bind ports below 1024, unless the application is to start before."""
         Service.privilegedStartService(self)
-        self.server.privilegedStartService()
+        if not IRunningApplication.providedBy(self.context.application):
+            self.server.privilegedStartService()
 
     def startService(self) -> None:
-        """Listen."""
+        """Start the application, then listen."""
         Service.startService(self)
+        application = self.context.application
+        if not IRunningApplication.providedBy(application):
+            self.server.startService()
+            return
+        self._startFailure = None
+        starting = application.startApplication(theReactor(self._reactor))
+        self._starting = starting
+        starting.addCallbacks(self._applicationStarted, self._applicationFailed)
+
+    def _applicationStarted(self, _: Any) -> None:
+        self._starting = None
+        waiting, self._waiting = self._waiting, []
+        if not self.running:
+            for each in waiting:
+                each.errback(CancelledError("the server was stopped before its application had started"))
+            return
+        self._isApplicationOn = True
         self.server.startService()
+        for each in waiting:
+            self.server.whenListening().chainDeferred(each)
+
+    def _applicationFailed(self, failure: Failure) -> None:
+        self._starting = None
+        self._startFailure = failure
+        log.failure("the application cannot start, so that the server does not listen", failure)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.errback(failure)
+
+    def _stopApplication(self, _: Any) -> Deferred[None] | None:
+        if not self._isApplicationOn:
+            return None
+        self._isApplicationOn = False
+        application: Any = self.context.application
+        stopped: Deferred[None] = application.stopApplication()
+        return stopped
 
     def stopService(self) -> Deferred[None]:
         """
-        Answer the requests on their way, for ``drainTime`` at most, and close all connections.
+        Answer the requests on their way, for ``drainTime`` at most, close all connections, and end the application.
 
-        :return: fires when the last session has ended.
+        :return: fires when the last session and the application have ended.
         """
         Service.stopService(self)
+        if self._starting is not None:
+            return self._starting.addBoth(lambda _: self.server.stopService())
         if not self.context.connections:
-            return self.server.stopService()
+            return self.server.stopService().addCallback(self._stopApplication)
         self.server.stopListening()
         reactor = theReactor(self._reactor)
         until = reactor.seconds() + self.drainTime
@@ -116,4 +169,5 @@ class Server(Service):
 
         looking = LoopingCall(drain)
         looking.clock = reactor
-        return looking.start(_LOOK).addBoth(lambda _: self.server.stopService())
+        stopped = looking.start(_LOOK).addBoth(lambda _: self.server.stopService())
+        return stopped.addCallback(self._stopApplication)

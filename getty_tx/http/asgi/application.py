@@ -1,0 +1,91 @@
+"""Asgi: an ASGI application as what a Server serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from getty_tx.errors import SettingError
+from getty_tx.http.asgi.exchange import Fields, HTTPExchange
+from getty_tx.http.asgi.lifespan import Lifespan
+from getty_tx.http.asgi.loading import load
+from getty_tx.http.asgi.scope import httpScope
+from getty_tx.http.interfaces import IRunningApplication
+from getty_tx.reactors.guest import guestLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from getty_tx.http.interfaces import IExchange
+    from getty_tx.http.request import Request
+    from getty_tx.reactors.guest import GuestLoop
+
+__all__ = ["Asgi"]
+
+LIFESPANS = ("auto", "on", "off")
+
+
+@implementer(IRunningApplication)
+class Asgi:
+    """
+    An ASGI 3 application.
+
+    ::
+
+        server = http.Server(http.Asgi("site.asgi:application"), "tcp:8080")
+
+    It runs on asyncio's loop as a guest of the reactor: :py:func:`getty_tx.reactors.guestLoop`.
+
+    :param app: the application, or its name as ``module:attribute``.
+    :param lifespan: ``auto``: start and end are told to it if it wants to know; ``on``: it must; ``off``: never.
+    :param rootPath: the path below which it stands, as ``root_path``.
+    :param factory: ``app`` is a function that returns the application.
+    :raise SettingError: there is no such application, or a parameter is none of those.
+
+    :ivar state: what the application has kept in its lifespan.
+    """
+
+    def __init__(self, app: Any, lifespan: str = "auto", rootPath: str = "", factory: bool = False) -> None:
+        if lifespan not in LIFESPANS:
+            raise SettingError(f"lifespan={lifespan!r} is none of {', '.join(LIFESPANS)}")
+        if rootPath and (not rootPath.startswith("/") or rootPath.endswith("/")):
+            raise SettingError(f"rootPath={rootPath!r} begins with a slash and does not end with one")
+        if isinstance(app, str):
+            app = load(app, factory)
+        elif factory:
+            app = app()
+        if not callable(app):
+            raise SettingError(f"{app!r} is no ASGI application: it cannot be called")
+        self._app: Callable[..., Any] = app
+        self._mode = lifespan
+        self._rootPath = rootPath
+        self._fields = Fields()
+        self._lifespan: Lifespan | None = None
+        self.state: dict[str, Any] = {}
+        self.loop: GuestLoop
+
+    def startApplication(self, reactor: Any) -> Deferred[None]:
+        """Tell the application that the server starts."""
+        self.loop = guestLoop(reactor)
+        if self._mode == "off":
+            return succeed(None)
+        self._lifespan = Lifespan(self._app, self.loop, self._mode)
+        self.state = self._lifespan.state
+        return self._lifespan.start()
+
+    def stopApplication(self) -> Deferred[None]:
+        """Tell the application that the server has ended."""
+        lifespan, self._lifespan = self._lifespan, None
+        return succeed(None) if lifespan is None else lifespan.stop()
+
+    def serve(self, request: Request, exchange: IExchange) -> None:
+        """Start the application for a request."""
+        each = HTTPExchange(request, exchange, self.loop, self._fields)
+        scope = httpScope(request, exchange, self._rootPath, self.state)
+        task = self.loop.start(self._app(scope, each.receive, each.send))
+        if task.done():
+            each.ended(task)
+        else:
+            task.add_done_callback(each.ended)

@@ -1,0 +1,251 @@
+"""receive and send of one request."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from getty_tx.errors import SessionError
+from getty_tx.http.answers import AnswerFields, GoneError
+from getty_tx.http.body import BodyLostError
+
+if TYPE_CHECKING:
+    from asyncio import Future, Task
+    from collections.abc import Iterable
+
+    from getty_tx.http.interfaces import IExchange
+    from getty_tx.http.request import Request
+    from getty_tx.reactors.guest import GuestLoop
+
+__all__ = ["Fields", "HTTPExchange"]
+
+log = Logger()
+
+# What is awaited of the application.
+_START, _FIRST, _MORE, _TRAILERS, _DONE = range(5)
+
+#: Lists of header fields that are kept, at most: most applications have few.
+MAX_FIELDS = 256
+
+
+class Fields:
+    """The header fields that an application sends, checked and encoded once."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[Any, AnswerFields] = {}
+
+    def encoded(self, headers: Iterable[tuple[bytes, bytes]]) -> AnswerFields:
+        """:raise ValueError: one of them cannot stand in a head."""
+        try:
+            key = tuple(headers)
+            found = self._known.get(key)
+        except TypeError:
+            # Pairs as lists.
+            key = tuple((bytes(name), bytes(value)) for name, value in headers)
+            found = self._known.get(key)
+        if found is None:
+            found = AnswerFields(key)
+            if len(self._known) >= MAX_FIELDS:
+                self._known.clear()
+            self._known[key] = found
+        return found
+
+
+class HTTPExchange:
+    """
+    Carries the messages between an application and one request.
+
+    :param loop: where the application runs.
+    :param fields: those that the application has sent before.
+    """
+
+    __slots__ = (
+        "_exchange",
+        "_fields",
+        "_hasTrailers",
+        "_isGone",
+        "_isReceived",
+        "_known",
+        "_loop",
+        "_request",
+        "_stage",
+        "_status",
+        "_waiting",
+    )
+
+    def __init__(self, request: Request, exchange: IExchange, loop: GuestLoop, fields: Fields) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._loop = loop
+        self._known = fields
+        self._stage = _START
+        self._status = 0
+        self._fields: AnswerFields | None = None
+        self._hasTrailers = self._isReceived = self._isGone = False
+        self._waiting: list[Future[None]] | None = None
+
+    # receive
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message: parts of the body, then that the client has gone or the answer is complete."""
+        if not self._isReceived:
+            request = self._request
+            content = request.content
+            if content is not None:
+                self._isReceived = True
+                return {"type": "http.request", "body": content, "more_body": False}
+            body = request.body
+            assert body is not None
+            if not body.isReady and not self._isGone and self._stage != _DONE:
+                future = self._loop.create_future()
+                body.whenReady(lambda: _wakeUp(future))
+                await future
+            if not (self._isGone or self._stage == _DONE):
+                try:
+                    data = body.take()
+                except BodyLostError:
+                    self._isReceived = True
+                    return {"type": "http.disconnect"}
+                self._isReceived = body.isEnded and not body.waiting
+                return {"type": "http.request", "body": data, "more_body": not self._isReceived}
+        if not self._isGone and self._stage != _DONE and self._exchange.isServing(self._request):
+            if self._waiting is None:
+                self._waiting = []
+                self._exchange.whenGone(self._request, self._gone)
+            gone = self._loop.create_future()
+            self._waiting.append(gone)
+            await gone
+        return {"type": "http.disconnect"}
+
+    def _gone(self) -> None:
+        self._isGone = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        for future in waiting or ():
+            _wakeUp(future)
+
+    # send
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """
+        Take a message.
+
+        :raise RuntimeError: it is not its turn.
+        :raise OSError: the client has gone.
+        """
+        kind = message["type"]
+        stage = self._stage
+        if kind == "http.response.start" and stage == _START:
+            self._status = message["status"]
+            self._fields = self._known.encoded(message.get("headers", ()))
+            self._hasTrailers = message.get("trailers", False)
+            self._stage = _FIRST
+        elif kind == "http.response.body" and _FIRST <= stage <= _MORE:
+            body = message.get("body", b"")
+            more = message.get("more_body", False)
+            fields = self._fields
+            assert fields is not None
+            if stage == _FIRST:
+                if not more and not self._hasTrailers:
+                    self._complete()
+                    self._exchange.answer(self._request, self._status, fields, bytes(body))
+                    return
+                self._exchange.start(self._request, self._status, fields)
+                self._stage = _MORE
+            self._exchange.write(self._request, bytes(body))
+            if more:
+                if stage == _FIRST and not body:
+                    self._exchange.flush(self._request)
+                if self._exchange.mustWait():
+                    await self._drained()
+            elif self._hasTrailers:
+                self._stage = _TRAILERS
+            else:
+                self._complete()
+                self._exchange.end(self._request)
+        elif kind == "http.response.pathsend" and stage == _FIRST:
+            await self._sendPath(message["path"])
+        elif kind == "http.response.trailers" and stage == _TRAILERS:
+            if not message.get("more_trailers", False):
+                self._complete()
+                self._exchange.end(self._request, [(bytes(n), bytes(v)) for n, v in message.get("headers", ())])
+        elif kind == "http.response.early_hint" and stage <= _FIRST:
+            links = [(b"Link", bytes(link)) for link in message.get("links", ())]
+            self._exchange.inform(self._request, 103, AnswerFields(links))
+        elif stage != _DONE and not self._exchange.isServing(self._request):
+            raise GoneError(f"{self._request}: the client has gone")
+        else:
+            raise RuntimeError(f"{self._request}: the message {kind!r} is out of turn, {_EXPECTED[stage]}")
+
+    def _complete(self) -> None:
+        self._stage = _DONE
+        if self._waiting:
+            self._wake()
+
+    async def _drained(self) -> None:
+        try:
+            await self._exchange.drained().asFuture(self._loop)
+        except SessionError as error:
+            raise GoneError(str(error)) from None
+
+    async def _sendPath(self, path: str) -> None:
+        """Send a file."""
+        fields = self._fields
+        assert fields is not None
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            self._exchange.start(self._request, self._status, fields, size)
+            self._stage = _MORE
+            if size and self._request.method != "HEAD":
+                try:
+                    await self._exchange.writeFile(self._request, file, 0, size).asFuture(self._loop)
+                except SessionError as error:
+                    raise GoneError(str(error)) from None
+        self._complete()
+        self._exchange.end(self._request)
+
+    # The end of the application
+
+    def ended(self, task: Task[Any]) -> None:
+        """The application has returned, or failed."""
+        error = None
+        if not task.cancelled():
+            error = task.exception()
+            if error is None and self._stage == _DONE:
+                return
+        request, exchange = self._request, self._exchange
+        if task.cancelled():
+            error = RuntimeError("the application was cancelled")
+        elif error is None:
+            error = RuntimeError("the application has returned before its answer was complete")
+        if self._stage != _DONE and exchange.isServing(request):
+            exchange.fail(request, error)
+        elif not isinstance(error, OSError | BodyLostError) and not task.cancelled() and task.exception() is not None:
+            log.failure("{request}: the application failed", failure=_failureOf(error), request=request)
+        self._stage = _DONE
+
+
+def _wakeUp(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+_EXPECTED = (
+    "as http.response.start is awaited",
+    "as http.response.body is awaited",
+    "as http.response.body is awaited",
+    "as http.response.trailers is awaited",
+    "as the answer is complete",
+)
+
+
+def _failureOf(error: BaseException) -> Any:
+    from twisted.python.failure import Failure
+
+    return Failure(error)
