@@ -18,14 +18,13 @@ import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
 
 import twisted.internet
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from getty_tx.interfaces import IReactorTurns
-from getty_tx.reactors.guestend import endTasks
+from getty_tx.reactors.guestend import endTasks, logContext
 from getty_tx.reactors.guestselector import EpollReader, GuestSelector
 from getty_tx.reactors.shortreads import shortReadsOf
 
@@ -38,14 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GuestLoop", "guestLoop"]
 
-_log = Logger()
-
 #: The attribute of a reactor that has its loop. Not a table beside: the loop refers to its reactor, so that an entry
 #: would keep both for ever.
 _ATTRIBUTE = "gettyGuestLoop"
-
-#: Whether a task can take its first step where it is made: ``asyncio.Task(..., eager_start=True)``.
-_EAGER = sys.version_info >= (3, 12)
 
 _Base = asyncio.SelectorEventLoop
 _callSoon = _Base.call_soon
@@ -124,6 +118,10 @@ class GuestLoop(_Base):
         self._overdue = False
         self._executor: Any = None
         self._base = copy_context()
+        # The reactor's thread, once it runs.
+        self._thread: int | None = None
+        # What a new task asks the loop to call, on Python 3.11.
+        self._step: Any = None
         shortReadsOf(reactor)
         self._atEnd: Callable[[Callable[[], object]], object]
         if IReactorTurns.providedBy(reactor):
@@ -148,6 +146,7 @@ class GuestLoop(_Base):
         finally:
             _setRunningLoop(running)
         self._trigger = reactor.addSystemEventTrigger("after", "shutdown", self._reactorStopped)
+        reactor.callWhenRunning(self._reactorRuns)
         self._isThreads = getattr(twisted.internet, "reactor", None) is reactor
         if self._isThreads:
             asyncio.set_event_loop(self)
@@ -170,9 +169,9 @@ class GuestLoop(_Base):
         """
         Start a task from the reactor's side, at a lower cost than ``create_task``; for each request of a server, say.
 
-        From Python 3.12 on the coroutine runs until it first waits before ``start`` returns, so that the task may be
-        ``done()``. On 3.11, and where another loop runs in this thread, it begins at the end of the reactor's turn. The
-        loop's task factory is not asked.
+        The coroutine runs until it first waits before ``start`` returns, so that the task may be ``done()``. (Where
+        another asyncio loop runs in this thread, it begins at the end of the reactor's turn.) The loop's task factory
+        is not asked.
 
         :param context: where the coroutine runs. None for a new copy of the context that the loop was made in: what one
             request sets is not seen by the next one, even if that is started from within the first.
@@ -181,13 +180,11 @@ class GuestLoop(_Base):
         """
         if context is None:
             context = self._base.copy()
-        if not _EAGER:
-            return _Task(coroutine, loop=self, name=name, context=context)  # type: ignore[no-any-return]
         running = _getRunningLoop()
         if running is not None:
-            return _Task(  # type: ignore[no-any-return]
-                coroutine, loop=self, name=name, context=context, eager_start=running is self
-            )
+            if running is self:
+                return self._begin(coroutine, context, name)  # type: ignore[no-any-return]
+            return _Task(coroutine, loop=self, name=name, context=context)  # type: ignore[no-any-return]
         if self._alone:
             coroutine.close()
             raise RuntimeError("Event loop is closed")
@@ -197,15 +194,45 @@ class GuestLoop(_Base):
         _setRunningLoop(self)
         self._entered = True
         try:
-            return _Task(  # type: ignore[no-any-return]
-                coroutine, loop=self, name=name, context=context, eager_start=True
-            )
+            return self._begin(coroutine, context, name)  # type: ignore[no-any-return]
         finally:
             self._entered = False
             _setRunningLoop(None)
             sys.set_asyncgen_hooks(*before)
             if self._stopped:
                 self.end()
+
+    if sys.version_info >= (3, 12):
+
+        def _begin(self, coroutine: Any, context: Context, name: str | None) -> Any:
+            """A task that has taken its first step. The loop is the running one."""
+            return asyncio.Task(coroutine, loop=self, name=name, context=context, eager_start=True)
+
+    else:
+
+        def _begin(self, coroutine: Any, context: Context, name: str | None) -> Any:
+            """As from Python 3.12 on, where asyncio does it: run what a new task asks the loop to call."""
+            self.call_soon = self._keep  # type: ignore[method-assign,assignment]
+            try:
+                task = _Task(coroutine, loop=self, name=name, context=context)
+            finally:
+                del self.call_soon
+            step = self._step
+            self._step = None
+            outer = asyncio.current_task(self)
+            if outer is None:
+                context.run(step)
+                return task
+            # Both are for those who write tasks: https://docs.python.org/3/library/asyncio-extending.html
+            asyncio.tasks._leave_task(self, outer)
+            try:
+                context.run(step)
+            finally:
+                asyncio.tasks._enter_task(self, outer)
+            return task
+
+        def _keep(self, step: Any, *, context: Any) -> None:
+            self._step = step
 
     def is_running(self) -> bool:
         """Whether a callback or a task of the loop runs at this moment."""
@@ -217,6 +244,8 @@ class GuestLoop(_Base):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """As the base class: the callback runs at the end of the reactor's turn."""
+        if self._debugs:
+            self._checkThread()
         if not self._planned:
             self._planned = True
             self._atEnd(self._pass)
@@ -240,6 +269,19 @@ class GuestLoop(_Base):
         if when < self._deadline:
             self._arm(when)
         return handle
+
+    def set_debug(self, enabled: bool) -> None:
+        """As the base class."""
+        super().set_debug(enabled)
+        self._debugs = enabled
+
+    def _reactorRuns(self) -> None:
+        self._thread = get_ident()
+
+    def _checkThread(self) -> None:
+        # The base class looks only while a pass runs.
+        if self._thread is not None and self._thread != get_ident():
+            raise RuntimeError("Non-thread-safe operation: outside of the reactor's thread use call_soon_threadsafe()")
 
     def _arm(self, when: float) -> None:
         """Let the reactor's timer come at a time of the loop that is earlier than now set."""
@@ -442,13 +484,4 @@ class GuestLoop(_Base):
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         """As the base class, but into Twisted's log."""
-        text = context.get("message") or "Unhandled exception in event loop"
-        details = "".join(
-            f"\n{key}: {value!r}" for key, value in sorted(context.items()) if key not in ("message", "exception")
-        )
-        exception = context.get("exception")
-        if exception is None:
-            _log.error("{text}{details}", text=text, details=details)
-        else:
-            failure = Failure(exception, type(exception), exception.__traceback__)
-            _log.failure("{text}{details}", failure, text=text, details=details)
+        logContext(context)

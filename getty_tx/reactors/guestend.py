@@ -1,4 +1,4 @@
-"""The end of a guest loop: what ``asyncio.run`` does at its end, with limits."""
+"""How a guest loop ends, which is what ``asyncio.run`` does at its end, with limits; and how its errors are logged."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["endTasks"]
+__all__ = ["endTasks", "logContext"]
 
 _log = Logger()
 
@@ -72,3 +73,17 @@ async def _shutDown(loop: asyncio.AbstractEventLoop, limit: float, executor: Exe
     except TimeoutError:
         return False
     return True
+
+
+def logContext(context: dict[str, Any]) -> None:
+    """Log what goes to a loop's exception handler; with the traceback if there is one."""
+    text = context.get("message") or "Unhandled exception in event loop"
+    details = "".join(
+        f"\n{key}: {value!r}" for key, value in sorted(context.items()) if key not in ("message", "exception")
+    )
+    exception = context.get("exception")
+    if exception is None:
+        _log.error("{text}{details}", text=text, details=details)
+    else:
+        failure = Failure(exception, type(exception), exception.__traceback__)
+        _log.failure("{text}{details}", failure, text=text, details=details)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.reactors.epoll import EPollReactor
 from getty_tx.reactors.guest import guestLoop
 from tests.reactors.guests import onEachReactor
 
 number: contextvars.ContextVar[int] = contextvars.ContextVar("number", default=0)
-
-EAGER = sys.version_info >= (3, 12)
 
 
 class StartMixin:
@@ -122,9 +121,7 @@ class StartMixin:
         self.assertEqual(steps, [1])
 
     def test_eager(self: Any) -> None:
-        """From Python 3.12 on a task that does not wait is done at once, and nothing is left for a pass."""
-        if not EAGER:
-            raise SkipTest("eager tasks came with Python 3.12")
+        """A task that does not wait is done at once, and nothing is left for a pass."""
 
         async def end() -> Any:
             self.assertTrue(self.loop.is_running())
@@ -165,17 +162,62 @@ class StartMixin:
         self.run_(main)
         self.assertEqual(closed, [1])
 
+    def test_waiting(self: Any) -> None:
+        """A task that waits has taken its first step when start() returns, and ends later."""
+        steps: list[int] = []
+
+        async def step() -> int:
+            steps.append(1)
+            await asyncio.sleep(0)
+            steps.append(2)
+            return 3
+
+        async def main() -> Any:
+            made: Deferred[Any] = Deferred()
+
+            def start() -> None:
+                task = self.loop.start(step())
+                self.assertEqual((steps, task.done()), ([1], False))
+                Deferred.fromFuture(task).chainDeferred(made)
+
+            self.reactor.callLater(0, start)
+            return await made.asFuture(self.loop)
+
+        self.assertEqual(self.run_(main), 3)
+        self.assertEqual(steps, [1, 2])
+
+    def test_leaving(self: Any) -> None:
+        """SystemExit of a first step comes out of start(), and the loop is in order after it."""
+
+        async def leave() -> None:
+            raise SystemExit(3)
+
+        async def main() -> None:
+            left: Deferred[Any] = Deferred()
+
+            def start() -> None:
+                self.assertRaises(SystemExit, self.loop.start, leave())
+                left.callback((self.loop.is_running(), asyncio._get_running_loop()))
+
+            self.reactor.callLater(0, start)
+            self.assertEqual(await left.asFuture(self.loop), (False, None))
+
+        self.run_(main)
+        gc.collect()
+        self.flushLoggedErrors(SystemExit)
+
     def test_nested(self: Any) -> None:
         """A first step starts other tasks, in the same way."""
         begun: list[int] = []
 
         async def begin(value: int) -> None:
+            mine = asyncio.current_task()
             begun.append(value)
             if value < 3:
                 task = self.loop.start(begin(value + 1))
                 self.assertIs(asyncio.get_running_loop(), self.loop)
-                self.assertEqual(task.done(), EAGER)
-                await task
+                self.assertTrue(task.done())
+                self.assertIs(asyncio.current_task(), mine)
 
         async def main() -> None:
             await self.loop.start(begin(1))
