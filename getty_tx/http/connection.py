@@ -238,6 +238,10 @@ class Connection(Answering):
         if receiving is not None:
             self._receiving = None
             assert receiving.body is not None
+            if receiving.body.isUnwanted:
+                # It was answered before its body ended: there is nothing to say.
+                self._end()
+                return
             receiving.body.lose(BodyLostError(f"{receiving}: {refused.reason}"))
             if self.request is receiving:
                 self._abandon(receiving, refused)
