@@ -1,0 +1,1 @@
+"""Tests of Django on getty_tx."""
