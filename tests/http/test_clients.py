@@ -1,0 +1,164 @@
+"""Real clients against a server on a real socket: curl, httpx, aiohttp and Python's own."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.threads import deferToThread
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SkipTest, TestCase
+
+from getty_tx import http as gettyHTTP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+
+#: Bytes of the bodies: more than a read, a slice and a water mark.
+LARGE = 3_000_000
+
+
+def makeRouter() -> gettyHTTP.Router:
+    """Some handlers."""
+    router = gettyHTTP.Router()
+
+    @router.get("/hello")
+    def hello(request: gettyHTTP.Request) -> str:
+        return "hello"
+
+    @router.post("/length", stream=True)
+    async def length(request: gettyHTTP.Request) -> dict[str, int]:
+        assert request.body is not None or request.content is not None
+        if request.content is not None:
+            return {"length": len(request.content)}
+        return {"length": sum([len(part) async for part in request.body])}
+
+    @router.get("/large")
+    async def large(request: gettyHTTP.Request) -> Any:
+        for _ in range(LARGE // 1000):
+            yield b"x" * 1000
+
+    @router.get("/fail")
+    def fail(request: gettyHTTP.Request) -> None:
+        raise ValueError("on purpose")
+
+    return router
+
+
+class ClientTests(TestCase):
+    """Each client makes the same requests."""
+
+    timeout = 120
+
+    async def start(self) -> str:
+        """Start the server; return its URL."""
+        self.server = gettyHTTP.Server(makeRouter(), "tcp:0:interface=127.0.0.1")
+        self.server.startService()
+        self.addCleanup(self.server.stopService)
+        (address,) = await self.server.whenListening()
+        return f"http://127.0.0.1:{address.port}"
+
+    async def inThread(self, work: Callable[[str], Any]) -> Any:
+        """Run a client in a thread."""
+        url = await self.start()
+        return await deferToThread(work, url)
+
+    def countsOf(self, path: str) -> dict[int, int]:
+        """How often each status was answered."""
+        served = self.server.context.counters.served.items()
+        return {status: each.count for (_, route, status), each in served if route == path}
+
+    async def test_curl(self) -> None:
+        curl = shutil.which("curl")
+        if curl is None:
+            raise SkipTest("curl is not installed")
+        url = await self.start()
+
+        async def run(*arguments: str, stdin: bytes | None = None) -> bytes:
+            waiting: Deferred[Any] = getProcessOutputAndValue(curl, ["-sS", *arguments])
+            output, error, code = await waiting
+            self.assertEqual((error, code), (b"", 0))
+            return output  # type: ignore[no-any-return]
+
+        self.assertEqual(await run(f"{url}/hello"), b"hello")
+        # Two requests on one connection.
+        self.assertEqual(await run(f"{url}/hello", f"{url}/hello"), b"hellohello")
+        self.assertEqual(len(await run(f"{url}/large")), LARGE)
+        self.assertEqual(len(await run("--http1.0", f"{url}/large")), LARGE)
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"x" * LARGE)
+        # curl waits for 100 (Continue), and asks for HTTP/2 with the body behind it.
+        for more in ([], ["--http2"], ["-H", "Transfer-Encoding: chunked"], ["-H", "Expect: 100-continue"]):
+            answer = await run("--data-binary", f"@{path}", *more, f"{url}/length")
+            self.assertEqual(json.loads(answer), {"length": LARGE}, more)
+        self.assertIn(b"HTTP/1.1 200 OK", await run("-I", f"{url}/hello"))
+
+    async def test_httpx(self) -> None:
+        try:
+            import httpx
+        except ImportError:
+            raise SkipTest("httpx is not installed") from None
+
+        def work(url: str) -> None:
+            def parts() -> Any:
+                for _ in range(LARGE // 1000):
+                    yield b"x" * 1000
+
+            with httpx.Client(base_url=url) as client:
+                for _ in range(3):
+                    self.assertEqual(client.get("/hello").text, "hello")
+                self.assertEqual(client.post("/length", content=parts()).json(), {"length": LARGE})
+                self.assertEqual(client.post("/length", content=b"abc").json(), {"length": 3})
+                self.assertEqual(len(client.get("/large").content), LARGE)
+                self.assertEqual(client.get("/none").status_code, 404)
+                self.assertEqual(client.get("/fail").status_code, 500)
+                self.assertEqual(client.put("/hello").headers["allow"], "GET, HEAD, OPTIONS")
+
+        await self.inThread(work)
+        self.assertEqual(self.countsOf("/hello"), {200: 3})
+        self.flushLoggedErrors(ValueError)
+
+    async def test_aiohttp(self) -> None:
+        try:
+            import aiohttp
+        except ImportError:
+            raise SkipTest("aiohttp is not installed") from None
+
+        async def talk(url: str) -> None:
+            async with aiohttp.ClientSession(url) as session:
+
+                async def once() -> None:
+                    async with session.get("/hello") as answer:
+                        self.assertEqual(await answer.text(), "hello")
+
+                await asyncio.gather(*[once() for _ in range(50)])
+                async with session.post("/length", data=b"x" * LARGE) as answer:
+                    self.assertEqual(await answer.json(), {"length": LARGE})
+                async with session.get("/large") as answer:
+                    self.assertEqual(len(await answer.read()), LARGE)
+
+        await self.inThread(lambda url: asyncio.run(talk(url)))
+        self.assertEqual(self.countsOf("/hello"), {200: 50})
+
+    async def test_python(self) -> None:
+        def work(url: str) -> None:
+            client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+            try:
+                for _ in range(3):
+                    client.request("GET", "/hello")
+                    self.assertEqual(client.getresponse().read(), b"hello")
+                client.request("POST", "/length", iter([b"a" * 1000] * 100), encode_chunked=True)
+                self.assertEqual(json.loads(client.getresponse().read()), {"length": 100_000})
+                client.request("HEAD", "/hello")
+                answer = client.getresponse()
+                self.assertEqual((answer.getheader("Content-Length"), answer.read()), ("5", b""))
+            finally:
+                client.close()
+
+        await self.inThread(work)
