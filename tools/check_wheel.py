@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("getty-echo", "getty-serve", "getty-rpc", "getty-dial")
+COMMANDS = ("getty-echo", "getty-serve", "getty-rpc", "getty-http", "getty-asgi", "getty-dial")
 NEEDED = (
     "getty_tx/__init__.py",
     "getty_tx/py.typed",
@@ -96,7 +96,7 @@ def tryCommands(wheel: Path, folder: Path) -> None:
     environment = folder / "venv"
     run([Path(sys.executable), "-m", "venv", environment], cwd=folder)
     pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    run([*pip, "install", "--constraint", ROOT / "constraints.txt", wheel], cwd=folder)
+    run([*pip, "install", "--constraint", ROOT / "constraints.txt", f"{wheel}[http]"], cwd=folder)
     twistd = environment / "bin" / "twistd"
     listing = run([twistd, "--help"], cwd=folder)
     listed = {line.split()[0] for line in listing.splitlines() if line.strip()}

@@ -1,11 +1,14 @@
 """
-The ``twistd`` commands ``getty-echo``, ``getty-serve``, ``getty-rpc`` and ``getty-dial``.
+The ``twistd`` commands ``getty-echo``, ``getty-serve``, ``getty-rpc``, ``getty-http``, ``getty-asgi`` and ``getty-dial``.
 
 ===========  ==========================================================================
 ``echo``     ``getty-echo``: sends every package back
 ``serve``    ``getty-serve``: serves a user's codec and listener
 ``rpc``      ``getty-rpc``: serves calls of a user's services
-``listen``   the options of a server, and the services of ``echo``, ``serve`` and ``rpc``
+``http``     ``getty-http``: serves a router of handlers
+``asgi``     ``getty-asgi``: serves an ASGI application
+``web``      what ``http`` and ``asgi`` share
+``listen``   the options of a server, and the services of all but ``dial``
 ``dial``     ``getty-dial``: its options and its service
 ``ping``     the stock listener of ``getty-dial``: numbered messages and round-trip times
 ``options``  the options that all commands have, those of commands with a codec, and their checks

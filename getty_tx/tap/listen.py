@@ -90,6 +90,9 @@ class ListenOptions(SessionOptions):
          "Seconds without a heartbeat after which a sub-reactor is replaced.", seconds("heartbeat-timeout")],
     ]  # fmt: skip
 
+    #: Where it listens without ``--listen``.
+    defaultListen = DEFAULT_LISTEN
+
     def __init__(self) -> None:
         SessionOptions.__init__(self)
         self.endpoints: list[str] = []
@@ -114,7 +117,7 @@ class ListenOptions(SessionOptions):
             # Without a reactor the description is only parsed, and its files are read.
             serverEndpoint(description, None)
         except SettingError as error:
-            raise usage.UsageError(f"--listen {description}: {error}; an example is {DEFAULT_LISTEN}") from error
+            raise usage.UsageError(f"--listen {description}: {error}; an example is {self.defaultListen}") from error
         self.endpoints.append(description)
 
     # Python does this itself from 3.13 on; before, the indentation would be in the help.
@@ -126,13 +129,17 @@ class ListenOptions(SessionOptions):
         """See :py:meth:`SessionOptions.postOptions`."""
         SessionOptions.postOptions(self)
         if not self.endpoints:
-            self.endpoints.append(DEFAULT_LISTEN)
+            self.endpoints.append(self.defaultListen)
         self.checkStreams("listen", self.endpoints)
         if self["processes"] is not None:
             try:
                 processesOf(self)
             except SettingError as error:
                 raise usage.UsageError(f"--processes {self['processes']}: {error}") from error
+
+    def serves(self) -> str:
+        """What is served, for the log."""
+        return f"{self.codec!r}, packages of up to {self['max-msg-len']} bytes"
 
 
 class _CommandService(MultiService):
@@ -149,8 +156,7 @@ class _CommandService(MultiService):
         MultiService.__init__(self)
         self.name = options.command
         self._command = options.command
-        self._codec = options.codec
-        self._maxMsgLen: int = options["max-msg-len"]
+        self._serves = options.serves()
         self._drainTimeout: float = options["drain-timeout"]
         self._reactor = reactor
         self._isAwaited = self._isStatusAwaited = self._isStarting = False
@@ -204,12 +210,11 @@ class _CommandService(MultiService):
 
     def _listeningOn(self, addresses: list[IAddress]) -> None:
         log.info(
-            "{command} serves {addresses}{mode}: {codec!r}, packages of up to {maxMsgLen} bytes",
+            "{command} serves {addresses}{mode}: {serves}",
             command=self._command,
             addresses=", ".join(map(formatAddress, addresses)),
             mode=self._mode(),
-            codec=self._codec,
-            maxMsgLen=self._maxMsgLen,
+            serves=self._serves,
         )
 
     def _mode(self) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from getty_tx.interfaces import IEventListener
 
-__all__ = ["lookUpListener", "lookUpService"]
+__all__ = ["lookUp", "lookUpListener", "lookUpService"]
 
 _WANTED = "a listener is module:attr, such as mypkg.service:Listener"
 _WANTED_SERVICE = "a service is module:Class or Name=module:Class, such as mypkg.service:Echo"
@@ -56,6 +56,20 @@ def lookUpService(description: str) -> tuple[str, object]:
         raise SettingError(f"{kind} has no method with @rpc.method; mark those that may be called")
     register({name: made})
     return name, made
+
+
+def lookUp(description: str, wanted: str) -> Any:
+    """
+    Find any object.
+
+    :param description: a module and an attribute, which may have dots.
+    :param wanted: what it should be, for the error.
+    :raise SettingError: the description is wrong; if another exception is the reason, it is the ``__cause__``.
+    """
+    module, _, attribute = description.partition(":")
+    if not module or not attribute or ":" in attribute:
+        raise SettingError(f"it is not a module and an attribute; {wanted}")
+    return _import(module, attribute, wanted)
 
 
 def _make(description: str, wanted: str, isFactory: Callable[[Any], bool]) -> tuple[Any, str]:

@@ -90,7 +90,9 @@ class DropinTests(SynchronousTestCase):
     def test_commands(self) -> None:
         """There are four commands, each described in one short line."""
         makers = self.findMakers()
-        self.assertEqual({"getty-echo", "getty-serve", "getty-rpc", "getty-dial"}, set(makers))
+        self.assertEqual(
+            {"getty-echo", "getty-serve", "getty-rpc", "getty-http", "getty-asgi", "getty-dial"}, set(makers)
+        )
         for maker in makers.values():
             self.assertNotIn("\n", maker.description)
             self.assertLess(len(maker.description), 100)

@@ -61,7 +61,7 @@ NAMES = {
 #: The files that Twisted finds its plugins in.
 DROPINS = {"getty_tx_commands.py", "getty_tx_endpoints.py", "getty_tx_reactors.py"}
 
-COMMANDS = {"getty-dial", "getty-echo", "getty-rpc", "getty-serve"}
+COMMANDS = {"getty-asgi", "getty-dial", "getty-echo", "getty-http", "getty-rpc", "getty-serve"}
 
 #: Prints how many modules ``import getty_tx`` loads, and those among them that it must not load.
 IMPORTED = """

@@ -27,6 +27,20 @@ gettyRPC = ServiceMaker(
     "getty-rpc",
 )
 
+gettyHTTP = ServiceMaker(
+    "getty_tx server of HTTP",
+    "getty_tx.tap.http",
+    "Serve a router of handlers over HTTP/1.1.",
+    "getty-http",
+)
+
+gettyASGI = ServiceMaker(
+    "getty_tx server of ASGI applications",
+    "getty_tx.tap.asgi",
+    "Serve an ASGI application over HTTP/1.1.",
+    "getty-asgi",
+)
+
 gettyDial = ServiceMaker(
     "getty_tx client pool",
     "getty_tx.tap.dial",

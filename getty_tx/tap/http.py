@@ -1,0 +1,80 @@
+"""``twistd getty-http``: serves handlers over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.python import usage
+
+from getty_tx.errors import SettingError
+from getty_tx.tap.listen import listenService
+from getty_tx.tap.lookup import lookUp
+from getty_tx.tap.options import optionalCount
+from getty_tx.tap.web import WebOptions, WebService
+
+from getty_tx.http.context import HTTPContext  # isort: skip
+from getty_tx.http.handlers import Handler  # isort: skip
+from getty_tx.http.interfaces import IApplication  # isort: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.application.service import IService
+    from twisted.internet.interfaces import IStreamServerEndpoint
+
+__all__ = ["Options", "makeService"]
+
+_WANTED = "give module:name of a Router or a handler, such as mypkg.site:router"
+
+
+class Options(WebOptions):
+    """The command line of ``getty-http``."""
+
+    command = "getty-http"
+    synopsis = "[options] MODULE:NAME"
+    about = (
+        "Serve an http.Router, or a function of a request, over HTTP/1.1. Without --listen, on"
+        f" {WebOptions.defaultListen}. Modules are found on Python's path and in the working directory. SIGTERM and"
+        " Ctrl-C end the command, after the requests on their way were answered."
+    )
+    examples = """\
+  twistd -n --reactor getty getty-http mypkg.site:router
+  twistd -n getty-http mypkg.site:router --listen tcp:80 --listen tls:443:privateKey=key.pem:certKey=cert.pem \\
+      --processes 0
+"""
+
+    optParameters = [
+        ["max-body", None, HTTPContext.maxBody.default,
+         "Bytes of a body that is gathered for a handler; more is refused with 413; a number, or none.",
+         optionalCount("max-body", "bytes")],
+    ]  # fmt: skip
+
+    def parseArgs(self, *rest: str) -> None:
+        """:raise usage.UsageError: there is not just one application."""
+        if len(rest) != 1:
+            raise usage.UsageError(f"{' '.join(rest)!r} is not one application; {_WANTED}")
+        self.description = rest[0]
+
+    def postOptions(self) -> None:
+        """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
+        super().postOptions()
+        self.findModules()
+        try:
+            found = lookUp(self.description, _WANTED)
+        except SettingError as error:
+            raise usage.UsageError(f"{self.description}: {error}") from error
+        if not IApplication.providedBy(found):
+            if not callable(found):
+                raise usage.UsageError(f"{self.description}: {type(found).__name__} is no handler; {_WANTED}")
+            found = Handler(found)
+        self.application = found
+        self.check()
+
+    def settings(self) -> dict[str, Any]:
+        """See :py:meth:`getty_tx.tap.web.WebOptions.settings`."""
+        return {**super().settings(), "maxBody": self["max-body"]}
+
+
+def makeService(options: Options, endpoints: Sequence[IStreamServerEndpoint] | None = None) -> IService:
+    """The service that ``twistd`` starts; in a sub-reactor, with its endpoints."""
+    return listenService(options, lambda: WebService(options, options.application, endpoints=endpoints), endpoints)

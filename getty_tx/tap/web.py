@@ -1,0 +1,162 @@
+"""The options and the service that ``getty-http`` and ``getty-asgi`` share."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twisted.python import usage
+
+from getty_tx.endpoints import listensWith
+from getty_tx.errors import SettingError
+from getty_tx.tap.listen import ListenOptions, ListenService
+from getty_tx.tap.options import count, optionalCount, seconds
+
+try:
+    from getty_tx.http.context import DRAIN_TIME, HTTPContext
+    from getty_tx.http.server import Server
+except ImportError as missing:
+    raise SystemExit(f"getty-http and getty-asgi: {missing}") from missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from getty_tx.http.interfaces import IApplication
+    from getty_tx.session.session import Session
+
+__all__ = ["WebOptions", "WebService"]
+
+_CONTEXT = HTTPContext
+
+
+class WebOptions(ListenOptions):
+    """
+    The options of a server of HTTP.
+
+    :ivar application: what is served, after parsing.
+    """
+
+    defaultListen = "tcp:8000:interface=127.0.0.1"
+    application: IApplication
+
+    optParameters = [
+        ["host", "b", None, "Address to listen on, with --port; a short form of --listen tcp:PORT:interface=HOST."],
+        ["port", "p", None, "Port to listen on, with --host [default: 8000].", count("port", "ports")],
+        ["uds", "u", None, "Path of a unix socket to listen on; a short form of --listen unix:PATH."],
+        ["limit-concurrency", None, "none",
+         "Requests that a process serves at a time, above which they are answered with 503; a number, or none.",
+         optionalCount("limit-concurrency", "requests")],
+        ["timeout-keep-alive", None, f"{_CONTEXT.keepAlive.default:g}",
+         "Seconds without a request after which a connection is closed.", seconds("timeout-keep-alive")],
+        ["timeout-head", None, f"{_CONTEXT.headTimeout.default:g}",
+         "Seconds from the first byte of a head to its end.", seconds("timeout-head")],
+        ["timeout-body", None, f"{_CONTEXT.bodyTimeout.default:g}",
+         "Seconds without a byte of a body that is awaited.", seconds("timeout-body")],
+        ["timeout-graceful-shutdown", None, f"{DRAIN_TIME:g}",
+         "Seconds that requests may take when the command is stopped, within --drain-timeout.",
+         seconds("timeout-graceful-shutdown")],
+        ["max-head", None, _CONTEXT.maxHead.default,
+         "Bytes of a head; more is refused with 431.", count("max-head", "bytes")],
+        ["max-fields", None, _CONTEXT.maxFields.default,
+         "Fields of a head; more are refused with 431.", count("max-fields", "fields")],
+        ["server-header", None, _CONTEXT.serverName.default, "The value of the field Server; none: no such field."],
+    ]  # fmt: skip
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As the base class; the application may also stand before the options."""
+        words = list(sys.argv[1:] if options is None else options)
+        if words and not words[0].startswith("-"):
+            words.append(words.pop(0))
+        super().parseOptions(words)
+
+    def opt_listen(self, description: str) -> None:
+        """
+        Endpoint to listen on: a tcp:, tls:, ssl:, unix:, systemd: or haproxy: description; may be given several times.
+        [default: tcp:8000:interface=127.0.0.1]
+        """
+        ListenOptions.opt_listen(self, description)
+
+    opt_l = opt_listen
+
+    def postOptions(self) -> None:
+        """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
+        self._shortForms()
+        super().postOptions()
+        for description in self.endpoints:
+            if listensWith(description) in ("udp", "ws", "wss"):
+                raise usage.UsageError(
+                    f"--listen {description}: HTTP goes over tcp:, tls:, ssl:, unix:, systemd: and haproxy:"
+                )
+        if self["timeout-graceful-shutdown"] > self["drain-timeout"]:
+            raise usage.UsageError(
+                f"--timeout-graceful-shutdown {self['timeout-graceful-shutdown']:g}: the command ends after"
+                f" --drain-timeout {self['drain-timeout']:g}; give it no less"
+            )
+
+    def _shortForms(self) -> None:
+        """Make endpoints of ``--host``, ``--port`` and ``--uds``."""
+        host, port, uds = self["host"], self["port"], self["uds"]
+        if host is not None or port is not None:
+            address = "127.0.0.1" if host is None else host.strip("[]")
+            escaped = address.replace("\\", "\\\\").replace(":", "\\:")
+            self.opt_listen(f"tcp:{8000 if port is None else port}:interface={escaped}")
+        if uds is not None:
+            self.opt_listen(f"unix:{uds.replace(':', chr(92) + ':')}")
+
+    def serves(self) -> str:
+        """See :py:meth:`getty_tx.tap.listen.ListenOptions.serves`."""
+        return f"HTTP/1.1, heads of up to {self['max-head']} bytes"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of :py:class:`~getty_tx.http.context.HTTPContext`."""
+        name = self["server-header"]
+        return {
+            "limitConcurrency": self["limit-concurrency"],
+            "keepAlive": self["timeout-keep-alive"],
+            "headTimeout": self["timeout-head"],
+            "bodyTimeout": self["timeout-body"],
+            "maxHead": self["max-head"],
+            "maxFields": self["max-fields"],
+            "serverName": "" if name == "none" else name,
+        }
+
+    def check(self) -> None:
+        """:raise usage.UsageError: the settings do not fit together."""
+        try:
+            HTTPContext(self.application, **self.settings())
+        except (SettingError, ValueError) as error:
+            raise usage.UsageError(f"{self.command}: {error}") from error
+
+
+class _Server(Server):
+    """Sets more in each session."""
+
+    def __init__(self, configure: Callable[[Session], None], *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._configure = configure
+
+    def newSession(self, session: Session) -> None:
+        super().newSession(session)
+        self._configure(session)
+
+
+class WebService(ListenService):
+    """A server of HTTP that ends the process if it cannot listen, and logs totals when it stops."""
+
+    def makeServer(self, options: WebOptions, served: Any, endpoints: list[Any], **limits: Any) -> Server:
+        """See :py:meth:`getty_tx.tap.listen.ListenService.makeServer`."""
+        changed = options.changed()
+
+        def configure(session: Session) -> None:
+            for name, value in changed:
+                setattr(session, name, value)
+            self.served += 1
+
+        return _Server(
+            configure,
+            served,
+            *endpoints,
+            drainTime=options["timeout-graceful-shutdown"],
+            **options.settings(),
+            **limits,
+        )
