@@ -1,5 +1,5 @@
 """
-The ``twistd`` commands ``getty-echo``, ``getty-serve``, ``getty-rpc``, ``getty-http``, ``getty-asgi`` and ``getty-dial``.
+The ``twistd`` commands: ``getty-echo``, ``getty-serve``, ``getty-rpc``, ``getty-http``, ``getty-asgi``, ``getty-dial``.
 
 ===========  ==========================================================================
 ``echo``     ``getty-echo``: sends every package back

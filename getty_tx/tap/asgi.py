@@ -10,8 +10,6 @@ from getty_tx.errors import SettingError
 from getty_tx.tap.listen import listenService
 from getty_tx.tap.web import WebOptions, WebService
 
-from getty_tx.http.asgi.application import LIFESPANS, Asgi  # isort: skip
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,8 +23,8 @@ _WANTED = "give module:name of an ASGI application, such as mysite.asgi:applicat
 
 def lifespan(value: str) -> str:
     """The coercion of ``--lifespan``."""
-    if value not in LIFESPANS:
-        raise usage.UsageError(f"--lifespan {value}: takes one of {', '.join(LIFESPANS)}")
+    if value not in ("auto", "on", "off"):
+        raise usage.UsageError(f"--lifespan {value}: takes one of auto, on, off")
     return value
 
 
@@ -60,6 +58,9 @@ class Options(WebOptions):
 
     def postOptions(self) -> None:
         """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
+        # It brings asyncio.
+        from getty_tx.http.asgi import Asgi
+
         super().postOptions()
         self.findModules()
         try:

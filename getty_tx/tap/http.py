@@ -10,11 +10,7 @@ from getty_tx.errors import SettingError
 from getty_tx.tap.listen import listenService
 from getty_tx.tap.lookup import lookUp
 from getty_tx.tap.options import optionalCount
-from getty_tx.tap.web import WebOptions, WebService
-
-from getty_tx.http.context import HTTPContext  # isort: skip
-from getty_tx.http.handlers import Handler  # isort: skip
-from getty_tx.http.interfaces import IApplication  # isort: skip
+from getty_tx.tap.web import Handler, HTTPContext, IApplication, WebOptions, WebService
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,6 +14,8 @@ from getty_tx.tap.options import count, optionalCount, seconds
 
 try:
     from getty_tx.http.context import DRAIN_TIME, HTTPContext
+    from getty_tx.http.handlers import Handler
+    from getty_tx.http.interfaces import IApplication
     from getty_tx.http.server import Server
 except ImportError as missing:
     raise SystemExit(f"getty-http and getty-asgi: {missing}") from missing
@@ -21,10 +23,9 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from getty_tx.http.interfaces import IApplication
     from getty_tx.session.session import Session
 
-__all__ = ["WebOptions", "WebService"]
+__all__ = ["HTTPContext", "Handler", "IApplication", "WebOptions", "WebService"]
 
 _CONTEXT = HTTPContext
 
