@@ -242,23 +242,33 @@ class Connection(Answering):
                 # It was answered before its body ended: there is nothing to say.
                 self._end()
                 return
-            receiving.body.lose(BodyLostError(f"{receiving}: {refused.reason}"))
+            lost = BodyLostError(f"{receiving}: {refused.reason}")
             if self.request is receiving:
+                # Before its application hears of it.
                 self._abandon(receiving, refused)
+                receiving.body.lose(lost)
                 return
-            # It was answered, or waits for its turn in which it finds its body lost.
+            # It waits for its turn, in which its application finds the body lost: see fail().
+            receiving.body.lose(lost)
         self._pause(_ENDED)
         if self.request is None and not self._waiting:
             self._answerRefused(refused)
         else:
             self._wait(refused)
 
+    def fail(self, request: Request, error: BaseException) -> None:
+        """The application has failed, or refuses the request."""
+        waiting = self._waiting
+        if self.request is request and isinstance(error, BodyLostError) and waiting:
+            refused = waiting[-1]
+            if isinstance(refused, Refused):
+                waiting.pop()
+                self._abandon(request, refused)
+                return
+        super().fail(request, error)
+
     def _abandon(self, request: Request, refused: Refused) -> None:
         """The body of the request that is being served cannot be read on: answer in place of its application."""
-        if self.request is not request:
-            # The application has answered when it heard.
-            self._end()
-            return
         self.context.counters.refuse(refused.status)
         request.keepAlive = False
         call, self._whenGone = self._whenGone, None
