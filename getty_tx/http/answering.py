@@ -25,6 +25,9 @@ __all__ = ["Answering"]
 
 log = Logger()
 
+#: What is no fault of the application.
+_OF_THE_CLIENT = GoneError | BodyLostError | SessionError
+
 _CLOSE = b"Connection: close\r\n"
 _KEEP = b"Connection: keep-alive\r\n"
 
@@ -163,14 +166,14 @@ class Answering:
     def fail(self, request: Request, error: BaseException) -> None:
         """The application has failed, or refuses the request."""
         if self.request is not request:
-            if not isinstance(error, GoneError | BodyLostError | RefuseRequest):
+            if not isinstance(error, _OF_THE_CLIENT | RefuseRequest):
                 log.error("{request}: failed after its end: {error!r}", request=request, error=error)
             return
         if isinstance(error, RefuseRequest) and not self.status:
             pairs = [(name.encode(), value.encode()) for name, value in error.headers.items()]
             self.refuse(request, error.status, error.reason, AnswerFields([*pairs, _TEXT_TYPE]))
             return
-        if not isinstance(error, GoneError | BodyLostError):
+        if not isinstance(error, _OF_THE_CLIENT):
             log.failure("{request}: the application failed", failure=_failureOf(error), request=request)
         if self.status and self._head is None:
             self.cut(request)
@@ -268,7 +271,6 @@ class Answering:
         if self._ending == _CHUNKS:
             data += b"0\r\n%b\r\n" % encodeTrailers(trailers) if trailers else b"0\r\n\r\n"
         elif self._ending == _LENGTH and self._left:
-            self.cut(request)
             raise ValueError(f"{request}: the body has {self._left} bytes less than Content-Length says")
         self._head = None
         if not data or self._write(data):

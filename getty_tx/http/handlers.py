@@ -6,9 +6,10 @@ from inspect import isasyncgen, iscoroutine, isgenerator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from getty_tx.errors import RefuseRequest
+from getty_tx.errors import RefuseRequest, SessionError
 from getty_tx.http.answers import NO_FIELDS, GoneError
 from getty_tx.http.body import tooLarge
 from getty_tx.http.interfaces import IApplication
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
+
+#: Bytes of one answer that are sent before other connections have their turn, however fast its client is.
+TURN = 256 * 1024
 
 __all__ = ["Handler", "respond", "run"]
 
@@ -116,11 +120,10 @@ def _begin(parts: Any, request: Request, exchange: IExchange) -> None:
 
 async def _sendAsync(parts: Any, request: Request, exchange: IExchange) -> None:
     """Send what an async iterable gives; it is asked for more when the client takes it."""
+    size = 0
     try:
         async for part in parts:
-            exchange.write(request, part.encode("utf-8") if isinstance(part, str) else part)
-            if exchange.mustWait():
-                await exchange.drained()
+            size = await _sendPart(part, size, request, exchange)
     finally:
         close = getattr(parts, "aclose", None)
         if close is not None:
@@ -129,11 +132,10 @@ async def _sendAsync(parts: Any, request: Request, exchange: IExchange) -> None:
 
 
 async def _send(parts: Any, request: Request, exchange: IExchange) -> None:
+    size = 0
     try:
         for part in parts:
-            exchange.write(request, part.encode("utf-8") if isinstance(part, str) else part)
-            if exchange.mustWait():
-                await exchange.drained()
+            size = await _sendPart(part, size, request, exchange)
     finally:
         close = getattr(parts, "close", None)
         if close is not None:
@@ -141,9 +143,28 @@ async def _send(parts: Any, request: Request, exchange: IExchange) -> None:
     exchange.end(request)
 
 
+async def _sendPart(part: Any, size: int, request: Request, exchange: IExchange) -> int:
+    """
+    Send a part, and wait if the client does not take it, or if it is the turn of other connections.
+
+    :param size: bytes that were sent since it was waited.
+    :return: the same, with this part.
+    """
+    data = part.encode("utf-8") if isinstance(part, str) else part
+    exchange.write(request, data)
+    size += len(data)
+    if exchange.mustWait():
+        await exchange.drained()
+        return 0
+    if size >= TURN:
+        await deferLater(exchange.session.context.reactor, 0)
+        return 0
+    return size
+
+
 def _failed(failure: Failure, request: Request, exchange: IExchange) -> None:
     error = failure.value
     assert error is not None
-    if not exchange.isServing(request) and isinstance(error, GoneError | RefuseRequest):
+    if not exchange.isServing(request) and isinstance(error, GoneError | RefuseRequest | SessionError):
         return
     exchange.fail(request, error)

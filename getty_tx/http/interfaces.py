@@ -74,7 +74,7 @@ class IExchange(Interface):
         """Send a part of a file as the next bytes of the body, as ``session.sendFile`` does."""
 
     def end(request: Request, trailers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        """The answer is complete. :raise ValueError: it is shorter than ``Content-Length`` says; it is cut off."""
+        """The answer is complete. :raise ValueError: it is shorter than ``Content-Length`` says: see ``fail``."""
 
     def inform(request: Request, status: int, fields: AnswerFields) -> None:
         """Send an interim answer, such as 103 (Early Hints); nothing to a client of HTTP/1.0."""

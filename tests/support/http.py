@@ -62,7 +62,12 @@ def answersIn(data: bytes, methods: Sequence[str] = (), ended: bool = False) -> 
             reader.receive_data(b"")
         answer: Answer | None = None
         while True:
-            event = reader.next_event()
+            try:
+                event = reader.next_event()
+            except h11.RemoteProtocolError as error:
+                if "without sending complete" in str(error):
+                    break
+                raise
             if isinstance(event, h11.InformationalResponse | h11.Response):
                 answer = Answer(event.status_code, list(event.headers))
                 answers.append(answer)
@@ -89,15 +94,16 @@ class Talk:
 
     :param application: an IApplication, or a function of a request.
     :param split: how what the client sends is cut.
+    :param capacity: bytes that a client which does not read takes.
     :param options: of the context.
     """
 
-    def __init__(self, application: Any, split: Any = None, **options: Any) -> None:
+    def __init__(self, application: Any, split: Any = None, capacity: int | None = None, **options: Any) -> None:
         if not IApplication.providedBy(application):
             application = Handler(application)
         self.context = HTTPContext(application, **options)
         self.connections: list[Connection] = []
-        self.pair: Pair = connectedPeer(self._newSession, split=split)
+        self.pair: Pair = connectedPeer(self._newSession, split=split, capacity=capacity)
         self.clock = self.pair.clock
         self.pair.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from twisted.logger import Logger
 from getty_tx.errors import SessionError
 from getty_tx.http.answers import AnswerFields, GoneError
 from getty_tx.http.body import BodyLostError
+from getty_tx.http.handlers import TURN
 
 if TYPE_CHECKING:
     from asyncio import Future, Task
@@ -74,6 +76,7 @@ class HTTPExchange:
         "_request",
         "_stage",
         "_status",
+        "_unyielded",
         "_waiting",
     )
 
@@ -83,7 +86,7 @@ class HTTPExchange:
         self._loop = loop
         self._known = fields
         self._stage = _START
-        self._status = 0
+        self._status = self._unyielded = 0
         self._fields: AnswerFields | None = None
         self._hasTrailers = self._isReceived = self._isGone = False
         self._waiting: list[Future[None]] | None = None
@@ -162,8 +165,12 @@ class HTTPExchange:
             if more:
                 if stage == _FIRST and not body:
                     self._exchange.flush(self._request)
+                self._unyielded += len(body)
                 if self._exchange.mustWait():
                     await self._drained()
+                elif self._unyielded >= TURN:
+                    self._unyielded = 0
+                    await asyncio.sleep(0)
             elif self._hasTrailers:
                 self._stage = _TRAILERS
             else:
