@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from getty_tx.errors import RefuseRequest, SessionError
 from getty_tx.http.answers import AnswerFields, GoneError, encodeTrailers, statusLine
@@ -174,7 +175,7 @@ class Answering:
             self.refuse(request, error.status, error.reason, AnswerFields([*pairs, _TEXT_TYPE]))
             return
         if not isinstance(error, _OF_THE_CLIENT):
-            log.failure("{request}: the application failed", failure=_failureOf(error), request=request)
+            log.failure("{request}: the application failed", failure=Failure(error), request=request)
         if self.status and self._head is None:
             self.cut(request)
         else:
@@ -307,9 +308,3 @@ class Answering:
 
 
 _TEXT_TYPE = (b"Content-Type", b"text/plain; charset=utf-8")
-
-
-def _failureOf(error: BaseException) -> Any:
-    from twisted.python.failure import Failure
-
-    return Failure(error)

@@ -120,12 +120,12 @@ class Server(Service):
 
     def _applicationStarted(self, _: Any) -> None:
         self._starting = None
+        self._isApplicationOn = True
         waiting, self._waiting = self._waiting, []
         if not self.running:
             for each in waiting:
                 each.errback(CancelledError("the server was stopped before its application had started"))
             return
-        self._isApplicationOn = True
         self.server.startService()
         for each in waiting:
             self.server.whenListening().chainDeferred(each)
@@ -154,7 +154,8 @@ class Server(Service):
         """
         Service.stopService(self)
         if self._starting is not None:
-            return self._starting.addBoth(lambda _: self.server.stopService())
+            stopped = self._starting.addBoth(lambda _: self.server.stopService())
+            return stopped.addCallback(self._stopApplication)
         if not self.context.connections:
             return self.server.stopService().addCallback(self._stopApplication)
         self.server.stopListening()

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from getty_tx.errors import SessionError
 from getty_tx.http.answers import AnswerFields, GoneError
@@ -221,21 +222,22 @@ class HTTPExchange:
 
     def ended(self, task: Task[Any]) -> None:
         """The application has returned, or failed."""
-        error = None
-        if not task.cancelled():
-            error = task.exception()
-            if error is None and self._stage == _DONE:
-                return
         request, exchange = self._request, self._exchange
+        isServing = exchange.isServing(request)
+        error: BaseException | None
         if task.cancelled():
             error = RuntimeError("the application was cancelled")
-        elif error is None:
-            error = RuntimeError("the application has returned before its answer was complete")
-        if self._stage != _DONE and exchange.isServing(request):
-            exchange.fail(request, error)
-        elif not isinstance(error, OSError | BodyLostError) and not task.cancelled() and task.exception() is not None:
-            log.failure("{request}: the application failed", failure=_failureOf(error), request=request)
+        else:
+            error = task.exception()
+            if error is None:
+                if not isServing:
+                    return
+                error = RuntimeError("the application has returned before its answer was complete")
         self._stage = _DONE
+        if isServing:
+            exchange.fail(request, error)
+        elif not (task.cancelled() or isinstance(error, OSError | BodyLostError)):
+            log.failure("{request}: the application failed", failure=Failure(error), request=request)
 
 
 def _wakeUp(future: Future[None]) -> None:
@@ -250,9 +252,3 @@ _EXPECTED = (
     "as http.response.trailers is awaited",
     "as the answer is complete",
 )
-
-
-def _failureOf(error: BaseException) -> Any:
-    from twisted.python.failure import Failure
-
-    return Failure(error)

@@ -1,0 +1,153 @@
+"""The start and the end of an application, with a server on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.trial.unittest import TestCase
+
+from getty_tx import http
+from getty_tx.http.asgi.lifespan import LifespanError
+
+
+class Lifespan:
+    """An application that records what it is told."""
+
+    def __init__(self, startup: str = "complete", shutdown: str = "complete") -> None:
+        self.events: list[str] = []
+        self.states: list[dict[str, Any]] = []
+        self.startup = startup
+        self.shutdown = shutdown
+        self.gate: Any = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            self.states.append(scope["state"])
+            await send({"type": "http.response.start", "status": 204})
+            await send({"type": "http.response.body"})
+            return
+        while True:
+            message = await receive()
+            self.events.append(message["type"])
+            if message["type"] == "lifespan.startup":
+                if self.gate is not None:
+                    await self.gate
+                scope["state"]["database"] = "open"
+                await send({"type": f"lifespan.startup.{self.startup}", "message": "no database"})
+            else:
+                await asyncio.sleep(0.001)
+                self.events.append("ends")
+                await send({"type": f"lifespan.shutdown.{self.shutdown}", "message": "still open"})
+                return
+
+
+class LifespanTests(TestCase):
+    """With a Server."""
+
+    timeout = 60
+
+    def serve(self, app: Any, lifespan: str = "auto") -> http.Server:
+        """A server, started."""
+        server = http.Server(http.Asgi(app, lifespan=lifespan), "tcp:0:interface=127.0.0.1")
+        server.startService()
+        return server
+
+    async def test_order(self) -> None:
+        app = Lifespan()
+        server = self.serve(app)
+        await server.whenListening()
+        self.assertEqual(app.events, ["lifespan.startup"])
+        self.assertEqual(server.context.application.state, {"database": "open"})
+        await server.stopService()
+        self.assertEqual(app.events, ["lifespan.startup", "lifespan.shutdown", "ends"])
+
+    async def test_again(self) -> None:
+        """A server that is started again tells it again."""
+        app = Lifespan()
+        server = self.serve(app)
+        await server.whenListening()
+        await server.stopService()
+        server.startService()
+        await server.whenListening()
+        await server.stopService()
+        self.assertEqual(app.events, ["lifespan.startup", "lifespan.shutdown", "ends"] * 2)
+
+    async def test_waits(self) -> None:
+        """The server does not listen before the application is ready."""
+        app = Lifespan()
+        server = http.Server(http.Asgi(app), "tcp:0:interface=127.0.0.1")
+        from getty_tx.reactors import guestLoop
+
+        app.gate = guestLoop().create_future()
+        server.startService()
+        listening = server.whenListening()
+        self.assertNoResult(listening)
+        app.gate.set_result(None)
+        await listening
+        await server.stopService()
+
+    async def test_failed(self) -> None:
+        server = self.serve(Lifespan(startup="failed"))
+        error = await self.assertFailure(server.whenListening(), LifespanError)
+        self.assertIn("no database", str(error))
+        self.assertEqual(len(self.flushLoggedErrors(LifespanError)), 1)
+        await server.stopService()
+
+    async def test_stoppedBefore(self) -> None:
+        """Who stops a server whose application starts for ever."""
+        app = Lifespan()
+        server = http.Server(http.Asgi(app), "tcp:0:interface=127.0.0.1")
+        from getty_tx.reactors import guestLoop
+
+        app.gate = guestLoop().create_future()
+        server.startService()
+        listening = server.whenListening()
+        stopped = server.stopService()
+        app.gate.set_result(None)
+        await self.assertFailure(listening, CancelledError)
+        await stopped
+        self.assertEqual(app.events, ["lifespan.startup", "lifespan.shutdown", "ends"])
+
+    async def test_none(self) -> None:
+        """An application that knows no lifespan: auto goes without, on does not start."""
+
+        async def raises(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            raise ValueError(scope["type"])
+
+        async def returns(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            return
+
+        for app in (raises, returns):
+            server = self.serve(app)
+            await server.whenListening()
+            await server.stopService()
+        server = self.serve(raises, "off")
+        await server.whenListening()
+        await server.stopService()
+        server = self.serve(raises, "on")
+        await self.assertFailure(server.whenListening(), ValueError)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        await server.stopService()
+
+    async def test_failsToEnd(self) -> None:
+        app = Lifespan(shutdown="failed")
+        server = self.serve(app)
+        await server.whenListening()
+        await server.stopService()
+        self.assertEqual(app.events[-1], "ends")
+
+    async def test_raisesLater(self) -> None:
+        """What an application raises at its end is logged, and the server ends all the same."""
+
+        async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            raise ValueError("at the end")
+
+        server = self.serve(app)
+        await server.whenListening()
+        await server.stopService()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
