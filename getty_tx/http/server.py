@@ -154,7 +154,9 @@ class Server(Service):
         """
         Service.stopService(self)
         if self._starting is not None:
-            stopped = self._starting.addBoth(lambda _: self.server.stopService())
+            stopped: Deferred[None] = Deferred()
+            self._starting.addBoth(lambda _: stopped.callback(None))
+            stopped.addCallback(lambda _: self.server.stopService())
             return stopped.addCallback(self._stopApplication)
         if not self.context.connections:
             return self.server.stopService().addCallback(self._stopApplication)
