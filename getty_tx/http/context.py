@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from getty_tx.http.connection import Connection
     from getty_tx.http.fields import Fields
     from getty_tx.http.interfaces import IApplication
+    from getty_tx.transports.websocket.request import UpgradeOptions
 
 __all__ = ["HTTPContext"]
 
@@ -81,11 +82,20 @@ class HTTPContext:
         self.access: Any = None
         self.known: dict[bytes, Fields] = {}
         self._knownBytes = 0
+        self._webSocketOptions: UpgradeOptions | None = None
 
     def settingChanged(self, name: str) -> None:
         """Settings hold for the requests that follow."""
         if name == "serverName":
             self.dates.use(self._serverName)
+
+    def webSocketOptions(self) -> UpgradeOptions:
+        """The options of WebSocket sessions; one object, because what Autobahn makes of it is kept there."""
+        if self._webSocketOptions is None:
+            from getty_tx.transports.websocket.request import UpgradeOptions
+
+            self._webSocketOptions = UpgradeOptions()
+        return self._webSocketOptions
 
     def keep(self, block: bytes, fields: Fields) -> None:
         """Keep the fields of a head: a client sends the same ones with each request."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -84,6 +84,17 @@ class IExchange(Interface):
 
     def refuse(request: Request, status: int, reason: str, fields: AnswerFields | None = None) -> None:
         """Answer with a status and a text that says why."""
+
+    def handOver(request: Request, change: Callable[[], object]) -> None:
+        """
+        Leave the connection to another protocol: no answer is sent, and nothing more is read as HTTP.
+
+        :param change: called soon, when what was sent before has left; it gives the transport to the other protocol.
+            It is not called if the client goes before that.
+        """
+
+    def handedOver(request: Request, status: int) -> None:
+        """The other protocol has answered with this status: count it."""
 
     def mustWait() -> bool:
         """Whether more than ``highWater`` bytes wait to be sent, so that the application is to wait for ``drained``."""

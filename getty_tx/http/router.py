@@ -13,11 +13,12 @@ from getty_tx.http.handlers import respond, run
 from getty_tx.http.interfaces import IApplication
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeVar
 
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
+    from getty_tx.http.upgraderoute import WebSocketRoute
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,12 +52,13 @@ class Route:
 class _Place:
     """The routes of one template, by method."""
 
-    __slots__ = ("pattern", "routes", "template")
+    __slots__ = ("pattern", "routes", "template", "webSocket")
 
     def __init__(self, template: str) -> None:
         self.template = template
         self.pattern = _compile(template)
         self.routes: dict[str, Route] = {}
+        self.webSocket: WebSocketRoute | None = None
 
 
 @implementer(IApplication)
@@ -153,6 +155,35 @@ class Router:
         """A decorator for the handler of DELETE."""
         return self.route("DELETE", template, **options)
 
+    def webSocket(
+        self,
+        template: str,
+        newSession: Callable[[Any], object],
+        protocols: Sequence[str] = (),
+        origins: Sequence[str] | None = None,
+        deflate: bool = True,
+    ) -> None:
+        """
+        Serve WebSocket sessions at a path, which may have handlers, too.
+
+        ``session.request`` has the variables of the template as ``session.request.variables``.
+
+        :param newSession: configures each session, as that of a :py:class:`~getty_tx.Server`: it sets ``codec`` and
+            ``listener``. A :py:class:`~getty_tx.RefuseRequest` answers with a status instead.
+        :param protocols: the subprotocols, the preferred one first; the first that the client offers is agreed on.
+        :param origins: pages of other origins are refused with 403; ``*`` matches any characters. None: all are
+            accepted.
+        :param deflate: whether messages may be compressed (permessage-deflate).
+        :raise SettingError: one of them is invalid, or the template has a WebSocket already.
+        """
+        from getty_tx.http.upgraderoute import WebSocketRoute
+
+        route = WebSocketRoute(newSession, protocols, origins, deflate)
+        place = self._placeOf(template)
+        if place.webSocket is not None:
+            raise SettingError(f"{template} has a WebSocket already")
+        place.webSocket = route
+
     # Finding
 
     def serve(self, request: Request, exchange: IExchange) -> None:
@@ -160,6 +191,10 @@ class Router:
         place = self._exact.get(request.target) or self._find(request)
         if place is None:
             raise RefuseRequest(404)
+        if place.webSocket is not None and self._upgrades(place, request):
+            request.route = place.template
+            place.webSocket.serve(request, exchange)
+            return
         routes = place.routes
         route = routes.get(request.method)
         if route is None:
@@ -187,6 +222,13 @@ class Router:
                 request.setVariables(found.groupdict())
                 return place
         return None
+
+    @staticmethod
+    def _upgrades(place: _Place, request: Request) -> bool:
+        """Whether a request is for the WebSocket of its place, and not for one of the handlers."""
+        from getty_tx.http.upgrade import asksForWebSocket
+
+        return asksForWebSocket(request) or (request.method == "GET" and "GET" not in place.routes)
 
     def _otherMethod(self, place: _Place, request: Request) -> Route:
         routes = place.routes

@@ -360,6 +360,13 @@ class Inbound:
         """True if a lost connection left packages that may be delivered."""
         return self.hasDeliverable and not self.paused & CLOSED
 
+    def takeRest(self) -> bytes:
+        """Take all bytes that came and were not delivered."""
+        if self._chunks is None:
+            return b""
+        data, at = self._takeBuffered()
+        return data[at:]
+
     def _stopReading(self) -> None:
         if not (self.readingStopped or self.ended or self.paused & CLOSED):
             self.readingStopped = True

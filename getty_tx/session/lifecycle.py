@@ -19,7 +19,7 @@ from getty_tx.session.batches import messageCallbacks
 from getty_tx.session.inbound import Inbound
 from getty_tx.session.limits import Lifetime, checkClose, checkSilence
 from getty_tx.session.outbound import Outbound
-from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, USER
+from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, UPGRADE, USER
 from getty_tx.session.refusals import refusalFrom
 from getty_tx.session.state import SessionState
 from getty_tx.session.states import CLOSING, CONNECTING, ENDED, GONE, LOST, OPEN
@@ -102,7 +102,7 @@ class Lifecycle(SessionState):
         # No callback runs while newSession configures the session.
         self.inCallback = True
         try:
-            result = self.context.newSession(self)
+            result = self.configure()
         except BaseException as error:
             refusal = self.refusedBy(error)
             raise refusal from refusal.__cause__
@@ -113,6 +113,10 @@ class Lifecycle(SessionState):
                 return result
         self.begin()
         return None
+
+    def configure(self) -> object:
+        """Let ``newSession`` configure the session."""
+        return self.context.newSession(self)
 
     def begin(self) -> None:
         """
@@ -280,7 +284,7 @@ class Lifecycle(SessionState):
                 self._end()
                 break
             else:
-                isDone = not inbound.paused and (work is None or not work.busy)
+                isDone = not inbound.paused & ~UPGRADE and (work is None or not work.busy)
                 if inbound.ended and self.state == OPEN and isDone:
                     self.beginClosing()
                 break
@@ -434,6 +438,25 @@ class Lifecycle(SessionState):
         """Data that a lost connection left tells how the peer closed it: the loss itself is no error."""
         if self.pendingError is not None and self.pendingError is self.error:
             self.error = self.pendingError = None
+
+    def handOver(self) -> bytes:
+        """
+        End, and leave the transport to another protocol. It is OPEN, no callback runs, and nothing is pending.
+
+        The peer hears nothing of it, and the listener only its onClose.
+
+        :return: bytes that came and were not delivered.
+        """
+        rest = self.inbound.takeRest()
+        self.closedLocally = True
+        self.state = ENDED
+        self._cancelTimers()
+        self.inbound.close()
+        self.outbound.release()
+        self._callListener(self.receiver.onClose)
+        self.state = GONE
+        self._end()
+        return rest
 
     def losesOutput(self) -> bool:
         """True if losing the connection drops bytes that the application has written."""

@@ -465,6 +465,13 @@ class Outbound(Slices):
         self._drained()
         self._checkLowWater()
 
+    def release(self) -> None:
+        """Nothing is pending: leave the transport to somebody else."""
+        registered = self._registered
+        if registered is not None:
+            registered.unregisterProducer()
+        self.lost()
+
     def lost(self) -> int:
         """The connection is lost: drop pending bytes and tell those who wait for them. Returns the bytes dropped."""
         dropped = self.queued + self.inTransport

@@ -2,7 +2,19 @@
 Why a session does not read: the bits of ``Inbound.paused``. While any is set, no package is delivered.
 """
 
-__all__ = ["CALLBACK", "CLOSED", "CRON_BARRIER", "HOLDS_QUEUED", "PRESSURE", "QUOTA", "RELAY", "TLS", "USER", "WORKERS"]
+__all__ = [
+    "CALLBACK",
+    "CLOSED",
+    "CRON_BARRIER",
+    "HOLDS_QUEUED",
+    "PRESSURE",
+    "QUOTA",
+    "RELAY",
+    "TLS",
+    "UPGRADE",
+    "USER",
+    "WORKERS",
+]
 
 #: ``pauseReading()`` was called.
 USER = 1
@@ -22,6 +34,8 @@ CRON_BARRIER = 64
 QUOTA = 128
 #: A relay waits for the other side, or has its end.
 RELAY = 256
+#: What comes may belong to another protocol, which is not agreed upon yet. A peer that ends its side is let go.
+UPGRADE = 512
 
 #: The reasons that also hold packages which wait for a worker.
 HOLDS_QUEUED = USER | PRESSURE

@@ -32,6 +32,7 @@ __all__ = [
     "listeningAddress",
     "plainHost",
     "readRest",
+    "replaceProtocol",
     "socketOf",
     "tlsOf",
 ]
@@ -188,6 +189,18 @@ def readRest(transport: Any) -> None:
         if unread is not None and unread >= before:
             # The transport was aborted and does not read.
             return
+
+
+def replaceProtocol(transport: Any, protocol: Any) -> None:
+    """Give another protocol what a transport reads, and its end. Its ``makeConnection`` is not called."""
+    if isinstance(transport, LAYERS):
+        transport.wrappedProtocol = protocol
+        if isOnSocket(transport):
+            transport.receive = protocol.dataReceived  # type: ignore[union-attr]  # of SocketTLS
+    else:
+        transport.protocol = protocol
+        # A session's short path, which leads to the protocol before.
+        vars(transport).pop("doRead", None)
 
 
 def bottomOf(transport: Any, sockets: Collection[type]) -> Any:

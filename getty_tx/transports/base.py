@@ -96,6 +96,8 @@ class Connection:
     countedHost: str | None = None
     #: The main process has refused the connection and counted the refusal; set before the transport is connected.
     isTurnedAway = False
+    #: Another connection has its transport now, and its place in the context.
+    isSucceeded = False
     # A limit has refused the connection, and the context has never counted it.
     _isOutside = False
     # This side has refused the connection later, and has counted the refusal.
@@ -309,7 +311,8 @@ class Connection:
 
     def sessionEnded(self, error: BaseException | None) -> None:
         """onClose has returned."""
-        self.context.leave(self)
+        if not self.isSucceeded:
+            self.context.leave(self)
         self.factory.sessionEnded(self, error)
         self.context.checkIdle()
 

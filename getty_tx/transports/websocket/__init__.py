@@ -15,6 +15,7 @@ getty_tx's. Whole data frames do not pass through the engine, see :py:mod:`getty
 ``session``    the session: from packages to messages to frames, close codes
 ``engine``     Autobahn's protocols, and what they call of their connection
 ``protocol``   the Twisted protocol, and its factories
+``upgraded``   the protocol of a connection that was HTTP's
 ``tunnel``     byte streams over messages, for other Twisted protocols
 ``endpoints``  the ``ws:`` and ``wss:`` endpoints
 =============  ==========================================================================

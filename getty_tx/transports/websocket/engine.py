@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
 from autobahn.websocket.compress import (
+    PerMessageDeflate,
     PerMessageDeflateOffer,
     PerMessageDeflateOfferAccept,
     PerMessageDeflateResponse,
@@ -25,7 +26,7 @@ from getty_tx.session.pausing import CLOSED
 from getty_tx.transports.websocket.frames import COMPRESSED, CloseCode, wholeFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from autobahn.websocket.types import ConnectionRequest
     from twisted.internet.interfaces import IAddress
@@ -373,6 +374,37 @@ class ServerEngine(Engine, WebSocketServerProtocol):  # type: ignore[misc]
             # ws refuses it under clientNoContextTakeover: false, and all others would compress less.
             accept.request_no_context_takeover = "client_no_context_takeover" in offer
         return accept
+
+    def agree(self, subprotocol: str | None, extensions: Sequence[tuple[str, dict[str, list[Any]]]]) -> str | None:
+        """
+        Take what another handshake has agreed on, instead of Autobahn's.
+
+        What Autobahn's ``succeedHandshake`` sets is set here. Of it, ``_perMessageCompress`` has no public name;
+        tests.transports.websocket.test_upgraded needs it, and that nothing else is set there.
+
+        :param extensions: what the client offers.
+        :return: the value of Sec-WebSocket-Extensions; None: there is no extension.
+        """
+        self.websocket_version = 13
+        self.websocket_protocol_in_use = subprotocol
+        self.websocket_extensions = [each for each in extensions if _isOffer(*each)]
+        self.websocket_extensions_in_use: list[Any] = []
+        if not self.websocket_extensions:
+            return None
+        accept = self.perMessageCompressionAccept([PerMessageDeflateOffer.parse(self.websocket_extensions[0][1])])
+        if accept is None:
+            return None
+        self._perMessageCompress = PerMessageDeflate.create_from_offer_accept(True, accept)
+        self.websocket_extensions_in_use.append(self._perMessageCompress)
+        text: str = accept.get_extension_string()
+        return text
+
+    def open(self) -> None:
+        """Go on as Autobahn does when its handshake has succeeded."""
+        self.state = WebSocketProtocol.STATE_OPEN
+        self.inside_message = False
+        self.current_frame = None
+        self._onOpen()
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Answer with an HTTP error."""
