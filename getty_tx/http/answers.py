@@ -20,7 +20,7 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Bytes that end a field, or that some read as its end (RFC 9110, 5.5).
 _BAD = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-_HOP = frozenset({b"transfer-encoding", b"connection", b"keep-alive", b"upgrade"})
+_HOP = frozenset({b"transfer-encoding", b"connection", b"keep-alive"})
 
 
 class GoneError(GettyError, OSError):
@@ -61,6 +61,9 @@ class AnswerFields:
             if lower in _HOP:
                 self.closes |= lower == b"connection" and b"close" in value.lower()
                 continue
+            if lower == b"upgrade":
+                # What 426 says, or an offer; it is for this connection only.
+                lines.append(b"Connection: Upgrade\r\n")
             self.hasDate |= lower == b"date"
             self.hasServer |= lower == b"server"
             lines.append(b"%b: %b\r\n" % (name, value))
