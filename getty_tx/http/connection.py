@@ -443,6 +443,9 @@ class Connection(Answering):
 
     def handedOver(self, request: Request, status: int) -> None:
         """The other protocol has answered."""
+        if not status:
+            self.context.counters.lost += 1
+            return
         duration = self._seconds() - request.began
         self.context.counters.add(request.method, request.route, status, duration, 0)
         if self.context.access is not None:

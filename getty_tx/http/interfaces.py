@@ -94,7 +94,7 @@ class IExchange(Interface):
         """
 
     def handedOver(request: Request, status: int) -> None:
-        """The other protocol has answered with this status: count it."""
+        """The other protocol has answered with this status: count it. 0: the client has gone before."""
 
     def mustWait() -> bool:
         """Whether more than ``highWater`` bytes wait to be sent, so that the application is to wait for ``drained``."""

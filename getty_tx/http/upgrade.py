@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
 
-__all__ = ["WebSocketUpgrade", "asksForWebSocket", "parseExtensions"]
+__all__ = ["UPGRADE_REQUIRED", "WebSocketUpgrade", "asksForWebSocket", "parseExtensions"]
 
 #: RFC 6455, section 1.3.
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -29,7 +29,7 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _ONCE = (b"sec-websocket-key", b"sec-websocket-version", b"origin")
 
 #: What tells a client which WebSocket there is (RFC 6455, section 4.4, and RFC 9110, section 15.5.22).
-_OTHER_VERSION = {"Sec-WebSocket-Version": "13"}
+UPGRADE_REQUIRED = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -150,7 +150,7 @@ def _check(request: Request) -> bytes:
             seen.add(name)
     values = request.fields.values
     if values.get(b"sec-websocket-version") != b"13":
-        raise RefuseRequest(426, "the version of WebSocket is 13", headers=_OTHER_VERSION)
+        raise RefuseRequest(426, "the version of WebSocket is 13", headers=UPGRADE_REQUIRED)
     key = values.get(b"sec-websocket-key", b"")
     if not _KEY.fullmatch(key):
         raise RefuseRequest(400, "Sec-WebSocket-Key has not 16 bytes in base64")
@@ -165,7 +165,8 @@ def _answerFields(headers: Iterable[tuple[bytes, bytes]]) -> AnswerFields:
     """Fields that may stand in the answer. :raise ValueError: one may not."""
     pairs = list(headers)
     for name, _ in pairs:
-        if name.lower().startswith(b"sec-websocket-") or name.lower() == b"content-length":
+        lower = name.lower()
+        if lower.startswith(b"sec-websocket-") or lower in (b"upgrade", b"content-length"):
             raise ValueError(f"{bytes(name)!r} cannot be set: it belongs to the handshake")
     return AnswerFields(pairs)
 

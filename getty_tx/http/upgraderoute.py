@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from getty_tx.errors import RefuseRequest, SettingError
 from getty_tx.http.interfaces import IApplication
-from getty_tx.http.upgrade import WebSocketUpgrade, asksForWebSocket
+from getty_tx.http.upgrade import UPGRADE_REQUIRED, WebSocketUpgrade, asksForWebSocket
 from getty_tx.transports.websocket.request import UpgradeOptions
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class WebSocketRoute:
         :raise RefuseRequest: it asks for none, or for one that is not served.
         """
         if not asksForWebSocket(request):
-            fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-            raise RefuseRequest(426, "there is a WebSocket only", headers=fields)
+            raise RefuseRequest(426, "there is a WebSocket only", headers=UPGRADE_REQUIRED)
         upgrade = WebSocketUpgrade(request, exchange)
         options = self._options
         if not options.allows(upgrade.origin):

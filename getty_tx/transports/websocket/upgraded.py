@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.errors import RefuseRequest
 from getty_tx.session.wrappers import isEncrypted, replaceProtocol
 from getty_tx.transports.websocket.engine import ServerEngine, makeSettings
 from getty_tx.transports.websocket.protocol import WebSocketSessionProtocol
@@ -29,7 +30,7 @@ class Agreement:
     :ivar extensions: those that the client offers: the name, and for each parameter its values, True where it has none.
     :ivar newSession: configures the session.
     :ivar makeAnswer: makes the answer to the request; it is called with the value of Sec-WebSocket-Extensions, or None.
-    :ivar answered: called with the status of the answer, when it is sent.
+    :ivar answered: called once: with the status of the answer when it is sent, or with 0 if the client has gone before.
     """
 
     __slots__ = ("answered", "extensions", "makeAnswer", "newSession", "request", "subprotocol")
@@ -74,7 +75,7 @@ class UpgradedProtocol(WebSocketSessionProtocol):
 
     def __init__(self, options: UpgradeOptions, agreement: Agreement) -> None:
         super().__init__(options)
-        self.agreement = agreement
+        self.agreement: Agreement | None = agreement
         self.path = agreement.request.path
         self.subprotocol = agreement.subprotocol
 
@@ -98,6 +99,7 @@ class UpgradedProtocol(WebSocketSessionProtocol):
         engine = self.engine = ServerEngine(self, makeSettings(self.context, self.options, False))
         engine.begin()
         agreement = self.agreement
+        assert agreement is not None
         accepted = engine.agree(agreement.subprotocol, agreement.extensions)
         self._answer = [agreement.makeAnswer(accepted)]
         engine.data = rest
@@ -106,15 +108,25 @@ class UpgradedProtocol(WebSocketSessionProtocol):
     def sessionMade(self) -> None:
         """Hold the answer, as a port for WebSocket alone does; its request is parsed already."""
         super().sessionMade()
+        assert self.agreement is not None
         self.request = self.agreement.request
 
     def sendAnswer(self, session: MessageSession) -> None:
         """newSession has accepted the session."""
-        self.agreement.answered(101)
+        self._isAnswered(101)
         super().sendAnswer(session)
 
     def sessionRefused(self, error: SessionRefusedError) -> None:
         """newSession has refused the session."""
-        if self._isWithdrawn:
-            self.agreement.answered(getattr(error, "status", 101))
+        self._isAnswered(error.status if self._isWithdrawn and isinstance(error, RefuseRequest) else 101)
         super().sessionRefused(error)
+
+    def _disconnected(self, reason: BaseException) -> None:
+        # While an ``async def newSession`` has not returned, or after it has refused the session.
+        self._isAnswered(0)
+        super()._disconnected(reason)
+
+    def _isAnswered(self, status: int) -> None:
+        agreement, self.agreement = self.agreement, None
+        if agreement is not None:
+            agreement.answered(status)
