@@ -1,10 +1,10 @@
 """
 Run the Autobahn test suite's cases against getty_tx, as server and as client: ``conformance.py --help``.
 
-The cases are driven by kosoku. As server, ``twistd getty-echo`` answers them, as client ``conformance_client.py``. A
-folder for each role holds the report, ``index.html``, and the logs. A case has passed if its behaviour is OK,
-NON-STRICT (a "should" of the RFC was not followed) or INFORMATIONAL (the RFC leaves it open), and its closing OK or
-INFORMATIONAL.
+The cases are driven by kosoku. As server, ``twistd getty-echo`` answers them; on a port of HTTP (the role ``http``),
+``conformance_http.py``; as client, ``conformance_client.py``. A folder for each role holds the report, ``index.html``,
+and the logs. A case has passed if its behaviour is OK, NON-STRICT (a "should" of the RFC was not followed) or
+INFORMATIONAL (the RFC leaves it open), and its closing OK or INFORMATIONAL.
 """
 
 from __future__ import annotations
@@ -47,7 +47,14 @@ PATIENCE = 10
 KOSOKU = [sys.executable, "-c", "from kosoku._cli import main; main()"]
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 ECHO = f"getty-echo --codec raw --listen ws:0:interface=127.0.0.1:path=/ --max-msg-len {LONGEST} --cron {PING}"
+SERVERS = {
+    "server": [*TWISTD, "-n", "--pidfile=", *ECHO.split()],
+    "http": [sys.executable, str(Path(__file__).with_name("conformance_http.py")), str(LONGEST), str(PING)],
+}
 CLIENT = [sys.executable, str(Path(__file__).with_name("conformance_client.py"))]
+
+
+ROLES = (*SERVERS, "client")
 
 
 @contextmanager
@@ -101,8 +108,8 @@ def run(role: str, folder: Path, patterns: list[str], limit: float) -> Path:
         old.unlink()
     driver = [*KOSOKU, f"--outdir={folder}", *(f"--include={pattern}" for pattern in patterns)]
     with ExitStack() as stack:
-        if role == "server":
-            tried = stack.enter_context(running([*TWISTD, "-n", "--pidfile=", *ECHO.split()], log))
+        if role in SERVERS:
+            tried = stack.enter_context(running(SERVERS[role], log))
             driver += [f"--parallelism={PARALLEL}", f"127.0.0.1:{portOf(tried, log, late)}"]
             driving = stack.enter_context(running(driver, driverLog))
         else:
@@ -157,7 +164,7 @@ def main(arguments: list[str]) -> int:
     :return: the exit status.
     """
     parser = argparse.ArgumentParser(description="Run the Autobahn test suite's cases against getty_tx.")
-    parser.add_argument("--role", action="append", choices=("server", "client"), help="what getty_tx is (both)")
+    parser.add_argument("--role", action="append", choices=ROLES, help="what getty_tx is (all)")
     parser.add_argument("--case", action="append", help="a case, or several with *, such as 12.1.* (all)")
     parser.add_argument("--quick", action="store_true", help=f"cases {' '.join(QUICK)}")
     parser.add_argument("--folder", type=Path, default=Path("build/conformance"), help="for the report (%(default)s)")
@@ -166,7 +173,7 @@ def main(arguments: list[str]) -> int:
     if find_spec("kosoku") is None:
         print("kosoku, which drives the cases, is not installed: pip install kosoku", file=sys.stderr)
         return 2
-    roles = options.role or ["server", "client"]
+    roles = options.role or list(ROLES)
     cases = options.case or (list(QUICK) if options.quick else [])
     names = selected(cases)
     passed = True

@@ -29,6 +29,10 @@ class ConformanceTests(ProcessTestCase):
         """``twistd getty-echo`` as the server."""
         self.check("server")
 
+    def test_http(self) -> None:
+        """A port of HTTP as the server."""
+        self.check("http")
+
     def test_client(self) -> None:
         """A pool of one session as the client."""
         self.check("client")
