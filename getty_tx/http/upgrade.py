@@ -44,8 +44,8 @@ class WebSocketUpgrade:
     """
     A WebSocket that a client asks for, and that is not accepted yet.
 
-    Frames that the client sends already wait. Accept or refuse it now, or later; :py:meth:`IExchange.whenGone` of the
-    exchange tells if the client goes before.
+    Frames that the client sends already wait. Accept or refuse it now, or later; ``exchange.whenGone`` tells if the
+    client goes before. To refuse it with an answer that is sent as it comes, use the exchange as for any request.
 
     :param request: for which :py:func:`asksForWebSocket` is true.
     :param exchange: its exchange.

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from getty_tx import Client, CodecError, EventListener, Server, rpc
+from getty_tx import Client, CodecError, EventListener, NotReadyError, Server, http, rpc
 from getty_tx.codecs import EchoPackage, GettyCodec, LineCodec, RawCodec
 from getty_tx.reactors.guest import guestLoop
 from getty_tx.tap import dial, echo, serve
@@ -259,6 +259,19 @@ class PageTests(FolderMixin, TestCase):
             server = Server(names["newSession"], "ws:0:interface=127.0.0.1")
             self.assertEqual("hello", await self.ask(server, RawCodec(), "hello", "ws://127.0.0.1:{port}/"))
         self.assertIn("text message of 5", printed.getvalue())
+
+    async def test_webSocketOnHTTP(self) -> None:
+        """The room of the page answers; another is not there."""
+        router = self.page("howto/websocket-on-http.md").names["router"]
+        server = http.Server(router, "tcp:0:interface=127.0.0.1")
+        self.assertEqual("hello", await self.ask(server, RawCodec(), "hello", "ws://127.0.0.1:{port}/chat/tea"))
+        [address] = await server.whenListening()
+        milk = f"ws://127.0.0.1:{address.port}/chat/milk"
+        client = Client(configure(EventListener(), RawCodec()), milk, reconnectAttempts=1)
+        client.startService()
+        self.addCleanup(client.close)
+        error = await self.assertFailure(client.whenReady(), NotReadyError)
+        self.assertIn("404", str(error))
 
     async def test_getty(self) -> None:
         """The server for those who know Getty speaks as its echo does."""
