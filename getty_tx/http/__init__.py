@@ -6,7 +6,8 @@ HTTP/1.1 on sessions.
 - ``request``, ``body``: what a handler gets; ``response``, ``answers``: what it answers with.
 - ``handlers``, ``router``: functions as applications.
 - ``asgi``: applications for asyncio, such as those of Django and Starlette.
-- ``upgrade``: WebSocket on the same port; ``upgraderoute`` serves its sessions, ``upgraded`` is their request.
+- ``upgrade``: WebSocket on the same port; ``upgraderoute`` serves its sessions, ``upgraded`` is their request;
+  ``leaving`` ends HTTP on their connections.
 - ``server``: an application on endpoints; ``context``, ``dates`` and ``counting`` are what its connections share.
 - ``interfaces``: the plug points; ``refusals``: why a request is not served.
 """

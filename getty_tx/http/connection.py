@@ -10,20 +10,17 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from getty_tx.http.answering import Answering
 from getty_tx.http.answers import AnswerFields
 from getty_tx.http.body import LOW_WATER, BodyLostError, BodyPart
 from getty_tx.http.codec import HTTPCodec
 from getty_tx.http.interfaces import IExchange
+from getty_tx.http.leaving import Leaving
 from getty_tx.http.refusals import Refused
 from getty_tx.http.request import Request
 from getty_tx.interfaces import IDrainingListener, IEventListener
 from getty_tx.processes.drain import SILENCE, isAtRest
-from getty_tx.session.pausing import UPGRADE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from getty_tx.http.context import HTTPContext
     from getty_tx.session.session import Session
     from getty_tx.wheel import WheelTimer
@@ -50,7 +47,7 @@ _WAITING, _BODY, _ENDED = 1, 2, 4
 
 
 @implementer(IEventListener, IExchange, IDrainingListener)
-class Connection(Answering):
+class Connection(Leaving):
     """
     Serves the requests of one session, one after the other.
 
@@ -68,7 +65,6 @@ class Connection(Answering):
         "_codec",
         "_ends",
         "_headBegan",
-        "_held",
         "_idleSince",
         "_lookedAt",
         "_pauses",
@@ -89,8 +85,6 @@ class Connection(Answering):
         self._timer: WheelTimer | None = None
         self._pauses = 0
         self._closing = self._starting = False
-        # A request behind which another protocol may come.
-        self._held: Request | None = None
         self._headBegan = self._idleSince = self._lookedAt = 0.0
         self._bodyAt = self._bodyBegan = 0.0
         self._bodySize = 0
@@ -120,7 +114,7 @@ class Connection(Answering):
             if pkg.body is not None:
                 self._receive(pkg)
             elif pkg.fields.upgrade:
-                self._hold(pkg)
+                self.hold(pkg)
             if self.request is None:
                 pkg.began = session.activeAt
                 self._serve(pkg)
@@ -220,9 +214,8 @@ class Connection(Answering):
             self._end()
             return
         self._idleSince = now
-        if self._held is request:
-            self._held = None
-            self.session.inbound.resume(UPGRADE)
+        if self.held is request:
+            self.release()
         if self._waiting and not self._starting:
             self._next()
 
@@ -411,45 +404,6 @@ class Connection(Answering):
             silent = self._seconds() - session.activeAt
             if (silent >= SILENCE or silent < 0) and isAtRest(session):
                 self._end()
-
-    # Other protocols
-
-    def _hold(self, request: Request) -> None:
-        """What comes from now on may belong to another protocol: it waits until the request is answered."""
-        self._held = request
-        self.session.inbound.pause(UPGRADE)
-
-    def handOver(self, request: Request, change: Callable[[], object]) -> None:
-        """Leave the connection to another protocol."""
-        self._check(request)
-        if self.status:
-            raise RuntimeError(f"{request}: an answer has begun already")
-        self.status = 101
-        # Not in a callback of the session, which ends with it.
-        self.session.context.reactor.callLater(0, self._change, request, change)
-
-    def _change(self, request: Request, change: Callable[[], object]) -> None:
-        session = self.session
-        if self.request is not request or session.isClosed:
-            return
-        if not session.outbound.isFree:
-            again = session.context.reactor.callLater
-            session.drained().addCallbacks(lambda _: again(0, self._change, request, change), lambda _: None)
-            return
-        self._renewDates()
-        self.context.running -= 1
-        self.request = self._whenGone = None
-        change()
-
-    def handedOver(self, request: Request, status: int) -> None:
-        """The other protocol has answered."""
-        if not status:
-            self.context.counters.lost += 1
-            return
-        duration = self._seconds() - request.began
-        self.context.counters.add(request.method, request.route, status, duration, 0)
-        if self.context.access is not None:
-            self.context.access(request, status, 0, duration)
 
     # Where it comes from
 
