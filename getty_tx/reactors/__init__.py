@@ -4,8 +4,8 @@ reactor; :py:func:`install` does.
 
 - ``epoll``: the reactor.
 - ``shortreads``: on Twisted's own epoll reactor, the same short path for the reads of sessions.
-- ``guest``: asyncio's event loop as a guest of any reactor, with its selector in ``guestselector`` and its end in
-  ``guestend``.
+- ``guest``: asyncio's event loop as a guest of any reactor, with its selector in ``guestselector``, its reader in
+  ``guestreader``, and its end in ``guestend``.
 - ``errorqueues``: whose error queue is read, and when an error is none.
 
 ``Processes``, for main and sub-reactor processes, is in :py:mod:`getty_tx.processes`; its name here is an alias.

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from getty_tx.interfaces import IErrorQueueReactor, IReactorTurns
 from getty_tx.reactors.errorqueues import ErrorQueues
+from getty_tx.reactors.guestreader import EpollReader
 from getty_tx.reactors.shortreads import LogContext
 
 try:
@@ -47,6 +48,9 @@ MAX_WAIT = 2147483.0
 
 _EPOLLIN = epollreactor.EPOLLIN
 _EPOLLERR = epollreactor.EPOLLERR
+
+# What keeps the name that it logs with.
+_SHORT = (Connection, EpollReader)
 
 # The same text and namespace as in Twisted's main loop.
 _inMainLoop = Logger(namespace="twisted.internet.base").failureHandler("Unexpected error in main loop")
@@ -191,7 +195,7 @@ class EPollReactor(epollreactor.EPollReactor):
                     stack[top] = outside
                     descriptor = selectables[number]
                     log.callWithLogger(descriptor, self._doReadOrWrite, descriptor, number, event)
-                    if event == _EPOLLIN and number in self._reads and isinstance(descriptor, Connection):
+                    if event == _EPOLLIN and number in self._reads and isinstance(descriptor, _SHORT):
                         readContexts[number] = LogContext(descriptor, base)
             stack[top] = outside
             # Keep no references while waiting.

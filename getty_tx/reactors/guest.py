@@ -25,7 +25,8 @@ import twisted.internet
 
 from getty_tx.interfaces import IReactorTurns
 from getty_tx.reactors.guestend import endTasks, logContext
-from getty_tx.reactors.guestselector import EpollReader, GuestSelector
+from getty_tx.reactors.guestreader import EpollReader
+from getty_tx.reactors.guestselector import GuestSelector
 from getty_tx.reactors.shortreads import shortReadsOf
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ class GuestLoop(_Base):
         self._thread: int | None = None
         # What a new task asks the loop to call, on Python 3.11.
         self._step: Any = None
-        shortReadsOf(reactor)
+        # Of Twisted's own epoll reactor; it gives the reactor callAtTurnsEnd, too.
+        self._shortReads = shortReadsOf(reactor)
         self._atEnd: Callable[[Callable[[], object]], object]
         if IReactorTurns.providedBy(reactor):
             self._atEnd = reactor.callAtTurnsEnd
@@ -322,6 +324,14 @@ class GuestLoop(_Base):
         if not self._watched and not self._alone and len(self._map) > 1:
             self._watched = True
             self.reactor.addReader(self._reader)
+            if self._shortReads is not None:
+                self._shortReads.add(self._reader)
+
+    def _unwatch(self) -> None:
+        self._watched = False
+        if self._shortReads is not None:
+            self._shortReads.remove(self._reader)
+        self.reactor.removeReader(self._reader)
 
     def _select(self, timeout: float | None = None) -> Any:
         """
@@ -368,8 +378,7 @@ class GuestLoop(_Base):
             if self._stopped:
                 self.end()
         if self._watched and not self._planned and len(self._map) == 1:
-            self._watched = False
-            self.reactor.removeReader(self._reader)
+            self._unwatch()
             # A thread that has written to the pipe just before may have seen that the reader was there.
             self._look()
 
@@ -404,8 +413,7 @@ class GuestLoop(_Base):
         self._planned = True
         self._deadline = -math.inf
         if self._watched:
-            self._watched = False
-            self.reactor.removeReader(self._reader)
+            self._unwatch()
         self._alone = True
         try:
             super().run_until_complete(endTasks(self, self.endTime, self._executor))

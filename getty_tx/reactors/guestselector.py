@@ -1,19 +1,19 @@
-"""What a guest loop waits with: a selector, and the reactor's reader of its descriptor."""
+"""The selector of a guest loop."""
 
 from __future__ import annotations
 
 import selectors
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.python.failure import Failure
+__all__ = ["GuestSelector"]
 
-__all__ = ["EpollReader", "GuestSelector"]
+if not hasattr(selectors, "EpollSelector"):
+    raise ImportError(
+        "a guest loop needs epoll(7), which this system does not have; Twisted's asyncio reactor is the other way"
+    )
 
 
 class GuestSelector(selectors.EpollSelector):
@@ -44,33 +44,3 @@ class GuestSelector(selectors.EpollSelector):
         if self.announces:
             self._unregistered()
         return key
-
-
-@implementer(IReadDescriptor)
-class EpollReader:
-    """
-    The selector's epoll descriptor, for the reactor: readable when one of the loop's descriptors has an event.
-
-    :param number: the descriptor.
-    :param readable: called when it is readable.
-    :param lost: called when the reactor watches nothing any more.
-    """
-
-    __slots__ = ("_lost", "_number", "_readable")
-
-    def __init__(self, number: int, readable: Callable[[], object], lost: Callable[[], object]) -> None:
-        self._number = number
-        self._readable = readable
-        self._lost = lost
-
-    def fileno(self) -> int:
-        return self._number
-
-    def logPrefix(self) -> str:
-        return "asyncio"
-
-    def doRead(self) -> None:
-        self._readable()
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._lost()

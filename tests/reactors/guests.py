@@ -13,7 +13,7 @@ from twisted.internet.test.reactormixins import ReactorBuilder
 
 from getty_tx.reactors.epoll import EPollReactor
 from getty_tx.reactors.guest import GuestLoop, guestLoop
-from getty_tx.reactors.guestselector import EpollReader
+from getty_tx.reactors.guestreader import EpollReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -158,6 +158,12 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(code, 0)
         self.assertIn("asyncio.get_running_loop()", text)
 
+    def test_noEpoll(self) -> None:
+        """Without epoll there is no guest, and the text says what there is."""
+        code, text = output("-c", "import select; del select.epoll; from getty_tx.reactors import guestLoop")
+        self.assertEqual(code, 1)
+        self.assertIn("ImportError: a guest loop needs epoll(7)", text)
+
     def test_trial(self) -> None:
         """A test that waits for the loop leaves the reactor clean."""
         folder = os.path.abspath(self.mktemp())

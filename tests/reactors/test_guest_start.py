@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import socket
 import sys
 from typing import Any
 
@@ -13,7 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.reactors.epoll import EPollReactor
 from getty_tx.reactors.guest import guestLoop
-from tests.reactors.guests import onEachReactor
+from getty_tx.reactors.guestreader import EpollReader
+from getty_tx.reactors.shortreads import shortReadsOf
+from tests.reactors.guests import REACTORS, GuestCase, onEachReactor
 
 number: contextvars.ContextVar[int] = contextvars.ContextVar("number", default=0)
 
@@ -262,3 +265,48 @@ class EndedTests(SynchronousTestCase):
         error = self.assertRaises(RuntimeError, loop.start, coroutine)
         coroutine.close()
         self.assertIn("closed", str(error))
+
+
+class ShortReadCase(GuestCase):
+    """Events of the loop's descriptors take the reactor's short path."""
+
+    def short(self) -> bool:
+        """Whether they do."""
+        raise NotImplementedError
+
+    def test_short(self: Any) -> None:
+        """They do from the second on, and until the loop watches nothing."""
+
+        async def main() -> None:
+            near, far = socket.socketpair()
+            near.setblocking(False)
+            for _ in range(3):
+                self.reactor.callLater(0.001, far.send, b"x")
+                await self.loop.sock_recv(near, 1)
+            reading = asyncio.ensure_future(self.loop.sock_recv(near, 1))
+            await asyncio.sleep(0.001)
+            self.assertTrue(self.short())
+            far.send(b"x")
+            await reading
+            near.close()
+            far.close()
+            await asyncio.sleep(0.001)
+            self.assertFalse(self.short())
+
+        self.run_(main)
+
+
+class GettyShortReadTests(ShortReadCase, SynchronousTestCase):
+    """On the getty reactor."""
+
+    def short(self) -> bool:
+        return any(isinstance(known.descriptor, EpollReader) for known in self.reactor.readContexts.values())
+
+
+class EpollShortReadTests(ShortReadCase, SynchronousTestCase):
+    """On Twisted's own epoll reactor."""
+
+    reactorFactory = REACTORS["Epoll"]
+
+    def short(self) -> bool:
+        return any(isinstance(each, EpollReader) for each in shortReadsOf(self.reactor).contexts)  # type: ignore[union-attr]
