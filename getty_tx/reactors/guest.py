@@ -6,7 +6,8 @@ descriptor, which the reactor watches as one of its readers; the loop's nearest 
 when callbacks are ready, the loop runs one pass at the end of the reactor's turn. Any reactor with ``addReader`` will
 do: the getty reactor, Twisted's epoll, poll and select, and those of graphical toolkits.
 
-All of this uses public interfaces of asyncio: the selector argument, ``stop()``, and methods that a loop may override.
+All of this uses public interfaces of asyncio: the selector argument, ``stop()``, methods that a loop may override, and
+what ``asyncio`` has for those who write loops and tasks.
 
 ``docs/howto/asyncio.md`` shows how to use it, ``docs/inside/reactor.md`` how it works.
 """
@@ -147,7 +148,7 @@ class GuestLoop(_Base):
             _runForever(self)
         finally:
             _setRunningLoop(running)
-        self._trigger = reactor.addSystemEventTrigger("after", "shutdown", self._reactorStopped)
+        reactor.addSystemEventTrigger("after", "shutdown", self._reactorStopped)
         reactor.callWhenRunning(self._reactorRuns)
         self._isThreads = getattr(twisted.internet, "reactor", None) is reactor
         if self._isThreads:
@@ -176,7 +177,8 @@ class GuestLoop(_Base):
         is not asked.
 
         :param context: where the coroutine runs. None for a new copy of the context that the loop was made in: what one
-            request sets is not seen by the next one, even if that is started from within the first.
+            request sets is not seen by the next one, even if that is started from within the first. Not the context
+            that is the present one.
         :param name: the task's name; None for a number.
         :raise RuntimeError: the loop has ended.
         """
