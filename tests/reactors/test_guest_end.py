@@ -305,6 +305,11 @@ class RefusedTests(SynchronousTestCase):
         self.assertIn("addSystemEventTrigger", str(error))
         self.assertFalse(self.loop.remove_signal_handler(signal.SIGHUP))
 
+    def test_names(self) -> None:
+        """What of asyncio has an underscore is there for those who write loops and tasks: in ``__all__``, that is."""
+        self.assertLessEqual({"_get_running_loop", "_set_running_loop"}, set(asyncio.events.__all__))
+        self.assertLessEqual({"_enter_task", "_leave_task"}, set(asyncio.tasks.__all__))
+
     def test_noLeak(self) -> None:
         """Reactor and loop go when nobody refers to them."""
         reactor = EPollReactor()
