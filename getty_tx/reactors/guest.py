@@ -58,16 +58,18 @@ def guestLoop(reactor: Any = None) -> GuestLoop:
     """
     The asyncio event loop of a reactor, made at the first call. It lives until the reactor has stopped.
 
+    A reactor that has stopped gets another one: trial tells it to stop after some tests, and goes on with it.
+
     Only for the reactor's thread. The loop of the process's reactor also becomes the thread's event loop
     (``asyncio.set_event_loop``), so that ``asyncio.ensure_future`` finds it outside of tasks, too.
 
     :param reactor: None for the process's reactor.
-    :raise RuntimeError: the reactor has stopped, or it is Twisted's asyncio reactor, which has a loop of its own.
+    :raise RuntimeError: it is Twisted's asyncio reactor, which has a loop of its own.
     """
     if reactor is None:
         from twisted.internet import reactor
     loop: GuestLoop | None = getattr(reactor, _ATTRIBUTE, None)
-    if loop is None:
+    if loop is None or loop.is_closed():
         asyncioreactor = sys.modules.get("twisted.internet.asyncioreactor")
         if asyncioreactor is not None and isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
             raise RuntimeError(
@@ -76,8 +78,6 @@ def guestLoop(reactor: Any = None) -> GuestLoop:
             )
         loop = GuestLoop(reactor)
         setattr(reactor, _ATTRIBUTE, loop)
-    elif loop.is_closed():
-        raise RuntimeError("the asyncio loop of this reactor has ended, as the reactor has stopped")
     return loop
 
 

@@ -185,7 +185,8 @@ class RandomTests(SynchronousTestCase):
                 break
             self.assertEqual(mine[0], other[0])
             self.assertEqual(mine[2:], other[2:])
-        if None in theirs:
+        # Of the empty lines that may come before a request, h11 takes none.
+        if None in theirs and not data.startswith(b"\r\n") and b"\r\n\r\n\r\n" not in data:
             at = theirs.index(None)
             served = [each for each in ours if not isinstance(each, int) and each[4]]
             self.assertLessEqual(len(served), at, (data, ours, theirs))
