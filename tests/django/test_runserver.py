@@ -106,6 +106,21 @@ class RunserverTests(SynchronousTestCase):
         self.assertRegex(text, r'"GET / HTTP/1\.1" 200 \d+')
         self.assertIn("ValueError: the view failed", text)
 
+    def test_chat(self) -> None:
+        """Two people in a room of Channels hear each other, on the port of the views."""
+        try:
+            from websockets.sync.client import connect
+        except ImportError:
+            raise SkipTest("websockets is not installed") from None
+        server = self.start()
+        url = f"ws://127.0.0.1:{server.port}/chat/tea"
+        with connect(url) as one, connect(url) as two:
+            for number, client in enumerate((one, two, one)):
+                client.send(f"hello {number}")
+                for each in (one, two):
+                    self.assertEqual(each.recv(timeout=PATIENCE), f"hello {number}")
+        self.assertEqual(server.ask("GET", "/")[0], 200)
+
     def test_nostatic(self) -> None:
         server = self.start("--nostatic")
         self.assertEqual(server.ask("GET", "/static/style.css")[0], 404)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.http.asgi.exchange import Fields, HTTPExchange
 from getty_tx.http.asgi.lifespan import Lifespan
 from getty_tx.http.asgi.loading import load
 from getty_tx.http.asgi.scope import httpScope
+from getty_tx.http.asgi.websocket import WebSocketExchange, webSocketScope
 from getty_tx.http.interfaces import IRunningApplication
+from getty_tx.http.upgrade import WebSocketUpgrade, asksForWebSocket
 from getty_tx.reactors.guest import guestLoop
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from getty_tx.reactors.guest import GuestLoop
 
 __all__ = ["Asgi"]
+
+#: Bytes of a message of a WebSocket.
+MAX_MESSAGE = 1024 * 1024
 
 LIFESPANS = ("auto", "on", "off")
 
@@ -41,13 +47,16 @@ class Asgi:
     :param app: the application, or its name as ``module:attribute``.
     :param lifespan: ``auto``: start and end are told to it if it wants to know; ``on``: it must; ``off``: never.
     :param rootPath: the path below which it stands, as ``root_path``.
+    :param maxMessage: bytes of a message of a WebSocket, at most.
     :param factory: ``app`` is a function that returns the application.
     :raise SettingError: there is no such application, or a parameter is none of those.
 
     :ivar state: what the application has kept in its lifespan.
     """
 
-    def __init__(self, app: Any, lifespan: str = "auto", rootPath: str = "", factory: bool = False) -> None:
+    def __init__(
+        self, app: Any, lifespan: str = "auto", rootPath: str = "", factory: bool = False, maxMessage: int = MAX_MESSAGE
+    ) -> None:
         if lifespan not in LIFESPANS:
             raise SettingError(f"lifespan={lifespan!r} is none of {', '.join(LIFESPANS)}")
         if rootPath and (not rootPath.startswith("/") or rootPath.endswith("/")):
@@ -61,6 +70,7 @@ class Asgi:
         self._app: Callable[..., Any] = app
         self._mode = lifespan
         self._rootPath = rootPath
+        self._maxMessage = settings.size("maxMessage", maxMessage)
         self._fields = Fields()
         self._lifespan: Lifespan | None = None
         self.state: dict[str, Any] = {}
@@ -82,6 +92,9 @@ class Asgi:
 
     def serve(self, request: Request, exchange: IExchange) -> None:
         """Start the application for a request."""
+        if request.fields.upgrade and asksForWebSocket(request):
+            self._serveWebSocket(request, exchange)
+            return
         each = HTTPExchange(request, exchange, self.loop, self._fields)
         scope = httpScope(request, exchange, self._rootPath, self.state)
         task = self.loop.start(self._app(scope, each.receive, each.send))
@@ -89,3 +102,9 @@ class Asgi:
             each.ended(task)
         else:
             task.add_done_callback(each.ended)
+
+    def _serveWebSocket(self, request: Request, exchange: IExchange) -> None:
+        upgrade = WebSocketUpgrade(request, exchange)
+        each = WebSocketExchange(upgrade, exchange, self.loop, self._maxMessage)
+        scope = webSocketScope(upgrade, exchange, self._rootPath, self.state)
+        self.loop.start(self._app(scope, each.receive, each.send)).add_done_callback(each.ended)

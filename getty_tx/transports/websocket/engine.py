@@ -235,6 +235,9 @@ class Engine(WebSocketProtocol):
     message_data: Any
     _perMessageCompress: Any
 
+    #: The code and the reason of the peer's Close frame; None: it has sent none.
+    peerStatus: tuple[int | None, str] = (None, "")
+
     def __init__(self, connection: EngineConnection, settings: Any) -> None:
         super().__init__()
         self.connection = connection
@@ -320,6 +323,8 @@ class Engine(WebSocketProtocol):
     def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
         """The peer's Close frame."""
         result = super().onCloseFrame(code, reasonRaw)
+        # Where there is no code, Autobahn's own attribute has 1000.
+        self.peerStatus = CloseCode.NO_STATUS if code is None else int(code), self.remoteCloseReason or ""
         self.connection.closeFrameReceived(
             None if self.failedByMe else self.remoteCloseCode, self.remoteCloseReason or ""
         )

@@ -49,6 +49,8 @@ class CloseCode(IntEnum):
 
     NORMAL_CLOSURE = 1000
     GOING_AWAY = 1001
+    #: Never sent: the Close frame had no code.
+    NO_STATUS = 1005
     #: Never sent: the connection was lost without a closing handshake.
     ABNORMAL_CLOSURE = 1006
     INVALID_DATA = 1007

@@ -135,6 +135,18 @@ class MessageSession(Session):
         subprotocol: str | None = self.connection.subprotocol
         return subprotocol
 
+    @property
+    def closeStatus(self) -> tuple[int | None, str]:
+        """
+        The code and the reason of the Close frame that ended the session, the peer's if it was the first.
+
+        1005 where it has no code; None where the connection was lost without one.
+        """
+        if self.closeFrameCode is not None and self.closedLocally:
+            return self.closeFrameCode, self.closeFrameReason
+        status: tuple[int | None, str] = self._engine.peerStatus
+        return status
+
     # Writing
 
     def sendMessage(self, first: int, payload: bytes) -> None:
@@ -278,6 +290,17 @@ class MessageSession(Session):
         if get_ident() == self._thread and self.state <= OPEN and not isinstance(reason, BaseException):
             self._closeWith(CloseCode.NORMAL_CLOSURE, "" if reason is None else str(reason))
         super().close(reason)
+
+    def closeWith(self, code: int, reason: str = "") -> None:
+        """
+        As :py:meth:`close`, with another code than 1000 in the Close frame.
+
+        :param code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999 (RFC 6455, section 7.4).
+        :param reason: up to 123 bytes in UTF-8; what is longer is cut.
+        """
+        if self.state <= OPEN:
+            self._closeWith(code, reason)
+        self.close()
 
     def stop(self) -> None:
         if self.state <= OPEN and not self._isClient:
