@@ -1,9 +1,9 @@
 """
 Run the Autobahn test suite's cases against getty_tx, as server and as client: ``conformance.py --help``.
 
-The cases are driven by kosoku. As server, ``twistd getty-echo`` answers them; on a port of HTTP (the role ``http``),
-``conformance_http.py``; as client, ``conformance_client.py``. A folder for each role holds the report, ``index.html``,
-and the logs. A case has passed if its behaviour is OK, NON-STRICT (a "should" of the RFC was not followed) or
+The cases are driven by kosoku. As server, ``twistd getty-echo`` answers them; on a port of HTTP (the roles ``http``
+and ``asgi``), ``conformance_http.py``; as client, ``conformance_client.py``. A folder for each role holds the report,
+``index.html``, and the logs. A case has passed if its behaviour is OK, NON-STRICT (a "should" of the RFC was not followed) or
 INFORMATIONAL (the RFC leaves it open), and its closing OK or INFORMATIONAL.
 """
 
@@ -47,9 +47,11 @@ PATIENCE = 10
 KOSOKU = [sys.executable, "-c", "from kosoku._cli import main; main()"]
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 ECHO = f"getty-echo --codec raw --listen ws:0:interface=127.0.0.1:path=/ --max-msg-len {LONGEST} --cron {PING}"
+HTTP = [sys.executable, str(Path(__file__).with_name("conformance_http.py")), str(LONGEST), str(PING)]
 SERVERS = {
     "server": [*TWISTD, "-n", "--pidfile=", *ECHO.split()],
-    "http": [sys.executable, str(Path(__file__).with_name("conformance_http.py")), str(LONGEST), str(PING)],
+    "http": [*HTTP, "sessions"],
+    "asgi": [*HTTP, "asgi"],
 }
 CLIENT = [sys.executable, str(Path(__file__).with_name("conformance_client.py"))]
 

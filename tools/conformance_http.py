@@ -1,5 +1,5 @@
 """
-A port of HTTP whose WebSocket the Autobahn test suite's cases try: ``conformance_http.py LONGEST PING``.
+A port of HTTP whose WebSocket the Autobahn test suite's cases try: ``conformance_http.py LONGEST PING sessions|asgi``.
 
 Before each upgrade the connection could serve requests; afterwards its session sends every message back.
 """
@@ -28,17 +28,33 @@ class Echo(EventListener):
         print(error, flush=True)
 
 
-async def main(reactor: object, longest: str, ping: str) -> None:
-    """Serve until a signal ends it."""
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """The same as an ASGI application."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+def makeRouter(longest: int, ping: float) -> http.Router:
+    """A router with sessions of getty_tx."""
     echo = Echo()
 
     def newSession(session: Any) -> None:
         session.codec, session.listener = RawCodec(), echo
-        session.maxMsgLen, session.cronPeriod = int(longest), float(ping)
+        session.maxMsgLen, session.cronPeriod = longest, ping
 
     router = http.Router()
     router.webSocket("/", newSession)
-    server = http.Server(router, "tcp:0:interface=127.0.0.1")
+    return router
+
+
+async def main(reactor: object, longest: str, ping: str, kind: str) -> None:
+    """Serve until a signal ends it."""
+    served: Any = makeRouter(int(longest), float(ping))
+    if kind == "asgi":
+        served = http.Asgi(application, lifespan="off", maxMessage=int(longest))
+    server = http.Server(served, "tcp:0:interface=127.0.0.1")
     server.startService()
     [address] = await server.whenListening()
     port: Any = address

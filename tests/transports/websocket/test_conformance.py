@@ -29,6 +29,10 @@ class ConformanceTests(ProcessTestCase):
         """``twistd getty-echo`` as the server."""
         self.check("server")
 
+    def test_asgi(self) -> None:
+        """The same of an ASGI application."""
+        self.check("asgi")
+
     def test_http(self) -> None:
         """A port of HTTP as the server."""
         self.check("http")
