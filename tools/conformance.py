@@ -3,8 +3,8 @@ Run the Autobahn test suite's cases against getty_tx, as server and as client: `
 
 The cases are driven by kosoku. As server, ``twistd getty-echo`` answers them; on a port of HTTP (the roles ``http``
 and ``asgi``), ``conformance_http.py``; as client, ``conformance_client.py``. A folder for each role holds the report,
-``index.html``, and the logs. A case has passed if its behaviour is OK, NON-STRICT (a "should" of the RFC was not followed) or
-INFORMATIONAL (the RFC leaves it open), and its closing OK or INFORMATIONAL.
+``index.html``, and the logs. A case has passed if its behaviour is OK, NON-STRICT (a "should" of the RFC was not
+followed) or INFORMATIONAL (the RFC leaves it open), and its closing OK or INFORMATIONAL.
 """
 
 from __future__ import annotations
