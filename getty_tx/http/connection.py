@@ -19,6 +19,7 @@ from getty_tx.http.refusals import Refused
 from getty_tx.http.request import Request
 from getty_tx.interfaces import IDrainingListener, IEventListener
 from getty_tx.processes.drain import SILENCE, isAtRest
+from getty_tx.status.requests import SIDE
 
 if TYPE_CHECKING:
     from getty_tx.http.context import HTTPContext
@@ -89,6 +90,8 @@ class Connection(Leaving):
         self._bodyAt = self._bodyBegan = 0.0
         self._bodySize = 0
         self._ends: tuple[str, tuple[str, int] | None, tuple[str, int | None] | None] | None = None
+        session.context.calls[SIDE] = context.counters.byName
+        session.context.serving = context
         session.codec = self._codec
         session.listener = self
         session.maxMsgLen = max(64 * 1024, context.maxHead + 16)
@@ -138,7 +141,7 @@ class Connection(Leaving):
         self._waiting = None
         request = self.request
         if request is not None:
-            self.context.counters.lost += 1
+            self.context.counters.lose(request.method, request.route)
             self._gone(request)
 
     def onCron(self, session: Session) -> None:

@@ -3,63 +3,75 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import Any
 
-__all__ = ["BOUNDS", "OTHER", "Counters", "Served"]
+from getty_tx.status.histogram import BOUNDS
+from getty_tx.status.requests import RequestTotals
 
-#: Upper bounds of the histogram's buckets, in seconds.
-BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+__all__ = ["LOST", "OTHER", "REFUSED", "Counters"]
 
-_LEAST = BOUNDS[0]
-
-#: Keys that are counted apart, at most: routes and statuses are few unless something is wrong.
+#: Methods and routes that are counted apart, at most: there are few unless something is wrong.
 MAX_KEYS = 1000
 
 #: The route of what is beyond them.
 OTHER = "(other)"
 
+#: The method and the route of requests that were malformed or beyond a limit.
+REFUSED = "-", "(refused)"
 
-class Served:
-    """Answers of one method, route and status."""
-
-    __slots__ = ("buckets", "seconds", "sent")
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.sent = 0
-        self.buckets = [0] * (len(BOUNDS) + 1)
-
-    @property
-    def count(self) -> int:
-        """How many answers."""
-        return sum(self.buckets)
+#: The status of requests whose client went before the answer was complete; nginx has the same.
+LOST = 499
 
 
 class Counters:
     """
     Counters of one server.
 
-    :ivar served: by (method, route, status).
-    :ivar refused: requests that were malformed or beyond a limit, by status.
-    :ivar lost: requests whose client went before the answer was complete.
+    :ivar served: by method and route.
+    :ivar byName: the same by ``METHOD ROUTE``, for the status.
     """
 
-    __slots__ = ("lost", "refused", "served")
+    __slots__ = ("byName", "served")
 
     def __init__(self) -> None:
-        self.served: dict[tuple[str, str, int], Served] = {}
-        self.refused: dict[int, int] = {}
-        self.lost = 0
+        self.served: dict[tuple[str, str], RequestTotals] = {}
+        self.byName: dict[str, Any] = {}
 
     def add(self, method: str, route: str, status: int, seconds: float, sent: int) -> None:
         """One answer, which took ``seconds`` and had ``sent`` bytes of body."""
-        served = self.served.get((method, route, status))
-        if served is None:
-            key = (method, route, status) if len(self.served) < MAX_KEYS else (method, OTHER, status)
-            served = self.served.setdefault(key, Served())
-        served.seconds += seconds
-        served.sent += sent
-        served.buckets[bisect_left(BOUNDS, seconds) if seconds > _LEAST else 0] += 1
+        totals = self.served.get((method, route)) or self._totalsOf(method, route)
+        statuses = totals.statuses
+        statuses[status] = statuses.get(status, 0) + 1
+        totals.sent += sent
+        times = totals.seconds
+        times.counts[bisect_left(BOUNDS, seconds)] += 1
+        times.sum += seconds
+
+    def _totalsOf(self, method: str, route: str) -> RequestTotals:
+        if len(self.served) >= MAX_KEYS:
+            route = OTHER
+        totals = self.served.get((method, route))
+        if totals is None:
+            totals = self.served[method, route] = self.byName[f"{method} {route}".rstrip()] = RequestTotals()
+        return totals
 
     def refuse(self, status: int) -> None:
-        """One refusal."""
-        self.refused[status] = self.refused.get(status, 0) + 1
+        """One that was malformed or beyond a limit."""
+        statuses = self._totalsOf(*REFUSED).statuses
+        statuses[status] = statuses.get(status, 0) + 1
+
+    def lose(self, method: str, route: str) -> None:
+        """One whose client went before the answer was complete."""
+        statuses = self._totalsOf(method, route).statuses
+        statuses[LOST] = statuses.get(LOST, 0) + 1
+
+    @property
+    def refused(self) -> dict[int, int]:
+        """Those that were malformed or beyond a limit, by status."""
+        totals = self.served.get(REFUSED)
+        return {} if totals is None else totals.statuses
+
+    @property
+    def lost(self) -> int:
+        """Those whose client went before the answer was complete."""
+        return sum(totals.statuses.get(LOST, 0) for totals in self.served.values())

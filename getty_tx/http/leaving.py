@@ -65,7 +65,7 @@ class Leaving(Answering):
     def handedOver(self, request: Request, status: int) -> None:
         """The other protocol has answered."""
         if not status:
-            self.context.counters.lost += 1
+            self.context.counters.lose(request.method, request.route)
             return
         duration = self._seconds() - request.began
         self.context.counters.add(request.method, request.route, status, duration, 0)

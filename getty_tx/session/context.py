@@ -67,6 +67,7 @@ class ServiceContext:
     :ivar faults: decides which faults are logged.
     :ivar totals: totals of ended sessions, by endpoint.
     :ivar reconnects: attempts to dial again.
+    :ivar serving: where sessions carry requests, what has their number at this moment as ``running``.
     :ivar calls: where sessions carry calls, the counters by side (``server`` or ``client``) and method.
     :ivar lateReplies: replies to calls that had ended.
     :ivar shortReads: where connections announce their descriptors, on Twisted's own epoll reactor.
@@ -112,6 +113,7 @@ class ServiceContext:
         self.shortReads = shortReadsOf(reactor)
         self.cork = TurnCork(reactor)
         self.calls: dict[str, dict[str, Any]] = {}
+        self.serving: Any = None
         self.lateReplies = 0
         self.closing = False
         self.threads = ThreadCalls(reactor)

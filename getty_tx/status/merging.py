@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from getty_tx.status.calls import CallTotals, decodeCalls, encodeCalls
+from getty_tx.status.calls import decodeCalls, encodeCalls
 from getty_tx.status.histogram import Histogram
+from getty_tx.status.requests import SIDE, decodeRequests, encodeRequests
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["decodeSnapshot", "emptySnapshot", "encodeSnapshot", "mergeEnded", "mergeInto"]
 
 _TOTALS = ("readBytes", "writeBytes", "readPkgs", "writePkgs", "dropped")
-_SUMS = ("handshaking", "reconnects", "workers", "queued", "threads", "lateReplies")
+_SUMS = ("handshaking", "reconnects", "workers", "queued", "threads", "lateReplies", "serving")
 
 
 def emptySnapshot(process: str = "") -> Snapshot:
@@ -36,7 +37,10 @@ def encodeSnapshot(snapshot: Snapshot) -> Iterator[str]:
         flags = [service.isReady, service.isStopping]
         yield json.dumps(["service", service.name, *flags, sums, service.timerLag, service.refused])
         for (side, method), calls in service.calls.items():
-            yield json.dumps(["calls", side, method, encodeCalls(calls)])
+            if side == SIDE:
+                yield json.dumps(["requests", method, encodeRequests(calls)])
+            else:
+                yield json.dumps(["calls", side, method, encodeCalls(calls)])
         for name, endpoint in service.endpoints.items():
             counts = [getattr(endpoint.totals, each) for each in _TOTALS]
             numbers = [
@@ -82,6 +86,9 @@ def decodeSnapshot(records: Iterable[Any]) -> Snapshot:
         elif kind == "calls":
             side, method, counters = fields
             snapshot.services[-1].calls[_text(side), _text(method)] = decodeCalls(counters)
+        elif kind == "requests":
+            method, counters = fields
+            snapshot.services[-1].calls[SIDE, _text(method)] = decodeRequests(counters)
         elif kind == "endpoint":
             name, totals, closed, opened, states, paused, pending = fields
             endpoint = EndpointSnapshot(opened=_count(opened), pendingBytes=_count(pending))
@@ -166,7 +173,7 @@ def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isEnded: bool)
     total.reconnects += service.reconnects
     total.lateReplies += service.lateReplies
     for key, calls in service.calls.items():
-        total.calls.setdefault(key, CallTotals()).addAll(calls, isEnded)
+        total.calls.setdefault(key, type(calls)()).addAll(calls, isEnded)
     for reason, count in service.refused.items():
         total.refused[reason] = total.refused.get(reason, 0) + count
     if not isEnded:
@@ -175,6 +182,7 @@ def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isEnded: bool)
         total.handshaking += service.handshaking
         total.workers += service.workers
         total.queued += service.queued
+        total.serving += service.serving
         total.threads += service.threads
         total.timerLag = max(total.timerLag, service.timerLag)
     for name, endpoint in service.endpoints.items():

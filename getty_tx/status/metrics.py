@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 
 from getty_tx.session.totals import CLOSE_REASONS
+from getty_tx.status.requests import SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,8 +95,11 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _histogram("getty_reactor_lag_seconds", "How late the reactor runs a delayed call, sampled.", snapshot.lag)
     yield _histogram("getty_reactor_turn_seconds", "How long a reactor iteration takes, sampled.", snapshot.turn)
     yield _histogram("getty_handler_seconds", "How long onMessage takes, sampled.", snapshot.handler)
-    if any(service.calls for service in snapshot.services):
+    sides = {side for service in snapshot.services for side, _ in service.calls}
+    if sides - {SIDE}:
         yield from _calls(snapshot)
+    if SIDE in sides:
+        yield from _requests(snapshot)
     if snapshot.main is not None:
         yield from _subReactors(snapshot, snapshot.main)
 
@@ -109,6 +113,8 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
     late = CounterMetricFamily("getty_rpc_late_replies", "Replies to calls that had ended.", labels=_SERVICE)
     for service in snapshot.services:
         for (side, name), totals in service.calls.items():
+            if side == SIDE:
+                continue
             labels = [service.name, side, name]
             calls.add_metric([*labels, "ok"], totals.done)
             for code, count in totals.failed.items():
@@ -117,6 +123,27 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
             seconds.add_metric(labels, totals.seconds.buckets(), totals.seconds.sum)
         late.add_metric([service.name], service.lateReplies)
     yield from (calls, running, seconds, late)
+
+
+def _requests(snapshot: Snapshot) -> Iterator[Metric]:
+    """The metrics of HTTP, by method and route. Routes are templates, so that their number is bounded."""
+    route = ["service", "method", "route"]
+    requests = CounterMetricFamily("getty_http_requests", "Requests, by status.", labels=[*route, "status"])
+    seconds = HistogramMetricFamily("getty_http_request_seconds", "How long requests take.", labels=route)
+    sent = CounterMetricFamily("getty_http_response_bytes", "Bytes of the bodies of answers.", labels=route)
+    running = GaugeMetricFamily("getty_http_requests_running", "Requests that are being served.", labels=_SERVICE)
+    for service in snapshot.services:
+        for (side, name), totals in service.calls.items():
+            if side != SIDE:
+                continue
+            method, _, template = name.partition(" ")
+            labels = [service.name, method, template]
+            for status, count in totals.statuses.items():
+                requests.add_metric([*labels, str(status)], count)
+            seconds.add_metric(labels, totals.seconds.buckets(), totals.seconds.sum)
+            sent.add_metric(labels, totals.sent)
+        running.add_metric([service.name], service.serving)
+    yield from (requests, seconds, sent, running)
 
 
 def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, OPEN
 from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, RELAY, TLS, USER, WORKERS
 from getty_tx.session.totals import Totals
-from getty_tx.status.calls import CallTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +87,9 @@ class ServiceSnapshot:
 
     :ivar queued: messages that wait for a worker.
     :ivar threads: busy workers.
-    :ivar calls: the counters of calls, by side and method. ``lateReplies``: replies that nobody waited for any more.
+    :ivar calls: by side and method, a :py:class:`~getty_tx.status.calls.CallTotals`; for requests a
+        :py:class:`~getty_tx.status.requests.RequestTotals`. ``lateReplies``: replies that nobody waited for any more.
+    :ivar serving: requests that are being served.
     :ivar timerLag: seconds by which the last tick of the timing wheel was late.
     """
 
@@ -103,8 +104,9 @@ class ServiceSnapshot:
     queued: int = 0
     threads: int = 0
     timerLag: float = 0.0
-    calls: dict[tuple[str, str], CallTotals] = field(default_factory=dict)
+    calls: dict[tuple[str, str], Any] = field(default_factory=dict)
     lateReplies: int = 0
+    serving: int = 0
 
 
 @dataclass
@@ -191,7 +193,8 @@ def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
         found.lateReplies += context.lateReplies
         for side, methods in context.calls.items():
             for method, calls in methods.items():
-                found.calls.setdefault((side, method), CallTotals()).addAll(calls)
+                found.calls.setdefault((side, method), type(calls)()).addAll(calls)
+        found.serving += context.serving.running if context.serving is not None else 0
         found.timerLag = max(found.timerLag, context.wheel.late if context.wheel.running else 0.0)
         for reason, count in context.refusals.counts.items():
             found.refused[reason] = found.refused.get(reason, 0) + count
