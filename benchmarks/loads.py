@@ -96,15 +96,23 @@ def compiledLoad(source: Path = SOURCE) -> str | None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
+    return built([compiler, "-O2"], source, SOURCE.with_name("roundtrips.h"))
+
+
+def built(compiler: list[str], source: Path, *included: Path) -> str:
+    """The path of what a compiler makes of a source. It is kept in the user's cache folder until a source changes.
+
+    :raise subprocess.CalledProcessError: the compiler fails.
+    """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "getty_tx-benchmarks"
-    texts = b"".join(path.read_bytes() for path in (source, SOURCE.with_name("roundtrips.h")))
+    texts = b"".join(path.read_bytes() for path in (source, *included))
     program = folder / f"{source.stem}-{hashlib.sha256(texts).hexdigest()[:16]}"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)
         # Compiled aside and moved, because two runs may do so at the same time.
         with tempfile.TemporaryDirectory(dir=folder) as aside:
             fresh = Path(aside) / source.stem
-            subprocess.run([compiler, "-O2", "-o", str(fresh), str(source)], check=True)
+            subprocess.run([*compiler, "-o", str(fresh), str(source)], check=True)
             fresh.rename(program)
     return str(program)
 
@@ -162,6 +170,21 @@ def measured(process: subprocess.Popen[str], server: ServerProcess, seconds: flo
     """
     try:
         _awaitMeasuring(process)
+    except LoadError:
+        process.kill()
+        process.communicate()
+        raise
+    output, errors, used = finished(process, server, seconds)
+    return LoadResult(**json.loads(output), cpuSeconds=used, said=errors)
+
+
+def finished(process: subprocess.Popen[str], server: ServerProcess, seconds: float) -> tuple[str, str, float]:
+    """
+    What a load prints until it ends, its errors, and the CPU seconds that the server has used since this was called.
+
+    :raise LoadError: the load failed; the text is what it has said.
+    """
+    try:
         before = server.cpuSeconds()
         output, errors = process.communicate(timeout=seconds + SLACK)
         used = server.cpuSeconds() - before
@@ -172,7 +195,7 @@ def measured(process: subprocess.Popen[str], server: ServerProcess, seconds: flo
         process.communicate()
     if process.returncode:
         raise LoadError(errors.strip() or f"the load ended with status {process.returncode}")
-    return LoadResult(**json.loads(output), cpuSeconds=used, said=errors.strip())
+    return output, errors.strip(), used
 
 
 @contextmanager

@@ -36,7 +36,6 @@ import argparse
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -47,6 +46,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.__main__ import end
 from benchmarks.loads import LoadError, LoadResult, Scenario, compiledLoad, measured, startLoad
 from benchmarks.measure import Summary
+from benchmarks.packages import versionOf, whyAbsent
 from benchmarks.peers.rpc_load import payloadOf
 from benchmarks.rpcplot import ARTICLE, Figures, drawing
 from benchmarks.servers import ROOT, ServerError, ServerProcess, cores, pinLoad
@@ -187,10 +187,8 @@ def missing(names: Iterable[str], python: str) -> dict[str, str]:
     for name in names:
         package, _ = PEERS[name]
         interpreter = sys.executable if name in OURS else python
-        done = subprocess.run([interpreter, "-c", f"import {package}"], capture_output=True, text=True, cwd=ROOT)
-        if done.returncode:
-            last = done.stderr.strip().rpartition("\n")[2]
-            found[name] = f"{name} is left out: {interpreter}: {last} (see --python)"
+        if why := whyAbsent(package, interpreter):
+            found[name] = f"{name} is left out: {interpreter}: {why} (see --python)"
     return found
 
 
@@ -199,16 +197,10 @@ def versions(names: Iterable[str], python: str) -> dict[str, str]:
     found = {}
     for name in names:
         module, _ = PEERS[name]
-        found[name] = _version(PACKAGES.get(module, module), sys.executable if name in OURS else python)
+        found[name] = versionOf(PACKAGES.get(module, module), sys.executable if name in OURS else python)
     if set(found) & set(ON_ASYNCIO):
-        found["asyncio"] = _version("uvloop", python) or "no uvloop"
+        found["asyncio"] = versionOf("uvloop", python) or "no uvloop"
     return found
-
-
-def _version(package: str, interpreter: str) -> str:
-    """A package with its version, or nothing where it is not installed."""
-    code = f"import importlib.metadata; print({package!r}, importlib.metadata.version({package!r}))"
-    return subprocess.run([interpreter, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
 #: What a codec wants of a session.
