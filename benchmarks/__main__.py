@@ -31,6 +31,7 @@ from benchmarks.measure import SERVERS, WEBSOCKET_SERVERS, Summary, compare
 from benchmarks.servers import ServerError, cores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 SCENARIOS = ("1x1x915", "50x1x915", "50x16x915", "1000x1x915")
@@ -46,6 +47,19 @@ def scenario(text: str) -> Scenario:
         return Scenario.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """What an argument's text has to pass: it stays a text."""
+
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+
+    return check
 
 
 def server(text: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.__main__ import end
+from benchmarks.__main__ import checked, end
 from benchmarks.loads import LoadError, Scenario, loadProgram
 from benchmarks.measure import SERVERS, WEBSOCKET_SERVERS, compare
 from benchmarks.servers import ServerError, cores, onReactor, pinLoad
@@ -104,20 +104,14 @@ def measure(text: str, program: str, repetitions: int, seconds: float) -> str:
     return line(text, rates, {name: summary.cpuPerMessage for name, summary in found.items()})
 
 
-def row(text: str) -> str:
-    try:
-        parseRow(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.getty", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("program", metavar="FOLDER/echo", help="Getty's server")
-    parser.add_argument("--row", action="append", type=row, help=f"repeatable (default: {' '.join(ROWS)})")
+    parser.add_argument(
+        "--row", action="append", type=checked(parseRow), help=f"repeatable (default: {' '.join(ROWS)})"
+    )
     parser.add_argument("--repetitions", type=int, default=7, metavar="N", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of one run (default: %(default)s)")
     options = parser.parse_args()

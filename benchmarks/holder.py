@@ -1,4 +1,4 @@
-"""Hold connections: ``python -m benchmarks.holder PORT COUNT FIRST PER_ADDRESS BATCH``.
+"""Hold connections: ``python -m benchmarks.holder PORT COUNT FIRST PER_ADDRESS BATCH [PATH]``.
 
 It opens COUNT connections to 127.0.0.1:PORT, PER_ADDRESS from each source address, of which FIRST is the number of the
 first. It reads commands, one a line, and answers each with a JSON object; while it is busy, ``{"done": n}`` comes from
@@ -11,6 +11,9 @@ accepted all before it then, so that no more than BATCH wait to be accepted, and
 ``echo``: send one frame on each, BATCH at once, and wait for the echo, every byte of which is compared. Answers with
 how many were ``served``, and how many ``lost``: closed by the server, or wrong.
 
+With a PATH they are of HTTP/1.1: in place of a frame goes a GET, and in place of the echo comes an answer with 200,
+which has a length.
+
 It ends with its input, or after :data:`LIMIT` seconds with one command. The connections are reset then, so that none is
 left in TIME_WAIT.
 """
@@ -18,6 +21,7 @@ left in TIME_WAIT.
 from __future__ import annotations
 
 import json
+import re
 import select
 import signal
 import socket
@@ -45,13 +49,12 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Held:
-    """One connection, with what it sends: no other has the same."""
+    """One connection, with what it sends."""
 
     __slots__ = ("frame", "received", "socket")
 
-    def __init__(self, port: int, source: str, number: int) -> None:
-        payload = b"%s %d" % (source.encode(), number)
-        self.frame = struct.pack("<I", len(payload)) + payload
+    def __init__(self, port: int, source: str, frame: bytes) -> None:
+        self.frame = frame
         self.received = b""
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -68,15 +71,35 @@ class Held:
         except OSError:
             return False
         self.received += data
-        if not data or not self.frame.startswith(self.received):
+        return self.judge() if data else False
+
+    def judge(self) -> bool | None:
+        """What :meth:`receive` says of what has come."""
+        if not self.frame.startswith(self.received):
             return False
         return len(self.received) == len(self.frame) or None
+
+
+class HeldHTTP(Held):
+    """One of HTTP/1.1."""
+
+    __slots__ = ()
+
+    def judge(self) -> bool | None:
+        head, end, body = self.received.partition(b"\r\n\r\n")
+        if not end:
+            return None
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+        if length is None or not head.startswith(b"HTTP/1.1 200 "):
+            return False
+        return None if len(body) < int(length[1]) else len(body) == int(length[1])
 
 
 class Holder:
     """All connections of this process."""
 
-    def __init__(self, port: int, count: int, first: int, perAddress: int, batch: int) -> None:
+    def __init__(self, port: int, count: int, first: int, perAddress: int, batch: int, path: str | None = None) -> None:
+        self._path = path
         self._port = port
         self._count = count
         self._first = first
@@ -89,7 +112,7 @@ class Holder:
         """Open all."""
         begin = time.perf_counter()
         for number in range(self._count):
-            held = Held(self._port, sourceAddress(self._first + number // self._perAddress), number)
+            held = self._hold(sourceAddress(self._first + number // self._perAddress), number)
             if (number + 1) % self._batch == 0 or number + 1 == self._count:
                 held.socket.settimeout(STALL)
                 held.socket.sendall(held.frame)
@@ -103,6 +126,14 @@ class Holder:
             self._held[held.socket.fileno()] = held
             self._progress(number + 1)
         return {"open": len(self._held), "seconds": time.perf_counter() - begin}
+
+    def _hold(self, source: str, number: int) -> Held:
+        """Open one."""
+        if self._path is not None:
+            return HeldHTTP(self._port, source, f"GET {self._path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        # No other sends the same.
+        payload = b"%s %d" % (source.encode(), number)
+        return Held(self._port, source, struct.pack("<I", len(payload)) + payload)
 
     def _progress(self, done: int) -> None:
         if done % STEP == 0:
@@ -143,12 +174,12 @@ class Holder:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 5:
-        print("usage: python -m benchmarks.holder PORT COUNT FIRST PER_ADDRESS BATCH", file=sys.stderr)
+    if len(arguments) not in (5, 6):
+        print("usage: python -m benchmarks.holder PORT COUNT FIRST PER_ADDRESS BATCH [PATH]", file=sys.stderr)
         return 2
     # Who has started it ends it by the end of its input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    holder = Holder(*map(int, arguments))
+    holder = Holder(*map(int, arguments[:5]), *arguments[5:])
     commands = {"open": holder.open, "echo": holder.echo}
     for line in sys.stdin:
         signal.alarm(LIMIT)

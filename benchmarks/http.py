@@ -40,20 +40,23 @@ import os
 import shutil
 import signal
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.__main__ import end
+from benchmarks.__main__ import checked, end
 from benchmarks.acceptance.harness import newCertificate
+from benchmarks.figures import Figures
 from benchmarks.httploads import Row, awaitAnswer, run
 from benchmarks.httppeers import BASELINE, PEERS, commandOf, missing, unable, versions
+from benchmarks.httpplot import CURVES, DRAWN, drawing
 from benchmarks.loads import LoadError
+from benchmarks.many import SETTLE, Crowd, HoldError
 from benchmarks.measure import Summary
-from benchmarks.room import Machine
-from benchmarks.rpcplot import Figures
+from benchmarks.room import Machine, Plan, RoomError, makePlan
 from benchmarks.servers import ServerError, ServerProcess, cores, pinLoad
 
 if TYPE_CHECKING:
@@ -89,6 +92,9 @@ _COLUMNS = {
 HEADING = f"  {'':<14}" + "".join(f"{name:>{width}}" for name, width in _COLUMNS.items())
 
 WELL_HEADING = f"  {'':<14}{'answers':>10}{'before MB':>11}{'after MB':>10}  said"
+
+
+IDLE_HEADING = f"  {'':<14}{'held':>10}{'opened/s':>10}{'B opened':>10}{'B used':>10}{'before MB':>11}"
 
 
 @dataclass
@@ -181,6 +187,31 @@ class Bench:
                         each.problem = str(error)
         return found
 
+    def idle(self, name: str, plan: Plan) -> str:
+        """A line about a peer that holds connections, each of which has had an answer and has one again later."""
+        row = Row.parse("hello:50x1")
+        try:
+            with self.server(name, row) as server:
+                awaitAnswer(server, row)
+                # What only the first requests cost is no cost of a connection.
+                run(server, row, 1.0, 0)
+                with Crowd(server.port, plan, lambda text: None, row.path) as crowd:
+                    time.sleep(SETTLE)
+                    before = server.memory()
+                    took = crowd.open()
+                    time.sleep(SETTLE)
+                    opened = server.memory()
+                    crowd.echo()
+                    time.sleep(SETTLE)
+                    after = server.memory()
+                    crowd.echo()
+                server.checkAlive()
+        except (LoadError, ServerError, HoldError) as error:
+            return line(name, Found(problem=str(error)), None)
+        held = sum(plan.holders)
+        each = f"{(opened - before) / held:>10.0f}{(after - before) / held:>10.0f}"
+        return f"  {name:<14}{held:>10}{held / took:>10.0f}{each}{before / 1e6:>11.1f}"
+
     def wellness(self, name: str, row: Row, seconds: float) -> str:
         """A line about a peer that was loaded for a long time."""
         try:
@@ -208,30 +239,28 @@ def line(name: str, each: Found, first: Found | None) -> str:
     return f"{text}{each.cpu / first.cpu:>8.2f}{each.rate / first.rate:>8.2f}"
 
 
-def rowArgument(text: str) -> str:
-    try:
-        Row.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
 def options() -> argparse.Namespace:
     """Those of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.http", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--row", action="append", type=rowArgument, help=f"repeatable (default: {' '.join(ROWS)})")
+    add("--row", action="append", type=checked(Row.parse), help=f"repeatable (default: {' '.join(ROWS)})")
     add("--peer", action="append", choices=[*PEERS], help="repeatable (default: all)")
     add("--python", default=sys.executable, metavar="PATH", help="the interpreter that has the servers")
     add("--repetitions", type=int, default=5, metavar="N", help="default: %(default)s")
     add("--seconds", type=int, default=2, metavar="S", help="of one run (default: %(default)s)")
     add("--json", type=Path, metavar="FILE.json", help="write the figures, after each row")
-    add("--well", type=int, metavar="S", help=f"load each for S seconds instead (default of the row: {LONG})")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--well", type=int, metavar="S", help=f"load each for S seconds instead (row: {LONG})")
+    instead.add_argument("--idle", type=int, metavar="N", help="have each hold N connections instead")
+    instead.add_argument("--plot", type=Path, metavar="FILE.svg", help="measure wnet's scenario, and draw it")
     given = parser.parse_args()
-    if given.repetitions < 1 or given.seconds < 1 or (given.well is not None and given.well < 1):
-        parser.error("--repetitions, --seconds and --well have to be positive")
+    numbers = (given.repetitions, given.seconds, given.well, given.idle)
+    if any(number is not None and number < 1 for number in numbers):
+        parser.error("--repetitions, --seconds, --well and --idle have to be positive")
+    if given.plot and given.json is None:
+        given.json = given.plot.with_suffix(".json")
     return given
 
 
@@ -258,7 +287,7 @@ def main() -> int:
         return 1
     # As with Ctrl-C, the with statements then end the servers.
     signal.signal(signal.SIGTERM, end)
-    names = given.peer or [*PEERS]
+    names = given.peer or ([*DRAWN] if given.plot else [*PEERS])
     absences = missing(names, given.python)
     for why in absences.values():
         print(why)
@@ -275,13 +304,20 @@ def main() -> int:
                     print(f"{text}\n{WELL_HEADING}", flush=True)
                     for name in names:
                         print(bench.wellness(name, Row.parse(text), given.well), flush=True)
+            elif given.idle:
+                print(IDLE_HEADING, flush=True)
+                plan = makePlan(Machine.here(given.idle + 1), given.idle + 1, 1, 0)
+                for name in names:
+                    print(bench.idle(name, plan), flush=True)
             else:
                 print(HEADING, flush=True)
-                measureRows(bench, given.row or ROWS, names, given)
+                figures = measureRows(bench, given.row or (CURVES if given.plot else ROWS), names, given)
+                if given.plot:
+                    given.plot.write_text(drawing(figures))
     except KeyboardInterrupt:
         return 130
-    except (OSError, ValueError) as error:
-        # Of the files that are written.
+    except (OSError, ValueError, RoomError) as error:
+        # Of the files that are written, and of what there is no room for.
         print(error, file=sys.stderr)
         return 1
     print(f"load average after: {os.getloadavg()[0]:.2f}")

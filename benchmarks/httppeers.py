@@ -93,11 +93,11 @@ PEERS = {
     # An alpha, and not uvicorn's default.
     "uvicorn zttp": Peer(("uvicorn", "zttp", "uvloop"), f"{_UVICORN} --http zttp", tls=_SSL_FILES, two="--workers 2"),
     # Its threads (one for the event loop, one for input and output, and so on) share the server's core. Its limit of
-    # requests at once is the backlog; TLS 1.3 only.
+    # connections would be the backlog; TLS 1.3 only.
     "granian": Peer(
         ("granian", "uvloop"),
         f"{{python}} -m granian {_APP} --interface asgi --port {{port}} --loop uvloop --log-level warning"
-        " --backlog 4096",
+        " --backlog 4096 --backpressure 20000",
         tls="--ssl-keyfile {key} --ssl-certificate {certificate}",
         two="--workers 2",
     ),

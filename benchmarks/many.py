@@ -70,9 +70,10 @@ class Crowd:
     """The processes that hold connections, to be used in a ``with`` statement.
 
     :param tell: called with how far it is.
+    :param path: they are connections of HTTP, which ask for it.
     """
 
-    def __init__(self, port: int, plan: Plan, tell: Callable[[str], object]) -> None:
+    def __init__(self, port: int, plan: Plan, tell: Callable[[str], object], path: str | None = None) -> None:
         self._plan = plan
         self._tell = tell
         self._holders = [
@@ -80,6 +81,7 @@ class Crowd:
                 [
                     *(sys.executable, "-m", "benchmarks.holder"),
                     *map(str, (port, count, plan.firstAddress(number), plan.perAddress, plan.batch)),
+                    *([] if path is None else [path]),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

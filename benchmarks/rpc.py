@@ -43,12 +43,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.__main__ import end
+from benchmarks.__main__ import checked, end
+from benchmarks.figures import Figures
 from benchmarks.loads import LoadError, LoadResult, Scenario, compiledLoad, measured, startLoad
 from benchmarks.measure import Summary
 from benchmarks.packages import versionOf, whyAbsent
 from benchmarks.peers.rpc_load import payloadOf
-from benchmarks.rpcplot import ARTICLE, Figures, drawing
+from benchmarks.rpcplot import ARTICLE, drawing
 from benchmarks.servers import ROOT, ServerError, ServerProcess, cores, pinLoad
 
 if TYPE_CHECKING:
@@ -314,20 +315,14 @@ def line(name: str, each: Found, first: Found | None) -> str:
     return f"{text}{each.cpuPerMessage / first.cpuPerMessage:>10.2f}{each.best / first.best:>8.2f}"
 
 
-def rowArgument(text: str) -> str:
-    try:
-        Row.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
 def options() -> argparse.Namespace:
     """Those of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rpc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--row", action="append", type=rowArgument, help=f"repeatable (default: {' '.join(ROWS)})")
+    parser.add_argument(
+        "--row", action="append", type=checked(Row.parse), help=f"repeatable (default: {' '.join(ROWS)})"
+    )
     parser.add_argument("--peer", action="append", choices=[ALONE, *PEERS], help="repeatable (default: all)")
     parser.add_argument("--python", default=sys.executable, metavar="PATH", help="the interpreter that has the others")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="default: %(default)s")

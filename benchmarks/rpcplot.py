@@ -12,17 +12,14 @@ Both sizes are called by 1, 10 and 100 clients, with one call in flight each, an
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import sys
-import textwrap
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.figures import Figures, how, micro, plotOptions, show
 from benchmarks.svg import Line, Panel, draw
+
+if TYPE_CHECKING:
+    import argparse
 
 SIZES = (581, 915)
 CLIENTS = (1, 10, 100)
@@ -37,7 +34,8 @@ NAMES = {"getty_rpc": "getty_tx.rpc", "amp": "Twisted AMP"}
 #: Those that have one call at a time on a connection.
 IN_LINE = ("thriftpy2", "Pyro5")
 
-BEGIN, END = "<!-- calls -->", "<!-- end of calls -->"
+#: What the tables stand between in a page.
+MARK = "calls"
 
 
 def rowOf(clients: int, depth: int, size: int) -> str:
@@ -51,73 +49,6 @@ ARTICLE = tuple(
     for size in SIZES
     for clients, depth in [*((clients, 1) for clients in CLIENTS), *((1, depth) for depth in DEPTHS if depth > 1)]
 )
-
-
-def processor() -> str:
-    """What the system calls the processor, and how many there are."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{os.cpu_count()} cores of {name}"
-
-
-@dataclass
-class Figures:
-    """
-    What was found in one run.
-
-    :ivar seconds: of each repetition.
-    :ivar versions: the package and version of each peer.
-    :ivar loadBefore: the machine's load average; so is ``loadAfter``.
-    :ivar rows: for each row, and each peer in it, ``rate`` in calls a second, CPU times of ``server`` and ``client``
-        for a call, and ``p50`` and ``p99``, all in microseconds; or a ``problem``.
-    """
-
-    repetitions: int
-    seconds: float
-    versions: dict[str, str] = field(default_factory=dict)
-    machine: str = field(default_factory=processor)
-    python: str = field(default_factory=platform.python_version)
-    loadBefore: float = field(default_factory=lambda: os.getloadavg()[0])
-    loadAfter: float = 0.0
-    rows: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path) -> Figures:
-        """
-        Those of a file.
-
-        :raise ValueError: it has others.
-        """
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} has no figures of benchmarks.rpc: {error}") from None
-
-    def write(self, path: Path) -> None:
-        """Write them, a peer in a row to a line."""
-        kept = asdict(self)
-        rows = kept.pop("rows")
-        blocks = [
-            f"  {json.dumps(row)}: {{\n"
-            + ",\n".join(f"   {json.dumps(name)}: {json.dumps(each)}" for name, each in peers.items())
-            + "\n  }"
-            for row, peers in rows.items()
-        ]
-        head = "".join(f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in kept.items())
-        path.write_text(f'{{\n{head} "rows": {{\n' + ",\n".join(blocks) + "\n }\n}\n")
-
-    @property
-    def peers(self) -> list[str]:
-        """All that are in a row, in the order in which they come."""
-        return list(dict.fromkeys(name for row in self.rows.values() for name in row))
-
-    def get(self, row: str, peer: str) -> dict[str, Any] | None:
-        """What was found, or None where a peer was not measured or failed."""
-        found = self.rows.get(row, {}).get(peer, {})
-        return found if "rate" in found else None
 
 
 def drawing(figures: Figures, size: int = DRAWN) -> str:
@@ -157,16 +88,9 @@ def _table(figures: Figures, title: str, size: int, cell: Any) -> list[str]:
     return [*made, ""]
 
 
-def _micro(number: float) -> str:
-    return f"{number:.1f}" if number < 10 else f"{number:.0f}"
-
-
 def tables(figures: Figures) -> str:
     """What a page has: how it was measured, calls a second of each size, and p99 and CPU time of the size drawn."""
-    versions = ", ".join(dict.fromkeys(figures.versions.values()))
-    how = f"Best of {figures.repetitions} runs of {figures.seconds:g} s that took turns, on {figures.machine}, with"
-    load = f"load average {figures.loadBefore:.1f} before and {figures.loadAfter:.1f} after"
-    made = [textwrap.fill(f"{how} Python {figures.python}; {load}. {versions}.", 120), ""]
+    made = [how(figures, "Best"), ""]
     for size in SIZES:
         made += _table(figures, "Calls a second", size, lambda found: f"{found['rate']:,}")
     made += _table(figures, "p99 in ms", DRAWN, lambda found: f"{found['p99'] / 1000:.2f}")
@@ -174,49 +98,18 @@ def tables(figures: Figures) -> str:
         figures,
         "CPU us of a call, server and client",
         DRAWN,
-        lambda found: f"{_micro(found['server'])}, {_micro(found['client'])}",
+        lambda found: f"{micro(found['server'])}, {micro(found['client'])}",
     )
     return "\n".join(made).rstrip() + "\n"
 
 
-def putInto(page: str, text: str) -> str:
-    """
-    The page with another text between its marks.
-
-    :raise ValueError: it does not have both marks, once and in order.
-    """
-    before, begin, rest = page.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(f"{END}\n")
-    if not (begin and end) or BEGIN in rest or END in after:
-        raise ValueError(f"the page needs one line {BEGIN}, and one line {END} below it")
-    return f"{before}{BEGIN}\n\n{text}\n{END}\n{after}"
-
-
 def options() -> argparse.Namespace:
     """Those of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.rpcplot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("figures", type=Path, metavar="FIGURES.json", help="what benchmarks.rpc --plot has written")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw it")
-    parser.add_argument("--page", type=Path, metavar="PAGE.md", help="put the tables into a page, and print none")
-    return parser.parse_args()
+    return plotOptions("benchmarks.rpc", __doc__)
 
 
 def main() -> int:
-    given = options()
-    try:
-        figures = Figures.read(given.figures)
-        if given.plot:
-            given.plot.write_text(drawing(figures))
-        if given.page:
-            given.page.write_text(putInto(given.page.read_text(), tables(figures)))
-        else:
-            print(tables(figures), end="")
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return show(options(), drawing, tables, MARK)
 
 
 if __name__ == "__main__":

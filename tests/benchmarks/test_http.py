@@ -13,10 +13,13 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from benchmarks import http as benchmark
-from benchmarks.http import HEADING, LONG, ROWS, Bench, Found, line, shortened
+from benchmarks.holder import HeldHTTP
+from benchmarks.http import HEADING, IDLE_HEADING, LONG, ROWS, Bench, Found, line, shortened
 from benchmarks.httploads import ANSWERS, BROWSER, Row, ask, awaitAnswer, readWrk
 from benchmarks.httppeers import BASELINE, PEERS, commandOf, missing, unable, versions
 from benchmarks.loads import LoadError, LoadResult
+from benchmarks.many import Crowd
+from benchmarks.room import Machine, makePlan
 from benchmarks.servers import ServerProcess
 
 WRK = {"messages": 1000, "seconds": 2.0, "p50": 300, "p99": 900, "max": 1200}
@@ -194,3 +197,41 @@ class RunTests(SynchronousTestCase):
             self.patch(benchmark, "awaitAnswer", lambda server, row: None)
             found = bench.compare(["twisted.web"], row, 2, 1)
         self.assertRegex(found["twisted.web"].problem, r"^errors beside \d+ answers: status \d+$")
+
+
+class IdleTests(SynchronousTestCase):
+    """Connections that are held."""
+
+    def test_held(self) -> None:
+        """Each has its answer, and has one again; what each takes is printed."""
+        plan = makePlan(Machine.here(121), 121, 1, 0)
+        self.patch(benchmark, "run", lambda *_: None)
+        with Bench(sys.executable) as bench:
+            words = bench.idle("twisted.web", plan).split()
+        self.assertEqual(["twisted.web", "120"], words[:2])
+        # "before MB" is one figure.
+        self.assertEqual(len(IDLE_HEADING.split()) - 3 + 1, len(words))
+
+    def test_answers(self) -> None:
+        """An answer has the right status and all of its bytes; more or other ones are wrong."""
+        held = HeldHTTP.__new__(HeldHTTP)
+        whole = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 3\r\n\r\nyes"
+        for received, wanted in (
+            (whole, True),
+            (whole[:-1], None),
+            (whole[:30], None),
+            (whole + b"!", False),
+            (whole.replace(b"200", b"404"), False),
+            (whole.replace(b"Content-Length: 3", b"Transfer-Encoding: chunked"), False),
+        ):
+            held.received = received
+            self.assertIs(wanted, held.judge(), received)
+
+    def test_lost(self) -> None:
+        """Connections without an answer are found: here none has been opened."""
+        self.patch(benchmark, "run", lambda *_: None)
+        plan = makePlan(Machine.here(121), 121, 1, 0)
+        with Bench(sys.executable) as bench:
+            self.patch(Crowd, "open", lambda crowd: (Crowd.__dict__["echo"](crowd), 1.0)[1])
+            made = bench.idle("twisted.web", plan)
+        self.assertIn("FAILED: 120 of 120 connections had no echo", made)

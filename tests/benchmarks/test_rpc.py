@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from benchmarks import rpc as benchmark
+from benchmarks.figures import Figures
 from benchmarks.loads import LoadError, LoadResult, Scenario
 from benchmarks.peers.rpc_load import Load, given, newLoop, payloadOf, slowing
 from benchmarks.rpc import (
@@ -35,7 +36,6 @@ from benchmarks.rpc import (
     versions,
     wellness,
 )
-from benchmarks.rpcplot import Figures
 from benchmarks.servers import ServerProcess
 from getty_tx import rpc
 from getty_tx.rpc.messages import Request

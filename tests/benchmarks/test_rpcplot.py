@@ -14,22 +14,22 @@ from xml.etree import ElementTree
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import rpc, rpcplot
+from benchmarks.figures import Figures, putInto
 from benchmarks.rpc import PEERS, Row
 from benchmarks.rpcplot import (
     ARTICLE,
-    BEGIN,
-    END,
     IN_LINE,
+    MARK,
     NAMES,
-    Figures,
     drawing,
-    putInto,
     rowOf,
     tables,
 )
 from benchmarks.svg import APART, COLOURS, Line, Panel, draw, label, spread, ticks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+BEGIN, END = "<!-- calls -->", "<!-- end of calls -->"
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -167,11 +167,11 @@ class TableTests(SynchronousTestCase):
     def test_page(self) -> None:
         """What is between the marks is replaced, again and again; a page without them is refused."""
         page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-        made = putInto(page, "new\n")
+        made = putInto(page, "new\n", MARK)
         self.assertEqual(f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n", made)
-        self.assertEqual(made, putInto(made, "new\n"))
+        self.assertEqual(made, putInto(made, "new\n", MARK))
         for wrong in ("", f"{END}\n{BEGIN}\n", f"{BEGIN}\n", page + page):
-            self.assertRaises(ValueError, putInto, wrong, "new")
+            self.assertRaises(ValueError, putInto, wrong, "new", MARK)
 
     def command(self, *arguments: object) -> tuple[int, str, str]:
         """The status of the command, and what it prints."""
@@ -206,7 +206,7 @@ class PageTests(SynchronousTestCase):
         found = Figures.read(DOCS / "topics" / "calls.json")
         self.assertEqual(list(ARTICLE), list(found.rows))
         self.assertEqual(list(PEERS), found.peers)
-        self.assertEqual(self.page, putInto(self.page, tables(found)))
+        self.assertEqual(self.page, putInto(self.page, tables(found), MARK))
         self.assertEqual((DOCS / "topics" / "calls.svg").read_text(), drawing(found))
 
     def test_settings(self) -> None:
