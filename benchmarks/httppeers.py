@@ -69,19 +69,18 @@ class Peer:
 
 
 #: What modules are in, where it has another name.
-_PACKAGES = {"twisted": "Twisted", "getty_tx.http": "getty_tx"}
+_PACKAGES = {"twisted": "Twisted", "getty_tx.http": "getty_tx", "getty_tx.http.asgi": "getty_tx"}
 
 PEERS = {
     "getty": Peer(
         ("getty_tx.http",),
-        f"{_TWISTD} getty-http benchmarks.peers.http_getty:{{shape}} --timeout-keep-alive {KEEP_ALIVE} --listen",
+        f"{{python}} {shlex.quote(str(FOLDER / 'http_getty.py'))} {KEEP_ALIVE}",
         plain=_TCP,
         tls=_SSL,
-        two="--processes 2",
         isASGI=False,
     ),
     "getty-asgi": Peer(
-        ("getty_tx.http",),
+        ("getty_tx.http.asgi",),
         f"{_TWISTD} getty-asgi {_APP} --timeout-keep-alive {KEEP_ALIVE} --listen",
         plain=_TCP,
         tls=_SSL,
