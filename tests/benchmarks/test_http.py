@@ -156,10 +156,19 @@ class PeerTests(SynchronousTestCase):
 
 
 class RunTests(SynchronousTestCase):
-    """Runs of twisted.web, which is there wherever the tests are."""
+    """Runs of those that are there wherever the tests are."""
+
+    def test_ours(self) -> None:
+        """getty_tx answers each shape, with TLS as well."""
+        self.assertEqual({}, missing(["getty"], sys.executable))
+        with Bench(sys.executable) as bench, bench.server("getty", Row.parse("hello:1x1")) as server:
+            for shape in set(ANSWERS) - {"fastapi"}:
+                awaitAnswer(server, Row.parse(f"{shape}:1x1"))
+        with Bench(sys.executable) as bench, bench.server("getty", Row.parse("hello:1x1:tls")) as server:
+            awaitAnswer(server, Row.parse("echo:1x1:tls"))
 
     def test_answers(self) -> None:
-        """It answers each shape, and an answer that is not the right one is found."""
+        """twisted.web answers each shape, and an answer that is not the right one is found."""
         for shape in set(ANSWERS) - {"fastapi", "stream10m"}:
             row = Row.parse(f"{shape}:1x1")
             with ServerProcess(commandOf("twisted.web", row, sys.executable)) as server:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import rpc, rpcplot
+from benchmarks import http, httppeers, httpplot, rpc, rpcplot
 from benchmarks.figures import Figures, putInto
 from benchmarks.rpc import PEERS, Row
 from benchmarks.rpcplot import (
@@ -210,15 +210,18 @@ class PageTests(SynchronousTestCase):
         self.assertEqual((DOCS / "topics" / "calls.svg").read_text(), drawing(found))
 
     def test_settings(self) -> None:
-        """Its table of settings has every peer."""
-        for name in PEERS:
-            self.assertRegex(self.page, rf"(?m)^\| {re.escape(NAMES.get(name, name))} \| \D")
+        """Its tables of settings have every peer."""
+        names = [NAMES.get(name, name) for name in PEERS]
+        names += [httpplot.NAMES.get(name, name) for name in httppeers.PEERS]
+        for name in names:
+            self.assertRegex(self.page, rf"(?m)^\| {re.escape(name)} \| \D")
 
     def test_commands(self) -> None:
         """Its commands have options that there are."""
-        commands = re.findall(r"^ {4}python -m benchmarks\.(rpc|rpcplot) (.*)$", self.page, re.MULTILINE)
-        self.assertEqual(["rpc", "rpcplot", "rpc"], [name for name, _ in commands])
+        modules = {"rpc": rpc, "rpcplot": rpcplot, "http": http, "httpplot": httpplot}
+        commands = re.findall(r"^ {4}python -m benchmarks\.(\w+) (.*)$", self.page, re.MULTILINE)
+        self.assertEqual([*modules], list(dict.fromkeys(name for name, _ in commands)))
         self.assertEqual(len(commands), len(re.findall(r"^ {4}\S", self.page, re.MULTILINE)))
         for name, arguments in commands:
             self.patch(sys, "argv", [name, *shlex.split(arguments)])
-            (rpc if name == "rpc" else rpcplot).options()
+            modules[name].options()
