@@ -13,7 +13,6 @@ import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.loads import LoadError, built
@@ -37,7 +36,7 @@ _APP = "benchmarks.peers.{module}:{shape}"
 #: Where the applications are that need a framework.
 _FRAMEWORKS = {"json": "http_starlette", "fastapi": "http_fastapi"}
 
-_TWISTD = "{twistd} -n --pidfile= --reactor getty"
+_GETTY = f"{{python}} {shlex.quote(str(FOLDER / 'http_getty.py'))} {KEEP_ALIVE}"
 _TCP, _SSL = "tcp:{port}:interface=127.0.0.1", "ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
 _SSL_FILES = "--ssl-keyfile {key} --ssl-certfile {certificate}"
 _FILES = "--keyfile {key} --certfile {certificate}"
@@ -53,7 +52,7 @@ class Peer:
     A server.
 
     :ivar modules: what has to be importable; none: it is a program.
-    :ivar command: ``{python}`` and ``{twistd}`` are those of ``--python``, ``{program}`` is built from a source.
+    :ivar command: ``{python}`` is that of ``--python``, ``{program}`` is built from a source.
     :ivar plain: what stands behind it without TLS.
     :ivar tls: what does with TLS; ``{key}`` and ``{certificate}`` are files.
     :ivar two: what is added for two processes; None: it has no such option.
@@ -72,20 +71,8 @@ class Peer:
 _PACKAGES = {"twisted": "Twisted", "getty_tx.http": "getty_tx", "getty_tx.http.asgi": "getty_tx"}
 
 PEERS = {
-    "getty": Peer(
-        ("getty_tx.http",),
-        f"{{python}} {shlex.quote(str(FOLDER / 'http_getty.py'))} {KEEP_ALIVE}",
-        plain=_TCP,
-        tls=_SSL,
-        isASGI=False,
-    ),
-    "getty-asgi": Peer(
-        ("getty_tx.http.asgi",),
-        f"{_TWISTD} getty-asgi {_APP} --timeout-keep-alive {KEEP_ALIVE} --listen",
-        plain=_TCP,
-        tls=_SSL,
-        two="--processes 2",
-    ),
+    "getty": Peer(("getty_tx.http",), f"{_GETTY} router", plain=_TCP, tls=_SSL, isASGI=False),
+    "getty-asgi": Peer(("getty_tx.http.asgi",), f"{_GETTY} {_APP}", plain=_TCP, tls=_SSL),
     BASELINE: Peer(
         ("uvicorn", "httptools", "uvloop"), f"{_UVICORN} --http httptools", tls=_SSL_FILES, two="--workers 2"
     ),
@@ -193,7 +180,6 @@ def commandOf(name: str, row: Row, python: str) -> str:
         "module": _FRAMEWORKS.get(row.shape, "http_asgi"),
         "shape": row.shape,
         "python": python,
-        "twistd": str(Path(python).parent / "twistd"),
         "processes": "2" if row.isTwo else "1",
     }
     command = " ".join(filter(None, words))

@@ -77,7 +77,7 @@ def drawing(figures: Figures) -> str:
     x = "connections, each with one request in flight"
     panels = []
     for shape, work in SHAPES.items():
-        rates = Panel(f"Answers a second, {work}; dashed: two processes, on the load's core as well", x)
+        rates = Panel(f"Answers a second, {work}; dashed: two processes", x)
         panels.append((rates, shape, "rate", 1.0))
     panels.append((Panel(f"p99 in ms, {SHAPES['digest']}", x), "digest", "p99", 1000.0))
     panels.append((Panel(f"Resident memory in MB at its peak, {SHAPES['digest']}", x), "digest", "rss", 1.0))

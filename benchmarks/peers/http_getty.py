@@ -1,6 +1,8 @@
 """
-getty_tx's plain handlers for ``benchmarks.http``: a router, which is served by ``twistd getty-http``, or by
-``http_getty.py KEEP_ALIVE DESCRIPTION`` on the getty reactor.
+getty_tx for ``benchmarks.http``: a router of plain handlers.
+
+``http_getty.py KEEP_ALIVE APPLICATION DESCRIPTION`` serves it as the application ``router``, or an ASGI application
+``module:name``, on the getty reactor.
 """
 
 from __future__ import annotations
@@ -54,18 +56,19 @@ for each in (*WORK, *STREAMS):
     _add(each)
 
 
-def serve(keepAlive: float, description: str) -> None:
+def serve(keepAlive: float, application: str, description: str) -> None:
     """Serve until the process is ended."""
     from getty_tx import reactors
 
     reactors.install()
     from twisted.internet import reactor
 
-    server = http.Server(router, description, keepAlive=keepAlive)
+    served = router if application == "router" else http.Asgi(application)
+    server = http.Server(served, description, keepAlive=keepAlive)
     server.privilegedStartService()
     server.startService()
     reactor.run()  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
-    serve(float(sys.argv[1]), sys.argv[2])
+    serve(float(sys.argv[1]), *sys.argv[2:])

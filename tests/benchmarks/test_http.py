@@ -160,12 +160,13 @@ class RunTests(SynchronousTestCase):
 
     def test_ours(self) -> None:
         """getty_tx answers each shape, with TLS as well."""
-        self.assertEqual({}, missing(["getty"], sys.executable))
+        self.assertEqual({}, missing(["getty", "getty-asgi"], sys.executable))
         with Bench(sys.executable) as bench, bench.server("getty", Row.parse("hello:1x1")) as server:
             for shape in set(ANSWERS) - {"fastapi"}:
                 awaitAnswer(server, Row.parse(f"{shape}:1x1"))
-        with Bench(sys.executable) as bench, bench.server("getty", Row.parse("hello:1x1:tls")) as server:
-            awaitAnswer(server, Row.parse("echo:1x1:tls"))
+        for name, text in (("getty", "echo:1x1:tls"), ("getty-asgi", "echo:1x1:tls"), ("getty-asgi", "stream64k:1x1")):
+            with Bench(sys.executable) as bench, bench.server(name, Row.parse(text)) as server:
+                awaitAnswer(server, Row.parse(text))
 
     def test_answers(self) -> None:
         """twisted.web answers each shape, and an answer that is not the right one is found."""
