@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.loads import LoadError, built
@@ -36,7 +37,6 @@ _APP = "benchmarks.peers.{module}:{shape}"
 #: Where the applications are that need a framework.
 _FRAMEWORKS = {"json": "http_starlette", "fastapi": "http_fastapi"}
 
-_GETTY = f"{{python}} {shlex.quote(str(FOLDER / 'http_getty.py'))} {KEEP_ALIVE}"
 _TCP, _SSL = "tcp:{port}:interface=127.0.0.1", "ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
 _SSL_FILES = "--ssl-keyfile {key} --ssl-certfile {certificate}"
 _FILES = "--keyfile {key} --certfile {certificate}"
@@ -52,7 +52,7 @@ class Peer:
     A server.
 
     :ivar modules: what has to be importable; none: it is a program.
-    :ivar command: ``{python}`` is that of ``--python``, ``{program}`` is built from a source.
+    :ivar command: ``{python}`` and ``{twistd}`` are those of ``--python``, ``{program}`` is built from a source.
     :ivar plain: what stands behind it without TLS.
     :ivar tls: what does with TLS; ``{key}`` and ``{certificate}`` are files.
     :ivar two: what is added for two processes; None: it has no such option.
@@ -70,9 +70,27 @@ class Peer:
 #: What modules are in, where it has another name.
 _PACKAGES = {"twisted": "Twisted", "getty_tx.http": "getty_tx", "getty_tx.http.asgi": "getty_tx"}
 
+#: Whether there is a command for HTTP.
+HAS_COMMANDS = "getty-http" in (ROOT / "twisted" / "plugins" / "getty_tx_commands.py").read_text()
+
+
+def _getty(command: str, application: str, module: str) -> Peer:
+    """getty_tx as its users start it; by a script of one process, where it has no command for HTTP."""
+    script = f"{{python}} {shlex.quote(str(FOLDER / 'http_getty.py'))} {KEEP_ALIVE} {application}"
+    twistd = f"{{twistd}} -n --pidfile= --reactor getty {command} {application}"
+    return Peer(
+        (module,),
+        f"{twistd} --timeout-keep-alive {KEEP_ALIVE} --listen" if HAS_COMMANDS else script,
+        plain=_TCP,
+        tls=_SSL,
+        two="--processes 2" if HAS_COMMANDS else None,
+        isASGI=command == "getty-asgi",
+    )
+
+
 PEERS = {
-    "getty": Peer(("getty_tx.http",), f"{_GETTY} router", plain=_TCP, tls=_SSL, isASGI=False),
-    "getty-asgi": Peer(("getty_tx.http.asgi",), f"{_GETTY} {_APP}", plain=_TCP, tls=_SSL),
+    "getty": _getty("getty-http", "benchmarks.peers.http_getty:router", "getty_tx.http"),
+    "getty-asgi": _getty("getty-asgi", _APP, "getty_tx.http.asgi"),
     BASELINE: Peer(
         ("uvicorn", "httptools", "uvloop"), f"{_UVICORN} --http httptools", tls=_SSL_FILES, two="--workers 2"
     ),
@@ -180,6 +198,7 @@ def commandOf(name: str, row: Row, python: str) -> str:
         "module": _FRAMEWORKS.get(row.shape, "http_asgi"),
         "shape": row.shape,
         "python": python,
+        "twistd": str(Path(python).parent / "twistd"),
         "processes": "2" if row.isTwo else "1",
     }
     command = " ".join(filter(None, words))

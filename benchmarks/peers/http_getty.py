@@ -1,8 +1,8 @@
 """
 getty_tx for ``benchmarks.http``: a router of plain handlers.
 
-``http_getty.py KEEP_ALIVE APPLICATION DESCRIPTION`` serves it as the application ``router``, or an ASGI application
-``module:name``, on the getty reactor.
+Without a command for HTTP, ``http_getty.py KEEP_ALIVE MODULE:NAME DESCRIPTION`` serves it, or an ASGI application, on
+the getty reactor.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def serve(keepAlive: float, application: str, description: str) -> None:
     reactors.install()
     from twisted.internet import reactor
 
-    served = router if application == "router" else http.Asgi(application)
+    served = router if application.endswith(":router") else http.Asgi(application)
     server = http.Server(served, description, keepAlive=keepAlive)
     server.privilegedStartService()
     server.startService()
