@@ -10,21 +10,21 @@ scenario, which have a body of 1 KB: ``loop`` (100,000 turns of an empty loop) a
 25 us of C). Behind it may stand ``:browser`` (a browser's twelve header fields instead of Host alone), ``:tls``,
 ``:new`` (a new connection for each request) and ``:two`` (two processes, which have the load's core as well).
 
-The load is wrk, which must be installed, and golang for Go's server.
-Server and load have a core each where there are two; all servers take turns, each in a new process. Each must answer
-right before it is loaded. An error or an answer that is not 2xx ends the runs of that server, and is shown. What is
-not installed is left out: make a virtual environment with ``pip install 'uvicorn[standard]' zttp granian gunicorn
-gunicorn_h1c daphne hypercorn h2corn starlette fastapi uvloop`` and what getty_tx needs, and name its interpreter with
-``--python``: all run on that, getty_tx as well. ``httppeers.py`` tells their command lines and settings.
+The load is wrk, which must be installed, and golang for Go's server. Server and load have a core each where there are
+two; all servers take turns, each in a new process. Each must answer right before it is loaded. An error or an answer
+that is not 2xx ends the runs of that server, and is shown. What is not installed is left out: make a virtual
+environment with ``pip install 'uvicorn[standard]' zttp granian gunicorn gunicorn_h1c daphne hypercorn h2corn starlette
+fastapi uvloop`` and what getty_tx needs, and name its interpreter with ``--python``: all run on that, getty_tx as well.
+``httppeers.py`` tells their command lines and settings.
 
     python -m benchmarks.http --well 60 --python FOLDER/bin/python
     python -m benchmarks.http --idle 10000 --python FOLDER/bin/python
     python -m benchmarks.http --plot http.svg --python FOLDER/bin/python
 
 ``--well`` has each server loaded for so many seconds, after a load that has come and gone, and prints the answers, the
-resident memory before and after, and what the server has said. ``--idle`` opens so many connections from several
-addresses, asks once on each and keeps them: resident bytes of the server for each. ``--plot`` measures the rows of
-wnet's scenario and draws them.
+resident memory before and after, the errors and what the server has said. ``--idle`` opens so many connections from
+several addresses, asks once on each and keeps them: resident bytes of the server for each. ``--plot`` measures the rows
+of wnet's scenario and draws them.
 
 Columns, medians of the repetitions: answers a second, the server's CPU time for one in microseconds (of all its
 processes and threads), p50 and p99 in microseconds (as wrk corrects them; none with several in flight), the peak of
@@ -218,13 +218,17 @@ class Bench:
             with self.server(name, row) as server:
                 awaitAnswer(server, row)
                 run(server, row, 1.0, 1.0)
-                before = server.memory()
-                result = run(server, row, seconds, 0)
-                after, said = server.memory(), " / ".join(filter(None, server.outputTail().split("\n")))
+                before, answers, said = server.memory(), 0, []
+                try:
+                    answers = run(server, row, seconds, 0).messages
+                except LoadError as error:
+                    said.append(f"FAILED: {error}")
+                after = server.memory()
+                said += filter(None, server.outputTail().split("\n"))
                 server.checkAlive()
         except (LoadError, ServerError) as error:
             return line(name, Found(problem=str(error)), None)
-        return f"  {name:<14}{result.messages:>10}{before / 1e6:>11.1f}{after / 1e6:>10.1f}  {said}"
+        return f"  {name:<14}{answers:>10}{before / 1e6:>11.1f}{after / 1e6:>10.1f}  {' / '.join(said)}".rstrip()
 
 
 def line(name: str, each: Found, first: Found | None) -> str:

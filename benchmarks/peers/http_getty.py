@@ -67,7 +67,7 @@ def serve(keepAlive: float, application: str, description: str) -> None:
     server = http.Server(served, description, keepAlive=keepAlive)
     server.privilegedStartService()
     server.startService()
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()
 
 
 if __name__ == "__main__":

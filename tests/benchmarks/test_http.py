@@ -209,6 +209,37 @@ class RunTests(SynchronousTestCase):
         self.assertRegex(found["twisted.web"].problem, r"^errors beside \d+ answers: status \d+$")
 
 
+class WellTests(SynchronousTestCase):
+    """A long run."""
+
+    def lineOf(self, *runs: LoadResult | LoadError) -> list[str]:
+        """The words of twisted.web's line, where these are the outcomes of the warm-up and of the run."""
+        outcomes = list(runs)
+
+        def run(*_: object) -> LoadResult:
+            outcome = outcomes.pop(0)
+            if isinstance(outcome, LoadError):
+                raise outcome
+            return outcome
+
+        self.patch(benchmark, "run", run)
+        with Bench(sys.executable) as bench:
+            return bench.wellness("twisted.web", Row.parse("echo:1x1"), 1).split()
+
+    def test_well(self) -> None:
+        """It has answers, and the memory before and after."""
+        name, answers, before, after = self.lineOf(result(1, 1.0, 0.1), result(5, 1.0, 0.1))
+        self.assertEqual(("twisted.web", "5"), (name, answers))
+        self.assertGreater(float(before), 5)
+        self.assertGreater(float(after), 5)
+
+    def test_errors(self) -> None:
+        """Errors of the run stand beside the memory; a server that fails before has none."""
+        words = self.lineOf(result(1, 1.0, 0.1), LoadError("errors beside 9 answers: read 1"))
+        self.assertEqual("FAILED: errors beside 9 answers: read 1", " ".join(words[4:]))
+        self.assertEqual("twisted.web FAILED: no answer", " ".join(self.lineOf(LoadError("no answer"))))
+
+
 class IdleTests(SynchronousTestCase):
     """Connections that are held."""
 
