@@ -9,6 +9,7 @@ HTTP/1.1 on sessions.
 - ``upgrade``: WebSocket on the same port; ``upgraderoute`` serves its sessions, ``upgraded`` is their request;
   ``leaving`` ends HTTP on their connections.
 - ``server``: an application on endpoints; ``context``, ``dates`` and ``counting`` are what its connections share.
+- ``access``: the access log; ``proxy``: clients behind proxies.
 - ``interfaces``: the plug points; ``refusals``: why a request is not served.
 """
 
@@ -16,8 +17,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.http.access import AccessLog
 from getty_tx.http.answers import GoneError
 from getty_tx.http.body import BodyLostError
+from getty_tx.http.proxy import Proxies
 from getty_tx.http.request import Request
 from getty_tx.http.response import Response
 from getty_tx.http.router import Router
@@ -26,7 +29,7 @@ from getty_tx.http.server import Server
 if TYPE_CHECKING:
     from getty_tx.http.asgi import Asgi
 
-__all__ = ["Asgi", "BodyLostError", "GoneError", "Request", "Response", "Router", "Server"]
+__all__ = ["AccessLog", "Asgi", "BodyLostError", "GoneError", "Proxies", "Request", "Response", "Router", "Server"]
 
 
 def __getattr__(name: str) -> Any:

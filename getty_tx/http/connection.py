@@ -426,12 +426,16 @@ class Connection(Leaving):
         return ends
 
     def schemeOf(self, request: Request) -> str:
-        """``https`` over TLS, else ``http``."""
-        return (self._ends or self._endsOf())[0]
+        """``https`` over TLS, else ``http``; behind a trusted proxy, what that says."""
+        scheme, client, _ = self._ends or self._endsOf()
+        proxies = self.context._proxies
+        return scheme if proxies is None else proxies.schemeOf(request, scheme, client)
 
     def clientOf(self, request: Request) -> tuple[str, int] | None:
-        """The client's address and port; None for a unix socket."""
-        return (self._ends or self._endsOf())[1]
+        """The client's address and port, behind a trusted proxy as that says; None for a unix socket."""
+        client = (self._ends or self._endsOf())[1]
+        proxies = self.context._proxies
+        return client if proxies is None else proxies.clientOf(request, client)
 
     def serverOf(self, request: Request) -> tuple[str, int | None] | None:
         """The server's address and port; of a unix socket its path and None."""

@@ -8,6 +8,7 @@ from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.http.counting import Counters
 from getty_tx.http.dates import Dates
+from getty_tx.http.proxy import Proxies, proxiesOf
 from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class HTTPContext:
     )
     serverName: Setting[str] = Setting(settings.text, "getty_tx", "The value of Server; empty: the field is left out.")
 
+    proxies: Setting[Proxies | None] = Setting(
+        proxiesOf, None, "Networks of proxies whose word on the client is taken; None: nobody's."
+    )
+
     _maxHead: int
     _maxLine: int
     _maxFields: int
@@ -65,6 +70,7 @@ class HTTPContext:
     _keepAlive: float
     _limitConcurrency: int | None
     _serverName: str
+    _proxies: Proxies | None
 
     def __init__(self, application: IApplication, **options: Any) -> None:
         self.application = application

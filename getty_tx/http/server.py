@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from getty_tx import server, settings
 from getty_tx.errors import SettingError
+from getty_tx.http.access import AccessLog
 from getty_tx.http.connection import Connection
 from getty_tx.http.context import DRAIN_TIME, HTTPContext
 from getty_tx.http.handlers import Handler
@@ -18,9 +19,12 @@ from getty_tx.http.interfaces import IApplication, IRunningApplication
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
     from twisted.python.failure import Failure
 
+    from getty_tx.http.request import Request
     from getty_tx.session.session import Session
 
 __all__ = ["Server"]
@@ -42,6 +46,8 @@ class Server(Service):
     :param application: a :py:class:`~getty_tx.http.Router`, another
         :py:class:`~getty_tx.http.interfaces.IApplication`, or a function of a request.
     :param endpoints: descriptions or endpoints of streams.
+    :param accessLog: an :py:class:`~getty_tx.http.AccessLog`, or a function with its parameters that is called after
+        each answer; None: there is none.
     :param drainTime: seconds that requests may take when it stops.
     :param maxSessions: as for a :py:class:`~getty_tx.Server`; ``maxSessionsPerHost``, ``handshakeTimeout``,
         ``reactor``, too.
@@ -57,6 +63,7 @@ class Server(Service):
         self,
         application: Any,
         *endpoints: str | IStreamServerEndpoint,
+        accessLog: Callable[[Request, int, int, float], object] | None = None,
         drainTime: float = DRAIN_TIME,
         maxSessions: int | None = None,
         maxSessionsPerHost: int | None = None,
@@ -76,6 +83,7 @@ class Server(Service):
         self._waiting: list[Deferred[list[IAddress]]] = []
         self._isApplicationOn = False
         self.context = HTTPContext(application, **options)
+        self.context.access = accessLog
         self.server = server.Server(
             self.newSession,
             *endpoints,
@@ -139,6 +147,8 @@ class Server(Service):
             each.errback(failure)
 
     def _stopApplication(self, _: Any) -> Deferred[None] | None:
+        if isinstance(self.context.access, AccessLog):
+            self.context.access.flush()
         if not self._isApplicationOn:
             return None
         self._isApplicationOn = False

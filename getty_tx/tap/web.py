@@ -13,9 +13,11 @@ from getty_tx.tap.listen import ListenOptions, ListenService
 from getty_tx.tap.options import count, optionalCount, seconds
 
 try:
+    from getty_tx.http.access import AccessLog
     from getty_tx.http.context import DRAIN_TIME, HTTPContext
     from getty_tx.http.handlers import Handler
     from getty_tx.http.interfaces import IApplication
+    from getty_tx.http.proxy import Proxies
     from getty_tx.http.server import Server
 except ImportError as missing:
     raise SystemExit(f"getty-http and getty-asgi: {missing}") from missing
@@ -60,6 +62,13 @@ class WebOptions(ListenOptions):
          "Bytes of a head; more is refused with 431.", count("max-head", "bytes")],
         ["max-fields", None, _CONTEXT.maxFields.default,
          "Fields of a head; more are refused with 431.", count("max-fields", "fields")],
+        ["access-log", None, "none", "File of the access log; -: the standard output; none: there is none."],
+        ["access-log-format", None, "combined", "Format of the access log: combined (Apache's) or json."],
+        ["forwarded-allow-ips", None, "127.0.0.1,::1",
+         "With --proxy-headers: addresses and networks of proxies whose word is taken, with commas between them; unix"  # noqa: ISC004
+         " for unix sockets; * for all."],
+        ["forwarded-field", None, "X-Forwarded-For",
+         "The field that proxies write: X-Forwarded-For (with X-Forwarded-Proto), or Forwarded."],
         ["server-header", None, _CONTEXT.serverName.default, "The value of the field Server; none: no such field."],
     ]  # fmt: skip
 
@@ -69,6 +78,8 @@ class WebOptions(ListenOptions):
         if words and not words[0].startswith("-"):
             words.append(words.pop(0))
         super().parseOptions(words)
+
+    optFlags = [["proxy-headers", None, "Take the client's address and scheme from trusted proxies."]]
 
     def opt_listen(self, description: str) -> None:
         """
@@ -119,12 +130,31 @@ class WebOptions(ListenOptions):
             "maxHead": self["max-head"],
             "maxFields": self["max-fields"],
             "serverName": "" if name == "none" else name,
+            "proxies": self._proxies(),
         }
+
+    def _proxies(self) -> Proxies | None:
+        if not self["proxy-headers"]:
+            return None
+        networks = [network.strip() for network in self["forwarded-allow-ips"].split(",") if network.strip()]
+        return Proxies(*networks, field=self["forwarded-field"])
+
+    def accessLog(self) -> AccessLog | None:
+        """
+        The access log.
+
+        :raise SettingError: it cannot be opened, or has no such format.
+        """
+        path, form = self["access-log"], self["access-log-format"]
+        return None if path == "none" else AccessLog(path, form)
 
     def check(self) -> None:
         """:raise usage.UsageError: the settings do not fit together."""
         try:
             HTTPContext(self.application, **self.settings())
+            log = self.accessLog()
+            if log is not None:
+                log.close()
         except (SettingError, ValueError) as error:
             raise usage.UsageError(f"{self.command}: {error}") from error
 
@@ -157,6 +187,7 @@ class WebService(ListenService):
             configure,
             served,
             *endpoints,
+            accessLog=options.accessLog(),
             drainTime=options["timeout-graceful-shutdown"],
             **options.settings(),
             **limits,

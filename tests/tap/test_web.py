@@ -68,8 +68,32 @@ class OptionsTests(OptionsTestCase):
         settings = options.settings()
         self.assertEqual((settings["serverName"], settings["maxBody"]), ("", None))
 
+    def test_proxies(self) -> None:
+        self.assertIsNone(self.parse(plain.Options, f"{HERE}:hello").settings()["proxies"])
+        words = ["--proxy-headers", "--forwarded-allow-ips", "10.0.0.0/8, unix"]
+        proxies = self.parse(plain.Options, *words, f"{HERE}:hello").settings()["proxies"]
+        self.assertEqual([proxies.trusts(host) for host in ("10.1.1.1", None, "127.0.0.1")], [True, True, False])
+
+    def test_accessLog(self) -> None:
+        path = self.mktemp()
+        options = self.parse(plain.Options, "--access-log", path, "--access-log-format", "json", f"{HERE}:hello")
+        log = options.accessLog()
+        log.close()
+        self.assertIsNone(self.parse(plain.Options, f"{HERE}:hello").accessLog())
+
     def test_refused(self) -> None:
         for options, words, why in [
+            (plain.Options, ["--access-log", "/no/such/log", f"{HERE}:hello"], "access log /no/such/log: No such file"),
+            (
+                plain.Options,
+                ["--access-log", "-", "--access-log-format", "clf", f"{HERE}:hello"],
+                "'clf' is no format; take one of combined, json",
+            ),
+            (
+                plain.Options,
+                ["--proxy-headers", "--forwarded-allow-ips", "proxy", f"{HERE}:hello"],
+                "'proxy' is no network",
+            ),
             (plain.Options, [], "'' is not one application; give module:name of a Router"),
             (plain.Options, ["a", "b"], "'b a' is not one application"),
             (plain.Options, ["router"], "router: it is not a module and an attribute"),
