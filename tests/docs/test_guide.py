@@ -32,6 +32,7 @@ from getty_tx.settings import Setting
 from getty_tx.status.calls import CallTotals
 from getty_tx.status.histogram import Histogram
 from getty_tx.status.metrics import families
+from getty_tx.status.requests import SIDE, RequestTotals
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
 from getty_tx.tap import dial, echo, serve
 from getty_tx.tap import rpc as calls
@@ -436,7 +437,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_table(self) -> None:
         """It has every metric and no other, with its labels; and the reasons for which sessions end."""
-        calls = {("server", ""): CallTotals()}
+        calls = {("server", ""): CallTotals(), (SIDE, ""): RequestTotals()}
         server = ServiceSnapshot("", True, False, {"": EndpointSnapshot()}, workers=1, calls=calls)
         histogram = Histogram()
         snapshot = Snapshot("", [server], histogram, histogram, histogram, {"": histogram})

@@ -1,0 +1,115 @@
+"""The pages about HTTP: their blocks run, their tables are right."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from getty_tx import http
+from getty_tx.http.context import HTTPContext
+from getty_tx.settings import Setting
+from getty_tx.tap import asgi
+from getty_tx.tap import http as plain
+from tests.docs.test_guide import ROOT, codeIn, read, rowsIn, section
+
+PAGE = ROOT / "docs" / "guide" / "http.md"
+
+
+class HTTPPageTests(TestCase):
+    """What the page makes."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        # The page opens a file for its access log.
+        self.folder = self.mktemp()
+        os.mkdir(self.folder)
+        before = os.getcwd()
+        os.chdir(self.folder)
+        self.addCleanup(os.chdir, before)
+        self.names: dict[str, Any] = {"__name__": "pages"}
+        for place, tree in codeIn(PAGE):
+            exec(compile(tree, place, "exec", dont_inherit=True), self.names)
+        self.addCleanup(self.names["logged"].context.access.close)
+
+    async def ask(self, application: Any, *requests: tuple[Any, ...]) -> list[tuple[int, bytes]]:
+        """Ask a server of the application; the statuses and the bodies."""
+        from http.client import HTTPConnection
+
+        server = http.Server(application, "tcp:0:interface=127.0.0.1")
+        server.startService()
+        self.addCleanup(server.stopService)
+        (address,) = await server.whenListening()
+
+        def work() -> list[tuple[int, bytes]]:
+            client = HTTPConnection("127.0.0.1", address.port, timeout=30)
+            found = []
+            for method, path, *rest in requests:
+                client.request(method, path, *rest)
+                answer = client.getresponse()
+                found.append((answer.status, answer.read()))
+            client.close()
+            return found
+
+        return await deferToThread(work)  # type: ignore[no-any-return]
+
+    async def test_router(self) -> None:
+        found = await self.ask(
+            self.names["router"],
+            ("GET", "/users/7?q=tea"),
+            ("POST", "/orders", b"abc"),
+            ("GET", "/count"),
+            ("GET", "/private"),
+            ("GET", "/private", None, {"Authorization": "Bearer let-me-in"}),
+            ("POST", "/upload", b"x" * 300_000),
+        )
+        self.assertEqual(
+            found,
+            [
+                (200, b'{"id":"7","q":"tea"}'),
+                (201, b'{"bytes":3}'),
+                (200, b"0\n1\n2\n"),
+                (401, b"401 Unauthorized: who are you?\n"),
+                (200, b"welcome"),
+                (200, b'{"size":300000}'),
+            ],
+        )
+
+    async def test_asgi(self) -> None:
+        self.assertEqual(await self.ask(self.names["asgi"].context.application, ("GET", "/")), [(200, b"hello")])
+
+    def test_limits(self) -> None:
+        """The table has every limit with its default."""
+        shown = {}
+        for name, default, _ in rowsIn(section(read("guide/http.md"), "Limits")):
+            if name.startswith("`"):
+                number = re.match(r"[\d.]+", default)
+                shown[name.strip("`")] = float(number[0]) if number else None
+        settings = {name: value.default for name, value in vars(HTTPContext).items() if isinstance(value, Setting)}
+        for other in ("serverName", "proxies"):
+            del settings[other]
+        self.assertEqual(shown, settings)
+
+    def test_options(self) -> None:
+        """The table has every option that the commands have beyond those of others."""
+        text = read("commands-http.md")
+        shown = set(re.findall(r"`--([a-z-]+)", "".join(row[0] for row in rowsIn(text))))
+        known = set()
+        for command in (plain, asgi):
+            for base in command.Options.__mro__:
+                if base.__module__ in ("getty_tx.tap.web", command.__name__):
+                    known |= {entry[0] for entry in vars(base).get("optParameters", ())}
+                    known |= {entry[0] for entry in vars(base).get("optFlags", ())}
+        self.assertEqual(shown, known)
+
+    def test_fromUvicorn(self) -> None:
+        """The options that are named as ours exist."""
+        known = {option for command in (plain, asgi) for option in command.Options().longOpt}
+        known = {option.rstrip("=") for option in known}
+        for row in rowsIn(read("from/uvicorn.md")):
+            for option in re.findall(r"`--([a-z-]+)", row[2].partition("see")[0]):
+                self.assertIn(option, known | {"logfile", "logger"}, row)
