@@ -19,6 +19,7 @@ from getty_tx.http.refusals import Refused
 from getty_tx.http.request import Request
 from getty_tx.interfaces import IDrainingListener, IEventListener
 from getty_tx.processes.drain import SILENCE, isAtRest
+from getty_tx.session.wrappers import isEncrypted
 from getty_tx.status.requests import SIDE
 
 if TYPE_CHECKING:
@@ -422,7 +423,8 @@ class Connection(Leaving):
             server = local.host, local.port
         elif isinstance(local, UNIXAddress):
             server = os.fsdecode(local.name or b""), None
-        ends = self._ends = ("https" if session.transport.TLS else "http", client, server)
+        connection: Any = session.connection
+        ends = self._ends = ("https" if isEncrypted(connection.rawTransport) else "http", client, server)
         return ends
 
     def schemeOf(self, request: Request) -> str:

@@ -24,6 +24,7 @@ uses for a wrong host name, drops the connection without an alert).
 - ``reasons``: the texts of errors, from OpenSSL's codes and alerts; ``HandshakeError``.
 - ``host``: a client's host name or IP address, and the check of a certificate for it.
 - ``certificates``: load certificates, keys and trust roots; what texts say of a certificate.
+- ``described``: what was agreed on, as ASGI applications are told.
 - ``verification``: the words for OpenSSL's verification errors.
 """
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from getty_tx.http.request import Request
     from getty_tx.reactors.guest import GuestLoop
 
-__all__ = ["Fields", "HTTPExchange"]
+__all__ = ["Fields", "HTTPExchange", "isOfTheClient"]
 
 log = Logger()
 
@@ -43,12 +43,12 @@ class Fields:
 
     def encoded(self, headers: Iterable[tuple[bytes, bytes]]) -> AnswerFields:
         """:raise ValueError: one of them cannot stand in a head."""
+        key: Any = tuple(headers)
         try:
-            key = tuple(headers)
             found = self._known.get(key)
         except TypeError:
             # Pairs as lists.
-            key = tuple((bytes(name), bytes(value)) for name, value in headers)
+            key = tuple((bytes(name), bytes(value)) for name, value in key)
             found = self._known.get(key)
         if found is None:
             found = AnswerFields(key)
@@ -70,7 +70,6 @@ class HTTPExchange:
         "_exchange",
         "_fields",
         "_hasTrailers",
-        "_isGone",
         "_isReceived",
         "_known",
         "_loop",
@@ -89,7 +88,7 @@ class HTTPExchange:
         self._stage = _START
         self._status = self._unyielded = 0
         self._fields: AnswerFields | None = None
-        self._hasTrailers = self._isReceived = self._isGone = False
+        self._hasTrailers = self._isReceived = False
         self._waiting: list[Future[None]] | None = None
 
     # receive
@@ -97,18 +96,18 @@ class HTTPExchange:
     async def receive(self) -> dict[str, Any]:
         """The next message: parts of the body, then that the client has gone or the answer is complete."""
         if not self._isReceived:
-            request = self._request
-            content = request.content
+            content = self._request.content
             if content is not None:
                 self._isReceived = True
                 return {"type": "http.request", "body": content, "more_body": False}
-            body = request.body
+            body = self._request.body
             assert body is not None
-            if not body.isReady and not self._isGone and self._stage != _DONE:
-                future = self._loop.create_future()
-                body.whenReady(lambda: _wakeUp(future))
-                await future
-            if not (self._isGone or self._stage == _DONE):
+            # Two tasks may wait here, of which the other one may take the end.
+            while not (self._isReceived or self._isOver):
+                if not body.isReady:
+                    body.whenReady(self._wake)
+                    await self._awaken()
+                    continue
                 try:
                     data = body.take()
                 except BodyLostError:
@@ -116,23 +115,34 @@ class HTTPExchange:
                     return {"type": "http.disconnect"}
                 self._isReceived = body.isEnded and not body.waiting
                 return {"type": "http.request", "body": data, "more_body": not self._isReceived}
-        if not self._isGone and self._stage != _DONE and self._exchange.isServing(self._request):
-            if self._waiting is None:
-                self._waiting = []
-                self._exchange.whenGone(self._request, self._gone)
-            gone = self._loop.create_future()
-            self._waiting.append(gone)
-            await gone
+        while not self._isOver:
+            self._exchange.whenGone(self._request, self._wake)
+            await self._awaken()
         return {"type": "http.disconnect"}
 
-    def _gone(self) -> None:
-        self._isGone = True
-        self._wake()
+    @property
+    def _isOver(self) -> bool:
+        """The answer is complete, or the client has gone."""
+        return self._stage == _DONE or not self._exchange.isServing(self._request)
+
+    async def _awaken(self) -> None:
+        """Wait for the next _wake."""
+        future = self._loop.create_future()
+        if self._waiting is None:
+            self._waiting = []
+        self._waiting.append(future)
+        try:
+            await future
+        finally:
+            # Who looks often whether the client has gone cancels this each time.
+            if self._waiting and future in self._waiting:
+                self._waiting.remove(future)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None
         for future in waiting or ():
-            _wakeUp(future)
+            if not future.done():
+                future.set_result(None)
 
     # send
 
@@ -146,7 +156,9 @@ class HTTPExchange:
         kind = message["type"]
         stage = self._stage
         if kind == "http.response.start" and stage == _START:
-            self._status = message["status"]
+            status = self._status = message["status"]
+            if not 200 <= status <= 999:
+                raise ValueError(f"{status} is no status of an answer")
             self._fields = self._known.encoded(message.get("headers", ()))
             self._hasTrailers = message.get("trailers", False)
             self._stage = _FIRST
@@ -236,13 +248,17 @@ class HTTPExchange:
         self._stage = _DONE
         if isServing:
             exchange.fail(request, error)
-        elif not (task.cancelled() or isinstance(error, OSError | BodyLostError)):
+        elif not (task.cancelled() or isOfTheClient(error)):
             log.failure("{request}: the application failed", failure=Failure(error), request=request)
 
 
-def _wakeUp(future: Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def isOfTheClient(error: BaseException | None) -> bool:
+    """Whether an application has failed for the reason that its client has gone."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(isOfTheClient(each) for each in error.exceptions)
+    while error is not None and not isinstance(error, GoneError | BodyLostError):
+        error = error.__cause__
+    return error is not None
 
 
 _EXPECTED = (

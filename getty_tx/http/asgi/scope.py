@@ -8,8 +8,16 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
+    from getty_tx.session.session import Session
 
-__all__ = ["httpScope"]
+__all__ = ["httpScope", "webSocketScope"]
+
+
+#: An application may put more into its dict, but not into these.
+_NONE: dict[str, Any] = {}
+
+# Where what is told of TLS is kept, in the attributes of a session.
+_TLS = object()
 
 
 def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[str, Any]) -> dict[str, Any]:
@@ -25,12 +33,13 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
     text = path.decode("ascii")
     if b"%" in path:
         text = unquote(text)
-    return {
+    scheme = exchange.schemeOf(request)
+    scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": request.version,
         "method": request.method,
-        "scheme": exchange.schemeOf(request),
+        "scheme": scheme,
         "path": rootPath + text if rootPath else text,
         "raw_path": rootPath.encode() + path if rootPath else path,
         "query_string": query,
@@ -40,8 +49,45 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
         "server": exchange.serverOf(request),
         "state": state.copy(),
         "extensions": {
-            "http.response.trailers": {},
-            "http.response.pathsend": {},
-            "http.response.early_hint": {},
+            "http.response.trailers": _NONE,
+            "http.response.pathsend": _NONE,
+            "http.response.early_hint": _NONE,
         },
     }
+    if scheme == "https":
+        _addTLS(scope, exchange.session)
+    return scope
+
+
+def webSocketScope(
+    request: Request, exchange: IExchange, rootPath: str, state: dict[str, Any], subprotocols: list[str]
+) -> dict[str, Any]:
+    """The scope of a WebSocket. ``subprotocols`` are those that the client offers."""
+    scope = httpScope(request, exchange, rootPath, state)
+    del scope["method"]
+    scope["type"] = "websocket"
+    # As uvicorn's: Starlette takes no other way for a later one.
+    scope["asgi"]["spec_version"] = "2.4"
+    scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+    scope["subprotocols"] = subprotocols
+    tls = scope["extensions"].get("tls")
+    scope["extensions"] = {"websocket.http.response": _NONE, **({} if tls is None else {"tls": tls})}
+    return scope
+
+
+def _addTLS(scope: dict[str, Any], session: Session) -> None:
+    """
+    Add what is known of TLS: https://asgi.readthedocs.io/en/latest/specs/tls.html
+
+    Behind a proxy that has ended TLS nothing is.
+    """
+    transport: Any = session.transport
+    if not transport.TLS:
+        return
+    known = session.attributes.get(_TLS)
+    if known is None:
+        # Costs an import where TLS is used.
+        from getty_tx.tls.described import describeTLS
+
+        known = session.attributes[_TLS] = describeTLS(transport)
+    scope["extensions"]["tls"] = known

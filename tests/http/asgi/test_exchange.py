@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
@@ -12,54 +12,12 @@ from twisted.trial.unittest import TestCase
 
 from getty_tx.errors import SettingError
 from getty_tx.http.asgi import Asgi
-from tests.support.http import Answer, Talk
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-ONE = b"GET /a%20b?c=d HTTP/1.1\r\nHost: a\r\nA: 1\r\nA: 2\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%b\r\n"
+from tests.support.asgi import ONE, POST, AsgiCase, answer
+from tests.support.http import Talk
 
 
-async def answer(send: Any, body: bytes = b"done", status: int = 200, headers: Any = ()) -> None:
-    """A whole answer."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-class ExchangeTests(TestCase):
+class ExchangeTests(AsgiCase):
     """Applications, each with one connection."""
-
-    timeout = 60
-
-    def talk(self, app: Any, **options: Any) -> Talk:
-        """A connection to an application without a lifespan."""
-        application = Asgi(app, lifespan="off")
-        application.startApplication(reactor)
-        talk = Talk(application, **options)
-
-        def finish() -> None:
-            talk.close()
-            self.assertEqual(talk.context.running, 0)
-
-        self.addCleanup(finish)
-        return talk
-
-    async def until(self, talk: Talk, isTrue: Callable[[], Any]) -> None:
-        """Let both the loop and the connection go on until it is true."""
-        for _ in range(1000):
-            talk.pair.flush()
-            if isTrue():
-                return
-            await deferLater(reactor, 0.001)
-        self.fail("it never came true")
-
-    async def answers(self, talk: Talk, *methods: str) -> list[Answer]:
-        """The answers, when there are some."""
-        await self.until(talk, lambda: talk.pair.peer.data)
-        await deferLater(reactor, 0.005)
-        talk.pair.flush()
-        return talk.answers(*methods)
 
     async def test_scope(self) -> None:
         scopes: list[dict[str, Any]] = []
@@ -133,11 +91,6 @@ class ExchangeTests(TestCase):
         talk = self.talk(app)
         self.assertEqual([each.status for each in self.sent(talk, POST % (6, b"Expect: 100-continue\r\n"))], [200])
         self.assertTrue(talk.ended)
-
-    def sent(self, talk: Talk, data: bytes, *methods: str) -> list[Answer]:
-        """Send, and return the answers that come at once."""
-        talk.send(data)
-        return talk.answers(*methods)
 
     async def test_disconnect(self) -> None:
         """It comes when the answer is complete, or when the client has gone, and not before."""
@@ -341,6 +294,143 @@ class ExchangeTests(TestCase):
         (got,) = self.sent(talk, b"GET /bad HTTP/1.1\r\nHost: a\r\n\r\n")
         self.assertEqual(got.status, 500)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    async def test_iterator(self) -> None:
+        """Header fields may be any iterable, read once."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await answer(send, headers=([name, b"1"] for name in (b"a", b"b")))
+
+        (got,) = self.sent(self.talk(app), ONE)
+        self.assertEqual((got.header(b"a"), got.header(b"b")), (b"1", b"1"))
+
+    async def test_status(self) -> None:
+        """What is no status of an answer is the application's fault."""
+        for status in (0, 101, 199, 1000):
+
+            async def app(scope: Any, receive: Any, send: Any, status: int = status) -> None:
+                await answer(send, status=status)
+
+            (got,) = self.sent(self.talk(app), ONE)
+            self.assertEqual(got.status, 500)
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    async def test_twoReceive(self) -> None:
+        """Two tasks wait for a body: one gets it, both hear the end."""
+        got: list[list[dict[str, Any]]] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def one() -> list[dict[str, Any]]:
+                messages = [await receive()]
+                while messages[-1]["type"] != "http.disconnect":
+                    messages.append(await receive())
+                return messages
+
+            both = [asyncio.ensure_future(one()) for _ in range(2)]
+            await asyncio.sleep(0.01)
+            await answer(send)
+            got.extend(await asyncio.gather(*both))
+
+        talk = self.talk(app)
+        talk.send(POST % (6, b""))
+        await deferLater(reactor, 0.002)
+        talk.send(b"abc")
+        await deferLater(reactor, 0.002)
+        talk.send(b"def")
+        await self.until(talk, lambda: got)
+        bodies = [message["body"] for messages in got for message in messages if message["type"] == "http.request"]
+        self.assertEqual(sorted(bodies), [b"abc", b"def"])
+        self.assertEqual([messages[-1]["type"] for messages in got], ["http.disconnect"] * 2)
+
+    async def test_answeredBeforeBody(self) -> None:
+        """A task that waits for a body is told when the answer is complete."""
+        seen: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            waiting = asyncio.ensure_future(receive())
+            await asyncio.sleep(0)
+            await answer(send)
+            seen.append((await waiting)["type"])
+
+        talk = self.talk(app)
+        talk.send(POST % (6, b""))
+        await self.until(talk, lambda: seen)
+        self.assertEqual(seen, ["http.disconnect"])
+
+    async def test_looks(self) -> None:
+        """Who looks often whether the client has gone leaves nothing behind."""
+        exchanges: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            exchanges.append(receive.__self__)
+            await receive()
+            for _ in range(20):
+                looking = asyncio.ensure_future(receive())
+                await asyncio.sleep(0)
+                looking.cancel()
+                await asyncio.sleep(0)
+            exchanges.append(len(receive.__self__._waiting or ()))
+            await answer(send)
+
+        talk = self.talk(app)
+        talk.send(ONE)
+        await self.until(talk, lambda: len(exchanges) == 2)
+        self.assertEqual(exchanges[1], 0)
+
+    async def test_whoseFault(self) -> None:
+        """What an application raises because its client has gone is not logged; another OSError is."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await receive()
+            try:
+                await answer(send)
+            except OSError as error:
+                if scope["path"] == "/same":
+                    raise
+                if scope["path"] == "/from":
+                    raise ValueError("from") from error
+                if scope["path"] == "/group":
+                    raise BaseExceptionGroup("several", [error]) from None
+            raise FileNotFoundError("its own")
+
+        for path, count in ((b"/same", 0), (b"/from", 0), (b"/group", 0), (b"/other", 1)):
+            talk = self.talk(app)
+            talk.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+            talk.close()
+            application: Any = talk.context.application
+            await self.until(talk, lambda application=application: not application.tasks)  # type: ignore[misc]
+            self.assertEqual(len(self.flushLoggedErrors()), count, path)
+
+    async def test_lateTasks(self) -> None:
+        """What goes on after the answer ends before the lifespan does; what takes too long is cancelled."""
+        events: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                events.append("shutdown")
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            await answer(send)
+            try:
+                await asyncio.sleep(0.01 if scope["path"] == "/short" else 1000)
+                events.append("slept")
+            except asyncio.CancelledError:
+                events.append("cancelled")
+                raise
+
+        for path, expected in ((b"/short", "slept"), (b"/long", "cancelled")):
+            events.clear()
+            application = Asgi(app, drainTime=0.1)
+            await application.startApplication(reactor)
+            talk = Talk(application)
+            self.assertEqual(talk.ask(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path).body, b"done")
+            talk.close()
+            await application.stopApplication()
+            self.assertEqual(events, [expected, "shutdown"])
 
     async def test_contexts(self) -> None:
         """What one request sets, the next one does not see, not on the same connection either."""
