@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx import settings
@@ -14,11 +15,13 @@ from getty_tx.http.asgi.lifespan import Lifespan
 from getty_tx.http.asgi.loading import load
 from getty_tx.http.asgi.scope import httpScope
 from getty_tx.http.asgi.websocket import WebSocketExchange, webSocketScope
+from getty_tx.http.context import DRAIN_TIME
 from getty_tx.http.interfaces import IRunningApplication
 from getty_tx.http.upgrade import WebSocketUpgrade, asksForWebSocket
 from getty_tx.reactors.guest import guestLoop
 
 if TYPE_CHECKING:
+    from asyncio import Task
     from collections.abc import Callable
 
     from getty_tx.http.interfaces import IExchange
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from getty_tx.reactors.guest import GuestLoop
 
 __all__ = ["Asgi"]
+
+log = Logger()
 
 #: Bytes of a message of a WebSocket.
 MAX_MESSAGE = 1024 * 1024
@@ -48,14 +53,24 @@ class Asgi:
     :param lifespan: ``auto``: start and end are told to it if it wants to know; ``on``: it must; ``off``: never.
     :param rootPath: the path below which it stands, as ``root_path``.
     :param maxMessage: bytes of a message of a WebSocket, at most.
+    :param drainTime: seconds that tasks of requests may take when the server stops, such as what is to be done after an
+        answer; then they are cancelled.
     :param factory: ``app`` is a function that returns the application.
     :raise SettingError: there is no such application, or a parameter is none of those.
 
+    :ivar loop: asyncio's loop, where it runs, from ``startApplication`` on.
+    :ivar tasks: the requests that wait for something.
     :ivar state: what the application has kept in its lifespan.
     """
 
     def __init__(
-        self, app: Any, lifespan: str = "auto", rootPath: str = "", factory: bool = False, maxMessage: int = MAX_MESSAGE
+        self,
+        app: Any,
+        lifespan: str = "auto",
+        rootPath: str = "",
+        factory: bool = False,
+        maxMessage: int = MAX_MESSAGE,
+        drainTime: float = DRAIN_TIME,
     ) -> None:
         if lifespan not in LIFESPANS:
             raise SettingError(f"lifespan={lifespan!r} is none of {', '.join(LIFESPANS)}")
@@ -71,6 +86,10 @@ class Asgi:
         self._mode = lifespan
         self._rootPath = rootPath
         self._maxMessage = settings.size("maxMessage", maxMessage)
+        self.drainTime = settings.seconds("drainTime", drainTime)
+        self.tasks: set[Task[Any]] = set()
+        self._idle: Deferred[None] | None = None
+        self._timer: Any = None
         self._fields = Fields()
         self._lifespan: Lifespan | None = None
         self.state: dict[str, Any] = {}
@@ -86,25 +105,50 @@ class Asgi:
         return self._lifespan.start()
 
     def stopApplication(self) -> Deferred[None]:
-        """Tell the application that the server has ended."""
+        """Wait for its tasks, and tell it that the server has ended."""
+        if not self.tasks:
+            return self._stopLifespan()
+        idle = self._idle = Deferred()
+        # The reactor's timer: the guest loop may leave one of its own that it does not need any more.
+        self._timer = self.loop.reactor.callLater(self.drainTime, self._cancelLate)
+        return idle.addCallback(lambda _: self._stopLifespan())
+
+    def _stopLifespan(self) -> Deferred[None]:
         lifespan, self._lifespan = self._lifespan, None
         return succeed(None) if lifespan is None else lifespan.stop()
+
+    def _cancelLate(self) -> None:
+        log.warn("{count} requests are cancelled, as the server stops", count=len(self.tasks))
+        # Who takes longer to obey is not waited for.
+        self._timer = self.loop.reactor.callLater(self.drainTime, self._isIdle)
+        for task in self.tasks:
+            task.cancel()
+
+    def _taskDone(self, task: Task[Any]) -> None:
+        self.tasks.discard(task)
+        if self._idle is not None and not self.tasks:
+            self._isIdle()
+
+    def _isIdle(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            if self._timer.active():
+                self._timer.cancel()
+            idle.callback(None)
 
     def serve(self, request: Request, exchange: IExchange) -> None:
         """Start the application for a request."""
         if request.fields.upgrade and asksForWebSocket(request):
-            self._serveWebSocket(request, exchange)
-            return
-        each = HTTPExchange(request, exchange, self.loop, self._fields)
-        scope = httpScope(request, exchange, self._rootPath, self.state)
+            upgrade = WebSocketUpgrade(request, exchange)
+            each: Any = WebSocketExchange(upgrade, exchange, self.loop, self._maxMessage)
+            scope = webSocketScope(upgrade, exchange, self._rootPath, self.state)
+        else:
+            each = HTTPExchange(request, exchange, self.loop, self._fields)
+            scope = httpScope(request, exchange, self._rootPath, self.state)
         task = self.loop.start(self._app(scope, each.receive, each.send))
         if task.done():
             each.ended(task)
         else:
+            self.tasks.add(task)
             task.add_done_callback(each.ended)
-
-    def _serveWebSocket(self, request: Request, exchange: IExchange) -> None:
-        upgrade = WebSocketUpgrade(request, exchange)
-        each = WebSocketExchange(upgrade, exchange, self.loop, self._maxMessage)
-        scope = webSocketScope(upgrade, exchange, self._rootPath, self.state)
-        self.loop.start(self._app(scope, each.receive, each.send)).add_done_callback(each.ended)
+            task.add_done_callback(self._taskDone)

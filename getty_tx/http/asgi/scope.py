@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from getty_tx.session.wrappers import tlsOf
+
 if TYPE_CHECKING:
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
-    from getty_tx.session.session import Session
 
-__all__ = ["httpScope", "webSocketScope"]
+__all__ = ["addTLS", "httpScope"]
 
 
 #: An application may put more into its dict, but not into these.
@@ -55,39 +56,23 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
         },
     }
     if scheme == "https":
-        _addTLS(scope, exchange.session)
+        addTLS(scope, exchange.session)
     return scope
 
 
-def webSocketScope(
-    request: Request, exchange: IExchange, rootPath: str, state: dict[str, Any], subprotocols: list[str]
-) -> dict[str, Any]:
-    """The scope of a WebSocket. ``subprotocols`` are those that the client offers."""
-    scope = httpScope(request, exchange, rootPath, state)
-    del scope["method"]
-    scope["type"] = "websocket"
-    # As uvicorn's: Starlette takes no other way for a later one.
-    scope["asgi"]["spec_version"] = "2.4"
-    scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
-    scope["subprotocols"] = subprotocols
-    tls = scope["extensions"].get("tls")
-    scope["extensions"] = {"websocket.http.response": _NONE, **({} if tls is None else {"tls": tls})}
-    return scope
-
-
-def _addTLS(scope: dict[str, Any], session: Session) -> None:
+def addTLS(scope: dict[str, Any], session: Any) -> None:
     """
     Add what is known of TLS: https://asgi.readthedocs.io/en/latest/specs/tls.html
 
     Behind a proxy that has ended TLS nothing is.
     """
-    transport: Any = session.transport
-    if not transport.TLS:
+    handle = tlsOf(session.connection.rawTransport)
+    if handle is None:
         return
     known = session.attributes.get(_TLS)
     if known is None:
         # Costs an import where TLS is used.
         from getty_tx.tls.described import describeTLS
 
-        known = session.attributes[_TLS] = describeTLS(transport)
+        known = session.attributes[_TLS] = describeTLS(handle)
     scope["extensions"]["tls"] = known

@@ -11,6 +11,8 @@ from twisted.python.failure import Failure
 
 from getty_tx.errors import SessionError
 from getty_tx.http.answers import AnswerFields, GoneError
+from getty_tx.http.asgi.exchange import isOfTheClient
+from getty_tx.http.asgi.scope import addTLS
 from getty_tx.listener import EventListener
 
 if TYPE_CHECKING:
@@ -41,11 +43,12 @@ def webSocketScope(upgrade: WebSocketUpgrade, exchange: IExchange, rootPath: str
     request = upgrade.request
     path = request.rawPath
     text = unquote(path.decode("ascii"))
-    return {
+    scheme = exchange.schemeOf(request)
+    scope: dict[str, Any] = {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": request.version,
-        "scheme": "wss" if exchange.schemeOf(request) == "https" else "ws",
+        "scheme": "wss" if scheme == "https" else "ws",
         "path": rootPath + text,
         "raw_path": rootPath.encode() + path,
         "query_string": request.queryString,
@@ -57,6 +60,9 @@ def webSocketScope(upgrade: WebSocketUpgrade, exchange: IExchange, rootPath: str
         "state": state.copy(),
         "extensions": {"websocket.http.response": {}},
     }
+    if scheme == "https":
+        addTLS(scope, exchange.session)
+    return scope
 
 
 class Messages:
@@ -112,7 +118,7 @@ class WebSocketExchange(EventListener):
         self._session: Any = None
         self._waiting: deque[bytes | str] = deque()
         self._waitingBytes = 0
-        self._wanted: Future[None] | None = None
+        self._wanted: list[Future[None]] = []
         self._opened: Future[None] | None = None
         self._status: tuple[int, AnswerFields] | None = None
         self._isConnected = self._isPaused = False
@@ -142,6 +148,14 @@ class WebSocketExchange(EventListener):
             session.pauseReading()
         self._wake()
 
+    def onError(self, session: Any, error: BaseException) -> None:
+        """Nothing more can be sent, and ``onClose`` may take its time."""
+        code, reason = session.closeStatus
+        if code is None and session.closeFrameAt is not None:
+            # Such as 1009, for a message that is too long.
+            code, reason = int(session.closeFrameCode), session.closeFrameReason
+        self._closed(_ABNORMAL if code is None else code, reason)
+
     def onClose(self, session: Any) -> None:
         """The client has gone, or this side has closed."""
         code, reason = session.closeStatus
@@ -160,9 +174,10 @@ class WebSocketExchange(EventListener):
         self._wake()
 
     def _wake(self) -> None:
-        wanted, self._wanted = self._wanted, None
-        if wanted is not None and not wanted.done():
-            wanted.set_result(None)
+        wanted, self._wanted = self._wanted, []
+        for future in wanted:
+            if not future.done():
+                future.set_result(None)
 
     # receive
 
@@ -174,8 +189,14 @@ class WebSocketExchange(EventListener):
         while not self._waiting:
             if self._stage == _CLOSED:
                 return {"type": "websocket.disconnect", "code": self._code, "reason": self._reason}
-            self._wanted = self._loop.create_future()
-            await self._wanted
+            future = self._loop.create_future()
+            self._wanted.append(future)
+            try:
+                await future
+            finally:
+                # Cancelled by who looks whether something has come.
+                if future in self._wanted:
+                    self._wanted.remove(future)
         pkg = self._waiting.popleft()
         self._waitingBytes -= len(pkg)
         if self._isPaused and len(self._waiting) <= MAX_WAITING / 4 and self._waitingBytes <= MAX_WAITING_BYTES / 4:
@@ -203,7 +224,10 @@ class WebSocketExchange(EventListener):
         elif kind == "websocket.close" and stage in (_CONNECTING, _OPEN):
             self._close(message.get("code") or _NORMAL, message.get("reason") or "")
         elif kind == "websocket.http.response.start" and stage == _CONNECTING:
-            self._status = message["status"], AnswerFields(message.get("headers", ()))
+            status = message["status"]
+            if not 200 <= status <= 999:
+                raise ValueError(f"{status} is no status of an answer")
+            self._status = status, AnswerFields(message.get("headers", ()))
             self._stage = _DENYING
         elif kind == "websocket.http.response.body" and stage == _DENYING:
             await self._deny(message.get("body", b""), message.get("more_body", False))
@@ -239,6 +263,8 @@ class WebSocketExchange(EventListener):
             self._upgrade.refuse(403, AnswerFields())
             self._closed(_ABNORMAL, "")
             return
+        if not _NORMAL <= code <= 4999:
+            raise ValueError(f"{code} is no code to close a WebSocket with")
         session = self._session
         self._closed(code, reason)
         session.closeWith(code, reason)
@@ -267,12 +293,11 @@ class WebSocketExchange(EventListener):
     def ended(self, task: Task[Any]) -> None:
         """The application has returned, or failed."""
         error: BaseException | None = RuntimeError("cancelled") if task.cancelled() else task.exception()
-        stage = self._stage
         if self._exchange.isServing(self._request):
             if error is None:
                 error = RuntimeError("the application has neither accepted nor closed the WebSocket")
             self._exchange.fail(self._request, error)
-        elif error is not None and not (stage == _CLOSED and isinstance(error, OSError)):
+        elif error is not None and not (task.cancelled() or isOfTheClient(error)):
             log.failure("{request}: the application failed", failure=Failure(error), request=self._request)
         if self._session is not None and not self._session.isClosed:
             self._session.closeWith(_NORMAL if error is None else _INTERNAL_ERROR, "")
