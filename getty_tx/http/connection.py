@@ -126,7 +126,7 @@ class Connection(Leaving):
                 self._wait(pkg)
         elif kind is BodyPart:
             self._part(pkg)
-        elif not self._closing:
+        elif not self._closing or self._receiving is not None:
             self._refused(pkg)
 
     def onError(self, session: Session, error: BaseException) -> None:
@@ -211,8 +211,10 @@ class Connection(Leaving):
         self._whenGone = None
         body = request.body
         if body is not None:
+            # A body that has ended may still be what the client is not read for.
+            held = self._receiving is request or body.waiting > LOW_WATER
             body.drop()
-            if self._receiving is request:
+            if held:
                 self._resume(_BODY)
         if not request.keepAlive:
             self._end()
@@ -386,8 +388,10 @@ class Connection(Leaving):
     def _lookAtBody(self, now: float) -> str:
         """Why the body is too slow; empty: it is not."""
         context = self.context
-        if self._pauses:
-            # The client is not read, so it cannot be late.
+        request = self._receiving
+        isAsked = request is None or request.body is None or request.body.isWanted or not request.expects
+        if self._pauses or not isAsked:
+            # The client is not read, or waits for 100 (Continue), so it cannot be late.
             self._bodyAt = now
             self._bodyBegan += now - self._lookedAt
         self._lookedAt = now
