@@ -41,7 +41,7 @@ class AccessLog:
     A file that was moved, as by logrotate, is opened anew within a second. Several processes may write to one file.
 
     :param path: of the file; ``-``: the standard output.
-    :param format: one of :py:data:`FORMATS`.
+    :param format: ``combined`` or ``json``.
     :param reactor: by default the installed one.
     :raise SettingError: there is no such format, or the file cannot be opened.
 
