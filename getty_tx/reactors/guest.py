@@ -291,7 +291,8 @@ class GuestLoop(_Base):
         """Let the reactor's timer come at a time of the loop that is earlier than now set."""
         self._deadline = when
         delay = max(0.0, when - self.time())
-        if self._timer is None:
+        # trial cancels what a test has left.
+        if self._timer is None or not self._timer.active():
             self._timer = self.reactor.callLater(delay, self._due)
         else:
             self._timer.reset(delay)
@@ -299,7 +300,8 @@ class GuestLoop(_Base):
     def _disarm(self) -> None:
         if self._timer is not None:
             timer, self._timer = self._timer, None
-            timer.cancel()
+            if timer.active():
+                timer.cancel()
         self._deadline = math.inf
 
     def _due(self) -> None:
