@@ -443,9 +443,12 @@ class Connection(Leaving):
         proxies = self.context._proxies
         return client if proxies is None else proxies.clientOf(request, client)
 
-    def serverOf(self, request: Request) -> tuple[str, int | None] | None:
-        """The server's address and port; of a unix socket its path and None."""
-        return (self._ends or self._endsOf())[2]
+    def endsOf(self, request: Request) -> tuple[str, tuple[str, int] | None, tuple[str, int | None] | None]:
+        """The scheme, the client, and the server's address and port; of a unix socket its path and None."""
+        ends = self._ends or self._endsOf()
+        if self.context._proxies is None:
+            return ends
+        return self.schemeOf(request), self.clientOf(request), ends[2]
 
 
 _REFUSAL = AnswerFields([(b"Content-Type", b"text/plain; charset=utf-8")])

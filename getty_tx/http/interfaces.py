@@ -114,8 +114,8 @@ class IExchange(Interface):
     def schemeOf(request: Request) -> str:
         """``http`` or ``https``."""
 
-    def serverOf(request: Request) -> tuple[str, int | None] | None:
-        """The server's address and port; of a unix socket its path and None."""
+    def endsOf(request: Request) -> tuple[str, tuple[str, int] | None, tuple[str, int | None] | None]:
+        """The scheme, the client, and the server's address and port; of a unix socket its path and None."""
 
     def clientOf(request: Request) -> tuple[str, int] | None:
         """The client's address and port."""

@@ -122,8 +122,9 @@ class GuestLoop(_Base):
         self._base = copy_context()
         # The reactor's thread, once it runs.
         self._thread: int | None = None
-        # What a new task asks the loop to call, on Python 3.11.
+        # What a new task asks the loop to call, on Python 3.11; and what keeps it, made once.
         self._step: Any = None
+        self._keeper: Any = getattr(self, "_keep", None)
         # Of Twisted's own epoll reactor; it gives the reactor callAtTurnsEnd, too.
         self._shortReads = shortReadsOf(reactor)
         self._atEnd: Callable[[Callable[[], object]], object]
@@ -216,7 +217,7 @@ class GuestLoop(_Base):
 
         def _begin(self, coroutine: Any, context: Context, name: str | None) -> Any:
             """As from Python 3.12 on, where asyncio does it: run what a new task asks the loop to call."""
-            self.call_soon = self._keep  # type: ignore[method-assign,assignment]
+            self.call_soon = self._keeper  # type: ignore[method-assign]
             try:
                 task = _Task(coroutine, loop=self, name=name, context=context)
             finally:

@@ -169,8 +169,10 @@ class HTTPExchange:
             assert fields is not None
             if stage == _FIRST:
                 if not more and not self._hasTrailers:
+                    self._exchange.answer(
+                        self._request, self._status, fields, body if type(body) is bytes else bytes(body)
+                    )
                     self._complete()
-                    self._exchange.answer(self._request, self._status, fields, bytes(body))
                     return
                 self._exchange.start(self._request, self._status, fields)
                 self._stage = _MORE
@@ -187,14 +189,14 @@ class HTTPExchange:
             elif self._hasTrailers:
                 self._stage = _TRAILERS
             else:
-                self._complete()
                 self._exchange.end(self._request)
+                self._complete()
         elif kind == "http.response.pathsend" and stage == _FIRST:
             await self._sendPath(message["path"])
         elif kind == "http.response.trailers" and stage == _TRAILERS:
             if not message.get("more_trailers", False):
-                self._complete()
                 self._exchange.end(self._request, [(bytes(n), bytes(v)) for n, v in message.get("headers", ())])
+                self._complete()
         elif kind == "http.response.early_hint" and stage <= _FIRST:
             links = [(b"Link", bytes(link)) for link in message.get("links", ())]
             self._exchange.inform(self._request, 103, AnswerFields(links))
@@ -227,13 +229,15 @@ class HTTPExchange:
                     await self._exchange.writeFile(self._request, file, 0, size).asFuture(self._loop)
                 except SessionError as error:
                     raise GoneError(str(error)) from None
-        self._complete()
         self._exchange.end(self._request)
+        self._complete()
 
     # The end of the application
 
     def ended(self, task: Task[Any]) -> None:
         """The application has returned, or failed."""
+        if self._stage == _DONE and not task.cancelled() and task.exception() is None:
+            return
         request, exchange = self._request, self._exchange
         isServing = exchange.isServing(request)
         error: BaseException | None

@@ -34,7 +34,7 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
     text = path.decode("ascii")
     if b"%" in path:
         text = unquote(text)
-    scheme = exchange.schemeOf(request)
+    scheme, client, server = exchange.endsOf(request)
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -46,8 +46,8 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
         "query_string": query,
         "root_path": rootPath,
         "headers": list(request.fields.headers),
-        "client": exchange.clientOf(request),
-        "server": exchange.serverOf(request),
+        "client": client,
+        "server": server,
         "state": state.copy(),
         "extensions": {
             "http.response.trailers": _NONE,

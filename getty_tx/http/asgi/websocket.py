@@ -43,7 +43,8 @@ def webSocketScope(upgrade: WebSocketUpgrade, exchange: IExchange, rootPath: str
     request = upgrade.request
     path = request.rawPath
     text = unquote(path.decode("ascii"))
-    scheme = exchange.schemeOf(request)
+    scheme, client, server = exchange.endsOf(request)
+    scheme = scheme
     scope: dict[str, Any] = {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -54,8 +55,8 @@ def webSocketScope(upgrade: WebSocketUpgrade, exchange: IExchange, rootPath: str
         "query_string": request.queryString,
         "root_path": rootPath,
         "headers": request.headers,
-        "client": exchange.clientOf(request),
-        "server": exchange.serverOf(request),
+        "client": client,
+        "server": server,
         "subprotocols": list(upgrade.subprotocols),
         "state": state.copy(),
         "extensions": {"websocket.http.response": {}},
