@@ -145,7 +145,7 @@ class Asgi:
         else:
             each = HTTPExchange(request, exchange, self.loop, self._fields)
             scope = httpScope(request, exchange, self._rootPath, self.state)
-        task = self.loop.start(self._app(scope, each.receive, each.send))
+        task = self.loop.start(self._app(scope, each.receive, each.send), name="request")
         if task.done():
             each.ended(task)
         else:
