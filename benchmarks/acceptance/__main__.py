@@ -21,6 +21,7 @@ from benchmarks.acceptance import (
     large_calls,
     many,
     processes,
+    processes_http,
     reactor,
     slow_peers,
     speed,
@@ -54,6 +55,7 @@ MODULES = {
     "reactor": (reactor, 500),
     "workers": (workers, 120),
     "processes": (processes, 600),
+    "processes_http": (processes_http, 300),
 }
 
 
