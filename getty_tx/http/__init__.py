@@ -9,6 +9,7 @@ HTTP/1.1 on sessions.
 - ``upgrade``: WebSocket on the same port; ``upgraderoute`` serves its sessions, ``upgraded`` is their request;
   ``leaving`` ends HTTP on their connections.
 - ``server``: an application on endpoints; ``context``, ``dates`` and ``counting`` are what its connections share.
+- ``files``: the files of a folder; ``conditions``: their conditional requests and ranges.
 - ``access``: the access log; ``proxy``: clients behind proxies.
 - ``interfaces``: the plug points; ``refusals``: why a request is not served.
 """
@@ -28,14 +29,30 @@ from getty_tx.http.server import Server
 
 if TYPE_CHECKING:
     from getty_tx.http.asgi import Asgi
+    from getty_tx.http.files import Files
 
-__all__ = ["AccessLog", "Asgi", "BodyLostError", "GoneError", "Proxies", "Request", "Response", "Router", "Server"]
+__all__ = [
+    "AccessLog",
+    "Asgi",
+    "BodyLostError",
+    "Files",
+    "GoneError",
+    "Proxies",
+    "Request",
+    "Response",
+    "Router",
+    "Server",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Asgi, when it is asked for: it brings asyncio."""
+    """Asgi, when it is asked for: it brings asyncio. Files: it brings types of content."""
     if name == "Asgi":
         from getty_tx.http.asgi import Asgi
 
         return Asgi
+    if name == "Files":
+        from getty_tx.http.files import Files
+
+        return Files
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,6 +35,7 @@ class Request:
     :ivar body: the body as it comes, where it has not been gathered; else None.
     :ivar path: the variables of the route's template, by name: ``request.path["id"]`` for ``/users/{id}``.
     :ivar route: the template of the route; empty where there is none.
+    :ivar root: the path that the application is mounted at, as bytes, such as ``/static``; empty where it is not.
     :ivar isUsual: of HTTP/1.1, not ``HEAD``, and without a body that is still on its way.
     :ivar keepAlive: the connection stays open after the answer, as far as the client is asked.
     :ivar expects: the client waits for 100 (Continue) before it sends the body.
@@ -55,6 +56,7 @@ class Request:
         "keepAlive",
         "method",
         "path",
+        "root",
         "route",
         "target",
         "version",
@@ -74,6 +76,7 @@ class Request:
         self.body: Body | None = None
         self.path = _NO_VARIABLES
         self.route = ""
+        self.root = b""
         self.began = 0.0
         self._query: dict[str, str] | None = None
         self._state: dict[str, Any] | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import implementer
+from twisted.internet.defer import Deferred
+from zope.interface import alsoProvides, implementer
 
 from getty_tx import settings
 from getty_tx.errors import RefuseRequest, SettingError
 from getty_tx.http.handlers import respond, run
-from getty_tx.http.interfaces import IApplication
+from getty_tx.http.interfaces import IApplication, IRunningApplication
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -83,6 +84,8 @@ class Router:
     def __init__(self) -> None:
         self._exact: dict[bytes, _Place] = {}
         self._templates: list[_Place] = []
+        self._mounted: list[tuple[bytes, IApplication]] = []
+        self._running: list[IRunningApplication] = []
 
     def add(
         self,
@@ -184,13 +187,58 @@ class Router:
             raise SettingError(f"{template} has a WebSocket already")
         place.webSocket = route
 
+    def mount(self, prefix: str, application: IApplication) -> None:
+        """
+        Let another application answer all paths below a prefix that no template matches.
+
+        It gets the request as it is, with the prefix as ``request.root``. It starts and stops with the router.
+
+        :param prefix: a path without variables that does not end with a slash; ``/``: all paths.
+        :raise SettingError: the prefix is none, or is taken; or the application is none.
+        """
+        if not prefix.startswith("/") or "{" in prefix or (prefix != "/" and prefix.endswith("/")):
+            raise SettingError(f"{prefix!r} is no prefix: it begins with a slash, does not end with one, and has no {{")
+        if not IApplication.providedBy(application):
+            raise SettingError(f"{prefix}: {application!r} is no application such as http.Files")
+        root = prefix.rstrip("/").encode("utf-8")
+        if any(other == root for other, _ in self._mounted):
+            raise SettingError(f"{prefix} has an application already")
+        self._mounted.append((root, application))
+        # The longest prefix is to match.
+        self._mounted.sort(key=lambda each: -len(each[0]))
+        if IRunningApplication.providedBy(application):
+            alsoProvides(self, IRunningApplication)
+
+    def startApplication(self, reactor: Any) -> Deferred[None]:
+        """Start the applications that are mounted; those that have started are stopped if one cannot."""
+        return Deferred.fromCoroutine(self._start(reactor))
+
+    async def _start(self, reactor: Any) -> None:
+        for _, application in self._mounted:
+            if IRunningApplication.providedBy(application):
+                try:
+                    await application.startApplication(reactor)
+                except BaseException:
+                    await self._stop()
+                    raise
+                self._running.append(application)
+
+    def stopApplication(self) -> Deferred[None]:
+        """Stop the applications that have started, the last one first."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        while self._running:
+            await self._running.pop().stopApplication()
+
     # Finding
 
     def serve(self, request: Request, exchange: IExchange) -> None:
         """Call the handler of a request."""
         place = self._exact.get(request.target) or self._find(request)
         if place is None:
-            raise RefuseRequest(404)
+            self._serveMounted(request, exchange)
+            return
         if place.webSocket is not None and self._upgrades(place, request):
             request.route = place.template
             place.webSocket.serve(request, exchange)
@@ -222,6 +270,17 @@ class Router:
                 request.setVariables(found.groupdict())
                 return place
         return None
+
+    def _serveMounted(self, request: Request, exchange: IExchange) -> None:
+        """:raise RefuseRequest: no application is mounted at the path."""
+        raw = request.rawPath
+        for root, application in self._mounted:
+            if raw.startswith(root) and raw[len(root) : len(root) + 1] in (b"/", b""):
+                request.root = root
+                request.route = root.decode("utf-8") + "/{rest:path}"
+                application.serve(request, exchange)
+                return
+        raise RefuseRequest(404)
 
     @staticmethod
     def _upgrades(place: _Place, request: Request) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.python import usage
@@ -20,21 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "makeService"]
 
-_WANTED = "give module:name of a Router or a handler, such as mypkg.site:router"
+_WANTED = "give a folder, or module:name of a Router or a handler, such as mypkg.site:router"
 
 
 class Options(WebOptions):
     """The command line of ``getty-http``."""
 
     command = "getty-http"
-    synopsis = "[options] MODULE:NAME"
+    synopsis = "[options] FOLDER | MODULE:NAME"
     about = (
-        "Serve an http.Router, or a function of a request, over HTTP/1.1. Without --listen, on"
+        "Serve the files of a folder, an http.Router, or a function of a request, over HTTP/1.1. Without --listen, on"
         f" {WebOptions.defaultListen}. Modules are found on Python's path and in the working directory. SIGTERM and"
         " Ctrl-C end the command, after the requests on their way were answered."
     )
     examples = """\
   twistd -n --reactor getty getty-http mypkg.site:router
+  twistd -n getty-http ./public
   twistd -n getty-http mypkg.site:router --listen tcp:80 --listen tls:443:privateKey=key.pem:certKey=cert.pem \\
       --processes 0
 """
@@ -54,6 +56,12 @@ class Options(WebOptions):
     def postOptions(self) -> None:
         """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
         super().postOptions()
+        if os.path.isdir(self.description):
+            from getty_tx.http import Files
+
+            self.application: Any = Files(self.description)
+            self.check()
+            return
         self.findModules()
         try:
             found = lookUp(self.description, _WANTED)
