@@ -10,6 +10,7 @@ HTTP/1.1 on sessions.
   ``leaving`` ends HTTP on their connections.
 - ``server``: an application on endpoints; ``context``, ``dates`` and ``counting`` are what its connections share.
 - ``files``: the files of a folder; ``conditions``: their conditional requests and ranges.
+- ``wsgi``, ``wsgicall``: WSGI applications, in threads.
 - ``access``: the access log; ``proxy``: clients behind proxies.
 - ``interfaces``: the plug points; ``refusals``: why a request is not served.
 """
@@ -30,6 +31,7 @@ from getty_tx.http.server import Server
 if TYPE_CHECKING:
     from getty_tx.http.asgi import Asgi
     from getty_tx.http.files import Files
+    from getty_tx.http.wsgi import Wsgi
 
 __all__ = [
     "AccessLog",
@@ -42,11 +44,12 @@ __all__ = [
     "Response",
     "Router",
     "Server",
+    "Wsgi",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Asgi, when it is asked for: it brings asyncio. Files: it brings types of content."""
+    """Asgi, when it is asked for: it brings asyncio. Files: it brings types of content. Wsgi: threads."""
     if name == "Asgi":
         from getty_tx.http.asgi import Asgi
 
@@ -55,4 +58,8 @@ def __getattr__(name: str) -> Any:
         from getty_tx.http.files import Files
 
         return Files
+    if name == "Wsgi":
+        from getty_tx.http.wsgi import Wsgi
+
+        return Wsgi
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

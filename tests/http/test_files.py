@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from getty_tx import http
@@ -16,7 +17,7 @@ from getty_tx.http.interfaces import IRunningApplication
 from tests.support.http import Case
 
 if TYPE_CHECKING:
-    from tests.support.http import Answer, Talk
+    from tests.support.http import Answer
 
 LARGE = bytes(range(256)) * 1024
 
@@ -326,12 +327,20 @@ class ChangeTests(FilesCase):
     def test_shorter(self) -> None:
         path = self.put("huge.bin", b"x" * 4_000_000)
         talk = self.talk(self.files, capacity=1000)
+        talk.pair.peer.transport.pauseProducing()
         talk.send(b"GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n")
         os.truncate(path, 100_000)
-        self.read(talk)
+        warnings: list[Any] = []
+        self.addObserver(warnings)
+        talk.pair.peer.transport.resumeProducing()
+        talk.pair.flush()
         (answer,) = talk.answers()
-        self.assertFalse(answer.isComplete)
-        self.assertTrue(talk.ended)
+        self.assertEqual((answer.status, answer.isComplete, talk.ended), (200, False, True))
+        self.assertTrue(any("cannot be sent to its end" in (each.get("log_format") or "") for each in warnings))
+
+    def addObserver(self, events: list[Any]) -> None:
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
 
     def test_shorter_small(self) -> None:
         self.patch(os, "pread", lambda number, count, offset: b"")
@@ -339,17 +348,12 @@ class ChangeTests(FilesCase):
 
     def test_gone(self) -> None:
         talk = self.talk(self.files, capacity=1000)
+        talk.pair.peer.transport.pauseProducing()
         talk.send(b"GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n")
-        talk.close()
+        self.assertEqual(talk.context.running, 1)
+        talk.pair.peer.transport.abortConnection()
+        talk.pair.flush()
         self.assertEqual(talk.context.running, 0)
-
-    def read(self, talk: Talk) -> None:
-        for _ in range(10_000):
-            if talk.ended:
-                return
-            talk.pair.peer.take() if hasattr(talk.pair.peer, "take") else None
-            talk.pair.flush()
-            talk.clock.advance(0.01)
 
 
 @implementer(IRunningApplication)
