@@ -108,7 +108,7 @@ class Wsgi:
             raise RefuseRequest(503, "no thread is free", {"Retry-After": "1"})
         length = request.fields.length
         self._running += 1
-        if request.content is None and length is not None and length <= GATHERED:
+        if request.content is None and 0 < length <= GATHERED:
             gathered = Deferred.fromCoroutine(request.read(GATHERED))
             gathered.addCallback(lambda _: self._begin(request, exchange))
             gathered.addErrback(self._failed, request, exchange)

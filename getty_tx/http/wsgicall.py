@@ -69,7 +69,7 @@ def environOf(request: Request, exchange: IExchange, rootPath: str) -> dict[str,
     kind = request.header("Content-Type")
     if kind:
         environ["CONTENT_TYPE"] = kind
-    if request.fields.length is not None:
+    if b"content-length" in request.fields.values:
         environ["CONTENT_LENGTH"] = str(request.fields.length)
     return environ
 

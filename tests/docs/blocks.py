@@ -28,7 +28,16 @@ BLOCKS = {
     },
     **{
         f"howto/{name}.md": {"python": "test_pages"}
-        for name in ("asyncio", "authentication", "codec", "reconnect", "testing", "websocket-on-http", "workers")
+        for name in (
+            "asyncio",
+            "authentication",
+            "codec",
+            "files-wsgi",
+            "reconnect",
+            "testing",
+            "websocket-on-http",
+            "workers",
+        )
     },
     "howto/kitex.md": {"python": "test_pages", "text": "test_pages"},
     **{f"howto/{name}.md": {"python": "test_pages", "sh": "test_commands"} for name in ("limits", "tls")},

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
 from threading import Event
 from typing import TYPE_CHECKING, Any
 from wsgiref.validate import validator
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -28,7 +31,7 @@ LONG = 20
 
 def plain(environ: dict[str, Any], start: Any) -> list[bytes]:
     """Answers with the body."""
-    data = environ["wsgi.input"].read()
+    data = environ["wsgi.input"].read(-1)
     start("200 OK", [("Content-Type", "text/plain")])
     return [data]
 
@@ -214,8 +217,6 @@ class ErrorTests(Case):
 
     async def test_exc_info(self) -> None:
         def app(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
-            import sys
-
             start("200 OK", [("A", "b")])
             if environ["PATH_INFO"] == "/late":
                 yield b"begin"
@@ -289,13 +290,9 @@ class ErrorTests(Case):
         await self.serve(app, workers=1, maxWaiting=1)
         first = self.ask(GET)
         second = self.ask(GET)
-        from twisted.internet.defer import Deferred
-
         waiting = [Deferred.fromCoroutine(each) for each in (first, second)]
         self.assertTrue(await deferToThread(begun.wait, LONG))
         while self.server.context.running < 2:
-            from twisted.internet.task import deferLater
-
             await deferLater(reactor, 0.01)  # type: ignore[arg-type]
         third = await self.ask(GET)
         self.assertEqual((third.status, third.header(b"retry-after")), (503, b"1"))
