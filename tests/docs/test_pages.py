@@ -161,6 +161,8 @@ class FolderMixin:
         shutil.copy(key, f"{folder}/key.pem")
         os.mkdir(f"{folder}/mypkg")
         Path(folder, "mypkg", "service.py").write_text(SERVICE)
+        os.mkdir(f"{folder}/public")
+        Path(folder, "public", "a.txt").write_text("a file")
         self.addCleanup(os.chdir, os.getcwd())
         self.addCleanup(sys.path.remove, os.path.abspath(folder))
         sys.path.insert(0, os.path.abspath(folder))
@@ -272,6 +274,18 @@ class PageTests(FolderMixin, TestCase):
         self.addCleanup(client.close)
         error = await self.assertFailure(client.whenReady(), NotReadyError)
         self.assertIn("404", str(error))
+
+    async def test_files(self) -> None:
+        """A page that serves a folder, and an application in threads."""
+        names = self.page("howto/files-wsgi.md").names
+        head = b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        for application, path, body in (
+            (names["router"], b"/static/a.txt", b"a file"),
+            (http.Wsgi(names["application"]), b"/", b"Hello"),
+        ):
+            server = http.Server(application, "tcp:0:interface=127.0.0.1")
+            answer = await self.ask(server, RawCodec(), head % path)
+            self.assertTrue(answer.endswith(body), answer)
 
     async def test_getty(self) -> None:
         """The server for those who know Getty speaks as its echo does."""

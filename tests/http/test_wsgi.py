@@ -55,15 +55,15 @@ class Case(TestCase):
 
     def talk(self, *parts: bytes) -> bytes:
         """In a thread: send, and read to the end."""
-        client = self.connect()
-        for part in parts:
-            client.sendall(part)
         data = b""
-        while True:
-            more = client.recv(65536)
-            if not more:
-                return data
-            data += more
+        with socket.create_connection(("127.0.0.1", self.address.port), LONG) as client:
+            for part in parts:
+                client.sendall(part)
+            while True:
+                more = client.recv(65536)
+                if not more:
+                    return data
+                data += more
 
     async def ask(self, *parts: bytes, method: str = "GET") -> Answer:
         data = await deferToThread(self.talk, *parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet import reactor
@@ -149,6 +150,13 @@ class ServiceTests(TestCase):
 
     async def test_http(self) -> None:
         self.assertIn(b"hello", await self.ask(plain, f"{HERE}:router"))
+
+    async def test_folder(self) -> None:
+        folder = self.mktemp()
+        os.mkdir(folder)
+        with open(os.path.join(folder, "index.html"), "w", encoding="utf-8") as file:
+            file.write("a folder")
+        self.assertIn(b"a folder", await self.ask(plain, folder))
 
     async def test_asgi(self) -> None:
         answer = await self.ask(asgi, f"{HERE}:makeApplication", "--factory", "--root-path", "/app")
