@@ -299,6 +299,56 @@ class ErrorTests(Case):
         go.set()
         self.assertEqual([(await each).body for each in waiting], [b"done", b"done"])
 
+    async def test_stop(self) -> None:
+        """A call that waits for its client ends with the server, and its thread with it."""
+        begun, ended = Event(), Event()
+
+        def app(environ: dict[str, Any], start: Any) -> list[bytes]:
+            begun.set()
+            try:
+                environ["wsgi.input"].read()
+            finally:
+                ended.set()
+            return []
+
+        await self.serve(app)
+        client = self.connect()
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+        self.assertTrue(await deferToThread(begun.wait, LONG))
+        await self.server.stopService()
+        self.assertTrue(ended.is_set())
+
+    async def test_body_after_the_answer(self) -> None:
+        """What is read when the answer is complete does not wait for ever."""
+        closed = Event()
+        got: list[bytes] = []
+
+        class Late:
+            def __init__(self, environ: dict[str, Any]) -> None:
+                self.environ = environ
+
+            def __iter__(self) -> Iterator[bytes]:
+                yield b"answer"
+
+            def close(self) -> None:
+                try:
+                    got.append(self.environ["wsgi.input"].read())
+                except OSError:
+                    got.append(b"lost")
+                closed.set()
+
+        def app(environ: dict[str, Any], start: Any) -> Late:
+            start("200 OK", [("Content-Length", "6")])
+            return Late(environ)
+
+        await self.serve(app)
+        client = self.connect()
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+        self.assertIn(b"answer", await deferToThread(client.recv, 65536))
+        client.close()
+        self.assertTrue(await deferToThread(closed.wait, LONG))
+        self.assertEqual(len(got), 1)
+
     def test_settings(self) -> None:
         for bad in ({"app": 7}, {"workers": 0}, {"maxWaiting": -1}, {"rootPath": "a"}, {"rootPath": "/"}):
             self.assertRaises(SettingError, http.Wsgi, **{"app": plain, **bad})

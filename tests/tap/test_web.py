@@ -95,7 +95,7 @@ class OptionsTests(OptionsTestCase):
                 ["--proxy-headers", "--forwarded-allow-ips", "proxy", f"{HERE}:hello"],
                 "'proxy' is no network",
             ),
-            (plain.Options, [], "'' is not one application; give module:name of a Router"),
+            (plain.Options, [], "'' is not one application; give a folder, or module:name of a Router"),
             (plain.Options, ["a", "b"], "'b a' is not one application"),
             (plain.Options, ["router"], "router: it is not a module and an attribute"),
             (plain.Options, ["no_such:router"], "no_such:router: there is no module 'no_such'"),
