@@ -38,7 +38,7 @@ def environOf(request: Request, exchange: IExchange, rootPath: str) -> dict[str,
     prefix = rootPath.encode("utf-8")
     if prefix and not request.root and (below == prefix or below.startswith(prefix + b"/")):
         below = below[len(prefix) :]
-    server = exchange.serverOf(request) or ("localhost", None)
+    server = exchange.endsOf(request)[2] or ("localhost", None)
     client = exchange.clientOf(request)
     scheme = exchange.schemeOf(request)
     environ: dict[str, Any] = {
