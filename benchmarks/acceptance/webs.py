@@ -29,3 +29,30 @@ async def later(request: http.Request) -> Any:
     os.write(_file, b"1\n")
     await deferLater(reactor, 0.02)
     return _pid + request.path["number"].encode()
+
+
+@router.post("/echo")
+def echo(request: http.Request) -> bytes | None:
+    """The body."""
+    return request.content
+
+
+@router.post("/count", stream=True)
+async def count(request: http.Request) -> dict[str, int]:
+    """How many bytes the body has."""
+    if request.body is None:
+        return {"bytes": 0}
+    size = 0
+    async for part in request.body:
+        size += len(part)
+    return {"bytes": size}
+
+
+@router.get("/bytes/{count}")
+async def many(request: http.Request) -> Any:
+    """So many bytes, 64 KiB at a time."""
+    left = int(request.path["count"])
+    part = bytes(64 * 1024)
+    while left > 0:
+        yield part[:left]
+        left -= len(part)

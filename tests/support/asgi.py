@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from getty_tx.http.asgi import Asgi
-from tests.support.http import Answer, Talk
+from tests.support.http import Answer, Talk, answersIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,10 +54,14 @@ class AsgiCase(TestCase):
         self.fail("it never came true")
 
     async def answers(self, talk: Talk, *methods: str) -> list[Answer]:
-        """The answers, when there are some."""
-        await self.until(talk, lambda: talk.pair.peer.data)
-        await deferLater(reactor, 0.005)
-        talk.pair.flush()
+        """The answers, when there are some and the last is complete."""
+        peer = talk.pair.peer
+
+        def isWhole() -> bool:
+            found = answersIn(peer.data, methods, talk.ended)
+            return bool(found) and found[-1].isComplete
+
+        await self.until(talk, isWhole)
         return talk.answers(*methods)
 
     def sent(self, talk: Talk, data: bytes, *methods: str) -> list[Answer]:

@@ -42,7 +42,7 @@ class Answer:
         return f"<{self.status} {self.body!r}>"
 
 
-def answersIn(data: bytes, methods: Sequence[str] = (), ended: bool = False) -> list[Answer]:
+def answersIn(data: bytes | bytearray, methods: Sequence[str] = (), ended: bool = False) -> list[Answer]:
     """
     The answers in the bytes that a server has sent, interim ones included.
 
