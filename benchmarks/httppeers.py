@@ -70,20 +70,15 @@ class Peer:
 #: What modules are in, where it has another name.
 _PACKAGES = {"twisted": "Twisted", "getty_tx.http": "getty_tx", "getty_tx.http.asgi": "getty_tx"}
 
-#: Whether there is a command for HTTP.
-HAS_COMMANDS = "getty-http" in (ROOT / "twisted" / "plugins" / "getty_tx_commands.py").read_text()
-
 
 def _getty(command: str, application: str, module: str) -> Peer:
-    """getty_tx as its users start it; by a script of one process, where it has no command for HTTP."""
-    script = f"{{python}} {shlex.quote(str(FOLDER / 'http_getty.py'))} {KEEP_ALIVE} {application}"
-    twistd = f"{{twistd}} -n --pidfile= --reactor getty {command} {application}"
+    """getty_tx as its users start it."""
     return Peer(
         (module,),
-        f"{twistd} --timeout-keep-alive {KEEP_ALIVE} --listen" if HAS_COMMANDS else script,
+        f"{{twistd}} -n --pidfile= --reactor getty {command} {application} --timeout-keep-alive {KEEP_ALIVE} --listen",
         plain=_TCP,
         tls=_SSL,
-        two="--processes 2" if HAS_COMMANDS else None,
+        two="--processes 2",
         isASGI=command == "getty-asgi",
     )
 

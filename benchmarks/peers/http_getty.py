@@ -1,13 +1,7 @@
-"""
-getty_tx for ``benchmarks.http``: a router of plain handlers.
-
-Without a command for HTTP, ``http_getty.py KEEP_ALIVE MODULE:NAME DESCRIPTION`` serves it, or an ASGI application, on
-the getty reactor.
-"""
+"""The plain handlers of getty_tx for ``benchmarks.http``, which ``twistd getty-http`` serves."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers.http_shapes import HELLO, OBJECT, STREAMS, WORK
@@ -54,21 +48,3 @@ def _add(shape: str) -> None:
 
 for each in (*WORK, *STREAMS):
     _add(each)
-
-
-def serve(keepAlive: float, application: str, description: str) -> None:
-    """Serve until the process is ended."""
-    from getty_tx import reactors
-
-    reactors.install()
-    from twisted.internet import reactor
-
-    served = router if application.endswith(":router") else http.Asgi(application)
-    server = http.Server(served, description, keepAlive=keepAlive)
-    server.privilegedStartService()
-    server.startService()
-    reactor.run()
-
-
-if __name__ == "__main__":
-    serve(float(sys.argv[1]), *sys.argv[2:])
