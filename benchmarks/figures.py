@@ -85,7 +85,8 @@ class Figures:
 
 def how(figures: Figures, which: str) -> str:
     """A paragraph that says how the figures were measured; ``which`` is what is taken of the repetitions."""
-    versions = ", ".join(dict.fromkeys(figures.versions.values()))
+    each = ", ".join(filter(None, figures.versions.values())).split(", ")
+    versions = ", ".join(dict.fromkeys(each))
     runs = f"{which} of {figures.repetitions} runs of {figures.seconds:g} s that took turns, on {figures.machine}, with"
     load = f"load average {figures.loadBefore:.1f} before and {figures.loadAfter:.1f} after"
     return textwrap.fill(f"{runs} Python {figures.python}; {load}. {versions}.", 120)

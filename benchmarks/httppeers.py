@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,7 +178,9 @@ def versions(names: Iterable[str], python: str) -> dict[str, str]:
             done = subprocess.run(["go", "version"], capture_output=True, text=True)
             found[name] = " ".join(done.stdout.split()[2:3])
         else:
-            found[name] = ", ".join(versionOf(_PACKAGES.get(module, module), python) for module in peer.modules)
+            packages = [_PACKAGES.get(module, module) for module in peer.modules]
+            # getty_tx may come from a checkout, which only this interpreter knows as installed.
+            found[name] = ", ".join(versionOf(each, python) or versionOf(each, sys.executable) for each in packages)
     return found
 
 

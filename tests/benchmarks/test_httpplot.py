@@ -21,7 +21,15 @@ _SVG = "{http://www.w3.org/2000/svg}"
 
 def figures() -> Figures:
     """Figures of two servers, of which one has no second process and one failed in a row."""
-    made = Figures(3, 2.0, {"getty": "getty_tx 1", BASELINE: "uvicorn 2"}, "2 cores of X", "3.11.7", 0.125, 1.0)
+    made = Figures(
+        3,
+        2.0,
+        {"getty": "getty_tx 1", BASELINE: "uvicorn 2, uvloop 3", "granian": "granian 4, uvloop 3", "x": ""},
+        "2 cores of X",
+        "3.11.7",
+        0.125,
+        1.0,
+    )
     each = {"rate": 2000.0, "server": 5.0, "p50": 100, "p99": 1500, "rss": 40.0, "busy": 20, "answers": 50_000}
     made.rows["hello:50x1"] = {"getty": each, BASELINE: {**each, "server": 20.0}, "daphne": {"problem": "gone"}}
     for row in CURVES:
@@ -64,6 +72,7 @@ class TableTests(SynchronousTestCase):
         """How it was measured, and a line for each server in each table."""
         made = tables(figures())
         self.assertIn("Medians of 3 runs of 2 s that took turns, on 2 cores of X, with Python 3.11.7", made)
+        self.assertIn("after. getty_tx 1, uvicorn 2, uvloop 3, granian 4.", made.replace("\n", " "))
         self.assertIn("| | `hello:50x1` |", made)
         self.assertIn("| getty_tx | 5.0, 0.25 |", made)
         self.assertIn("| uvicorn | 20, 1.00 |", made)
