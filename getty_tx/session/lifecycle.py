@@ -486,16 +486,6 @@ class Lifecycle(SessionState):
         self.lifetime = None
         self.connection.sessionEnded(self.error)
 
-    # Back-pressure
-
-    def pendingIsHigh(self) -> None:
-        """More than ``highWater`` bytes are pending: stop reading from the peer."""
-        if self.state <= OPEN and not self.inbound.paused & PRESSURE:
-            self.inbound.pause(PRESSURE)
-
-    def pendingIsLow(self) -> None:
-        self.inbound.resume(PRESSURE)
-
     def settingChanged(self, name: str) -> None:
         """A setting has a new value: apply it if the session runs."""
         if self.cronGroup is None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from getty_tx.session.cron import CronMember
+from getty_tx.session.pausing import PRESSURE
+from getty_tx.session.states import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -185,12 +187,13 @@ class SessionState(CronMember):
         raise NotImplementedError
 
     def pendingIsHigh(self) -> None:
-        """More than ``highWater`` bytes are pending."""
-        raise NotImplementedError
+        """More than ``highWater`` bytes are pending: stop reading from the peer."""
+        if self.state <= OPEN and not self.inbound.paused & PRESSURE:
+            self.inbound.pause(PRESSURE)
 
     def pendingIsLow(self) -> None:
         """At most ``lowWater`` bytes are pending, or the session may read all the same."""
-        raise NotImplementedError
+        self.inbound.resume(PRESSURE)
 
     def readTimedOut(self, timeout: float) -> None:
         """Nothing came for ``readTimeout``."""
