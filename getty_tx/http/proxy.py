@@ -124,13 +124,19 @@ def _parametersOf(element: str) -> dict[str, str]:
 
 
 def _addressOf(text: str) -> tuple[str, int] | None:
-    """An address, with a port or without; IPv6 may stand in brackets. None: it is none."""
+    """
+    An address, with a port or without; IPv6 may stand in brackets. None: it is none.
+
+    One with a zone is none: a zone has a meaning on one host only, and Python takes any characters for it.
+    """
     host, port = text.strip(" \t"), ""
     if host.startswith("["):
         host, _, port = host[1:].partition("]")
         port = port.removeprefix(":")
     elif host.count(":") == 1:
         host, _, port = host.partition(":")
+    if "%" in host:
+        return None
     try:
         address = ip_address(host)
     except ValueError:

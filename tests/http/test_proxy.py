@@ -56,7 +56,7 @@ class ProxyTests(Case):
 
     def test_garbage(self) -> None:
         """What is no address ends the search: the last known hop is the client."""
-        for value in ("unknown", "", "_hidden", "192.0.2.1.5", "<script>"):
+        for value in ("unknown", "", "_hidden", "192.0.2.1.5", "<script>", "fe80::1%eth0", '[fe80::1%" 200]:1'):
             self.assertEqual(self.seen(f"X-Forwarded-For: 192.0.2.7, {value}")[0], (PEER, 50000), value)
         value = "192.0.2.7, unknown, 10.0.0.1"
         self.assertEqual(self.seen(f"X-Forwarded-For: {value}", proxies=(PEER, "10.0.0.0/8"))[0], ("10.0.0.1", 0))
