@@ -57,6 +57,7 @@ class Server(Service):
 
     :ivar context: what its connections share; its settings may be changed at any time.
     :ivar server: the :py:class:`~getty_tx.Server` with the sessions.
+    :ivar startFailure: why the application could not start; None: it could, or is to be started.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Server(Service):
         if not IApplication.providedBy(application):
             application = Handler(application)
         self._starting: Deferred[None] | None = None
-        self._startFailure: Failure | None = None
+        self.startFailure: Failure | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
         self._isApplicationOn = False
         self.context = HTTPContext(application, **options)
@@ -100,9 +101,10 @@ class Server(Service):
     def whenListening(self) -> Deferred[list[IAddress]]:
         """As :py:meth:`getty_tx.Server.whenListening`; fails, too, if the application cannot start."""
         listening: Deferred[list[IAddress]] = Deferred()
-        if self._startFailure is not None:
-            listening.errback(self._startFailure)
-        elif self._starting is not None:
+        if self.startFailure is not None:
+            listening.errback(self.startFailure)
+        elif IRunningApplication.providedBy(self.context.application) and not self._isApplicationOn:
+            # It starts before the server listens, or is about to.
             self._waiting.append(listening)
         else:
             return self.server.whenListening()
@@ -121,7 +123,7 @@ class Server(Service):
         if not IRunningApplication.providedBy(application):
             self.server.startService()
             return
-        self._startFailure = None
+        self.startFailure = None
         starting = application.startApplication(theReactor(self._reactor))
         self._starting = starting
         starting.addCallbacks(self._applicationStarted, self._applicationFailed)
@@ -140,7 +142,7 @@ class Server(Service):
 
     def _applicationFailed(self, failure: Failure) -> None:
         self._starting = None
-        self._startFailure = failure
+        self.startFailure = failure
         log.failure("the application cannot start, so that the server does not listen", failure)
         waiting, self._waiting = self._waiting, []
         for each in waiting:

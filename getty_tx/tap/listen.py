@@ -191,12 +191,13 @@ class _CommandService(MultiService):
         self._start(MultiService.startService)
 
     def _start(self, start: Any) -> None:
+        # What is awaited since privilegedStartService may fail within startService.
+        self._isStarting = True
         try:
             start(self)
         except SettingError as error:
             # A file has disappeared since the options were checked.
             raise cannotStart(f"{self._command}: {error}") from error
-        self._isStarting = True
         if not self._isAwaited:
             self._isAwaited = True
             self._listening.whenListening().addCallbacks(self._listeningOn, self._listenFailed)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.python import usage
 
 from getty_tx.endpoints import listensWith
-from getty_tx.errors import SettingError
+from getty_tx.errors import GettyError, SettingError
 from getty_tx.tap.listen import ListenOptions, ListenService
 from getty_tx.tap.options import count, optionalCount, seconds
 
 try:
-    from getty_tx.http.access import AccessLog
+    from getty_tx.http.access import FORMATS, AccessLog
     from getty_tx.http.context import DRAIN_TIME, HTTPContext
     from getty_tx.http.handlers import Handler
     from getty_tx.http.interfaces import IApplication
@@ -25,11 +25,20 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from twisted.python.failure import Failure
+
     from getty_tx.session.session import Session
 
 __all__ = ["HTTPContext", "Handler", "IApplication", "WebOptions", "WebService"]
 
 _CONTEXT = HTTPContext
+
+
+def accessLogFormat(value: str) -> str:
+    """The coercion of ``--access-log-format``."""
+    if value not in FORMATS:
+        raise usage.UsageError(f"--access-log-format {value}: takes one of {', '.join(FORMATS)}")
+    return value
 
 
 class WebOptions(ListenOptions):
@@ -63,7 +72,8 @@ class WebOptions(ListenOptions):
         ["max-fields", None, _CONTEXT.maxFields.default,
          "Fields of a head; more are refused with 431.", count("max-fields", "fields")],
         ["access-log", None, "none", "File of the access log; -: the standard output; none: there is none."],
-        ["access-log-format", None, "combined", "Format of the access log: combined (Apache's) or json."],
+        ["access-log-format", None, "combined", "Format of the access log: combined (Apache's) or json.",
+         accessLogFormat],
         ["forwarded-allow-ips", None, "127.0.0.1,::1",
          "With --proxy-headers: addresses and networks of proxies whose word is taken, with commas between them; unix"  # noqa: ISC004
          " for unix sockets; * for all."],
@@ -134,10 +144,13 @@ class WebOptions(ListenOptions):
         }
 
     def _proxies(self) -> Proxies | None:
-        if not self["proxy-headers"]:
-            return None
         networks = [network.strip() for network in self["forwarded-allow-ips"].split(",") if network.strip()]
-        return Proxies(*networks, field=self["forwarded-field"])
+        try:
+            proxies = Proxies(*networks, field=self["forwarded-field"])
+        except SettingError as error:
+            option = "forwarded-field" if str(error).startswith("field=") else "forwarded-allow-ips"
+            raise SettingError(f"--{option} {self[option]}: {error}") from error
+        return proxies if self["proxy-headers"] else None
 
     def accessLog(self) -> AccessLog | None:
         """
@@ -192,3 +205,9 @@ class WebService(ListenService):
             **options.settings(),
             **limits,
         )
+
+    def _explain(self, failure: Failure, option: str) -> str:
+        if failure is self._listening.startFailure and not failure.check(GettyError):
+            kind = failure.type.__name__
+            return f"{self._command}: the application cannot start: {kind}: {failure.getErrorMessage()}"
+        return super()._explain(failure, option)

@@ -40,12 +40,6 @@ def makeApplication() -> Any:
     return application
 
 
-async def unwilling(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """An application that cannot start."""
-    await receive()
-    await send({"type": "lifespan.startup.failed", "message": "no database"})
-
-
 number = 3
 
 
@@ -88,12 +82,17 @@ class OptionsTests(OptionsTestCase):
             (
                 plain.Options,
                 ["--access-log", "-", "--access-log-format", "clf", f"{HERE}:hello"],
-                "'clf' is no format; take one of combined, json",
+                "--access-log-format clf: takes one of combined, json",
             ),
             (
                 plain.Options,
-                ["--proxy-headers", "--forwarded-allow-ips", "proxy", f"{HERE}:hello"],
-                "'proxy' is no network",
+                ["--forwarded-allow-ips", "proxy", f"{HERE}:hello"],
+                "--forwarded-allow-ips proxy: proxies: 'proxy' is no network",
+            ),
+            (
+                plain.Options,
+                ["--forwarded-field", "X-Real-IP", f"{HERE}:hello"],
+                "--forwarded-field X-Real-IP: field='X-Real-IP' is neither X-Forwarded-For nor Forwarded",
             ),
             (plain.Options, [], "'' is not one application; give a folder, or module:name of a Router"),
             (plain.Options, ["a", "b"], "'b a' is not one application"),

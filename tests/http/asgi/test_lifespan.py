@@ -95,6 +95,24 @@ class LifespanTests(TestCase):
         self.assertEqual(len(self.flushLoggedErrors(LifespanError)), 1)
         await server.stopService()
 
+    async def test_failedForWhoWaits(self) -> None:
+        """Who waits since before the start hears of it, too: so do the commands."""
+        server = http.Server(http.Asgi(Lifespan(startup="failed")), "tcp:0:interface=127.0.0.1")
+        server.privilegedStartService()
+        listening = server.whenListening()
+        server.startService()
+        await self.assertFailure(listening, LifespanError)
+        self.assertEqual(len(self.flushLoggedErrors(LifespanError)), 1)
+        await server.stopService()
+
+    async def test_listensForWhoWaits(self) -> None:
+        server = http.Server(http.Asgi(Lifespan()), "tcp:0:interface=127.0.0.1")
+        listening = server.whenListening()
+        server.startService()
+        (address,) = await listening
+        self.assertTrue(address.port)
+        await server.stopService()
+
     async def test_stoppedBefore(self) -> None:
         """Who stops a server whose application starts for ever."""
         app = Lifespan()
