@@ -35,6 +35,19 @@ GATHERED = 256 * 1024
 STOP_TIME = 5.0
 
 
+class _Thread(Thread):
+    """Does not keep the process from its end, if a call hangs or if nobody has stopped the service."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, daemon=True, **options)
+
+
+class _Pool(ThreadPool):
+    """Such threads."""
+
+    threadFactory = _Thread
+
+
 @implementer(IRunningApplication)
 class Wsgi:
     """
@@ -72,7 +85,7 @@ class Wsgi:
     def startApplication(self, reactor: Any) -> Deferred[None]:
         """Start the threads' pool; threads start when they are needed."""
         self._reactor = reactor
-        self._pool = ThreadPool(minthreads=0, maxthreads=self._workers, name="getty-wsgi")
+        self._pool = _Pool(minthreads=0, maxthreads=self._workers, name="getty-wsgi")
         self._pool.start()
         return succeed(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,31 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 #: Seconds after which a test has failed.
 LONG = 20
+
+#: A program whose application never returns.
+HANGS = """
+import socket
+from threading import Event
+
+from twisted.internet import reactor
+
+from getty_tx import http
+
+def app(environ, start):
+    print("called", flush=True)
+    reactor.callFromThread(reactor.stop)
+    Event().wait()
+
+def listens(addresses):
+    client = socket.create_connection(("127.0.0.1", addresses[0].port))
+    client.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+    reactor.client = client
+
+server = http.Server(http.Wsgi(app), "tcp:0:interface=127.0.0.1")
+server.startService()
+server.whenListening().addCallback(listens)
+reactor.run()
+"""
 
 
 def plain(environ: dict[str, Any], start: Any) -> list[bytes]:
@@ -348,6 +374,13 @@ class ErrorTests(Case):
         client.close()
         self.assertTrue(await deferToThread(closed.wait, LONG))
         self.assertEqual(len(got), 1)
+
+    async def test_process_ends(self) -> None:
+        """Neither a call that hangs nor a service that nobody has stopped keeps the process from its end."""
+        done = await deferToThread(
+            subprocess.run, [sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=LONG
+        )
+        self.assertEqual((done.returncode, done.stdout), (0, "called\n"), done.stderr)
 
     def test_settings(self) -> None:
         for bad in ({"app": 7}, {"workers": 0}, {"maxWaiting": -1}, {"rootPath": "a"}, {"rootPath": "/"}):
