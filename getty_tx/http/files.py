@@ -55,6 +55,9 @@ _TYPES = {
 #: Of what is compressed itself: a client is to save it as it is.
 _COMPRESSED = {".gz": "application/gzip", ".bz2": "application/x-bzip2", ".xz": "application/x-xz"}
 
+#: Where Linux tells what descriptors lead to, and opens the same again (proc(5)).
+_DESCRIPTORS = "/proc/self/fd"
+
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 
@@ -78,7 +81,7 @@ class Files:
     :param maxAge: seconds for which a client may keep a file without asking again; None: it is not told.
     :param compressed: ends of names, the preferred one first: ``a.css.br`` is sent for ``a.css`` to a client that takes
         it. ``br``, ``gz`` and ``zst``.
-    :raise SettingError: the folder is none, or another parameter is wrong.
+    :raise SettingError: the folder is none, another parameter is wrong, or ``/proc`` is not mounted.
     """
 
     def __init__(
@@ -90,8 +93,11 @@ class Files:
         compressed: Sequence[str] = ("br", "gz"),
     ) -> None:
         self._root = os.path.abspath(root)
+        self._realRoot = os.path.realpath(root)
         if not os.path.isdir(self._root):
             raise SettingError(f"{os.fspath(root)!r} is no folder")
+        if not os.path.isdir(_DESCRIPTORS):
+            raise SettingError(f"http.Files needs {_DESCRIPTORS}: mount proc")
         if index is not None and (not index or "/" in index):
             raise SettingError(f"index={index!r} is no name of a file")
         for end in compressed:
@@ -109,7 +115,7 @@ class Files:
             raise RefuseRequest(405, headers={"Allow": "GET, HEAD"})
         names, isFolder = self._namesOf(request)
         try:
-            self._find(request, exchange, os.path.join(self._root, *names), isFolder)
+            self._find(request, exchange, "/".join([self._root, *names]), isFolder)
         except OSError as error:
             if error.errno in _ABSENT:
                 raise RefuseRequest(404) from None
@@ -137,60 +143,85 @@ class Files:
         return names, isFolder
 
     def _find(self, request: Request, exchange: IExchange, path: str, isFolder: bool) -> None:
-        path = self._inside(path)
-        mode = os.stat(path).st_mode
+        name = os.fsdecode(unquote_to_bytes(request.rawPath.rpartition(b"/")[2]))
+        place, path, mode = self._reach(path)
         if stat.S_ISDIR(mode):
+            os.close(place)
             if not isFolder:
                 self._redirect(request, exchange)
                 return
             if self._index is None:
                 raise RefuseRequest(404)
-            name = self._index
-            path = self._inside(os.path.join(path, name))
-        elif isFolder:
-            raise RefuseRequest(404)
+            isFolder, name = False, self._index
+            place, path, mode = self._reach(f"{path}/{name}")
         # The type is that of the name that was asked for, not of what a symbolic link leads to.
-        else:
-            name = os.fsdecode(unquote_to_bytes(request.rawPath.rpartition(b"/")[2]))
         kind = _typeOf(name)
         encoding, varies = "", False
-        if self._ends:
-            chosen, varies = self._neighbour(request, path)
-            if chosen is not None:
-                encoding, path = chosen
-        number = _open(path)
+        try:
+            if isFolder or not stat.S_ISREG(mode):
+                raise RefuseRequest(404)
+            if self._ends:
+                encoding, other, varies = self._neighbour(request, path)
+                if encoding:
+                    os.close(place)
+                    place = other
+            number = os.open(_placeOf(place), os.O_RDONLY | os.O_NONBLOCK)
+        finally:
+            os.close(place)
         try:
             self._send(request, exchange, number, kind, encoding, varies)
         finally:
             os.close(number)
 
-    def _inside(self, path: str) -> str:
-        """Where a path leads to. :raise RefuseRequest: out of the root."""
-        real = os.path.realpath(path)
-        root = os.path.realpath(self._root)
-        if real != root and not real.startswith(os.path.join(root, "")):
-            raise RefuseRequest(404)
-        return real
+    def _reach(self, path: str) -> tuple[int, str, int]:
+        """
+        Go to what stands at a path, without opening it: to open a device or a FIFO may do something.
+
+        What it leads to is asked of the system afterwards, so that nobody can put a symbolic link in its place between.
+
+        :return: a descriptor that holds the place, its path without symbolic links, and its mode.
+        :raise RefuseRequest: it is out of the root. :raise OSError: there is nothing.
+        """
+        place = os.open(path, os.O_PATH)
+        try:
+            real = os.readlink(_placeOf(place))
+            if not self._isInside(real):
+                # A root that is a symbolic link may lead elsewhere by now.
+                self._realRoot = os.path.realpath(self._root)
+                if not self._isInside(real):
+                    raise RefuseRequest(404)
+            return place, real, os.fstat(place).st_mode
+        except BaseException:
+            os.close(place)
+            raise
+
+    def _isInside(self, real: str) -> bool:
+        return real == self._realRoot or real.startswith(os.path.join(self._realRoot, ""))
 
     def _redirect(self, request: Request, exchange: IExchange) -> None:
         """To the same path with a slash. It begins with one slash only: empty names were refused before."""
         path, mark, query = request.target.partition(b"?")
         exchange.answer(request, 301, AnswerFields([(b"Location", path + b"/" + mark + query)]), b"")
 
-    def _neighbour(self, request: Request, path: str) -> tuple[tuple[str, str] | None, bool]:
-        """The encoding and the path of the compressed form, if one is to be sent; and whether there is any."""
-        there = {}
+    def _neighbour(self, request: Request, path: str) -> tuple[str, int, bool]:
+        """The encoding and the place of the compressed form that is to be sent, or none; and whether there is any."""
+        there = []
         for encoding, end in self._ends.items():
-            other = f"{path}.{end}"
             try:
-                if stat.S_ISREG(os.stat(other).st_mode) and os.access(other, os.R_OK):
-                    there[encoding] = self._inside(other)
-            except (OSError, RefuseRequest):
+                if stat.S_ISREG(os.stat(f"{path}.{end}").st_mode) and os.access(f"{path}.{end}", os.R_OK):
+                    there.append(encoding)
+            except OSError:
                 pass
         if there:
-            for encoding in acceptedOf(request.header("Accept-Encoding"), list(there)):
-                return (encoding, there[encoding]), True
-        return None, bool(there)
+            for encoding in acceptedOf(request.header("Accept-Encoding"), there):
+                try:
+                    place, _, mode = self._reach(f"{path}.{self._ends[encoding]}")
+                except (OSError, RefuseRequest):
+                    continue
+                if stat.S_ISREG(mode):
+                    return encoding, place, True
+                os.close(place)
+        return "", -1, bool(there)
 
     def _send(self, request: Request, exchange: IExchange, number: int, kind: str, encoding: str, varies: bool) -> None:
         status = os.fstat(number)
@@ -256,20 +287,9 @@ def _withRange(fields: AnswerFields, start: int, count: int, size: int) -> Answe
     return more
 
 
-def _open(path: str) -> int:
-    """
-    Open a regular file. :raise RefuseRequest: it is none. :raise OSError: it cannot be opened.
-
-    It is looked at before, because to open a device or a FIFO may do something; and afterwards, because what stands at
-    a path may change. The path has no symbolic links any more, and none is followed that comes in place of the file.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise RefuseRequest(404)
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise RefuseRequest(404)
-    return number
+def _placeOf(number: int) -> str:
+    """The symbolic link from a descriptor to what it holds."""
+    return f"{_DESCRIPTORS}/{number}"
 
 
 def _typeOf(name: str) -> str:

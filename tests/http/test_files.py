@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from getty_tx import http
 from getty_tx.errors import SettingError
+from getty_tx.http import files
 from getty_tx.http.conditions import acceptedOf
 from getty_tx.http.interfaces import IRunningApplication
 from tests.support.http import Case
@@ -161,6 +162,74 @@ class NotServedTests(FilesCase):
         link = self.mktemp()
         os.symlink(os.path.abspath(self.root), link)
         self.assertEqual(self.ask("/a.txt", application=http.Files(link)).status, 200)
+
+    def test_root_leads_elsewhere(self) -> None:
+        """A deployment gives the root's link another target; what the old one had is outside then."""
+        link, other = self.mktemp(), self.mktemp()
+        os.mkdir(other)
+        with open(os.path.join(other, "a.txt"), "w") as file:
+            file.write("new")
+        os.symlink(os.path.abspath(self.root), link)
+        files = http.Files(link)
+        self.assertEqual(self.ask("/a.txt", application=files).body, b"0123456789")
+        os.remove(link)
+        os.symlink(os.path.abspath(other), link)
+        self.assertEqual(self.ask("/a.txt", application=files).body, b"new")
+
+    def test_changed_between(self) -> None:
+        """A link that comes in place of a file while it is looked at leads nowhere."""
+        outside = self.mktemp()
+        with open(outside, "w") as file:
+            file.write("secret")
+        path = os.path.join(os.path.abspath(self.root), "a.txt")
+        stat, real = os.stat, os.open
+
+        def swap(swapped: str) -> None:
+            if swapped == path and not os.path.islink(path):
+                os.remove(path)
+                os.symlink(os.path.abspath(outside), path)
+
+        def openAndSwap(opened: str, *args: Any) -> int:
+            number = real(opened, *args)
+            swap(opened)
+            return number
+
+        def statAndSwap(looked: str, *args: Any, **options: Any) -> os.stat_result:
+            status = stat(looked, *args, **options)
+            swap(looked)
+            return status
+
+        self.patch(os, "open", openAndSwap)
+        self.patch(os, "stat", statAndSwap)
+        answer = self.ask("/a.txt")
+        self.assertTrue(os.path.islink(path))
+        self.assertEqual((answer.status, answer.body), (200, b"0123456789"))
+
+    def test_descriptors(self) -> None:
+        """None is left open, whatever the answer is."""
+        os.mkfifo(os.path.join(self.root, "fifo"))
+        os.symlink("/etc", os.path.join(self.root, "etc"))
+        self.put("large.bin.gz", b"z")
+        before = os.listdir("/proc/self/fd")
+        for target in (
+            "/a.txt",
+            "/a.txt/",
+            "/sub",
+            "/sub/",
+            "/",
+            "/none",
+            "/fifo",
+            "/etc",
+            "/etc/passwd",
+            "/large.bin",
+        ):
+            for encoding in ("", "gzip"):
+                self.ask(target, Accept_Encoding=encoding)
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+    def test_no_proc(self) -> None:
+        self.patch(files, "_DESCRIPTORS", "/none")
+        self.assertRaises(SettingError, http.Files, self.root)
 
     def test_dot_files(self) -> None:
         self.put(".env", b"key")
