@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -88,6 +90,33 @@ class ResultTests(Case):
         answer = self.talk(handler).ask(GET)
         self.assertEqual((answer.status, answer.header(b"retry-after")), (429, b"7"))
         self.assertEqual(answer.body, b"429 Too Many Requests: not so fast\n")
+
+
+class DroppedTests(Case):
+    """What a handler waits for is garbage: nothing can go on, and nothing is said."""
+
+    def test_generator(self) -> None:
+        said: list[str] = []
+        ended: list[bool] = []
+        waiting: list[Deferred[None]] = [Deferred()]
+        self.patch(sys, "unraisablehook", lambda found: said.append(str(found.exc_value)))
+
+        async def parts(request: http.Request) -> Any:
+            try:
+                yield b"a"
+                await waiting[0]
+            finally:
+                ended.append(True)
+
+        talk = self.talk(parts)
+        talk.send(GET)
+        # What survives a collection is ended from the outside to the inside by the next one.
+        gc.collect()
+        waiting.clear()
+        gc.collect()
+        self.assertEqual((said, ended), ([], [True]))
+        (answer,) = talk.answers()
+        self.assertEqual((answer.body, answer.isComplete), (b"a", False))
 
 
 class RouterTests(Case):
