@@ -314,6 +314,16 @@ class ListenService(_CommandService):
         if not self._isSub:
             super()._logTotals(served, refused)
 
+    def counting(self, changed: list[tuple[str, Any]]) -> Callable[[Session], None]:
+        """Returns what sets these settings in a session, and counts it."""
+
+        def configure(session: Session) -> None:
+            for name, value in changed:
+                setattr(session, name, value)
+            self.served += 1
+
+        return configure
+
     def makeServer(self, options: Any, served: Any, endpoints: list[Any], **limits: Any) -> Any:
         """The service that listens: a Server, or one with a Server as its ``server``."""
         configure = options.newSession(served)

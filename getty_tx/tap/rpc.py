@@ -128,15 +128,8 @@ class CallService(ListenService):
 
     def makeServer(self, options: Options, served: Any, endpoints: list[Any], **limits: Any) -> Server:
         """See :py:meth:`getty_tx.tap.listen.ListenService.makeServer`."""
-        changed = options.changed()
-
-        def configure(session: Session) -> None:
-            for name, value in changed:
-                setattr(session, name, value)
-            self.served += 1
-
         return _Server(
-            configure,
+            self.counting(options.changed()),
             endpoints,
             served,
             wire=options.codec,

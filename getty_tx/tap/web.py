@@ -189,15 +189,8 @@ class WebService(ListenService):
 
     def makeServer(self, options: WebOptions, served: Any, endpoints: list[Any], **limits: Any) -> Server:
         """See :py:meth:`getty_tx.tap.listen.ListenService.makeServer`."""
-        changed = options.changed()
-
-        def configure(session: Session) -> None:
-            for name, value in changed:
-                setattr(session, name, value)
-            self.served += 1
-
         return _Server(
-            configure,
+            self.counting(options.changed()),
             served,
             *endpoints,
             accessLog=options.accessLog(),
