@@ -20,12 +20,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import twisted.internet
 
 from getty_tx.interfaces import IReactorTurns
-from getty_tx.reactors.guestend import endTasks, logContext
+from getty_tx.reactors.guestend import endTasks
+from getty_tx.reactors.guesthosted import HostedLoop
 from getty_tx.reactors.guestreader import EpollReader
 from getty_tx.reactors.guestselector import GuestSelector
 from getty_tx.reactors.shortreads import shortReadsOf
@@ -48,6 +49,8 @@ _callSoon = _Base.call_soon
 _runForever = _Base.run_forever
 _stop = _Base.stop
 _selectEpoll = GuestSelector.select
+_runUntilComplete = _Base.run_until_complete
+_close = _Base.close
 _Task: Any = asyncio.Task
 # Both are in asyncio.events.__all__, for writers of loops.
 _getRunningLoop = asyncio._get_running_loop
@@ -81,7 +84,7 @@ def guestLoop(reactor: Any = None) -> GuestLoop:
     return loop
 
 
-class GuestLoop(_Base):
+class GuestLoop(HostedLoop):
     """
     An asyncio event loop that a reactor runs. :py:func:`guestLoop` makes it.
 
@@ -93,6 +96,10 @@ class GuestLoop(_Base):
     cancelled, asynchronous generators closed, and the default executor is shut down, within ``endTime`` each.
 
     :param reactor: what runs it.
+
+    :ivar staysEntered: for a process that serves nothing but asyncio applications: the loop is the running one from the
+        first ``start`` of a turn to the turn's end, which makes the others cheaper. Callbacks of the reactor find it
+        running, too. Without effect on a reactor that has no end of a turn.
     """
 
     #: Seconds that cancelled tasks, asynchronous generators and the default executor have to end, each.
@@ -109,8 +116,10 @@ class GuestLoop(_Base):
         self._planned = False
         # A descriptor of the selector may have an event.
         self._readable = False
-        # A task takes its first step outside of a pass.
-        self._entered = False
+        # It is the running loop outside of a pass; stays that to the end of the turn; a task takes its first step; and
+        # what the hooks were before.
+        self._entered = self._stays = self._steps = self.staysEntered = False
+        self._before: Any = None
         # The reactor has stopped within a pass.
         self._stopped = False
         # The reactor's timer, and the loop's time of it. No timer of the loop is earlier, unless _overdue.
@@ -128,7 +137,8 @@ class GuestLoop(_Base):
         # Of Twisted's own epoll reactor; it gives the reactor callAtTurnsEnd, too.
         self._shortReads = shortReadsOf(reactor)
         self._atEnd: Callable[[Callable[[], object]], object]
-        if IReactorTurns.providedBy(reactor):
+        self._hasTurns = IReactorTurns.providedBy(reactor)
+        if self._hasTurns:
             self._atEnd = reactor.callAtTurnsEnd
         else:
             self._atEnd = lambda call: reactor.callLater(0, call)
@@ -159,7 +169,7 @@ class GuestLoop(_Base):
         # No warning: the reactor has gone without having run.
         if hasattr(self, "_reader") and not self.is_closed():
             self._planned = True
-            super().close()
+            _close(self)
 
     def _learnHooks(self) -> None:
         # As a tuple, as the garbage collector does not see what is in the object of sys.
@@ -185,7 +195,7 @@ class GuestLoop(_Base):
         """
         if context is None:
             context = self._base.copy()
-        running = _getRunningLoop()
+        running = self if self._stays else _getRunningLoop()
         if running is not None:
             if running is self:
                 return self._begin(coroutine, context, name)  # type: ignore[no-any-return]
@@ -193,19 +203,37 @@ class GuestLoop(_Base):
         if self._alone:
             coroutine.close()
             raise RuntimeError("Event loop is closed")
-        # What run_forever() sets for a pass, and takes back. Most requests need no pass then.
-        before = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(*self._hooks)
-        _setRunningLoop(self)
-        self._entered = True
+        self._enter()
         try:
             return self._begin(coroutine, context, name)  # type: ignore[no-any-return]
         finally:
-            self._entered = False
-            _setRunningLoop(None)
-            sys.set_asyncgen_hooks(*before)
-            if self._stopped:
-                self.end()
+            if self.staysEntered and self._hasTurns:
+                self._stays = True
+                self._atEnd(self._turnEnds)
+            else:
+                self._leave()
+
+    def _enter(self) -> None:
+        """Do what run_forever() does for a pass. Most requests need no pass then."""
+        self._before = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(*self._hooks)
+        _setRunningLoop(self)
+        self._entered = True
+
+    def _leave(self) -> None:
+        self._entered = self._stays = False
+        _setRunningLoop(None)
+        sys.set_asyncgen_hooks(*self._before)
+        if self._stopped:
+            self.end()
+
+    def _turnEnds(self) -> None:
+        if self._stays:
+            self._leave()
+
+    def _leaveEarly(self) -> None:
+        if self._stays and asyncio.current_task(self) is None:
+            self._leave()
 
     if sys.version_info >= (3, 12):
 
@@ -224,9 +252,14 @@ class GuestLoop(_Base):
                 del self.call_soon
             step = self._step
             self._step = None
-            outer = asyncio.current_task(self)
+            # In a pass it may be a task that starts another one; outside of it that is known at less cost.
+            outer = asyncio.current_task(self) if self._steps or not self._entered else None
             if outer is None:
-                context.run(step)
+                self._steps = True
+                try:
+                    context.run(step)
+                finally:
+                    self._steps = False
                 return task
             # Both are for those who write tasks: https://docs.python.org/3/library/asyncio-extending.html
             asyncio.tasks._leave_task(self, outer)
@@ -370,6 +403,8 @@ class GuestLoop(_Base):
 
     def _pass(self) -> None:
         """Run what is ready now; what becomes ready meanwhile waits for the end of the next turn."""
+        if self._stays:
+            self._leave()
         if self._alone:
             return
         try:
@@ -394,6 +429,7 @@ class GuestLoop(_Base):
         self._watched = False
 
     def _reactorStopped(self) -> None:
+        self._leaveEarly()
         if self.is_running():
             # The last service has stopped in a task.
             self._stopped = True
@@ -410,6 +446,7 @@ class GuestLoop(_Base):
         """
         if self.is_closed():
             return
+        self._leaveEarly()
         if self.is_running():
             raise RuntimeError("the loop cannot end within one of its tasks: stop the reactor")
         self._stopped = False
@@ -421,9 +458,9 @@ class GuestLoop(_Base):
             self._unwatch()
         self._alone = True
         try:
-            super().run_until_complete(endTasks(self, self.endTime, self._executor))
+            _runUntilComplete(self, endTasks(self, self.endTime, self._executor))
         finally:
-            super().close()
+            _close(self)
             if self._isThreads:
                 asyncio.set_event_loop(None)
 
@@ -437,64 +474,3 @@ class GuestLoop(_Base):
         """As the base class."""
         super().set_default_executor(executor)
         self._executor = executor
-
-    # What the reactor does
-
-    def run_forever(self) -> None:
-        """
-        Not for a guest.
-
-        :raise RuntimeError: always.
-        """
-        if not self._alone:
-            self._refuse("run_forever() and run_until_complete()", "start tasks with start() or create_task()")
-        super().run_forever()
-
-    def run_until_complete(self, future: Any) -> Any:
-        """
-        Not for a guest.
-
-        :raise RuntimeError: always.
-        """
-        if asyncio.iscoroutine(future):
-            future.close()
-        self._refuse(
-            "run_until_complete()", "start a task with start() or create_task(), and Deferred.fromFuture() waits for it"
-        )
-
-    def stop(self) -> None:
-        """
-        Not for a guest.
-
-        :raise RuntimeError: always.
-        """
-        if not self._alone:
-            self._refuse("stop()", "reactor.stop() ends both")
-        super().stop()
-
-    def close(self) -> None:
-        """
-        Not for a guest.
-
-        :raise RuntimeError: the reactor has not stopped.
-        """
-        if not self.is_closed():
-            self._refuse("close()", "it is closed when the reactor has stopped")
-
-    def _refuse(self, what: str, instead: str) -> NoReturn:
-        raise RuntimeError(f"{what} is not for this loop, which runs inside a Twisted reactor: {instead}")
-
-    def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> NoReturn:
-        """
-        Signals are the reactor's.
-
-        :raise NotImplementedError: always; the type that asyncio's libraries expect where there are no handlers.
-        """
-        raise NotImplementedError(
-            "Twisted handles the signals: for an orderly end use reactor.addSystemEventTrigger('before', 'shutdown',"
-            " call); for other signals signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))"
-        )
-
-    def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """As the base class, but into Twisted's log."""
-        logContext(context)

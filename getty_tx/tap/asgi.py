@@ -69,6 +69,7 @@ class Options(WebOptions):
                 lifespan=self["lifespan"],
                 rootPath=self["root-path"],
                 factory=bool(self["factory"]),
+                exclusive=True,
             )
         except SettingError as error:
             raise usage.UsageError(f"{self.description}: {error}; {_WANTED}") from error

@@ -251,6 +251,91 @@ class StartMixin:
 onEachReactor(StartMixin, SynchronousTestCase, globals())
 
 
+class StayingMixin:
+    """With ``staysEntered``, where the reactor has an end of a turn."""
+
+    def setUp(self: Any) -> None:
+        super().setUp()  # type: ignore[misc]
+        self.loop.staysEntered = True
+        self.stays = hasattr(self.reactor, "callAtTurnsEnd")
+
+    def seen(self: Any) -> tuple[bool, bool]:
+        """Whether the loop is the running one, and has its hooks."""
+        hooks = sys.get_asyncgen_hooks()
+        return asyncio._get_running_loop() is self.loop, hooks.firstiter is not None and hooks.finalizer is not None
+
+    def test_turn(self: Any) -> None:
+        """The loop is the running one from the first start to the end of the turn; a pass of that turn runs as ever."""
+        seen: list[Any] = []
+
+        async def end() -> None:
+            self.assertIs(asyncio.current_task()._loop, self.loop)  # type: ignore[union-attr]
+
+        def start() -> None:
+            seen.append(self.seen())
+            for _ in range(3):
+                task = self.loop.start(end())
+                self.assertTrue(task.done())
+                seen.append((*self.seen(), asyncio.current_task(self.loop)))
+            self.loop.call_soon(lambda: seen.append(("pass", *self.seen())))
+            self.reactor.callLater(0.001, lambda: seen.append(("later", *self.seen())))
+
+        async def main() -> None:
+            self.reactor.callLater(0, start)
+            await asyncio.sleep(0.01)
+
+        self.run_(main)
+        within = (self.stays, self.stays, None)
+        self.assertEqual(seen, [(False, False), within, within, within, ("pass", True, True), ("later", False, False)])
+        self.assertEqual(self.seen(), (False, False))
+
+    def test_nested(self: Any) -> None:
+        """A first step starts other tasks; so does a pass."""
+        begun: list[int] = []
+
+        async def begin(value: int) -> None:
+            mine = asyncio.current_task()
+            begun.append(value)
+            if value % 3:
+                task = self.loop.start(begin(value + 1))
+                self.assertTrue(task.done())
+                self.assertIs(asyncio.current_task(), mine)
+
+        async def main() -> None:
+            await self.loop.start(begin(1))
+            self.reactor.callLater(0, lambda: self.loop.start(begin(4)))
+            await asyncio.sleep(0.001)
+
+        self.run_(main)
+        self.assertEqual(begun, [1, 2, 3, 4, 5, 6])
+
+    def test_stop(self: Any) -> None:
+        """The reactor stops in such a turn, or the first step stops it: the loop ends all the same."""
+
+        async def stop() -> None:
+            self.reactor.stop()
+
+        self.reactor.callWhenRunning(lambda: self.loop.start(stop()))
+        self.runReactor(self.reactor)
+        self.assertTrue(self.loop.is_closed())
+        self.assertEqual(self.seen(), (False, False))
+
+    def test_end(self: Any) -> None:
+        """end() outside of the reactor's turns."""
+
+        async def end() -> None:
+            self.assertRaises(RuntimeError, self.loop.end)
+
+        self.loop.start(end()).result()
+        self.assertEqual(self.seen()[0], self.stays)
+        self.loop.end()
+        self.assertTrue(self.loop.is_closed())
+        self.assertEqual(self.seen(), (False, False))
+
+
+onEachReactor(StayingMixin, SynchronousTestCase, globals())
+
+
 class EndedTests(SynchronousTestCase):
     """A loop that has ended."""
 

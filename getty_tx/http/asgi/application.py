@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
-from getty_tx.http.asgi.exchange import Fields, HTTPExchange
+from getty_tx.http.asgi.exchange import HTTPExchange
 from getty_tx.http.asgi.lifespan import Lifespan
 from getty_tx.http.asgi.loading import load
 from getty_tx.http.asgi.scope import httpScope
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asyncio import Task
     from collections.abc import Callable
 
+    from getty_tx.http.answers import AnswerFields
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
     from getty_tx.reactors.guest import GuestLoop
@@ -56,6 +57,8 @@ class Asgi:
     :param drainTime: seconds that tasks of requests may take when the server stops, such as what is to be done after an
         answer; then they are cancelled.
     :param factory: ``app`` is a function that returns the application.
+    :param exclusive: the process runs nothing beside asyncio applications, which makes requests cheaper: see
+        :py:attr:`getty_tx.reactors.GuestLoop.staysEntered`. The command ``getty-asgi`` has it.
     :raise SettingError: there is no such application, or a parameter is none of those.
 
     :ivar loop: asyncio's loop, where it runs, from ``startApplication`` on.
@@ -71,6 +74,7 @@ class Asgi:
         factory: bool = False,
         maxMessage: int = MAX_MESSAGE,
         drainTime: float = DRAIN_TIME,
+        exclusive: bool = False,
     ) -> None:
         if lifespan not in LIFESPANS:
             raise SettingError(f"lifespan={lifespan!r} is none of {', '.join(LIFESPANS)}")
@@ -84,13 +88,15 @@ class Asgi:
             raise SettingError(f"{app!r} is no ASGI application: it cannot be called")
         self._app: Callable[..., Any] = app
         self._mode = lifespan
+        self._exclusive = exclusive
         self._rootPath = rootPath
         self._maxMessage = settings.size("maxMessage", maxMessage)
         self.drainTime = settings.seconds("drainTime", drainTime)
         self.tasks: set[Task[Any]] = set()
         self._idle: Deferred[None] | None = None
         self._timer: Any = None
-        self._fields = Fields()
+        # Header fields that were sent before.
+        self._fields: dict[Any, AnswerFields] = {}
         self._lifespan: Lifespan | None = None
         self.state: dict[str, Any] = {}
         self.loop: GuestLoop
@@ -98,6 +104,8 @@ class Asgi:
     def startApplication(self, reactor: Any) -> Deferred[None]:
         """Tell the application that the server starts."""
         self.loop = guestLoop(reactor)
+        if self._exclusive:
+            self.loop.staysEntered = True
         if self._mode == "off":
             return succeed(None)
         self._lifespan = Lifespan(self._app, self.loop, self._mode)

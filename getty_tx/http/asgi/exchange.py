@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from getty_tx.http.request import Request
     from getty_tx.reactors.guest import GuestLoop
 
-__all__ = ["Fields", "HTTPExchange", "isOfTheClient"]
+__all__ = ["HTTPExchange", "isOfTheClient", "keptFields"]
 
 log = Logger()
 
@@ -33,29 +33,21 @@ _START, _FIRST, _MORE, _TRAILERS, _DONE = range(5)
 MAX_FIELDS = 256
 
 
-class Fields:
-    """The header fields that an application sends, checked and encoded once."""
+def keptFields(known: dict[Any, AnswerFields], headers: Iterable[Iterable[bytes]]) -> AnswerFields:
+    """
+    Check and encode header fields that an application has not sent before, or has sent as lists.
 
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[Any, AnswerFields] = {}
-
-    def encoded(self, headers: Iterable[tuple[bytes, bytes]]) -> AnswerFields:
-        """:raise ValueError: one of them cannot stand in a head."""
-        key: Any = tuple(headers)
-        try:
-            found = self._known.get(key)
-        except TypeError:
-            # Pairs as lists.
-            key = tuple((bytes(name), bytes(value)) for name, value in key)
-            found = self._known.get(key)
-        if found is None:
-            found = AnswerFields(key)
-            if len(self._known) >= MAX_FIELDS:
-                self._known.clear()
-            self._known[key] = found
-        return found
+    :param known: those that were sent before, by their pairs; these are added.
+    :raise ValueError: one of them cannot stand in a head.
+    """
+    key = tuple((bytes(name), bytes(value)) for name, value in headers)
+    fields = known.get(key)
+    if fields is None:
+        fields = AnswerFields(key)
+        if len(known) >= MAX_FIELDS:
+            known.clear()
+        known[key] = fields
+    return fields
 
 
 class HTTPExchange:
@@ -63,7 +55,7 @@ class HTTPExchange:
     Carries the messages between an application and one request.
 
     :param loop: where the application runs.
-    :param fields: those that the application has sent before.
+    :param known: the header fields that the application has sent before, for ``keptFields``.
     """
 
     __slots__ = (
@@ -80,14 +72,14 @@ class HTTPExchange:
         "_waiting",
     )
 
-    def __init__(self, request: Request, exchange: IExchange, loop: GuestLoop, fields: Fields) -> None:
+    def __init__(self, request: Request, exchange: IExchange, loop: GuestLoop, known: dict[Any, AnswerFields]) -> None:
         self._request = request
         self._exchange = exchange
         self._loop = loop
-        self._known = fields
+        self._known = known
         self._stage = _START
         self._status = self._unyielded = 0
-        self._fields: AnswerFields | None = None
+        self._fields: Any = None
         self._hasTrailers = self._isReceived = False
         self._waiting: list[Future[None]] | None = None
 
@@ -159,22 +151,23 @@ class HTTPExchange:
             status = self._status = message["status"]
             if not 200 <= status <= 999:
                 raise ValueError(f"{status} is no status of an answer")
-            self._fields = self._known.encoded(message.get("headers", ()))
+            headers = tuple(message.get("headers", ()))
+            try:
+                self._fields = self._known[headers]
+            except (KeyError, TypeError):
+                self._fields = keptFields(self._known, headers)
             self._hasTrailers = message.get("trailers", False)
             self._stage = _FIRST
         elif kind == "http.response.body" and _FIRST <= stage <= _MORE:
             body = message.get("body", b"")
             more = message.get("more_body", False)
-            fields = self._fields
-            assert fields is not None
             if stage == _FIRST:
                 if not more and not self._hasTrailers:
-                    self._exchange.answer(
-                        self._request, self._status, fields, body if type(body) is bytes else bytes(body)
-                    )
+                    body = body if type(body) is bytes else bytes(body)
+                    self._exchange.answer(self._request, self._status, self._fields, body)
                     self._complete()
                     return
-                self._exchange.start(self._request, self._status, fields)
+                self._exchange.start(self._request, self._status, self._fields)
                 self._stage = _MORE
             self._exchange.write(self._request, bytes(body))
             if more:
@@ -218,11 +211,9 @@ class HTTPExchange:
 
     async def _sendPath(self, path: str) -> None:
         """Send a file."""
-        fields = self._fields
-        assert fields is not None
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            self._exchange.start(self._request, self._status, fields, size)
+            self._exchange.start(self._request, self._status, self._fields, size)
             self._stage = _MORE
             if size and self._request.method != "HEAD":
                 try:

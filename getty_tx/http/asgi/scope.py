@@ -17,6 +17,22 @@ __all__ = ["addTLS", "httpScope"]
 #: An application may put more into its dict, but not into these.
 _NONE: dict[str, Any] = {}
 
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+_EXTENSIONS = {
+    "http.response.trailers": _NONE,
+    "http.response.pathsend": _NONE,
+    "http.response.early_hint": _NONE,
+}
+
+_SCOPE: dict[str, Any] = dict.fromkeys(
+    (
+        *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path"),
+        *("headers", "client", "server", "state", "extensions"),
+    )
+)
+_SCOPE["type"] = "http"
+
 # Where what is told of TLS is kept, in the attributes of a session.
 _TLS = object()
 
@@ -34,27 +50,23 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
     text = path.decode("ascii")
     if b"%" in path:
         text = unquote(text)
-    scheme, client, server = exchange.endsOf(request)
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": request.version,
-        "method": request.method,
-        "scheme": scheme,
-        "path": rootPath + text if rootPath else text,
-        "raw_path": rootPath.encode() + path if rootPath else path,
-        "query_string": query,
-        "root_path": rootPath,
-        "headers": list(request.fields.headers),
-        "client": client,
-        "server": server,
-        "state": state.copy(),
-        "extensions": {
-            "http.response.trailers": _NONE,
-            "http.response.pathsend": _NONE,
-            "http.response.early_hint": _NONE,
-        },
-    }
+    if rootPath:
+        text = rootPath + text
+        path = rootPath.encode() + path
+    # A copy takes half the time of a dict that is written out; all of it is the application's own but what is constant.
+    scope = _SCOPE.copy()
+    scope["asgi"] = _ASGI.copy()
+    scope["http_version"] = request.version
+    scope["method"] = request.method
+    scope["path"] = text
+    scope["raw_path"] = path
+    scope["query_string"] = query
+    scope["root_path"] = rootPath
+    scope["headers"] = [*request.fields.headers]
+    scope["state"] = state.copy()
+    scope["extensions"] = _EXTENSIONS.copy()
+    scheme, scope["client"], scope["server"] = exchange.endsOf(request)
+    scope["scheme"] = scheme
     if scheme == "https":
         addTLS(scope, exchange.session)
     return scope
