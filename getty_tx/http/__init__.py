@@ -11,6 +11,7 @@ HTTP/1.1 on sessions.
 - ``server``: an application on endpoints; ``context``, ``dates`` and ``counting`` are what its connections share.
 - ``files``: the files of a folder; ``conditions``: their conditional requests and ranges.
 - ``wsgi``, ``wsgicall``: WSGI applications, in threads.
+- ``resources``: resources of twisted.web.
 - ``access``: the access log; ``proxy``: clients behind proxies.
 - ``interfaces``: the plug points; ``refusals``: why a request is not served.
 """
@@ -31,6 +32,7 @@ from getty_tx.http.server import Server
 if TYPE_CHECKING:
     from getty_tx.http.asgi import Asgi
     from getty_tx.http.files import Files
+    from getty_tx.http.resources import Resources
     from getty_tx.http.wsgi import Wsgi
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "GoneError",
     "Proxies",
     "Request",
+    "Resources",
     "Response",
     "Router",
     "Server",
@@ -49,7 +52,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Asgi, when it is asked for: it brings asyncio. Files: it brings types of content. Wsgi: threads."""
+    """What is loaded when it is asked for: asyncio, types of content, twisted.web and threads come with it."""
     if name == "Asgi":
         from getty_tx.http.asgi import Asgi
 
@@ -58,6 +61,10 @@ def __getattr__(name: str) -> Any:
         from getty_tx.http.files import Files
 
         return Files
+    if name == "Resources":
+        from getty_tx.http.resources import Resources
+
+        return Resources
     if name == "Wsgi":
         from getty_tx.http.wsgi import Wsgi
 

@@ -276,11 +276,12 @@ class PageTests(FolderMixin, TestCase):
         self.assertIn("404", str(error))
 
     async def test_files(self) -> None:
-        """A page that serves a folder, and an application in threads."""
+        """A page that serves a folder, resources, and an application in threads."""
         names = self.page("howto/files-wsgi.md").names
         head = b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         for application, path, body in (
             (names["router"], b"/static/a.txt", b"a file"),
+            (names["router"], b"/site/hello?name=you", b"Hello you"),
             (http.Wsgi(names["application"]), b"/", b"Hello"),
         ):
             server = http.Server(application, "tcp:0:interface=127.0.0.1")

@@ -49,7 +49,9 @@ NAMES = {
     "getty_tx.status": ("DEFAULT_STATUS StatusService "),
     "getty_tx.logs": ("JSONObserver json "),
     "getty_tx.workers": ("Work WorkerPool current "),
-    "getty_tx.http": ("AccessLog Asgi BodyLostError Files GoneError Proxies Request Response Router Server Wsgi "),
+    "getty_tx.http": (
+        "AccessLog Asgi BodyLostError Files GoneError Proxies Request Resources Response Router Server Wsgi "
+    ),
     "getty_tx.http.upgrade": ("WebSocketUpgrade asksForWebSocket "),
     "getty_tx.reactors": ("GuestLoop Processes guestLoop install "),
     "getty_tx.reactors.guest": ("GuestLoop guestLoop "),
