@@ -25,6 +25,7 @@ half-close, resets, full buffers and ``startTLS`` behave as in production, at th
 * :py:mod:`getty_tx.testing.sessions`: ``connectedSessions``, ``connectedPeer``, ``Network``, ``Pair``, ``Peer``,
   ``RecordingListener``, ``RecordingBatchListener``
 * :py:mod:`getty_tx.testing.calls`: ``connectedPeers``, for calls
+* :py:mod:`getty_tx.testing.http`: ``connectedHTTP``, for handlers and applications of HTTP
 * :py:mod:`getty_tx.testing.memory`: ``MemoryTransport``, ``DirectTransport``, ``MemorySocket``
 * :py:mod:`getty_tx.testing.reactor`: ``MemoryReactor``, a clock that serves memory sockets
 * :py:mod:`getty_tx.testing.reading`: ``readAll`` and ``feedSplit``, to test a codec alone
@@ -33,6 +34,7 @@ half-close, resets, full buffers and ``startTLS`` behave as in production, at th
 from __future__ import annotations
 
 from getty_tx.testing.calls import connectedPeers
+from getty_tx.testing.http import HTTPAnswer, HTTPPeer, connectedHTTP
 from getty_tx.testing.memory import DirectTransport, MemorySocket, MemoryTransport
 from getty_tx.testing.reactor import MemoryReactor
 from getty_tx.testing.reading import feedSplit, readAll
@@ -48,6 +50,8 @@ from getty_tx.testing.sessions import (
 
 __all__ = [
     "DirectTransport",
+    "HTTPAnswer",
+    "HTTPPeer",
     "MemoryReactor",
     "MemorySocket",
     "MemoryTransport",
@@ -56,6 +60,7 @@ __all__ = [
     "Peer",
     "RecordingBatchListener",
     "RecordingListener",
+    "connectedHTTP",
     "connectedPeer",
     "connectedPeers",
     "connectedSessions",

@@ -48,6 +48,15 @@ class MemoryReactor(Clock):
         #: The number of calls of callFromThread.
         self.wakeUps = 0
 
+    # IReactorCore, as far as asyncio's loop needs it
+
+    def callWhenRunning(self, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Have the next iteration call ``call(*args, **kwargs)``."""
+        self.callLater(0, call, *args, **kwargs)
+
+    def addSystemEventTrigger(self, phase: str, event: str, call: Callable[..., object], *args: Any) -> None:
+        """Do nothing: it neither starts nor stops."""
+
     # IReactorFromThreads and IReactorFDSet
 
     def callFromThread(self, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:

@@ -31,8 +31,9 @@ NAMES = {
         "fromDescription names register "
     ),
     "getty_tx.testing": (
-        "DirectTransport MemoryReactor MemorySocket MemoryTransport Network Pair Peer RecordingBatchListener "
-        "RecordingListener connectedPeer connectedPeers connectedSessions feedSplit readAll "
+        "DirectTransport HTTPAnswer HTTPPeer MemoryReactor MemorySocket MemoryTransport Network Pair Peer "
+        "RecordingBatchListener RecordingListener connectedHTTP connectedPeer connectedPeers connectedSessions "
+        "feedSplit readAll "
     ),
     "getty_tx.tls": ("HandshakeError clientPolicy explain serverPolicy "),
     "getty_tx.endpoints": ("BACKLOG carriesStream clientEndpoint listensWith serverEndpoint "),
