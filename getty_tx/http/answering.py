@@ -170,17 +170,19 @@ class Answering:
             if not isinstance(error, _OF_THE_CLIENT | RefuseRequest):
                 log.error("{request}: failed after its end: {error!r}", request=request, error=error)
             return
-        if isinstance(error, RefuseRequest) and not self.status:
+        hasLeft = self.status and self._head is None
+        if not hasLeft:
+            self.status = 0
+            self._head = None
+        if isinstance(error, RefuseRequest) and not hasLeft:
             pairs = [(name.encode(), value.encode()) for name, value in error.headers.items()]
             self.refuse(request, error.status, error.reason, AnswerFields([*pairs, _TEXT_TYPE]))
             return
         if not isinstance(error, _OF_THE_CLIENT):
             log.failure("{request}: the application failed", failure=Failure(error), request=request)
-        if self.status and self._head is None:
+        if hasLeft:
             self.cut(request)
         else:
-            self.status = 0
-            self._head = None
             self.refuse(request, 500, "")
 
     def cut(self, request: Request) -> None:

@@ -87,9 +87,14 @@ class ResultTests(Case):
         def handler(request: http.Request) -> None:
             raise RefuseRequest(429, "not so fast", {"Retry-After": "7"})
 
-        answer = self.talk(handler).ask(GET)
-        self.assertEqual((answer.status, answer.header(b"retry-after")), (429, b"7"))
-        self.assertEqual(answer.body, b"429 Too Many Requests: not so fast\n")
+        async def parts(request: http.Request) -> Any:
+            handler(request)
+            yield b"never"
+
+        for each in (handler, parts):
+            answer = self.talk(each).ask(GET)
+            self.assertEqual((answer.status, answer.header(b"retry-after")), (429, b"7"))
+            self.assertEqual(answer.body, b"429 Too Many Requests: not so fast\n")
 
 
 class DroppedTests(Case):
