@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import URLError
 from urllib.request import urlopen
 
 from twisted.trial.unittest import SkipTest
@@ -300,13 +301,24 @@ class ReadmeTests(TerminalCase):
     """The first page."""
 
     def test_tenLines(self) -> None:
-        """The ten lines that dial have what they say back from the ten that serve."""
-        port = freePort()
+        """The ten lines that dial have what they say back from the ten that serve; others answer HTTP."""
+        ports = {"8090": str(freePort()), "8000": str(freePort())}
         blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-        processes = [self.run_(sys.executable, "-c", block.replace("8090", str(port))) for block in blocks]
-        self.assertEqual(2, len(processes))
+        processes = [
+            self.run_(sys.executable, "-c", re.sub("8090|8000", lambda found: ports[found[0]], block))
+            for block in blocks
+        ]
+        self.assertEqual(3, len(processes))
         for _ in range(4):
             processes[1].expect(r"^b'hello'$", 4)
+        said = b""
+        while not said and not processes[2].hasEnded:
+            try:
+                with urlopen(f"http://127.0.0.1:{ports['8000']}/hello/you", timeout=PATIENCE) as answer:
+                    said = answer.read()
+            except URLError:
+                time.sleep(0.01)
+        self.assertEqual(b'{"hello":"you"}', said)
         for process in processes:
             process.send(signal.SIGTERM)
             process.end()

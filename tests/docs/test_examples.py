@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from contextlib import ExitStack
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
@@ -41,6 +42,7 @@ NAMES = {
     "feed.html",
     "feed.py",
     "gateway.py",
+    "http_server.py",
     "keyvalue.py",
     "proxy.py",
     "relay.tac",
@@ -363,6 +365,37 @@ class GatewayTests(ExampleTestCase):
         """Without a server the browser is told so."""
         self.listening.close()
         self.assertClosed(self.browse(self.url), 1011, "")
+
+
+class HTTPTests(ExampleTestCase):
+    """Notes over HTTP, and a WebSocket on the same port."""
+
+    def test_all(self) -> None:
+        """Notes are kept and told, files are served, and a stream comes in parts; all on one port."""
+        server, [port] = self.serving("http_server.py", "tcp:0:interface=127.0.0.1")
+        client = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.addCleanup(client.close)
+
+        def ask(method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+            client.request(method, path, body)
+            answer = client.getresponse()
+            return answer.status, answer.read()
+
+        browser = self.browse(f"ws://127.0.0.1:{port}/changes")
+        self.assertEqual((201, b'{"name":"tea"}'), ask("POST", "/notes/tea", "buy some"))
+        self.assertEqual((200, b'{"name":"tea"}'), ask("PUT", "/notes/tea", "buy more"))
+        self.assertEqual((200, b'{"name":"tea","text":"buy more"}'), ask("GET", "/notes/tea"))
+        self.assertEqual((200, b'{"tea":"buy more"}'), ask("GET", "/notes"))
+        self.assertEqual((204, b""), ask("DELETE", "/notes/tea"))
+        self.assertEqual((404, b"404 Not Found: there is no note tea\n"), ask("GET", "/notes/tea"))
+        self.assertEqual(413, ask("POST", "/notes/tea", "x" * 10_001)[0])
+        changes = [json.loads(browser.recv(timeout=PATIENCE)) for _ in range(3)]
+        self.assertEqual(["buy some", "buy more", None], [change["text"] for change in changes])
+        browser.close()
+        self.assertEqual((200, (EXAMPLES / "chat.py").read_bytes()), ask("GET", "/files/chat.py"))
+        self.assertEqual((200, b"0\n1\n2\n"), ask("GET", "/clock?every=0.01"))
+        self.assertEqual(400, ask("GET", "/clock?ticks=many")[0])
+        self.stop(server)
 
 
 class FeedTests(ExampleTestCase):
