@@ -107,11 +107,15 @@ class _Site(Site):
 
     def getResourceFor(self, request: Any) -> Any:
         # Twisted's own are set by now. The server has them, too.
-        request.responseHeaders.removeHeader(b"Server")
-        request.responseHeaders.removeHeader(b"Date")
+        _removeOwn(request.responseHeaders)
         count = request.channel.depth
         request.prepath, request.postpath = request.postpath[:count], request.postpath[count:]
         return super().getResourceFor(request)  # type: ignore[no-untyped-call]  # Twisted's
+
+
+def _removeOwn(headers: Headers) -> None:
+    headers.removeHeader(b"Server")
+    headers.removeHeader(b"Date")
 
 
 class _Page(WebRequest):
@@ -238,6 +242,9 @@ class _Channel:
         status = int(code)
         if not 200 <= status <= 599:
             raise ValueError(f"the status {status} ends no request: give one from 200 to 599")
+        if self.page.path == b"*":
+            # No resource was asked for.
+            _removeOwn(headers)
         pairs = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
         self._exchange.start(self._request, status, AnswerFields(pairs))
 

@@ -256,6 +256,7 @@ class AnswerTests(ResourcesCase):
         self.assertEqual(talk.ask(GET.replace(b"/ ", b"/none ")).status, 404)
         answer = talk.ask(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
         self.assertEqual((answer.status, answer.header(b"content-length")), (200, b"0"))
+        self.assertEqual(answer.header(b"server"), b"getty_tx")
 
     def test_later(self) -> None:
         """The connection waits for the answer, and goes on."""
