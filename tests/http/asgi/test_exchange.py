@@ -317,25 +317,30 @@ class ExchangeTests(AsgiCase):
 
     async def test_twoReceive(self) -> None:
         """Two tasks wait for a body: one gets it, both hear the end."""
+        parts: list[Any] = []
         got: list[list[dict[str, Any]]] = []
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
+            whole = asyncio.Event()
+
             async def one() -> list[dict[str, Any]]:
-                messages = [await receive()]
-                while messages[-1]["type"] != "http.disconnect":
+                messages = []
+                while not messages or messages[-1]["type"] != "http.disconnect":
                     messages.append(await receive())
+                    parts.append(messages[-1])
+                    if not messages[-1].get("more_body", True):
+                        whole.set()
                 return messages
 
             both = [asyncio.ensure_future(one()) for _ in range(2)]
-            await asyncio.sleep(0.01)
+            await whole.wait()
             await answer(send)
             got.extend(await asyncio.gather(*both))
 
         talk = self.talk(app)
         talk.send(POST % (6, b""))
-        await deferLater(reactor, 0.002)
         talk.send(b"abc")
-        await deferLater(reactor, 0.002)
+        await self.until(talk, lambda: parts)
         talk.send(b"def")
         await self.until(talk, lambda: got)
         bodies = [message["body"] for messages in got for message in messages if message["type"] == "http.request"]
