@@ -22,7 +22,7 @@ HIGH_WATER = 64 * 1024
 LOW_WATER = 16 * 1024
 
 
-class BodyLostError(GettyError):
+class BodyLostError(GettyError, OSError):
     """The client has gone, or has sent what is no body, before the end of the body."""
 
 

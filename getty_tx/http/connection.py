@@ -209,6 +209,9 @@ class Connection(Leaving):
             context.access(request, self.status, sent, duration)
         self.request = None
         self._whenGone = None
+        if not request.keepAlive:
+            # Before the client is read again: what is behind this request is not served.
+            self._closing = True
         body = request.body
         if body is not None:
             # A body that has ended may still be what the client is not read for.

@@ -253,7 +253,7 @@ class WsgiCall:
         try:
             self._results.put(body.take())
         except BaseException as error:
-            self._results.put(OSError(f"{self._request}: {error}"))
+            self._results.put(error)
 
     def _fail(self, error: BaseException) -> None:
         self._exchange.fail(self._request, error)

@@ -37,6 +37,21 @@ class BodyEndTests(Case):
         talk.pair.flush()
         self.assertEqual([each.body for each in talk.answers()], [b"first", b"next"])
 
+    def test_closesAndNotTaken(self) -> None:
+        """The same with an answer that says that it is the last: what is behind the body is not served."""
+        served: list[bytes] = []
+        gate: Deferred[http.Response] = Deferred()
+        router = http.Router()
+        router.post("/", stream=True)(lambda request: gate)
+        router.get("/next")(lambda request: served.append(request.target) or b"next")
+        talk = self.talk(router)
+        size = 100_000
+        talk.send(POST % (1, size, b"") + b"x" * size + ONE)
+        gate.callback(http.Response(body=b"first", headers={"Connection": "close"}))
+        talk.pair.flush()
+        self.assertEqual([each.body for each in talk.answers()], [b"first"])
+        self.assertEqual((served, talk.ended), ([], True))
+
     def test_malformedBehindTheLast(self) -> None:
         """A body that is malformed is refused at once, also if its request is the last."""
         for fields in (b"", b"Connection: close\r\n"):

@@ -302,6 +302,24 @@ class ErrorTests(Case):
         self.assertTrue(await deferToThread(ended.wait, LONG))
         self.assertEqual(len(errors), 1)
 
+    async def test_lost_before_its_turn(self) -> None:
+        """The body is malformed while the request waits for the answer before: the client is told, and no fault is."""
+        begun, gate = Event(), Event()
+
+        def app(environ: dict[str, Any], start: Any) -> list[bytes]:
+            begun.set()
+            gate.wait(LONG)
+            return plain(environ, start)
+
+        await self.serve(app)
+        client = self.connect()
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertTrue(await deferToThread(begun.wait, LONG))
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n")
+        gate.set()
+        data = await deferToThread(client.makefile("rb").read)
+        self.assertEqual([each.status for each in answersIn(data, (), True)], [200, 400])
+
     async def test_full(self) -> None:
         """One runs, one waits, and the third is refused."""
         begun, go = Event(), Event()

@@ -239,7 +239,11 @@ class HTTPExchange:
             if error is None:
                 if not isServing:
                     return
-                error = RuntimeError("the application has returned before its answer was complete")
+                body = request.body
+                # Who is told of a disconnect has nobody to answer: the client has sent what is no body.
+                error = None if body is None else body.lost
+                if error is None:
+                    error = RuntimeError("the application has returned before its answer was complete")
         self._stage = _DONE
         if isServing:
             exchange.fail(request, error)

@@ -136,6 +136,21 @@ class ExchangeTests(AsgiCase):
         talk.close()
         await self.until(talk, lambda: seen[-1]["type"] == "http.disconnect")
 
+    async def test_lostBeforeItsTurn(self) -> None:
+        """The body is malformed while the request waits for its turn: the client is told, and it is no fault."""
+        gate = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await gate.wait()
+            if (await receive())["type"] == "http.request":
+                await answer(send)
+
+        talk = self.talk(app)
+        talk.send(ONE + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n")
+        gate.set()
+        await self.until(talk, lambda: talk.ended)
+        self.assertEqual([each.status for each in talk.answers()], [200, 400])
+
     async def test_streamed(self) -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             headers = [(b"trailer", b"a")] if scope["path"] == "/trailers" else []
