@@ -119,7 +119,8 @@ class Connection(Leaving):
                 self._receive(pkg)
             elif pkg.fields.upgrade:
                 self.hold(pkg)
-            if self.request is None:
+            # A request that waits comes first, also while the client is read again between two of them.
+            if self.request is None and not self._waiting:
                 pkg.began = session.activeAt
                 self._serve(pkg)
             else:

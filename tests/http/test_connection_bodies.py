@@ -52,6 +52,30 @@ class BodyEndTests(Case):
         self.assertEqual([each.body for each in talk.answers()], [b"first"])
         self.assertEqual((served, talk.ended), ([], True))
 
+    def test_order(self) -> None:
+        """A request waits whose body has stopped the client: what comes behind it does not overtake it."""
+        served: list[bytes] = []
+        gates: list[Deferred[bytes]] = []
+
+        def late(request: http.Request) -> Deferred[bytes]:
+            served.append(request.target)
+            gates.append(Deferred())
+            return gates[-1]
+
+        router = http.Router()
+        router.post("/", stream=True)(late)
+        router.get("/next")(lambda request: served.append(request.target) or b"next")
+        talk = self.talk(router)
+        talk.send(POST % (1, 30_000, b""))
+        talk.send(b"x" * 30_000 + POST % (1, 70_000, b""))
+        talk.send(b"x" * 70_000 + ONE)
+        gates[0].callback(b"first")
+        talk.pair.flush()
+        self.assertEqual(served, [b"/", b"/"])
+        gates[1].callback(b"second")
+        talk.pair.flush()
+        self.assertEqual([each.body for each in talk.answers()], [b"first", b"second", b"next"])
+
     def test_malformedBehindTheLast(self) -> None:
         """A body that is malformed is refused at once, also if its request is the last."""
         for fields in (b"", b"Connection: close\r\n"):
