@@ -16,8 +16,15 @@ MAX_LINE = 4096
 #: carry (CVE-2023-39326). Go and hyper have the same.
 MAX_FRAMING = 16 * 1024
 
-#: A size, and extensions in which no byte is a control byte but the tab. Fifteen digits are below 2**60.
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t -~]*)?)\r\n")
+#: A size, and extensions as RFC 9112, 7.1.1, has them: a name, which a token or a quoted string in ASCII may follow.
+#: Fifteen digits are below 2**60.
+_SIZE = re.compile(
+    rb"""([0-9A-Fa-f]{1,15})
+    (?:[ \t]*+;[ \t]*+[!\#$%&'*+.^_`|~0-9A-Za-z-]++
+        (?:[ \t]*+=[ \t]*+(?:[!\#$%&'*+.^_`|~0-9A-Za-z-]++|"(?:[\t !\#-\[\]-~]|\\[\t -~])*+"))?+
+    )*+\r\n""",
+    re.VERBOSE,
+)
 
 #: A trailer field: what RFC 9110 allows in a name and in a value; 0x85 is refused as in heads.
 _TRAILER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\x84\x86-\xff]*)\r\n")

@@ -10,6 +10,7 @@ from zope.interface import alsoProvides, implementer
 
 from getty_tx import settings
 from getty_tx.errors import RefuseRequest, SettingError
+from getty_tx.http.answers import NO_FIELDS
 from getty_tx.http.handlers import respond, run
 from getty_tx.http.interfaces import IApplication, IRunningApplication
 
@@ -280,6 +281,10 @@ class Router:
                 request.route = root.decode("utf-8") + "/{rest:path}"
                 application.serve(request, exchange)
                 return
+        if raw == b"*":
+            # OPTIONS of the server as a whole, to see whether it answers (RFC 9110, 9.3.7).
+            exchange.answer(request, 204, NO_FIELDS, b"")
+            return
         raise RefuseRequest(404)
 
     @staticmethod
