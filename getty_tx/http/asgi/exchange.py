@@ -16,13 +16,13 @@ from getty_tx.http.handlers import TURN
 
 if TYPE_CHECKING:
     from asyncio import Future, Task
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
     from getty_tx.reactors.guest import GuestLoop
 
-__all__ = ["HTTPExchange", "isOfTheClient", "keptFields"]
+__all__ = ["HTTPExchange", "asBytes", "isOfTheClient", "keptFields"]
 
 log = Logger()
 
@@ -68,6 +68,7 @@ class HTTPExchange:
         "_request",
         "_stage",
         "_status",
+        "_trailers",
         "_unyielded",
         "_waiting",
     )
@@ -81,6 +82,7 @@ class HTTPExchange:
         self._status = self._unyielded = 0
         self._fields: Any = None
         self._hasTrailers = self._isReceived = False
+        self._trailers: Sequence[tuple[bytes, bytes]] = ()
         self._waiting: list[Future[None]] | None = None
 
     # receive
@@ -160,16 +162,17 @@ class HTTPExchange:
             self._stage = _FIRST
         elif kind == "http.response.body" and _FIRST <= stage <= _MORE:
             body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = asBytes(body)
             more = message.get("more_body", False)
             if stage == _FIRST:
                 if not more and not self._hasTrailers:
-                    body = body if type(body) is bytes else bytes(body)
                     self._exchange.answer(self._request, self._status, self._fields, body)
                     self._complete()
                     return
                 self._exchange.start(self._request, self._status, self._fields)
                 self._stage = _MORE
-            self._exchange.write(self._request, bytes(body))
+            self._exchange.write(self._request, body)
             if more:
                 if stage == _FIRST and not body:
                     self._exchange.flush(self._request)
@@ -187,8 +190,11 @@ class HTTPExchange:
         elif kind == "http.response.pathsend" and stage == _FIRST:
             await self._sendPath(message["path"])
         elif kind == "http.response.trailers" and stage == _TRAILERS:
-            if not message.get("more_trailers", False):
-                self._exchange.end(self._request, [(bytes(n), bytes(v)) for n, v in message.get("headers", ())])
+            trailers = [*self._trailers, *((bytes(name), bytes(value)) for name, value in message.get("headers", ()))]
+            if message.get("more_trailers", False):
+                self._trailers = trailers
+            else:
+                self._exchange.end(self._request, trailers)
                 self._complete()
         elif kind == "http.response.early_hint" and stage <= _FIRST:
             links = [(b"Link", bytes(link)) for link in message.get("links", ())]
@@ -249,6 +255,11 @@ class HTTPExchange:
             exchange.fail(request, error)
         elif not (task.cancelled() or isOfTheClient(error)):
             log.failure("{request}: the application failed", failure=Failure(error), request=request)
+
+
+def asBytes(value: Any) -> bytes:
+    """What an application sends. :raise TypeError: it is no bytes; of a number, bytes() would make zeros."""
+    return bytes(memoryview(value))
 
 
 def isOfTheClient(error: BaseException | None) -> bool:

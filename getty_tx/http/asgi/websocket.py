@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from getty_tx.errors import SessionError
 from getty_tx.http.answers import AnswerFields, GoneError
-from getty_tx.http.asgi.exchange import isOfTheClient
+from getty_tx.http.asgi.exchange import asBytes, isOfTheClient
 from getty_tx.http.asgi.scope import addTLS
 from getty_tx.listener import EventListener
 
@@ -253,7 +253,7 @@ class WebSocketExchange(EventListener):
             raise RuntimeError(f"{self._request}: websocket.send has either bytes or text")
         session = self._session
         try:
-            session.writePkg(bytes(data) if data is not None else text)
+            session.writePkg(asBytes(data) if data is not None else text)
             if session.pendingBytes > session.highWater:
                 await session.drained().asFuture(self._loop)
         except SessionError as error:
@@ -275,11 +275,11 @@ class WebSocketExchange(EventListener):
         if self._status is not None:
             (status, fields), self._status = self._status, None
             if not more:
-                self._upgrade.refuse(status, fields, bytes(body))
+                self._upgrade.refuse(status, fields, asBytes(body))
                 self._closed(_ABNORMAL, "")
                 return
             exchange.start(request, status, fields)
-        exchange.write(request, bytes(body))
+        exchange.write(request, asBytes(body))
         if not more:
             exchange.end(request)
             self._closed(_ABNORMAL, "")
