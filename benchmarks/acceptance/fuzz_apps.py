@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import deferLater
@@ -35,6 +37,9 @@ class Applications:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._pauses = 0
+        self._folder = TemporaryDirectory()
+        for name, size in (("small", 1000), ("large", 400_000)):
+            (Path(self._folder.name) / name).write_bytes(b"x" * size)
         self.random: Random
         self.note: Callable[[bytes, bytes], object]
 
@@ -55,10 +60,11 @@ class Applications:
     # The router
 
     def router(self) -> http.Router:
-        """Handlers that are given the body below ``/``, and such that read it below ``/s``."""
+        """Handlers that are given the body below ``/``, and such that read it below ``/s``; files below ``/f``."""
         router = http.Router()
         router.add(["GET", "POST", "PUT", "DELETE", "PATCH", "QUERY"], "/{name}", self._gathered)
         router.add(["GET", "POST", "PUT", "QUERY"], "/s/{name}", self._streaming, stream=True)
+        router.mount("/f", http.Files(self._folder.name))
         return router
 
     def _gathered(self, request: http.Request) -> Any:
@@ -146,8 +152,7 @@ class Applications:
         """Messages in an order that is right."""
         random = self.random
         if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close"})
+            await self._webSocket(receive, send)
             return
         watching = None
         if random.random() < 0.8 and not await self._receiveSome(scope, receive):
@@ -175,6 +180,17 @@ class Applications:
             await send({"type": "http.response.trailers", "headers": [(b"t", b"x")]})
         if watching is not None:
             await watching
+
+    async def _webSocket(self, receive: Any, send: Any) -> None:
+        """An echo, or none."""
+        await receive()
+        await asyncio.sleep(self._pause())
+        if self.random.random() < 0.3:
+            await send({"type": "websocket.close"})
+            return
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
 
     async def _receiveSome(self, scope: dict[str, Any], receive: Any) -> bool:
         """Read a part of the body, or all of it; False: the client has gone."""

@@ -21,7 +21,8 @@ WRONG_TARGETS += _either("/a#b|/a\\b|*|a|a:80|/\x85|/\x00|/ /||/%zz%|?")
 WRONG_VERSIONS = _either("HTTP/2.0|HTTP/1.2|HTTP/0.9|http/1.1|HTTP/1|RTSP/1.0||HTTP/1.1 |HTTP/01.1")
 WRONG_HOSTS = ["", "Host: a\r\nHost: a", "Host: a/b", "Host: b"]
 FIELDS = _either("A: b|Accept: */*|Cookie: a=b|Cookie: c=d|X-Empty:|Upgrade: h2c|Connection: Upgrade|TE: trailers")
-FIELDS += _either("HTTP2-Settings: AAMA|Trailer: T|Connection: keep-alive|A:\t\xe4\xff |Range: bytes=0-1|X_Y: z")
+FIELDS += _either("HTTP2-Settings: AAMA|Trailer: T|Connection: keep-alive|A:\t\xe4\xff |X_Y: z|Range: bytes=0-1")
+FIELDS += _either("Range: bytes=-9,3-|If-Modified-Since: never|Accept-Encoding: gzip, *;q=0")
 FIELDS += _either("Forwarded: for=b|X-Forwarded-For: 1.2.3.4|If-None-Match: *|Connection: x, y|Proxy: a")
 WRONG_FIELDS = _either("A : b| A: b|A|: b|A: b\x00|A: b\x85c|A: b\rC: d|A: b\nC: d|Host: b|Host: a b|A(: b|A: \x7f|")
 WRONG_FIELDS += _either("Expect: more|Content-Length: 1|Content-Length: +1|Content-Length: 1, 1|Content-Length:")
@@ -93,6 +94,8 @@ class Maker:
         random = self._random
         method = self._pick(METHODS, WRONG_METHODS)
         path = random.choice(["/", "/s/", "/s/"]) + f"n{number}" + random.choice(["", "", "?a=b&c", "?%20"])
+        if random.random() < 0.1:
+            path = random.choice(["/f/small", "/f/large", "/f", "/f/none"]) + f"?n{number}"
         self._sent.bodies[path.encode()] = body = self._body()
         target = self._pick([path, path, path, "http://a" + path], WRONG_TARGETS)
         version = self._pick(["HTTP/1.1"] * 9 + ["HTTP/1.0"], WRONG_VERSIONS)

@@ -259,7 +259,7 @@ class HTTPExchange:
 
 def asBytes(value: Any) -> bytes:
     """What an application sends. :raise TypeError: it is no bytes; of a number, bytes() would make zeros."""
-    return bytes(memoryview(value))
+    return value if type(value) is bytes else bytes(memoryview(value))
 
 
 def isOfTheClient(error: BaseException | None) -> bool:
