@@ -190,7 +190,7 @@ class Answering:
         request.keepAlive = False
         closes = self._ending != _END
         self._head = None
-        self.finished(request, self._sent, self._seconds())
+        self._complete(request)
         if not closes:
             self.session.abort()
 
@@ -224,7 +224,6 @@ class Answering:
         self._head = head
         self._ending = ending
         self._left = length or 0
-        self._sent = 0
 
     def write(self, request: Request, data: bytes) -> None:
         """Send bytes of the body."""
@@ -262,8 +261,11 @@ class Answering:
             raise ValueError(f"{request}: a file needs a Content-Length that is not shorter")
         self.flush(request)
         self._left -= count
+        return self.session.sendFile(file, offset, count).addCallback(self._fileSent)
+
+    def _fileSent(self, count: int) -> int:
         self._sent += count
-        return self.session.sendFile(file, offset, count)
+        return count
 
     def end(self, request: Request, trailers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """The answer is complete."""
@@ -277,7 +279,11 @@ class Answering:
             raise ValueError(f"{request}: the body has {self._left} bytes less than Content-Length says")
         self._head = None
         if not data or self._write(data):
-            self.finished(request, self._sent, self._seconds())
+            self._complete(request)
+
+    def _complete(self, request: Request) -> None:
+        sent, self._sent = self._sent, 0
+        self.finished(request, sent, self._seconds())
 
     def inform(self, request: Request, status: int, fields: AnswerFields) -> None:
         """Send an interim answer."""

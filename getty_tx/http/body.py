@@ -50,6 +50,7 @@ class Body:
     ``async for`` gives them as bytes. An application that does not wait with Deferreds uses :py:meth:`take` and
     :py:meth:`whenReady`.
 
+    :ivar size: bytes that have come.
     :ivar waiting: bytes that wait to be taken.
     :ivar isEnded: the last part has come.
     :ivar isWanted: somebody has asked for a part, so that the client is to send it.
@@ -57,13 +58,24 @@ class Body:
     :ivar trailers: the fields behind the body, names in lower case.
     """
 
-    __slots__ = ("_parts", "_ready", "_request", "isEnded", "isUnwanted", "isWanted", "lost", "trailers", "waiting")
+    __slots__ = (
+        "_parts",
+        "_ready",
+        "_request",
+        "isEnded",
+        "isUnwanted",
+        "isWanted",
+        "lost",
+        "size",
+        "trailers",
+        "waiting",
+    )
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._parts: deque[bytes] = deque()
         self._ready: Callable[[], object] | None = None
-        self.waiting = 0
+        self.size = self.waiting = 0
         self.isEnded = self.isWanted = self.isUnwanted = False
         self.lost: BaseException | None = None
         self.trailers: list[tuple[bytes, bytes]] = []
@@ -72,14 +84,16 @@ class Body:
 
     def feed(self, part: BodyPart) -> bool:
         """A part has come. :return: the client is to be read no more for now."""
-        if part.data and not self.isUnwanted:
+        size = len(part.data)
+        self.size += size
+        if size and not self.isUnwanted:
             self._parts.append(part.data)
-            self.waiting += len(part.data)
+            self.waiting += size
         if part.isLast:
             self.isEnded = True
             if part.trailers:
                 self.trailers = part.trailers
-        if part.data or part.isLast:
+        if size or part.isLast:
             self._wake()
         return self.waiting > HIGH_WATER
 

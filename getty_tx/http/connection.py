@@ -62,7 +62,6 @@ class Connection(Leaving):
     __slots__ = (
         "_bodyAt",
         "_bodyBegan",
-        "_bodySize",
         "_closing",
         "_codec",
         "_ends",
@@ -89,7 +88,6 @@ class Connection(Leaving):
         self._closing = self._starting = False
         self._headBegan = self._idleSince = self._lookedAt = 0.0
         self._bodyAt = self._bodyBegan = 0.0
-        self._bodySize = 0
         self._ends: tuple[str, tuple[str, int] | None, tuple[str, int | None] | None] | None = None
         session.context.calls[SIDE] = context.counters.byName
         session.context.serving = context
@@ -138,24 +136,20 @@ class Connection(Leaving):
         self.context.connections.discard(self)
         if self._timer is not None:
             self._timer.stop()
+        self._waiting = None
+        request, self.request = self.request, None
+        call, self._whenGone = self._whenGone, None
+        if request is not None:
+            # Before its application hears of it, and fails.
+            self.context.running -= 1
+            self.context.counters.lose(request.method, request.route, self._sent, _sizeOf(request))
         if self._receiving is not None and self._receiving.body is not None:
             self._receiving.body.lose(BodyLostError(f"{self._receiving}: the client has gone"))
-        self._waiting = None
-        request = self.request
-        if request is not None:
-            self.context.counters.lose(request.method, request.route)
-            self._gone(request)
+        if call is not None:
+            call()
 
     def onCron(self, session: Session) -> None:
         """Nothing to do."""
-
-    def _gone(self, request: Request) -> None:
-        """Nobody takes the rest of this request's answer."""
-        self.context.running -= 1
-        self.request = None
-        call, self._whenGone = self._whenGone, None
-        if call is not None:
-            call()
 
     # The order of requests
 
@@ -205,7 +199,10 @@ class Connection(Leaving):
         context = self.context
         context.running -= 1
         duration = now - request.began
-        context.counters.add(request.method, request.route, self.status, duration, sent)
+        body, content = request.body, request.content
+        # In place of a call of _sizeOf: this is for each request.
+        received = body.size if body is not None else len(content) if content else 0
+        context.counters.add(request.method, request.route, self.status, duration, sent, received)
         if context.access is not None:
             context.access(request, self.status, sent, duration)
         self.request = None
@@ -213,7 +210,6 @@ class Connection(Leaving):
         if not request.keepAlive:
             # Before the client is read again: what is behind this request is not served.
             self._closing = True
-        body = request.body
         if body is not None:
             # A body that has ended may still be what the client is not read for.
             held = self._receiving is request or body.waiting > LOW_WATER
@@ -312,7 +308,6 @@ class Connection(Leaving):
         self._receiving = request
         now = self._seconds()
         self._bodyBegan = self._bodyAt = self._lookedAt = now
-        self._bodySize = 0
         self._hurry(self.context._bodyTimeout)
 
     def _part(self, part: BodyPart) -> None:
@@ -322,7 +317,6 @@ class Connection(Leaving):
         body = request.body
         assert body is not None
         self._bodyAt = self.session.activeAt
-        self._bodySize += len(part.data)
         if part.isLast:
             self._receiving = None
             self._idleSince = self._bodyAt
@@ -330,7 +324,7 @@ class Connection(Leaving):
             self._pause(_BODY)
         elif body.isUnwanted and self._receiving is not None:
             left = self._codec.left
-            if self._bodySize > MAX_DISCARD and (left is None or left > MAX_DISCARD):
+            if body.size > MAX_DISCARD and (left is None or left > MAX_DISCARD):
                 self._end()
 
     def bodyTaken(self, request: Request) -> None:
@@ -372,7 +366,7 @@ class Connection(Leaving):
         if self.session.isClosed:
             return
         if self._receiving is not None:
-            late = self._lookAtBody(now)
+            late = self._lookAtBody(self._receiving, now)
             if late:
                 self._refused(Refused(408, late))
                 return
@@ -389,12 +383,12 @@ class Connection(Leaving):
                 return
         self._timer = self.session.context.wheel.schedule(left, _look, self)
 
-    def _lookAtBody(self, now: float) -> str:
+    def _lookAtBody(self, request: Request, now: float) -> str:
         """Why the body is too slow; empty: it is not."""
         context = self.context
-        request = self._receiving
-        isAsked = request is None or request.body is None or request.body.isWanted or not request.expects
-        if self._pauses or not isAsked:
+        body = request.body
+        assert body is not None
+        if self._pauses or (request.expects and not body.isWanted):
             # The client is not read, or waits for 100 (Continue), so it cannot be late.
             self._bodyAt = now
             self._bodyBegan += now - self._lookedAt
@@ -402,7 +396,7 @@ class Connection(Leaving):
         if now - self._bodyAt >= context._bodyTimeout:
             return f"no byte of the body has come for {context._bodyTimeout:g} seconds"
         elapsed = now - self._bodyBegan - RATE_GRACE
-        if elapsed > 0 and self._bodySize < elapsed * context._minRate:
+        if elapsed > 0 and body.size < elapsed * context._minRate:
             return f"the body comes with less than {context._minRate} bytes a second"
         return ""
 
@@ -456,6 +450,12 @@ class Connection(Leaving):
 
 
 _REFUSAL = AnswerFields([(b"Content-Type", b"text/plain; charset=utf-8")])
+
+
+def _sizeOf(request: Request) -> int:
+    """Bytes of its body that have come."""
+    body = request.body
+    return len(request.content or b"") if body is None else body.size
 
 
 def _look(connection: Connection) -> None:

@@ -37,12 +37,14 @@ class Counters:
         self.served: dict[tuple[str, str], RequestTotals] = {}
         self.byName: dict[str, Any] = {}
 
-    def add(self, method: str, route: str, status: int, seconds: float, sent: int) -> None:
-        """One answer, which took ``seconds`` and had ``sent`` bytes of body."""
+    def add(self, method: str, route: str, status: int, seconds: float, sent: int, received: int = 0) -> None:
+        """One answer, which took ``seconds`` and had ``sent`` bytes of body, to a request with ``received``."""
         totals = self.served.get((method, route)) or self._totalsOf(method, route)
         statuses = totals.statuses
         statuses[status] = statuses.get(status, 0) + 1
         totals.sent += sent
+        if received:
+            totals.received += received
         times = totals.seconds
         times.counts[bisect_left(BOUNDS, seconds)] += 1
         times.sum += seconds
@@ -60,10 +62,12 @@ class Counters:
         statuses = self._totalsOf(*REFUSED).statuses
         statuses[status] = statuses.get(status, 0) + 1
 
-    def lose(self, method: str, route: str) -> None:
+    def lose(self, method: str, route: str, sent: int = 0, received: int = 0) -> None:
         """One whose client went before the answer was complete."""
-        statuses = self._totalsOf(method, route).statuses
-        statuses[LOST] = statuses.get(LOST, 0) + 1
+        totals = self._totalsOf(method, route)
+        totals.statuses[LOST] = totals.statuses.get(LOST, 0) + 1
+        totals.sent += sent
+        totals.received += received
 
     @property
     def refused(self) -> dict[int, int]:

@@ -24,6 +24,9 @@ class CallTotals:
 
     __slots__ = ("done", "failed", "running", "seconds")
 
+    #: Bytes are counted for sessions, not for methods.
+    received = sent = None
+
     def __init__(self) -> None:
         self.done = self.running = 0
         self.failed: dict[str, int] = {}

@@ -37,7 +37,8 @@ class _Method(NamedTuple):
 
 
 #: The value of each column. ``calls`` are those that have ended, ``failed`` those of them without a result. The times
-#: are seconds, from the samples since the start; None without any.
+#: are seconds, from the samples since the start; None without any. ``received`` and ``sent`` are bytes of the bodies of
+#: requests and of their answers; None for calls.
 COLUMNS: dict[str, Callable[[_Method], Any]] = {
     "service": lambda method: method.service,
     "side": lambda method: method.side,
@@ -47,6 +48,8 @@ COLUMNS: dict[str, Callable[[_Method], Any]] = {
     "running": lambda method: method.totals.running,
     "p50": lambda method: method.totals.seconds.quantile(0.5),
     "p99": lambda method: method.totals.seconds.quantile(0.99),
+    "received": lambda method: method.totals.received,
+    "sent": lambda method: method.totals.sent,
 }
 
 #: Those with the most calls.
@@ -85,6 +88,7 @@ def methodsOf(snapshot: Snapshot, query: Query) -> dict[str, Any]:
         "lateReplies": sum(service.lateReplies for service in snapshot.services),
         "refused": _failed(methods, "refused"),
         "timeouts": _failed(methods, "deadline"),
+        "serving": sum(service.serving for service in snapshot.services),
         "methods": [_row(method) for method in islice(ordered, query.offset, query.offset + query.limit)],
     }
 

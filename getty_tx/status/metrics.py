@@ -130,6 +130,7 @@ def _requests(snapshot: Snapshot) -> Iterator[Metric]:
     route = ["service", "method", "route"]
     requests = CounterMetricFamily("getty_http_requests", "Requests, by status.", labels=[*route, "status"])
     seconds = HistogramMetricFamily("getty_http_request_seconds", "How long requests take.", labels=route)
+    received = CounterMetricFamily("getty_http_request_bytes", "Bytes of the bodies of requests.", labels=route)
     sent = CounterMetricFamily("getty_http_response_bytes", "Bytes of the bodies of answers.", labels=route)
     running = GaugeMetricFamily("getty_http_requests_running", "Requests that are being served.", labels=_SERVICE)
     for service in snapshot.services:
@@ -141,9 +142,10 @@ def _requests(snapshot: Snapshot) -> Iterator[Metric]:
             for status, count in totals.statuses.items():
                 requests.add_metric([*labels, str(status)], count)
             seconds.add_metric(labels, totals.seconds.buckets(), totals.seconds.sum)
+            received.add_metric(labels, totals.received)
             sent.add_metric(labels, totals.sent)
         running.add_metric([service.name], service.serving)
-    yield from (requests, seconds, sent, running)
+    yield from (requests, seconds, received, sent, running)
 
 
 def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:

@@ -20,18 +20,19 @@ class RequestTotals:
     The requests of one method and route. It has what a :py:class:`~getty_tx.status.calls.CallTotals` has.
 
     :ivar statuses: answers by status.
+    :ivar received: bytes of the bodies of requests, as far as they came before the end of the answer.
     :ivar sent: bytes of the bodies of answers.
     :ivar seconds: how long requests took, from their head to the end of the answer.
     """
 
-    __slots__ = ("seconds", "sent", "statuses")
+    __slots__ = ("received", "seconds", "sent", "statuses")
 
     #: Requests that run are counted for the service as a whole, as their route is not known from the beginning.
     running = 0
 
     def __init__(self) -> None:
         self.statuses: dict[int, int] = {}
-        self.sent = 0
+        self.received = self.sent = 0
         self.seconds = Histogram()
 
     @property
@@ -48,13 +49,15 @@ class RequestTotals:
         """Add the counters of another process."""
         for status, count in other.statuses.items():
             self.statuses[status] = self.statuses.get(status, 0) + count
+        self.received += other.received
         self.sent += other.sent
         self.seconds.addAll(other.seconds)
 
 
 def encodeRequests(totals: RequestTotals) -> list[Any]:
     """The counters as JSON."""
-    return [list(totals.statuses.items()), totals.sent, totals.seconds.counts, totals.seconds.sum]
+    counts = totals.seconds.counts
+    return [list(totals.statuses.items()), totals.received, totals.sent, counts, totals.seconds.sum]
 
 
 def decodeRequests(fields: Any) -> RequestTotals:
@@ -63,11 +66,11 @@ def decodeRequests(fields: Any) -> RequestTotals:
 
     :raise ValueError: the fields are invalid. ``TypeError``: the same.
     """
-    statuses, sent, counts, total = fields
+    statuses, received, sent, counts, total = fields
     found = RequestTotals()
-    numbers = [sent, *counts, *(number for pair in statuses for number in pair)]
+    numbers = [received, sent, *counts, *(number for pair in statuses for number in pair)]
     if not all(type(each) is int and each >= 0 for each in numbers) or len(counts) != len(found.seconds.counts):
         raise ValueError(f"{fields!r:.80} are no counters of requests")
-    found.statuses, found.sent = dict(statuses), sent
+    found.statuses, found.received, found.sent = dict(statuses), received, sent
     found.seconds.counts, found.seconds.sum = counts, float(total)
     return found

@@ -327,6 +327,7 @@ class EndTests(Case):
         talk.close()
         self.assertEqual(len(errors), 1)
         self.assertEqual(talk.answers(), [])
+        self.assertEqual(talk.context.counters.served["POST", "/"].statuses, {499: 1})
 
     def test_goneWhileSending(self) -> None:
         """A generator is closed."""

@@ -1,4 +1,4 @@
-"""Bodies that nobody takes, that end wrongly, and that the client was not asked for."""
+"""Bodies that nobody takes, that end wrongly, that the client was not asked for; and how bodies are counted."""
 
 from __future__ import annotations
 
@@ -129,3 +129,68 @@ class BodyEndTests(Case):
         self.assertEqual(talk.answers(), [])
         talk.send(b"abc")
         self.assertEqual([(each.status, each.body) for each in talk.answers()], [(200, b"abc")])
+
+
+class CountTests(Case):
+    """The bytes of bodies, by method and route."""
+
+    def bytesOf(self, talk: Talk, method: str, route: str) -> tuple[int, int]:
+        """Those of the requests, and those of the answers."""
+        totals = talk.context.counters.served[method, route]
+        return totals.received, totals.sent
+
+    def test_whole(self) -> None:
+        router = http.Router()
+        router.post("/")(lambda request: request.content + b"!")
+        router.get("/next")(lambda request: b"next")
+        talk = self.talk(router)
+        talk.send(POST % (1, 3, b"") + b"abc" + POST % (1, 4, b""))
+        talk.send(b"abcd" + ONE + ONE.replace(b"GET", b"HEAD"))
+        self.assertEqual((7, 9), self.bytesOf(talk, "POST", "/"))
+        self.assertEqual((0, 4), self.bytesOf(talk, "GET", "/next"))
+        self.assertEqual((0, 0), self.bytesOf(talk, "HEAD", "/next"))
+
+    def test_streams(self) -> None:
+        """Without the framing, and one after the other."""
+
+        async def echo(request: http.Request) -> Any:
+            assert request.body is not None
+            async for part in request.body:
+                yield part
+
+        router = http.Router()
+        router.post("/", stream=True)(echo)
+        talk = self.talk(router)
+        for _ in range(2):
+            talk.send(CHUNKED % b"" + b"5;a=b\r\nhello\r\n")
+            talk.send(b"2\r\nyo\r\n0\r\nA: b\r\n\r\n")
+        self.assertEqual([each.body for each in talk.answers()], [b"helloyo"] * 2)
+        self.assertEqual((14, 14), self.bytesOf(talk, "POST", "/"))
+
+    def test_gone(self) -> None:
+        """What came and went before the client did."""
+
+        async def begin(request: http.Request) -> Any:
+            assert request.body is not None
+            yield b"begun"
+            async for _ in request.body:
+                pass
+
+        router = http.Router()
+        router.post("/", stream=True)(begin)
+        talk = self.talk(router)
+        talk.send(POST % (1, 10, b"") + b"abc")
+        talk.session.abort()
+        talk.pair.flush()
+        self.assertEqual((3, 5), self.bytesOf(talk, "POST", "/"))
+        self.assertEqual(1, talk.context.counters.lost)
+
+    def test_unwanted(self) -> None:
+        """Of a body that goes on behind the answer, what had come before."""
+        router = http.Router()
+        router.post("/", stream=True)(lambda request: b"enough")
+        talk = self.talk(router)
+        talk.send(POST % (1, 10, b"") + b"abc")
+        talk.send(b"defghij" + POST % (1, 2, b"") + b"kl")
+        self.assertEqual([each.body for each in talk.answers()], [b"enough"] * 2)
+        self.assertEqual((2, 12), self.bytesOf(talk, "POST", "/"))

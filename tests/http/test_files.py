@@ -81,6 +81,7 @@ class ServedTests(FilesCase):
         talk = self.talk(self.files)
         for _ in range(2):
             self.assertEqual(talk.ask(b"GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n").body, LARGE)
+        self.assertEqual(talk.context.counters.served["GET", ""].sent, 2 * len(LARGE))
 
     def test_head(self) -> None:
         for name, length in (("/a.txt", b"10"), ("/large.bin", b"262144")):

@@ -104,11 +104,13 @@ class RowTests(SynchronousTestCase):
                 "calls": 93,
                 "failed": 23,
                 "running": 1,
+                "received": None,
+                "sent": None,
                 "codes": {"internal": 20, "deadline": 2, "refused": 1},
             },
         )
         self.assertEqual(page, {"total": 4, "sort": "calls", "descending": True, "offset": 1, "limit": 1,
-                                "lateReplies": 3, "refused": 1, "timeouts": 3})  # fmt: skip
+                                "lateReplies": 3, "refused": 1, "timeouts": 3, "serving": 0})  # fmt: skip
 
     def test_order(self) -> None:
         """By the calls that have ended, whether well or not; or by any column, where None is less than a time."""

@@ -37,11 +37,11 @@ def metricsOf(snapshot: Snapshot) -> dict[tuple[str, ...], float]:
 def someCounters() -> Counters:
     """Some requests."""
     counters = Counters()
-    counters.add("GET", "/users/{id}", 200, 0.002, 100)
+    counters.add("GET", "/users/{id}", 200, 0.002, 100, 7)
     counters.add("GET", "/users/{id}", 200, 0.004, 50)
     counters.add("GET", "/users/{id}", 404, 0.001, 9)
     counters.add("POST", "", 503, 0.5, 0)
-    counters.lose("POST", "")
+    counters.lose("POST", "", 30, 4)
     counters.refuse(431)
     return counters
 
@@ -62,7 +62,10 @@ class RequestTests(SynchronousTestCase):
                 ("-", "(refused)", "431"): 1,
             },
         )
+        self.assertEqual(found["getty_http_request_bytes_total", "GET", "/users/{id}"], 7)
         self.assertEqual(found["getty_http_response_bytes_total", "GET", "/users/{id}"], 159)
+        self.assertEqual(found["getty_http_request_bytes_total", "POST", ""], 4)
+        self.assertEqual(found["getty_http_response_bytes_total", "POST", ""], 30)
         self.assertEqual(found["getty_http_request_seconds_count", "GET", "/users/{id}"], 3)
         self.assertAlmostEqual(found["getty_http_request_seconds_sum", "GET", "/users/{id}"], 0.007)
         self.assertEqual(found[("getty_http_requests_running",)], 3)
@@ -82,23 +85,34 @@ class RequestTests(SynchronousTestCase):
         mergeEnded(total, decodeSnapshot(records))
         found = metricsOf(total)
         self.assertEqual(found["getty_http_requests_total", "GET", "/users/{id}", "200"], 6)
+        self.assertEqual(found["getty_http_request_bytes_total", "GET", "/users/{id}"], 21)
+        self.assertEqual(found["getty_http_response_bytes_total", "GET", "/users/{id}"], 477)
         self.assertEqual(found["getty_http_request_seconds_count", "GET", "/users/{id}"], 9)
         self.assertEqual(found[("getty_http_requests_running",)], 4)
 
     def test_malformed(self) -> None:
-        good: list[Any] = [[[200, 1]], 5, [0] * 14, 0.0]
+        good: list[Any] = [[[200, 1]], 4, 5, [0] * 14, 0.0]
         decodeRequests(good)
-        for at, value in ((0, [[200, -1]]), (0, [["200", 1]]), (1, -5), (1, 1.5), (2, [0] * 13), (2, [True] * 14)):
+        for at, value in (
+            (0, [[200, -1]]),
+            (0, [["200", 1]]),
+            (1, -4),
+            (2, -5),
+            (2, 1.5),
+            (3, [0] * 13),
+            (3, [True] * 14),
+        ):
             bad = list(good)
             bad[at] = value
             self.assertRaises(ValueError, decodeRequests, bad)
 
     def test_table(self) -> None:
         """The page shows them beside calls."""
-        page = methodsOf(snapshotOf(someCounters()), BY_CALLS)
+        page = methodsOf(snapshotOf(someCounters(), 3), BY_CALLS)
         first = page["methods"][0]
         self.assertEqual((first["side"], first["method"]), ("http", "GET /users/{id}"))
         self.assertEqual((first["calls"], first["failed"], first["codes"]), (3, 1, {"404": 1}))
+        self.assertEqual((first["received"], first["sent"], page["serving"]), (7, 159, 3))
 
     def test_bounded(self) -> None:
         counters = Counters()

@@ -10,12 +10,13 @@ import socket
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from tests.tap.test_twistd import PATIENCE, ProcessTestCase
 
 HERE = __name__
 
-REQUEST = b"GET /%d HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
+REQUEST = b"POST /%d HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 5\r\n\r\nhello"
 
 
 def who(request: Any) -> dict[str, Any]:
@@ -72,8 +73,8 @@ class StartTests(ProcessTestCase):
             self.assertIn("no_such_module", self.fails(command, "broken:app"))
 
 
-class LogTests(ProcessTestCase):
-    """The access log of two processes, with a trusted proxy in front."""
+class ManyTests(ProcessTestCase):
+    """The access log and the status of two processes, with a trusted proxy in front."""
 
     def read(self, count: int) -> list[dict[str, Any]]:
         """Wait for so many lines."""
@@ -85,7 +86,7 @@ class LogTests(ProcessTestCase):
             time.sleep(0.01)
 
     def ask(self, port: int, number: int) -> dict[str, Any]:
-        """Send a request on a connection of its own; the answer."""
+        """Send a request on a connection of its own; the answer, whose bytes are counted."""
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
             connection.sendall(REQUEST % number)
             data = b""
@@ -93,21 +94,46 @@ class LogTests(ProcessTestCase):
                 received = connection.recv(65536)
                 assert received, data
                 data += received
-        answer: dict[str, Any] = json.loads(data.partition(b"\r\n\r\n")[2])
+        body = data.partition(b"\r\n\r\n")[2]
+        self.sent += len(body)
+        answer: dict[str, Any] = json.loads(body)
         return answer
 
+    def isCounted(self, url: str, requests: int) -> None:
+        """The status has so many requests, with their bytes, in sum."""
+        with urlopen(url + "calls", timeout=PATIENCE) as answer:
+            [row] = json.load(answer)["methods"]
+        self.assertEqual(("http", "POST", requests, 0), tuple(row[k] for k in ("side", "method", "calls", "failed")))
+        self.assertEqual((5 * requests, self.sent), (row["received"], row["sent"]))
+        with urlopen(url + "metrics", timeout=PATIENCE) as answer:
+            lines = answer.read().decode().splitlines()
+        labels = 'method="POST",route="",service="getty-http"'
+        for line in (
+            f'getty_http_requests_total{{{labels},status="200"}} {requests}.0',
+            f"getty_http_request_seconds_count{{{labels}}} {requests}.0",
+            f"getty_http_request_bytes_total{{{labels}}} {5 * requests}.0",
+            f"getty_http_response_bytes_total{{{labels}}} {self.sent}.0",
+            'getty_http_requests_running{service="getty-http"} 0.0',
+        ):
+            self.assertIn(line, lines)
+
     def test_processes(self) -> None:
-        """Both write to one file, and after a reload the new ones do."""
+        """Both write to one file and are counted in one sum, and after a reload the new ones, too."""
+        self.sent = 0
         words = ["--access-log", "access.log", "--access-log-format", "json", "--proxy-headers", "--processes", "2"]
+        words += ["--status", "tcp:0:interface=127.0.0.1"]
         process = self.twistd("getty-http", f"{HERE}:who", "--listen", "tcp:0:interface=127.0.0.1", *words)
         port = int(process.expect(r"getty-http serves 127\.0\.0\.1:(\d+)")[1])
         answers = [self.ask(port, number) for number in range(4)]
         self.assertEqual(2, len({answer["process"] for answer in answers}))
+        status = process.expect(r"status on (http://127\.0\.0\.1:\d+/)")[1]
+        self.isCounted(status, 4)
         process.send(signal.SIGHUP)
         process.expect("has ended with status 0", 2)
         answers += [self.ask(port, number) for number in range(4, 8)]
         self.assertEqual(4, len({answer["process"] for answer in answers}))
         self.assertEqual({"192.0.2.1"}, {answer["client"] for answer in answers})
+        self.isCounted(status, 8)
         lines = self.read(8)
         self.assertEqual([f"/{number}" for number in range(8)], sorted(line["target"] for line in lines))
         self.assertEqual({"192.0.2.1"}, {line["client"] for line in lines})

@@ -149,6 +149,7 @@ function showCalls(state) {
   const seconds = last === null ? 0 : state.time - last.time;
   const left = calls.total - calls.methods.length;
   byId("ofCalls").textContent = `late replies ${calls.lateReplies}, refused ${calls.refused}, time-outs ${calls.timeouts}` +
+    (calls.serving ? `, requests running ${calls.serving}` : "") +
     (left > 0 ? `; the ${calls.methods.length} methods with the most calls, without ${left} others` : "");
   byId("calls").querySelector("tbody").replaceChildren(...calls.methods.map((method) => {
     const known = before.get(of(method));
@@ -158,7 +159,7 @@ function showCalls(state) {
     // Names that a server does not have, and those of a client above a number, are counted together.
     row.append(element("td", method.service), element("td", method.side), element("td", method.method || "(others)"));
     for (const text of [short(method.calls), short(rate), short(method.running), short(method.failed),
-      duration(method.p50), duration(method.p99)]) {
+      duration(method.p50), duration(method.p99), short(method.received), short(method.sent)]) {
       row.append(element("td", text, "number"));
     }
     row.append(element("td", codes));
