@@ -347,8 +347,10 @@ class PageTests(FolderMixin, TestCase):
         self.assertIsInstance(names["makeService"](["tcp:8090"]), Server)
 
     def test_security(self) -> None:
-        """The server of the page about security can be."""
-        self.assertEqual(1000, self.page("topics/security.md").names["serve"]().maxSessions)
+        """The servers of the page about security can be."""
+        names = self.page("topics/security.md").names
+        self.assertEqual(1000, names["serve"]().maxSessions)
+        self.assertEqual(1000, names["serveSite"](http.Router()).context.limitConcurrency)
 
     def test_pressure(self) -> None:
         """Who does not read is closed, and hurts nobody else; something long is sent as fast as it is taken."""
