@@ -189,6 +189,14 @@ class Body:
         return b"".join(parts)
 
 
+def whole(request: Request) -> Body:
+    """The body of a request of which all came with the head, for who takes it as it comes."""
+    body = Body(request)
+    body.isWanted = True
+    body.feed(BodyPart(request.content or b"", True))
+    return body
+
+
 def tooLarge(limit: int) -> RefuseRequest:
     """What refuses a body of more than ``limit`` bytes."""
     return RefuseRequest(413, f"the body has more than {limit} bytes")

@@ -32,7 +32,7 @@ class Request:
     :ivar version: ``1.1`` or ``1.0``.
     :ivar fields: what its fields say.
     :ivar content: the whole body, where it has been gathered or is empty; else None.
-    :ivar body: the body as it comes, where it has not been gathered; else None.
+    :ivar body: the body as it comes, where it has not been gathered, and in handlers with ``stream``; else None.
     :ivar path: the variables of the route's template, by name: ``request.path["id"]`` for ``/users/{id}``.
     :ivar route: the template of the route; empty where there is none.
     :ivar root: the path that the application is mounted at, as bytes, such as ``/static``; empty where it is not.

@@ -11,6 +11,7 @@ from zope.interface import alsoProvides, implementer
 from getty_tx import settings
 from getty_tx.errors import RefuseRequest, SettingError
 from getty_tx.http.answers import NO_FIELDS
+from getty_tx.http.body import whole
 from getty_tx.http.handlers import respond, run
 from getty_tx.http.interfaces import IApplication, IRunningApplication
 
@@ -249,7 +250,11 @@ class Router:
         if route is None:
             route = self._otherMethod(place, request)
         request.route = route.template
-        if request.content == b"" or route.stream:
+        if route.stream:
+            if request.body is None:
+                request.body = whole(request)
+            respond(route.handler(request), request, exchange)
+        elif request.content == b"":
             respond(route.handler(request), request, exchange)
         else:
             limit = route.maxBody

@@ -66,6 +66,8 @@ class HTTPPageTests(TestCase):
             ("GET", "/private"),
             ("GET", "/private", None, {"Authorization": "Bearer let-me-in"}),
             ("POST", "/upload", b"x" * 300_000),
+            ("POST", "/upload", b"small"),
+            ("POST", "/upload"),
         )
         self.assertEqual(
             found,
@@ -76,6 +78,8 @@ class HTTPPageTests(TestCase):
                 (401, b"401 Unauthorized: who are you?\n"),
                 (200, b"welcome"),
                 (200, b'{"size":300000}'),
+                (200, b'{"size":5}'),
+                (200, b'{"size":0}'),
             ],
         )
 

@@ -166,6 +166,11 @@ class CountTests(Case):
             talk.send(b"2\r\nyo\r\n0\r\nA: b\r\n\r\n")
         self.assertEqual([each.body for each in talk.answers()], [b"helloyo"] * 2)
         self.assertEqual((14, 14), self.bytesOf(talk, "POST", "/"))
+        # All at once, and none.
+        for body in (b"all", b""):
+            talk.send(POST % (1, len(body), b"Expect: 100-continue\r\n") + body)
+            self.assertEqual([(200, body)], [(each.status, each.body) for each in talk.answers()])
+        self.assertEqual((17, 17), self.bytesOf(talk, "POST", "/"))
 
     def test_gone(self) -> None:
         """What came and went before the client did."""
