@@ -44,6 +44,8 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
     The version is 2.3: what Starlette makes of a later one is that a stream which waits without sending outlives its
     client.
 
+    :param rootPath: the path below which the application stands in the client's view, without that of a router's
+        ``mount``, which is added.
     :param state: what the application has kept in its lifespan; a shallow copy is given.
     """
     path, _, query = request.target.partition(b"?")
@@ -61,7 +63,7 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
     scope["path"] = text
     scope["raw_path"] = path
     scope["query_string"] = query
-    scope["root_path"] = rootPath
+    scope["root_path"] = rootPath + request.root.decode() if request.root else rootPath
     scope["headers"] = [*request.fields.headers]
     scope["state"] = state.copy()
     scope["extensions"] = _EXTENSIONS.copy()

@@ -44,7 +44,6 @@ def webSocketScope(upgrade: WebSocketUpgrade, exchange: IExchange, rootPath: str
     path = request.rawPath
     text = unquote(path.decode("ascii"))
     scheme, client, server = exchange.endsOf(request)
-    scheme = scheme
     scope: dict[str, Any] = {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -53,7 +52,7 @@ def webSocketScope(upgrade: WebSocketUpgrade, exchange: IExchange, rootPath: str
         "path": rootPath + text,
         "raw_path": rootPath.encode() + path,
         "query_string": request.queryString,
-        "root_path": rootPath,
+        "root_path": rootPath + request.root.decode(),
         "headers": request.headers,
         "client": client,
         "server": server,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from twisted.internet import reactor
+
+from getty_tx.http.asgi import Asgi
+from getty_tx.http.router import Router
 from tests.http.test_upgrade import asking
 from tests.support.asgi import ONE, AsgiCase, answer
+from tests.support.http import Talk
 from tests.support.websocket import closeFrame, frame, parse
-
-if TYPE_CHECKING:
-    from tests.support.http import Talk
 
 TEXT, BINARY, CLOSE = 0x81, 0x82, 0x88
 
@@ -77,6 +79,26 @@ class WebSocketTests(AsgiCase):
                 "extensions": {"websocket.http.response": {}},
             },
         )
+
+    async def test_mounted(self) -> None:
+        """Below a prefix of a router, WebSocket or not: the path is whole, and the prefix is the end of root_path."""
+        scopes: list[dict[str, Any]] = []
+
+        async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            scopes.append(scope)
+            await (answer(send) if scope["type"] == "http" else send({"type": "websocket.close"}))
+
+        application = Asgi(app, lifespan="off", rootPath="/site")
+        application.startApplication(reactor)
+        router = Router()
+        router.mount("/app", application)
+        talk = Talk(router)
+        talk.send(b"GET /app/a%20b HTTP/1.1\r\nHost: a\r\n\r\n" + asking("/app/a%20b"))
+        self.assertEqual([got.status for got in talk.answers()], [200, 403])
+        talk.close()
+        for scope in scopes:
+            self.assertEqual(scope["root_path"], "/site/app")
+            self.assertEqual((scope["path"], scope["raw_path"]), ("/site/app/a b", b"/site/app/a%20b"))
 
     async def test_talks(self) -> None:
         """Text and bytes both ways, an empty message, and frames that came before the answer."""
