@@ -41,7 +41,7 @@ class Server(Service):
 
     ::
 
-        server = http.Server(router, "tcp:8080", "tls:8443:privateKey=key.pem:certKey=cert.pem")
+        server = http.Server(router, "tcp:8080", "ssl:8443:privateKey=key.pem:certKey=cert.pem")
 
     :param application: a :py:class:`~getty_tx.http.Router`, another
         :py:class:`~getty_tx.http.interfaces.IApplication`, or a function of a request.

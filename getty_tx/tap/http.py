@@ -37,7 +37,7 @@ class Options(WebOptions):
     examples = """\
   twistd -n --reactor getty getty-http mypkg.site:router
   twistd -n getty-http ./public
-  twistd -n getty-http mypkg.site:router --listen tcp:80 --listen tls:443:privateKey=key.pem:certKey=cert.pem \\
+  twistd -n getty-http mypkg.site:router --listen tcp:80 --listen ssl:443:privateKey=key.pem:certKey=cert.pem \\
       --processes 0
 """
 

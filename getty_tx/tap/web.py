@@ -109,6 +109,10 @@ class WebOptions(ListenOptions):
                 raise usage.UsageError(
                     f"--listen {description}: HTTP goes over tcp:, tls:, ssl:, unix:, systemd: and haproxy:"
                 )
+        if self["compression"] is not None:
+            raise usage.UsageError(
+                f"--compression {self['compression']}: no client of HTTP reads a compressed stream; leave it out"
+            )
         if self["timeout-graceful-shutdown"] > self["drain-timeout"]:
             raise usage.UsageError(
                 f"--timeout-graceful-shutdown {self['timeout-graceful-shutdown']:g}: the command ends after"

@@ -29,6 +29,7 @@ BLOCKS = {
     **{
         f"howto/{name}.md": {"python": "test_pages"}
         for name in (
+            "asgi",
             "asyncio",
             "authentication",
             "codec",

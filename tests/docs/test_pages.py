@@ -42,6 +42,14 @@ FOLDERS = ("howto", "topics", "from")
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _OPTIONS = {each.command: each for each in (echo.Options, serve.Options, dial.Options)}
 
+#: Of mysite.asgi: it answers with the path.
+APPLICATION = """
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["path"].encode()})
+"""
+
 #: What the commands on the pages serve: somebody's own listener.
 SERVICE = """
 from getty_tx import EventListener
@@ -161,13 +169,15 @@ class FolderMixin:
         shutil.copy(key, f"{folder}/key.pem")
         os.mkdir(f"{folder}/mypkg")
         Path(folder, "mypkg", "service.py").write_text(SERVICE)
+        os.mkdir(f"{folder}/mysite")
+        Path(folder, "mysite", "asgi.py").write_text(APPLICATION)
         os.mkdir(f"{folder}/public")
         Path(folder, "public", "a.txt").write_text("a file")
         self.addCleanup(os.chdir, os.getcwd())
         self.addCleanup(sys.path.remove, os.path.abspath(folder))
         sys.path.insert(0, os.path.abspath(folder))
         os.chdir(folder)
-        for name in ("mypkg", "mypkg.service"):
+        for name in ("mypkg", "mypkg.service", "mysite", "mysite.asgi"):
             self.addCleanup(sys.modules.pop, name, None)
 
     def page(self, name: str) -> Page:
@@ -276,13 +286,16 @@ class PageTests(FolderMixin, TestCase):
         self.assertIn("404", str(error))
 
     async def test_files(self) -> None:
-        """A page that serves a folder, resources, and an application in threads."""
+        """Pages that serve a folder, resources, an application in threads, and one of asyncio beside a folder."""
         names = self.page("howto/files-wsgi.md").names
+        site = self.page("howto/asgi.md").names["router"]
         head = b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         for application, path, body in (
             (names["router"], b"/static/a.txt", b"a file"),
             (names["router"], b"/site/hello?name=you", b"Hello you"),
-            (http.Wsgi(names["application"]), b"/", b"Hello"),
+            (names["site"], b"/", b"Hello"),
+            (site, b"/static/a.txt", b"a file"),
+            (site, b"/else", b"/else"),
         ):
             server = http.Server(application, "tcp:0:interface=127.0.0.1")
             answer = await self.ask(server, RawCodec(), head % path)

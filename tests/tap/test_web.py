@@ -100,6 +100,11 @@ class OptionsTests(OptionsTestCase):
             (plain.Options, ["no_such:router"], "no_such:router: there is no module 'no_such'"),
             (plain.Options, [f"{HERE}:number"], f"{HERE}:number: int is no handler"),
             (plain.Options, ["--listen", "udp:1", f"{HERE}:hello"], "--listen udp:1: HTTP goes over tcp:"),
+            (
+                plain.Options,
+                ["--compression", "deflate", f"{HERE}:hello"],
+                "--compression deflate: no client of HTTP reads",
+            ),
             (plain.Options, ["--server-header", "\n", f"{HERE}:hello"], "cannot stand in a field"),
             (
                 plain.Options,

@@ -46,7 +46,7 @@ class Asgi:
 
     ::
 
-        server = http.Server(http.Asgi("site.asgi:application"), "tcp:8080")
+        server = http.Server(http.Asgi("mysite.asgi:application"), "tcp:8080")
 
     It runs on asyncio's loop as a guest of the reactor: :py:func:`getty_tx.reactors.guestLoop`.
 

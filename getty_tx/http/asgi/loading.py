@@ -21,7 +21,9 @@ def load(name: str, factory: bool = False) -> Any:
     """
     moduleName, colon, attributes = name.partition(":")
     if not (moduleName and colon and attributes):
-        raise SettingError(f"{name!r} names no application: write it as module:attribute, such as site.app:app")
+        raise SettingError(
+            f"{name!r} names no application: write it as module:attribute, such as mysite.asgi:application"
+        )
     try:
         found: Any = import_module(moduleName)
     except ModuleNotFoundError as error:
