@@ -109,6 +109,14 @@ class Server(Service):
     def settingChanged(self, name: str) -> None:
         setattr(self._factory, name, getattr(self, name))
 
+    def speaks(self, *protocols: bytes) -> None:
+        """
+        Name the application protocols (ALPN) of the sessions, the preferred one first, as bytes such as ``http/1.1``.
+
+        On ``tls:`` endpoints a client that offers some has to offer one of these. The other endpoints do not ask.
+        """
+        self._factory.applicationProtocols = protocols
+
     @property
     def sessions(self) -> Set[Session]:
         """The open sessions."""

@@ -93,6 +93,8 @@ class Server(Service):
             handshakeTimeout=handshakeTimeout,
             reactor=reactor,
         )
+        # Browsers offer it, and a tls: endpoint refuses those with whom it has nothing in common.
+        self.server.speaks(b"http/1.1")
 
     def newSession(self, session: Session) -> None:
         """Make the connection of a new session. Override it to set more, such as ``session.writeTimeout``."""

@@ -6,7 +6,9 @@ import os
 import resource
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
@@ -19,7 +21,7 @@ from getty_tx.transports.base import dropAtOnce
 from getty_tx.transports.stream import SessionProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IAddress
 
@@ -138,6 +140,7 @@ class SessionFactory:
         """The connection ended before it had a session."""
 
 
+@implementer(IProtocolNegotiationFactory)
 class SessionServerFactory(SessionFactory, Factory):
     """
     Sessions for ``listenTCP``, ``listenSSL``, ``listenUNIX``, ``endpoint.listen`` and ``adoptStreamConnection``.
@@ -155,7 +158,13 @@ class SessionServerFactory(SessionFactory, Factory):
     #: Whether a connection that a limit refuses gets an answer before it is closed.
     answersRefused = False
     noisy = False
+    #: The application protocols (ALPN) that it speaks, the preferred one first, for a TLS that asks, as ``tls:`` does.
+    applicationProtocols: Sequence[bytes] = ()
     _full = False
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """See IProtocolNegotiationFactory."""
+        return list(self.applicationProtocols)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import shutil
+import socket
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.threads import deferToThread
@@ -13,6 +17,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest, TestCase
 
 from getty_tx import http as gettyHTTP
+from tests.support.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +38,7 @@ def makeRouter() -> gettyHTTP.Router:
 
     @router.post("/length", stream=True)
     async def length(request: gettyHTTP.Request) -> dict[str, int]:
-        assert request.body is not None or request.content is not None
-        if request.content is not None:
-            return {"length": len(request.content)}
+        assert request.body is not None
         return {"length": sum([len(part) async for part in request.body])}
 
     @router.get("/large")
@@ -55,9 +58,9 @@ class ClientTests(TestCase):
 
     timeout = 120
 
-    async def start(self) -> str:
+    async def start(self, endpoint: str = "tcp:0:interface=127.0.0.1") -> str:
         """Start the server; return its URL."""
-        self.server = gettyHTTP.Server(makeRouter(), "tcp:0:interface=127.0.0.1")
+        self.server = gettyHTTP.Server(makeRouter(), endpoint)
         self.server.startService()
         self.addCleanup(self.server.stopService)
         (address,) = await self.server.whenListening()
@@ -98,6 +101,26 @@ class ClientTests(TestCase):
             answer = await run("--data-binary", f"@{path}", *more, f"{url}/length")
             self.assertEqual(json.loads(answer), {"length": LARGE}, more)
         self.assertIn(b"HTTP/1.1 200 OK", await run("-I", f"{url}/hello"))
+
+    async def test_tls(self) -> None:
+        """A certificate by the name of the host, and HTTP/1.1 for a browser, which offers HTTP/2 as well."""
+        authority = Authority(self.mktemp())
+        folder = self.mktemp()
+        os.mkdir(folder)
+        parts = [Path(name).read_bytes() for name in authority.issue(["localhost"])]
+        Path(folder, "localhost.pem").write_bytes(b"".join(parts))
+        url = await self.start(f"tls:{folder}:0:interface=127.0.0.1")
+        context = ssl.create_default_context(cafile=authority.path)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+
+        def work() -> tuple[str | None, bytes]:
+            plain = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 30)
+            with context.wrap_socket(plain, server_hostname="localhost") as client:
+                client.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return client.selected_alpn_protocol(), b"".join(iter(lambda: client.recv(65536), b""))
+
+        chosen, answer = await deferToThread(work)
+        self.assertEqual((chosen, answer[-5:]), ("http/1.1", b"hello"))
 
     async def test_httpx(self) -> None:
         try:
