@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from zope.interface import implementer
 
@@ -109,6 +109,7 @@ class _PortConnection(Protocol):
             self._inner.connectionLost(reason)
 
 
+@implementer(IProtocolNegotiationFactory)
 class StatusPortFactory(Factory):
     """
     Accepts the connections of the site and the feed.
@@ -131,6 +132,10 @@ class StatusPortFactory(Factory):
     def count(self) -> int:
         """The number of open connections."""
         return len(self.connections)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What browsers offer: a ``tls:`` endpoint refuses those with whom it has nothing in common."""
+        return [b"http/1.1"]
 
     def startFactory(self) -> None:
         """A port has started to use this factory."""

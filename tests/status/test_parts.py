@@ -6,13 +6,16 @@ import threading
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.task import Clock, SchedulerStopped
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from getty_tx import EventListener
 from getty_tx.status import slices
 from getty_tx.status.histogram import BOUNDS, Histogram
 from getty_tx.status.lasterrors import MAX_ERRORS, LastErrors
+from getty_tx.status.port import StatusPortFactory
 from getty_tx.status.sampler import MAX_SAMPLED, PERIOD, WINDOW, Sampler
 from getty_tx.status.slices import PAUSE, Slices
 from getty_tx.status.snapshot import SESSIONS_PER_STEP, walk
@@ -308,6 +311,17 @@ class HistogramTests(SynchronousTestCase):
         self.assertEqual([2, 3, 4], [buckets[0][1], buckets[1][1], buckets[-1][1]])
         self.assertEqual("+Inf", buckets[-1][0])
         self.assertEqual(4, histogram.count)
+
+
+class PortTests(SynchronousTestCase):
+    """The factory of the port."""
+
+    def test_protocols(self) -> None:
+        """TLS that asks is told what browsers are to speak."""
+        access: Any = None
+        factory = StatusPortFactory(None, None, access, Clock())
+        self.assertTrue(verifyObject(IProtocolNegotiationFactory, factory))
+        self.assertEqual([b"http/1.1"], factory.acceptableProtocols())
 
 
 class LastErrorsTests(SynchronousTestCase):
