@@ -279,7 +279,6 @@ class Connection(Leaving):
 
     def _abandon(self, request: Request, refused: Refused) -> None:
         """The body of the request that is being served cannot be read on: answer in place of its application."""
-        self.context.counters.refuse(refused.status)
         request.keepAlive = False
         call, self._whenGone = self._whenGone, None
         if self.status and self._head is None:

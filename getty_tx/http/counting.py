@@ -58,7 +58,7 @@ class Counters:
         return totals
 
     def refuse(self, status: int) -> None:
-        """One that was malformed or beyond a limit."""
+        """One that was malformed or beyond a limit, before it had a method and a route."""
         statuses = self._totalsOf(*REFUSED).statuses
         statuses[status] = statuses.get(status, 0) + 1
 
@@ -71,7 +71,7 @@ class Counters:
 
     @property
     def refused(self) -> dict[int, int]:
-        """Those that were malformed or beyond a limit, by status."""
+        """Those that were malformed or beyond a limit before they had a route, by status."""
         totals = self.served.get(REFUSED)
         return {} if totals is None else totals.statuses
 
