@@ -190,12 +190,7 @@ class HTTPExchange:
         elif kind == "http.response.pathsend" and stage == _FIRST:
             await self._sendPath(message["path"])
         elif kind == "http.response.trailers" and stage == _TRAILERS:
-            trailers = [*self._trailers, *((bytes(name), bytes(value)) for name, value in message.get("headers", ()))]
-            if message.get("more_trailers", False):
-                self._trailers = trailers
-            else:
-                self._exchange.end(self._request, trailers)
-                self._complete()
+            self._trail(message)
         elif kind == "http.response.early_hint" and stage <= _FIRST:
             links = [(b"Link", bytes(link)) for link in message.get("links", ())]
             self._exchange.inform(self._request, 103, AnswerFields(links))
@@ -203,6 +198,15 @@ class HTTPExchange:
             raise GoneError(f"{self._request}: the client has gone")
         else:
             raise RuntimeError(f"{self._request}: the message {kind!r} is out of turn, {_EXPECTED[stage]}")
+
+    def _trail(self, message: dict[str, Any]) -> None:
+        """Take trailers, and end the answer with the last."""
+        trailers = [*self._trailers, *((bytes(name), bytes(value)) for name, value in message.get("headers", ()))]
+        if message.get("more_trailers", False):
+            self._trailers = trailers
+        else:
+            self._exchange.end(self._request, trailers)
+            self._complete()
 
     def _complete(self) -> None:
         self._stage = _DONE
