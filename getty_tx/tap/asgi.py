@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from twisted.python import usage
 
 from getty_tx.errors import SettingError
-from getty_tx.tap.listen import listenService
-from getty_tx.tap.web import WebOptions, WebService
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from twisted.application.service import IService
-    from twisted.internet.interfaces import IStreamServerEndpoint
+from getty_tx.tap.web import WebOptions, makeService
 
 __all__ = ["Options", "makeService"]
 
@@ -56,29 +49,22 @@ class Options(WebOptions):
             raise usage.UsageError(f"{' '.join(rest)!r} is not one application; {_WANTED}")
         self.description = rest[0]
 
-    def postOptions(self) -> None:
-        """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
+    def findApplication(self) -> Any:
+        """See :py:meth:`getty_tx.tap.web.WebOptions.findApplication`."""
         # It brings asyncio.
         from getty_tx.http.asgi import Asgi
 
-        super().postOptions()
-        self.findModules()
         try:
-            self.application = Asgi(
+            return Asgi(
                 self.description,
                 lifespan=self["lifespan"],
                 rootPath=self["root-path"],
                 factory=bool(self["factory"]),
                 exclusive=True,
+                drainTime=self["timeout-graceful-shutdown"],
             )
         except SettingError as error:
             raise usage.UsageError(f"{self.description}: {error}; {_WANTED}") from error
         except Exception as error:
             text = f"{self.description}: importing it failed: {type(error).__name__}: {error}"
             raise usage.UsageError(text) from error
-        self.check()
-
-
-def makeService(options: Options, endpoints: Sequence[IStreamServerEndpoint] | None = None) -> IService:
-    """The service that ``twistd`` starts; in a sub-reactor, with its endpoints."""
-    return listenService(options, lambda: WebService(options, options.application, endpoints=endpoints), endpoints)

@@ -20,7 +20,7 @@ from getty_tx.session.context import theReactor
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["CannotStart", "OrderlyEnd", "cannotStart", "endProcess"]
+__all__ = ["CannotStart", "OrderlyEnd", "cannotStart", "endProcess", "flushAll"]
 
 log = Logger()
 
@@ -100,10 +100,15 @@ class OrderlyEnd(Service):
             self._before = None
 
 
-def _exit(status: int) -> None:
+def flushAll() -> None:
+    """Write all that the process has buffered: Python does not do it, as the process ends without it."""
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         _flush(stream)
+
+
+def _exit(status: int) -> None:
+    flushAll()
     os._exit(status)
 
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.python import usage
 
 from getty_tx.errors import SettingError
-from getty_tx.tap.listen import listenService
 from getty_tx.tap.lookup import lookUp
 from getty_tx.tap.options import optionalCount
-from getty_tx.tap.web import Handler, HTTPContext, IApplication, WebOptions, WebService
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from twisted.application.service import IService
-    from twisted.internet.interfaces import IStreamServerEndpoint
+from getty_tx.tap.web import Handler, HTTPContext, IApplication, WebOptions, makeService
 
 __all__ = ["Options", "makeService"]
 
@@ -53,32 +46,22 @@ class Options(WebOptions):
             raise usage.UsageError(f"{' '.join(rest)!r} is not one application; {_WANTED}")
         self.description = rest[0]
 
-    def postOptions(self) -> None:
-        """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
-        super().postOptions()
+    def findApplication(self) -> Any:
+        """See :py:meth:`getty_tx.tap.web.WebOptions.findApplication`."""
         if os.path.isdir(self.description):
             from getty_tx.http import Files
 
-            self.application: Any = Files(self.description)
-            self.check()
-            return
-        self.findModules()
+            return Files(self.description)
         try:
             found = lookUp(self.description, _WANTED)
         except SettingError as error:
             raise usage.UsageError(f"{self.description}: {error}") from error
-        if not IApplication.providedBy(found):
-            if not callable(found):
-                raise usage.UsageError(f"{self.description}: {type(found).__name__} is no handler; {_WANTED}")
-            found = Handler(found)
-        self.application = found
-        self.check()
+        if IApplication.providedBy(found):
+            return found
+        if not callable(found):
+            raise usage.UsageError(f"{self.description}: {type(found).__name__} is no handler; {_WANTED}")
+        return Handler(found)
 
     def settings(self) -> dict[str, Any]:
         """See :py:meth:`getty_tx.tap.web.WebOptions.settings`."""
         return {**super().settings(), "maxBody": self["max-body"]}
-
-
-def makeService(options: Options, endpoints: Sequence[IStreamServerEndpoint] | None = None) -> IService:
-    """The service that ``twistd`` starts; in a sub-reactor, with its endpoints."""
-    return listenService(options, lambda: WebService(options, options.application, endpoints=endpoints), endpoints)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
+from twisted.application.service import MultiService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from getty_tx.endpoints import listensWith
 from getty_tx.errors import GettyError, SettingError
-from getty_tx.tap.listen import ListenOptions, ListenService
+from getty_tx.tap.listen import ListenOptions, ListenService, listenService
 from getty_tx.tap.options import count, optionalCount, seconds
+from getty_tx.tap.reloading import CommandLine, Reloader, Watcher, traceOf
 
 try:
     from getty_tx.http.access import FORMATS, AccessLog
@@ -25,13 +30,21 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from twisted.application.service import IService
+    from twisted.internet.interfaces import IStreamServerEndpoint
     from twisted.python.failure import Failure
 
     from getty_tx.session.session import Session
 
-__all__ = ["HTTPContext", "Handler", "IApplication", "WebOptions", "WebService"]
+__all__ = ["HTTPContext", "Handler", "IApplication", "WebOptions", "WebService", "makeService"]
+
+log = Logger()
 
 _CONTEXT = HTTPContext
+
+#: With ``--reload``: seconds that requests may take, and until the process ends, at most. Somebody waits for it.
+_RELOAD_DRAIN = 0.5
+_RELOAD_END = 3.0
 
 
 def accessLogFormat(value: str) -> str:
@@ -46,10 +59,18 @@ class WebOptions(ListenOptions):
     The options of a server of HTTP.
 
     :ivar application: what is served, after parsing.
+    :ivar description: what the command line says of it.
+    :ivar reloader: the service of ``--reload``; None: there is none.
+    :ivar failure: with ``--reload``: why there is no application; empty: there is one.
     """
 
     defaultListen = "tcp:8000:interface=127.0.0.1"
     application: IApplication
+    description: str
+    reloader: Reloader | None = None
+    failure = ""
+    #: The options of twistd, which sets it.
+    parent: Any = None
 
     optParameters = [
         ["host", "b", None, "Address to listen on, with --port; a short form of --listen tcp:PORT:interface=HOST."],
@@ -80,6 +101,7 @@ class WebOptions(ListenOptions):
         ["forwarded-field", None, "X-Forwarded-For",
          "The field that proxies write: X-Forwarded-For (with X-Forwarded-Proto), or Forwarded."],
         ["server-header", None, _CONTEXT.serverName.default, "The value of the field Server; none: no such field."],
+        ["app-dir", None, None, "Folder in which modules are looked for first [default: the working folder, last]."],
     ]  # fmt: skip
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -89,7 +111,23 @@ class WebOptions(ListenOptions):
             words.append(words.pop(0))
         super().parseOptions(words)
 
-    optFlags = [["proxy-headers", None, "Take the client's address and scheme from trusted proxies."]]
+    optFlags = [
+        ["proxy-headers", None, "Take the client's address and scheme from trusted proxies."],
+        ["reload", None, "For development: start anew when a file *.py has changed."],
+    ]
+
+    def __init__(self) -> None:
+        ListenOptions.__init__(self)
+        self.reloadFolders: list[str] = []
+
+    def opt_reload_dir(self, folder: str) -> None:
+        """
+        With --reload: folder whose files are watched, with all below it; may be given several times.
+        [default: the working folder, and that of --app-dir]
+        """
+        self.reloadFolders.append(_folder("reload-dir", folder))
+
+    opt_reload_dir.__doc__ = cleandoc(opt_reload_dir.__doc__ or "")
 
     def opt_listen(self, description: str) -> None:
         """
@@ -118,6 +156,53 @@ class WebOptions(ListenOptions):
                 f"--timeout-graceful-shutdown {self['timeout-graceful-shutdown']:g}: the command ends after"
                 f" --drain-timeout {self['drain-timeout']:g}; give it no less"
             )
+        self._prepareReload()
+        self.findModules()
+        try:
+            self.application = self.findApplication()
+        except (usage.UsageError, SystemExit) as error:
+            if self.reloader is None:
+                raise
+            why = (
+                str(error) if isinstance(error, usage.UsageError) else f"{self.description}: it calls sys.exit({error})"
+            )
+            self.failure = "\n".join(filter(None, [why, traceOf(error)]))
+            return
+        self.check()
+
+    def findApplication(self) -> IApplication:
+        """:raise usage.UsageError: there is no such application, or it cannot be imported."""
+        raise NotImplementedError
+
+    def findModules(self) -> None:
+        """As the base class; or the folder of ``--app-dir``, which comes first, as somebody has named it."""
+        if self["app-dir"] is None:
+            super().findModules()
+        else:
+            sys.path.insert(0, _folder("app-dir", self["app-dir"]))
+
+    def _prepareReload(self) -> None:
+        """:raise usage.UsageError: other options exclude ``--reload``."""
+        if not self["reload"]:
+            if self.reloadFolders:
+                raise usage.UsageError(f"--reload-dir {self.reloadFolders[0]}: has no meaning without --reload")
+            return
+        why = ""
+        if self["processes"] is not None:
+            why = "is for one process; leave --processes out (without --reload, SIGHUP replaces its processes)"
+        elif self.parent is not None and not (self.parent["nodaemon"] or self.parent["debug"]):
+            why = f"is for a command in the foreground; use twistd -n {self.command}"
+        elif any(listensWith(description) == "systemd" for description in self.endpoints):
+            why = "cannot keep the sockets that systemd has opened; use another --listen"
+        if why:
+            raise usage.UsageError(f"--reload: {why}")
+        self["timeout-graceful-shutdown"] = min(self["timeout-graceful-shutdown"], _RELOAD_DRAIN)
+        self["drain-timeout"] = min(self["drain-timeout"], _RELOAD_END)
+        folders = self.reloadFolders or [os.getcwd(), *filter(None, [self["app-dir"]])]
+        watcher = Watcher(folders)
+        # Before the import: what changes while it lasts has changed for the next one.
+        watcher.note()
+        self.reloader = Reloader(watcher, CommandLine().want)
 
     def _shortForms(self) -> None:
         """Make endpoints of ``--host``, ``--port`` and ``--uds``."""
@@ -176,6 +261,13 @@ class WebOptions(ListenOptions):
             raise usage.UsageError(f"{self.command}: {error}") from error
 
 
+def _folder(option: str, folder: str) -> str:
+    """The absolute path of a folder. :raise usage.UsageError: it is none."""
+    if not os.path.isdir(folder):
+        raise usage.UsageError(f"--{option} {folder}: is no folder; give one that exists")
+    return os.path.abspath(folder)
+
+
 class _Server(Server):
     """Sets more in each session."""
 
@@ -193,6 +285,7 @@ class WebService(ListenService):
 
     def makeServer(self, options: WebOptions, served: Any, endpoints: list[Any], **limits: Any) -> Server:
         """See :py:meth:`getty_tx.tap.listen.ListenService.makeServer`."""
+        self._reloads = options.reloader is not None
         return _Server(
             self.counting(options.changed()),
             served,
@@ -203,8 +296,42 @@ class WebService(ListenService):
             **limits,
         )
 
+    def _listenFailed(self, failure: Failure, option: str = "listen") -> None:
+        if self._reloads and failure is self._listening.startFailure:
+            log.critical("{line}; --reload waits for a change", line=self._explain(failure, option))
+        else:
+            super()._listenFailed(failure, option)
+
     def _explain(self, failure: Failure, option: str) -> str:
         if failure is self._listening.startFailure and not failure.check(GettyError):
             kind = failure.type.__name__
             return f"{self._command}: the application cannot start: {kind}: {failure.getErrorMessage()}"
         return super()._explain(failure, option)
+
+
+class _WaitingService(MultiService):
+    """With ``--reload``: there is no application, and nothing but a change can help."""
+
+    def __init__(self, command: str, failure: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
+        self._command = command
+        self._failure = failure
+
+    def startService(self) -> None:
+        """Say why."""
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        log.critical("{command}: {why}\n--reload waits for a change", command=self._command, why=self._failure)
+
+
+def makeService(options: WebOptions, endpoints: Sequence[IStreamServerEndpoint] | None = None) -> IService:
+    """The service that ``twistd`` starts; in a sub-reactor, with its endpoints."""
+
+    def makeOwn() -> MultiService:
+        if options.failure:
+            return _WaitingService(options.command, options.failure)
+        return WebService(options, options.application, endpoints=endpoints)
+
+    service = listenService(options, makeOwn, endpoints)
+    if options.reloader is not None:
+        options.reloader.setServiceParent(service)  # type: ignore[no-untyped-call]  # Twisted's
+    return service

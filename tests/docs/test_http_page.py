@@ -108,6 +108,8 @@ class HTTPPageTests(TestCase):
                 if base.__module__ in ("getty_tx.tap.web", command.__name__):
                     known |= {entry[0] for entry in vars(base).get("optParameters", ())}
                     known |= {entry[0] for entry in vars(base).get("optFlags", ())}
+                    known |= {name[4:].replace("_", "-") for name in vars(base) if name.startswith("opt_")}
+        known -= {"l", "listen"}
         self.assertEqual(shown, known)
 
     def test_fromUvicorn(self) -> None:
