@@ -77,9 +77,7 @@ class AnswerFields:
         """
         if not (self.hasDate or self.hasServer):
             return b"%b%b%b" % (statusLine(status), dates.fields, self.lines)
-        date, end, server = dates.fields.partition(b"\r\n")
-        own = (b"" if self.hasDate else date + end) + (b"" if self.hasServer else server)
-        return b"%b%b%b" % (statusLine(status), own, self.lines)
+        return b"%b%b%b" % (statusLine(status), dates.without(self.hasDate, self.hasServer), self.lines)
 
 
 #: The fields of an answer that has none of its own.

@@ -9,21 +9,30 @@ from getty_tx.errors import SettingError
 from getty_tx.http.counting import Counters
 from getty_tx.http.dates import Dates
 from getty_tx.http.proxy import Proxies, proxiesOf
+from getty_tx.http.response import headersOf
 from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
+    from getty_tx.http.answers import AnswerFields
     from getty_tx.http.connection import Connection
     from getty_tx.http.fields import Fields
     from getty_tx.http.interfaces import IApplication
     from getty_tx.transports.websocket.request import UpgradeOptions
 
-__all__ = ["HTTPContext"]
+__all__ = ["HTTPContext", "rootPathOf"]
 
 #: Seconds that requests may take when a server stops.
 DRAIN_TIME = 5.0
 
 #: Bytes of heads in the cache of fields, at most.
 MAX_CACHE = 512 * 1024
+
+
+def rootPathOf(name: str, value: Any) -> str:
+    """A check of a setting: the path below which a proxy has an application, or none."""
+    if not isinstance(value, str) or (value and (not value.startswith("/") or value.endswith("/"))):
+        raise SettingError(f"{name}={value!r} begins with a slash and does not end with one")
+    return value
 
 
 class HTTPContext:
@@ -55,7 +64,12 @@ class HTTPContext:
         settings.optionalCount, None, "Requests that are served at a time; more are answered with 503. None: no limit."
     )
     serverName: Setting[str] = Setting(settings.text, "getty_tx", "The value of Server; empty: the field is left out.")
-
+    headers: Setting[AnswerFields] = Setting(
+        headersOf, headersOf("headers", ()), "Fields of every answer, besides its own: a mapping, or pairs."
+    )
+    rootPath: Setting[str] = Setting(
+        rootPathOf, "", "The path below which a proxy has the server, where it leaves it out of its requests."
+    )
     proxies: Setting[Proxies | None] = Setting(
         proxiesOf, None, "Networks of proxies whose word on the client is taken; None: nobody's."
     )
@@ -70,6 +84,8 @@ class HTTPContext:
     _keepAlive: float
     _limitConcurrency: int | None
     _serverName: str
+    _headers: AnswerFields
+    _rootPath: str
     _proxies: Proxies | None
 
     def __init__(self, application: IApplication, **options: Any) -> None:
@@ -92,8 +108,8 @@ class HTTPContext:
 
     def settingChanged(self, name: str) -> None:
         """Settings hold for the requests that follow."""
-        if name == "serverName":
-            self.dates.use(self._serverName)
+        if name in ("serverName", "headers"):
+            self.dates.use(self._serverName, self._headers.lines)
 
     def webSocketOptions(self) -> UpgradeOptions:
         """The options of WebSocket sessions; one object, because what Autobahn makes of it is kept there."""

@@ -8,7 +8,7 @@ import os
 import stat
 from email.utils import formatdate
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -201,7 +201,8 @@ class Files:
     def _redirect(self, request: Request, exchange: IExchange) -> None:
         """To the same path with a slash. It begins with one slash only: empty names were refused before."""
         path, mark, query = request.target.partition(b"?")
-        exchange.answer(request, 301, AnswerFields([(b"Location", path + b"/" + mark + query)]), b"")
+        place = quote(request.rootPath).encode() + path + b"/" + mark + query
+        exchange.answer(request, 301, AnswerFields([(b"Location", place)]), b"")
 
     def _neighbour(self, request: Request, path: str) -> tuple[str, int, bool]:
         """The encoding and the place of the compressed form that is to be sent, or none; and whether there is any."""

@@ -151,6 +151,11 @@ class Request:
         return self.exchange.clientOf(self)
 
     @property
+    def rootPath(self) -> str:
+        """The server's ``rootPath``: what a proxy has left out of the target, and the client's URLs begin with."""
+        return self.exchange.context.rootPath
+
+    @property
     def isGone(self) -> bool:
         """The client has gone, or the answer is complete: no more can be sent."""
         return not self.exchange.isServing(self)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.errors import SettingError
 from getty_tx.http.answers import AnswerFields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["BYTES", "JSON", "TEXT", "Response", "encodeJSON"]
+__all__ = ["BYTES", "JSON", "TEXT", "Response", "encodeJSON", "headersOf"]
 
 #: Fields of what is answered without a Response.
 BYTES = AnswerFields([(b"Content-Type", b"application/octet-stream")])
 TEXT = AnswerFields([(b"Content-Type", b"text/plain; charset=utf-8")])
 JSON = AnswerFields([(b"Content-Type", b"application/json")])
 _EMPTY = AnswerFields()
+
+#: What the server says itself of an answer, or of the connection.
+_OWN = {"connection", "content-length", "date", "keep-alive", "server", "trailer", "transfer-encoding", "upgrade"}
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -86,6 +90,20 @@ class Response:
             fields = AnswerFields(encoded)
         self.body = body
         self.fields = fields
+
+
+def headersOf(name: str, value: Any) -> AnswerFields:
+    """A check of a setting: fields that every answer has, as those of a :py:class:`Response`."""
+    try:
+        given = value.items() if hasattr(value, "items") else value
+        pairs = [(_asBytes(each), _asBytes(said)) for each, said in given]
+        fields = AnswerFields(pairs)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{name}: {error}") from None
+    for each, _ in pairs:
+        if each.decode("ascii").lower() in _OWN:
+            raise SettingError(f"{name}: {each.decode('ascii')} is the server's own; leave it out")
+    return fields
 
 
 def _asBytes(value: Any) -> bytes:

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from getty_tx import settings
 from getty_tx.errors import RefuseRequest, SettingError
+from getty_tx.http.context import rootPathOf
 from getty_tx.http.interfaces import IRunningApplication
 from getty_tx.http.wsgicall import WsgiCall, environOf
 
@@ -64,20 +65,18 @@ class Wsgi:
     :param app: ``app(environ, start_response)``.
     :param workers: threads.
     :param maxWaiting: requests that wait for a thread; more are answered with 503.
-    :param rootPath: the path below which the application stands, as ``SCRIPT_NAME``, before that of
-        :py:meth:`~getty_tx.http.Router.mount`.
+    :param rootPath: the path below which the application stands, as ``SCRIPT_NAME``, behind the server's and before
+        that of :py:meth:`~getty_tx.http.Router.mount`.
     :raise SettingError: the application cannot be called, or another parameter is wrong.
     """
 
     def __init__(self, app: Callable[..., Any], workers: int = 8, maxWaiting: int = 1000, rootPath: str = "") -> None:
         if not callable(app):
             raise SettingError(f"{app!r} is no WSGI application: it cannot be called")
-        if rootPath and (not rootPath.startswith("/") or rootPath.endswith("/")):
-            raise SettingError(f"rootPath={rootPath!r} begins with a slash and does not end with one")
         self._app = app
         self._workers = settings.size("workers", workers)
         self._most = self._workers + settings.count("maxWaiting", maxWaiting)
-        self._rootPath = rootPath
+        self._rootPath = rootPathOf("rootPath", rootPath)
         self._reactor: Any = None
         self._pool: ThreadPool | None = None
         self._running = 0
@@ -141,7 +140,7 @@ class Wsgi:
         pool = self._pool
         if pool is None:
             raise RefuseRequest(503)
-        environ = environOf(request, exchange, self._rootPath)
+        environ = environOf(request, exchange, request.rootPath + self._rootPath)
         environ["wsgi.multithread"] = self._workers > 1
         call = WsgiCall(self._app, environ, request, exchange, self._reactor)
         if request.content is not None:

@@ -39,7 +39,6 @@ class Options(WebOptions):
     optParameters = [
         ["lifespan", None, "auto",
          "Tell the application that the server starts and ends: auto, on (it must take it), or off.", lifespan],
-        ["root-path", None, "", "The path below which the application stands behind a proxy, such as /app."],
     ]  # fmt: skip
     optFlags = [["factory", None, "MODULE:NAME is a function that returns the application."]]
 
@@ -58,7 +57,6 @@ class Options(WebOptions):
             return Asgi(
                 self.description,
                 lifespan=self["lifespan"],
-                rootPath=self["root-path"],
                 factory=bool(self["factory"]),
                 exclusive=True,
                 drainTime=self["timeout-graceful-shutdown"],

@@ -13,6 +13,7 @@ from twisted.python import usage
 
 from getty_tx.endpoints import listensWith
 from getty_tx.errors import GettyError, SettingError
+from getty_tx.tap.environment import addEnvironment
 from getty_tx.tap.listen import ListenOptions, ListenService, listenService
 from getty_tx.tap.options import count, optionalCount, seconds
 from getty_tx.tap.reloading import CommandLine, Reloader, Watcher, traceOf
@@ -23,6 +24,7 @@ try:
     from getty_tx.http.handlers import Handler
     from getty_tx.http.interfaces import IApplication
     from getty_tx.http.proxy import Proxies
+    from getty_tx.http.response import headersOf
     from getty_tx.http.server import Server
 except ImportError as missing:
     raise SystemExit(f"getty-http and getty-asgi: {missing}") from missing
@@ -65,7 +67,7 @@ class WebOptions(ListenOptions):
     """
 
     defaultListen = "tcp:8000:interface=127.0.0.1"
-    application: IApplication
+    application: Any = None
     description: str
     reloader: Reloader | None = None
     failure = ""
@@ -101,6 +103,10 @@ class WebOptions(ListenOptions):
         ["forwarded-field", None, "X-Forwarded-For",
          "The field that proxies write: X-Forwarded-For (with X-Forwarded-Proto), or Forwarded."],
         ["server-header", None, _CONTEXT.serverName.default, "The value of the field Server; none: no such field."],
+        ["root-path", None, "",
+         "The path below which a proxy has the application, and which it leaves out of its requests, such as /app."],
+        ["env-file", None, None,
+         "File with lines KEY=VALUE, which are set in the environment before the application is imported."],
         ["app-dir", None, None, "Folder in which modules are looked for first [default: the working folder, last]."],
     ]  # fmt: skip
 
@@ -118,7 +124,24 @@ class WebOptions(ListenOptions):
 
     def __init__(self) -> None:
         ListenOptions.__init__(self)
+        self.headers: list[tuple[str, str]] = []
         self.reloadFolders: list[str] = []
+
+    def opt_header(self, field: str) -> None:
+        """
+        NAME:VALUE, a field that every answer has besides its own; may be given several times.
+        """
+        name, colon, value = field.partition(":")
+        pair = (name, value.strip(" \t"))
+        if not colon:
+            raise usage.UsageError(f"--header {field}: is not NAME:VALUE, such as X-Frame-Options:DENY")
+        try:
+            headersOf("--header", [pair])
+        except SettingError as error:
+            raise usage.UsageError(str(error)) from error
+        self.headers.append(pair)
+
+    opt_header.__doc__ = cleandoc(opt_header.__doc__ or "")
 
     def opt_reload_dir(self, folder: str) -> None:
         """
@@ -157,6 +180,11 @@ class WebOptions(ListenOptions):
                 f" --drain-timeout {self['drain-timeout']:g}; give it no less"
             )
         self._prepareReload()
+        if self["env-file"] is not None:
+            try:
+                addEnvironment(self["env-file"])
+            except SettingError as error:
+                raise usage.UsageError(f"--env-file {self['env-file']}: {error}") from error
         self.findModules()
         try:
             self.application = self.findApplication()
@@ -167,7 +195,6 @@ class WebOptions(ListenOptions):
                 str(error) if isinstance(error, usage.UsageError) else f"{self.description}: it calls sys.exit({error})"
             )
             self.failure = "\n".join(filter(None, [why, traceOf(error)]))
-            return
         self.check()
 
     def findApplication(self) -> IApplication:
@@ -229,6 +256,8 @@ class WebOptions(ListenOptions):
             "maxHead": self["max-head"],
             "maxFields": self["max-fields"],
             "serverName": "" if name == "none" else name,
+            "headers": self.headers,
+            "rootPath": self["root-path"],
             "proxies": self._proxies(),
         }
 

@@ -14,6 +14,7 @@ from getty_tx.http.context import HTTPContext
 from getty_tx.settings import Setting
 from getty_tx.tap import asgi
 from getty_tx.tap import http as plain
+from getty_tx.tap.environment import addEnvironment
 from tests.docs.test_guide import ROOT, codeIn, read, rowsIn, section
 
 PAGE = ROOT / "docs" / "guide" / "http.md"
@@ -94,7 +95,7 @@ class HTTPPageTests(TestCase):
                 number = re.match(r"[\d.]+", default)
                 shown[name.strip("`")] = float(number[0]) if number else None
         settings = {name: value.default for name, value in vars(HTTPContext).items() if isinstance(value, Setting)}
-        for other in ("serverName", "proxies"):
+        for other in ("serverName", "proxies", "headers", "rootPath"):
             del settings[other]
         self.assertEqual(shown, settings)
 
@@ -111,6 +112,17 @@ class HTTPPageTests(TestCase):
                     known |= {name[4:].replace("_", "-") for name in vars(base) if name.startswith("opt_")}
         known -= {"l", "listen"}
         self.assertEqual(shown, known)
+
+    def test_envFile(self) -> None:
+        """The file is read as the page says."""
+        path = self.mktemp()
+        block = section(read("commands-http.md"), "Env file").split("\n\n")[0]
+        with open(path, "w") as file:
+            file.write(block)
+        self.patch(os, "environ", {})
+        addEnvironment(path)
+        expected = {"DATABASE_URL": "postgres://localhost/shop", "SECRET": "pa$$ ${word} # \\n"}
+        self.assertEqual(os.environ, expected)
 
     def test_fromUvicorn(self) -> None:
         """The options that are named as ours exist."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from twisted.internet import reactor
@@ -76,6 +77,27 @@ class OptionsTests(OptionsTestCase):
         log.close()
         self.assertIsNone(self.parse(plain.Options, f"{HERE}:hello").accessLog())
 
+    def test_headers(self) -> None:
+        words = ["--header", "X-Frame-Options: DENY ", "--header", "Link:</a>;rel=b", "--root-path", "/app"]
+        settings = self.parse(plain.Options, *words, f"{HERE}:hello").settings()
+        self.assertEqual([("X-Frame-Options", "DENY"), ("Link", "</a>;rel=b")], settings["headers"])
+        self.assertEqual("/app", settings["rootPath"])
+
+    def test_environment(self) -> None:
+        """It is there when the application is imported."""
+        self.patch(os, "environ", dict(os.environ))
+        self.patch(sys, "path", list(sys.path))
+        folder = self.mktemp()
+        os.mkdir(folder)
+        with open(os.path.join(folder, "needs_a_key.py"), "w") as file:
+            file.write("import os\n\n\ndef handler(request): pass\n\n\nos.environ['MY_KEY']\n")
+        with open(os.path.join(folder, "env"), "w") as file:
+            file.write("MY_KEY=7\n")
+        words = ["--app-dir", folder, "needs_a_key:handler"]
+        self.assertIn("KeyError: 'MY_KEY'", self.refuse(plain.Options, *words))
+        self.addCleanup(sys.modules.pop, "needs_a_key", None)
+        self.parse(plain.Options, "--env-file", os.path.join(folder, "env"), *words)
+
     def test_refused(self) -> None:
         for options, words, why in [
             (plain.Options, ["--access-log", "/no/such/log", f"{HERE}:hello"], "access log /no/such/log: No such file"),
@@ -111,6 +133,10 @@ class OptionsTests(OptionsTestCase):
                 ["--timeout-graceful-shutdown", "60", f"{HERE}:hello"],
                 "--timeout-graceful-shutdown 60: the command ends after --drain-timeout 10",
             ),
+            (plain.Options, ["--header", "X", f"{HERE}:hello"], "--header X: is not NAME:VALUE, such as X-Frame-Op"),
+            (plain.Options, ["--header", "X :y", f"{HERE}:hello"], "--header: b'X ': b'y' cannot stand in a head"),
+            (plain.Options, ["--header", "Server:y", f"{HERE}:hello"], "--header: Server is the server's own"),
+            (plain.Options, ["--env-file", "/no/env", f"{HERE}:hello"], "--env-file /no/env: No such file or dir"),
             (asgi.Options, [f"{HERE}:number"], f"{HERE}:number: '{HERE}:number' is int, which cannot be called"),
             (asgi.Options, [f"{HERE}:missing"], f"{HERE} has no 'missing'"),
             (asgi.Options, [f"{HERE}:application", "--lifespan", "yes"], "takes one of auto, on, off"),

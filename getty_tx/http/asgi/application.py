@@ -15,7 +15,7 @@ from getty_tx.http.asgi.lifespan import Lifespan
 from getty_tx.http.asgi.loading import load
 from getty_tx.http.asgi.scope import httpScope
 from getty_tx.http.asgi.websocket import WebSocketExchange, webSocketScope
-from getty_tx.http.context import DRAIN_TIME
+from getty_tx.http.context import DRAIN_TIME, rootPathOf
 from getty_tx.http.interfaces import IRunningApplication
 from getty_tx.http.upgrade import WebSocketUpgrade, asksForWebSocket
 from getty_tx.reactors.guest import guestLoop
@@ -78,8 +78,6 @@ class Asgi:
     ) -> None:
         if lifespan not in LIFESPANS:
             raise SettingError(f"lifespan={lifespan!r} is none of {', '.join(LIFESPANS)}")
-        if rootPath and (not rootPath.startswith("/") or rootPath.endswith("/")):
-            raise SettingError(f"rootPath={rootPath!r} begins with a slash and does not end with one")
         if isinstance(app, str):
             app = load(app, factory)
         elif factory:
@@ -89,7 +87,7 @@ class Asgi:
         self._app: Callable[..., Any] = app
         self._mode = lifespan
         self._exclusive = exclusive
-        self._rootPath = rootPath
+        self._rootPath = rootPathOf("rootPath", rootPath)
         self._maxMessage = settings.size("maxMessage", maxMessage)
         self.drainTime = settings.seconds("drainTime", drainTime)
         self.tasks: set[Task[Any]] = set()
@@ -146,13 +144,14 @@ class Asgi:
 
     def serve(self, request: Request, exchange: IExchange) -> None:
         """Start the application for a request."""
+        rootPath = exchange.context._rootPath + self._rootPath
         if request.fields.upgrade and asksForWebSocket(request):
             upgrade = WebSocketUpgrade(request, exchange)
             each: Any = WebSocketExchange(upgrade, exchange, self.loop, self._maxMessage)
-            scope = webSocketScope(upgrade, exchange, self._rootPath, self.state)
+            scope = webSocketScope(upgrade, exchange, rootPath, self.state)
         else:
             each = HTTPExchange(request, exchange, self.loop, self._fields)
-            scope = httpScope(request, exchange, self._rootPath, self.state)
+            scope = httpScope(request, exchange, rootPath, self.state)
         task = self.loop.start(self._app(scope, each.receive, each.send), name="request")
         if task.done():
             each.ended(task)
