@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -31,6 +31,13 @@ _ESCAPED = {
     13: "\\r",
 }
 
+#: A text as JSON has it, in ASCII: what ``json.dumps`` calls for each.
+_quote = encode_basestring_ascii
+
+#: Ends of lines that are kept, and bytes of what a client has sent in one of them, at most.
+MAX_ENDS = 512
+MAX_END = 1024
+
 #: In English, whatever the locale is.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -49,17 +56,33 @@ class AccessLog:
     :ivar dropped: lines that could not be written.
     """
 
-    __slots__ = ("_checked", "_descriptor", "_format", "_lines", "_path", "_reactor", "_second", "_stamp", "dropped")
+    __slots__ = (
+        "_began",
+        "_checked",
+        "_descriptor",
+        "_ends",
+        "_isJson",
+        "_lines",
+        "_path",
+        "_reactor",
+        "_stamp",
+        "_until",
+        "dropped",
+    )
 
     def __init__(self, path: str, format: str = FORMATS[0], reactor: Any = None) -> None:
         if format not in FORMATS:
             raise SettingError(f"access log: {format!r} is no format; take one of {', '.join(FORMATS)}")
-        self._format = self._combined if format == FORMATS[0] else self._json
+        self._isJson = format != FORMATS[0]
         self._path = None if path == "-" else os.path.abspath(path)
         self._reactor = reactor
         self._lines: list[str] = []
-        self._second = self._checked = 0
+        self._checked = 0
+        # What stands between the client and the method in a second, and when that begins and ends.
         self._stamp = ""
+        self._began = self._until = 0.0
+        # What clients send with each of their requests, as it stands at the end of a line.
+        self._ends: dict[tuple[bytes | None, ...], str] = {}
         self.dropped = 0
         try:
             self._descriptor = self._open()
@@ -78,47 +101,69 @@ class AccessLog:
         :param sent: bytes of its body.
         :param seconds: that it took.
         """
-        if not self._lines:
-            if self._reactor is None:
-                from twisted.internet import reactor
-
-                self._reactor = reactor
-            self._reactor.callLater(0, self.flush)
-        self._lines.append(self._format(request, status, sent, seconds))
-
-    def _combined(self, request: Request, status: int, sent: int, seconds: float) -> str:
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            at = time.gmtime(now)
-            self._stamp = time.strftime(f"%d/{_MONTHS[at.tm_mon - 1]}/%Y:%H:%M:%S +0000", at)
-        client = request.client
+        lines = self._lines
+        if not lines:
+            self._begin()
+        if self._isJson:
+            lines.append(self._json(request, status, sent, seconds))
+            return
+        now = time.time()
+        if not self._began <= now < self._until:
+            self._renew(now)
+        client = request.exchange.clientOf(request)
         values = request.fields.values
-        target = request.target.decode("latin-1").translate(_ESCAPED)
-        referer = values.get(b"referer", b"-").decode("latin-1").translate(_ESCAPED)
-        agent = values.get(b"user-agent", b"-").decode("latin-1").translate(_ESCAPED)
-        return (
-            f"{client[0] if client else '-'} - - [{self._stamp}]"
-            f' "{request.method} {target} HTTP/{request.version}" {status} {sent or "-"} "{referer}" "{agent}"\n'
+        key = values.get(b"referer"), values.get(b"user-agent")
+        end = self._ends.get(key) or self._combinedEnd(key)
+        target = request.target.decode("latin-1")
+        # Most targets need no more than this look.
+        if not (target.isascii() and target.isprintable()) or '"' in target or "\\" in target:
+            target = target.translate(_ESCAPED)
+        lines.append(
+            f"{client[0] if client else '-'}{self._stamp}{request.method} {target}"
+            f' HTTP/{request.version}" {status} {sent or "-"}{end}'
         )
 
+    def _begin(self) -> None:
+        """The first line of a turn: its end writes all of them."""
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        self._reactor.callLater(0, self.flush)
+
+    def _renew(self, now: float) -> None:
+        second = int(now)
+        at = time.gmtime(second)
+        self._began, self._until = float(second), second + 1.0
+        self._stamp = time.strftime(f' - - [%d/{_MONTHS[at.tm_mon - 1]}/%Y:%H:%M:%S +0000] "', at)
+
+    def _combinedEnd(self, key: tuple[bytes | None, ...]) -> str:
+        referer, agent = ("-" if value is None else value.decode("latin-1").translate(_ESCAPED) for value in key)
+        return self._keep(key, f' "{referer}" "{agent}"\n')
+
     def _json(self, request: Request, status: int, sent: int, seconds: float) -> str:
-        client = request.client
-        fields = {
-            "time": round(time.time(), 3),
-            "client": client[0] if client else None,
-            "method": request.method,
-            "target": request.target.decode("latin-1"),
-            "route": request.route,
-            "version": request.version,
-            "status": status,
-            "bytes": sent,
-            "seconds": round(seconds, 6),
-            "host": request.header("Host"),
-            "referer": request.header("Referer"),
-            "agent": request.header("User-Agent"),
-        }
-        return json.dumps(fields) + "\n"
+        client = request.exchange.clientOf(request)
+        values = request.fields.values
+        key = values.get(b"host"), values.get(b"referer"), values.get(b"user-agent")
+        end = self._ends.get(key) or self._jsonEnd(key)
+        return (
+            f'{{"time": {round(time.time(), 3)!r}, "client": {_quote(client[0]) if client else "null"},'
+            f' "method": "{request.method}", "target": {_quote(request.target.decode("latin-1"))},'
+            f' "route": {_quote(request.route)}, "version": "{request.version}", "status": {status},'
+            f' "bytes": {sent}, "seconds": {round(seconds, 6)!r}{end}'
+        )
+
+    def _jsonEnd(self, key: tuple[bytes | None, ...]) -> str:
+        host, referer, agent = (_quote((value or b"").decode("latin-1")) for value in key)
+        return self._keep(key, f', "host": {host}, "referer": {referer}, "agent": {agent}}}\n')
+
+    def _keep(self, key: tuple[bytes | None, ...], end: str) -> str:
+        """Keep the end of a line for the next one of the same client."""
+        if len(end) <= MAX_END:
+            if len(self._ends) >= MAX_ENDS:
+                self._ends.clear()
+            self._ends[key] = end
+        return end
 
     def flush(self) -> None:
         """Write the lines that wait."""

@@ -21,6 +21,10 @@ FIELDS = ("x-forwarded-for", "forwarded")
 #: What a proxy may say of the scheme, and what it means for HTTP.
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
+#: Clients that are kept, at most, and bytes of the field that tells of one.
+MAX_KNOWN = 1000
+MAX_KEPT = 200
+
 #: Hops that are looked at, at most.
 _MAX_HOPS = 100
 
@@ -38,12 +42,15 @@ class Proxies:
     :raise SettingError: one of them is none of these.
     """
 
-    __slots__ = ("_all", "_field", "_networks", "_unix")
+    __slots__ = ("_all", "_field", "_known", "_name", "_networks", "_unix")
 
     def __init__(self, *networks: str, field: str = FIELDS[0]) -> None:
         if field.lower() not in FIELDS:
             raise SettingError(f"field={field!r} is neither X-Forwarded-For nor Forwarded")
         self._field = field.lower()
+        self._name = self._field.encode("ascii")
+        # Who is behind a peer with this field; None: the peer itself.
+        self._known: dict[tuple[str | None, bytes | None], tuple[str, int] | None] = {}
         self._all = "*" in networks
         self._unix = self._all or "unix" in networks
         self._networks: list[IPv4Network | IPv6Network] = []
@@ -73,8 +80,22 @@ class Proxies:
 
         :param peer: the other end of the connection.
         """
-        client = peer
-        if not self.trusts(None if peer is None else peer[0]):
+        said = request.fields.values.get(self._name)
+        key = None if peer is None else peer[0], said
+        known = self._known
+        if key in known:
+            return known[key] or peer
+        client = self._behind(key[0], request)
+        if said is None or len(said) <= MAX_KEPT:
+            if len(known) >= MAX_KNOWN:
+                known.clear()
+            known[key] = client
+        return client or peer
+
+    def _behind(self, host: str | None, request: Request) -> tuple[str, int] | None:
+        """The client behind a peer; None: the peer itself."""
+        client = None
+        if not self.trusts(host):
             return client
         for hop in self._hops(request):
             found = _addressOf(hop)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from getty_tx import http
 from getty_tx.errors import SettingError
+from getty_tx.http import proxy
+from getty_tx.http.fields import Fields
+from getty_tx.http.request import Request
 from tests.support.http import Case
 
 #: The address of the client in memory.
@@ -44,6 +48,25 @@ class ProxyTests(Case):
         """They are joined: a client's own field is left of the proxy's."""
         fields = ["X-Forwarded-For: 203.0.113.9", "X-Forwarded-For: 192.0.2.1"]
         self.assertEqual(self.seen(*fields)[0], ("192.0.2.1", 0))
+
+    def test_kept(self) -> None:
+        """Who is behind a peer is kept, for the same field of the same peer only, and within bounds."""
+        proxies = http.Proxies(PEER, "10.0.0.0/8")
+        seen: list[Any] = []
+        for field in ("192.0.2.1", "192.0.2.2", "", "192.0.2.1", "192.0.2.1," * 50 + "192.0.2.3"):
+            for peer in ((PEER, 1), (PEER, 2), ("203.0.113.9", 3), None):
+                exchange = SimpleNamespace(clientOf=lambda request, peer=peer: proxies.clientOf(request, peer))
+                request: Any = Request("GET", b"/", "1.1", Fields([(b"x-forwarded-for", field.encode())]))
+                request.exchange = exchange
+                seen.append(request.client)
+        own = [(PEER, 1), (PEER, 2), ("203.0.113.9", 3), None]
+        behind = [[(host, 0), (host, 0), *own[2:]] for host in ("192.0.2.1", "192.0.2.2", "192.0.2.3")]
+        self.assertEqual([*behind[0], *behind[1], *own, *behind[0], *behind[2]], seen)
+        self.assertEqual(9, len(proxies._known))
+        for number in range(proxy.MAX_KNOWN + 10):
+            request = Request("GET", b"/", "1.1", Fields([(b"x-forwarded-for", b"%d" % number)]))
+            proxies.clientOf(request, (PEER, 1))
+            self.assertLessEqual(len(proxies._known), proxy.MAX_KNOWN)
 
     def test_ports(self) -> None:
         for value, client in (
