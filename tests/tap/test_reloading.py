@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx.tap import asgi, reloading, web
 from getty_tx.tap import http as plain
@@ -25,6 +25,12 @@ HERE = __name__
 def hello(request: Any) -> bytes:
     """A handler."""
     return b"hello"
+
+
+async def unwilling(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """An ASGI application that cannot start."""
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
 
 
 class FolderTestCase(SynchronousTestCase):
@@ -246,6 +252,23 @@ class OptionsTests(OptionsTestCase):
         service.stopService()
 
 
+class LifespanTests(TestCase):
+    """Applications that are imported, but do not start."""
+
+    async def test_failed(self) -> None:
+        """The process stays, and the change is awaited."""
+        self.patch(reloading.atexit, "register", lambda call: None)
+        options = asgi.Options()
+        options.parseOptions([f"{HERE}:unwilling", "--reload", "--listen", "tcp:0:interface=127.0.0.1"])
+        service = asgi.makeService(options)
+        log = keepLog(self)
+        service.startService()
+        self.flushLoggedErrors()
+        self.assertIn("the application cannot start: no database; --reload waits for a change", "\n".join(log))
+        self.assertTrue(service.running)
+        await service.stopService()
+
+
 class ProcessTests(ProcessTestCase):
     """In a real process."""
 
@@ -260,18 +283,15 @@ class ProcessTests(ProcessTestCase):
         return heard.partition(b"\r\n\r\n")[2]
 
     def test_reload(self) -> None:
-        """It is the same process that serves what has changed; an error of syntax is told."""
+        """An error of syntax is told, and the same process serves what has changed."""
         source = Path(self.folder, "mysite.py")
-        source.write_text("def handler(request): return 'one'\n")
+        source.write_text("def handler(request) return 'one'\n")
         process = self.twistd("getty-http", "mysite:handler", "--reload", "--listen=unix:x.sock")
-        process.expect("getty-http serves")
-        self.assertEqual(b"one", self.ask())
-        source.write_text("def handler(request) return 'two'\n")
-        process.expect("mysite.py has changed")
-        process.expect("--reload waits for a change")
         process.expect("SyntaxError: ")
-        source.write_text("def handler(request): return 'three'\n")
-        process.expect("getty-http serves", 2)
-        self.assertEqual(b"three", self.ask())
+        process.expect("--reload waits for a change")
+        source.write_text("def handler(request): return 'another one'\n")
+        process.expect("mysite.py has changed")
+        process.expect("getty-http serves")
+        self.assertEqual(b"another one", self.ask())
         process.send(signal.SIGTERM)
         self.assertEqual(0, process.end())
