@@ -109,7 +109,8 @@ class _Site(Site):
         # Twisted's own are set by now. The server has them, too.
         _removeOwn(request.responseHeaders)
         count = request.channel.depth
-        request.prepath, request.postpath = request.postpath[:count], request.postpath[count:]
+        above = request.channel.above
+        request.prepath, request.postpath = [*above, *request.postpath[:count]], request.postpath[count:]
         return super().getResourceFor(request)  # type: ignore[no-untyped-call]  # Twisted's
 
 
@@ -139,6 +140,7 @@ class _Channel:
     :ivar site: what it asks for its resource.
     :ivar transport: the facade over the session's.
     :ivar depth: segments of the path that the prefix of the mount has.
+    :ivar above: segments of the path that a proxy has left out, see ``request.rootPath``.
     """
 
     __slots__ = (
@@ -148,6 +150,7 @@ class _Channel:
         "_isWaiting",
         "_producer",
         "_request",
+        "above",
         "depth",
         "page",
         "site",
@@ -164,6 +167,7 @@ class _Channel:
         self.site = site
         self.transport = exchange.session.transport
         self.depth = request.root.count(b"/")
+        self.above = request.rootPath.encode("utf-8").split(b"/")[1:]
         # Not typed in Twisted.
         newPage: Any = _Page
         page = self.page = newPage(self)

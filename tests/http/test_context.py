@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from twisted.web.resource import Resource
+
 from getty_tx import http
 from getty_tx.errors import SettingError
 from getty_tx.http.wsgicall import environOf
@@ -93,6 +95,24 @@ class RootPathTests(Case):
         # Whether the proxy leaves it out or not.
         for target in (b"a%20b", b"app/a%20b"):
             self.assertEqual(talk.ask(GET % target).body, b'["/app","/a b"]')
+
+    def test_resources(self) -> None:
+        class Page(Resource):
+            """Tells where it is."""
+
+            isLeaf = True
+
+            def render(self, request: Any) -> Any:
+                return request.prePathURL() + b" " + request.path
+
+        root: Any = Resource()  # type: ignore[no-untyped-call]  # Twisted's
+        root.putChild(b"page", Page())  # type: ignore[no-untyped-call]  # Twisted's
+        router = http.Router()
+        router.mount("/site", http.Resources(root))
+        answer = self.talk(http.Resources(root), rootPath="/the app").ask(GET % b"page")
+        self.assertEqual(answer.body, b"http://a:8090/the%20app/page /page")
+        answer = self.talk(router, rootPath="/app").ask(GET % b"site/page")
+        self.assertEqual(answer.body, b"http://a:8090/app/site/page /site/page")
 
     def test_refused(self) -> None:
         for bad in ("app", "/", "/app/", 7):
