@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from itertools import cycle
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from zope.interface import implementer
 
 from benchmarks.acceptance.fuzz_apps import Applications
 from benchmarks.acceptance.fuzz_requests import Maker, Sent
-from benchmarks.acceptance.harness import MB, Figure, Target, main
+from benchmarks.acceptance.harness import MB, Figure, Target, TimedOut, main
 from getty_tx import http
 from getty_tx.http.connection import Connection
 from getty_tx.http.context import HTTPContext
@@ -371,6 +372,9 @@ class Fuzz:
         world.counts["connections"] += 1
         try:
             world.check(seed)
+        except TimedOut:
+            print(f"{name}:{seed}: does not end", flush=True)
+            raise
         except (Failed, AssertionError) as error:
             self.failures[name] += 1
             served = [target for _, target in world.watched.served]
@@ -411,13 +415,15 @@ def measure(_target: Target) -> Iterator[Figure]:
     begin = time.monotonic()
     before = 0
     seed = SEED
-    while (elapsed := time.monotonic() - begin) < SECONDS:
-        for name in NAMES:
-            if fuzz.failures[name] < MOST:
-                fuzz.run(name, seed)
-            seed += 1
+    for name in cycle(NAMES):
+        elapsed = time.monotonic() - begin
+        if elapsed > SECONDS or min(fuzz.failures[each] for each in NAMES) >= MOST:
+            break
         if not before and elapsed > SECONDS / 10:
             before = memory()
+        if fuzz.failures[name] < MOST:
+            fuzz.run(name, seed)
+        seed += 1
     yield from fuzz.figures()
     growth = (memory() - (before or memory())) / MB
     yield Figure("memory", growth, MEMORY_LIMIT / MB, f"{growth:.1f} MB more", f"seeds {SEED} to {seed - 1}")
