@@ -73,17 +73,11 @@ class Failed(Exception):
 
 
 class Reactor(MemoryReactor):
-    """A clock that the guest loop and threads take for a reactor."""
+    """A clock that tells the driver of calls from threads."""
 
     def __init__(self) -> None:
         super().__init__()
         self.called = threading.Event()
-
-    def addSystemEventTrigger(self, *args: Any) -> None:
-        """It does not stop."""
-
-    def callWhenRunning(self, *args: Any) -> None:
-        """It does not start."""
 
     def callFromThread(self, call: Any, *args: Any, **kwargs: Any) -> None:
         """As before, and tell the driver."""

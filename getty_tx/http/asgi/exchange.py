@@ -190,7 +190,7 @@ class HTTPExchange:
         elif kind == "http.response.pathsend" and stage == _FIRST:
             await self._sendPath(message["path"])
         elif kind == "http.response.trailers" and stage == _TRAILERS:
-            self._trail(message)
+            self._sendTrailers(message)
         elif kind == "http.response.early_hint" and stage <= _FIRST:
             links = [(b"Link", bytes(link)) for link in message.get("links", ())]
             self._exchange.inform(self._request, 103, AnswerFields(links))
@@ -199,8 +199,8 @@ class HTTPExchange:
         else:
             raise RuntimeError(f"{self._request}: the message {kind!r} is out of turn, {_EXPECTED[stage]}")
 
-    def _trail(self, message: dict[str, Any]) -> None:
-        """Take trailers, and end the answer with the last."""
+    def _sendTrailers(self, message: dict[str, Any]) -> None:
+        """Send those of all messages when the last one has come."""
         trailers = [*self._trailers, *((bytes(name), bytes(value)) for name, value in message.get("headers", ()))]
         if message.get("more_trailers", False):
             self._trailers = trailers

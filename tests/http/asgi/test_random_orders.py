@@ -79,16 +79,6 @@ FRAMES = st.sampled_from(["none", "length", "chunks", "broken"])
 PARTS = st.lists(st.binary(min_size=1, max_size=20) | st.just(b"x" * 70_000), max_size=4)
 
 
-class Reactor(MemoryReactor):
-    """A clock that the guest loop takes for a reactor."""
-
-    def addSystemEventTrigger(self, *args: Any) -> None:
-        """It does not stop."""
-
-    def callWhenRunning(self, *args: Any) -> None:
-        """It does not start."""
-
-
 class Fault(Exception):
     """A fault of the application's own."""
 
@@ -97,7 +87,7 @@ class OrderTests(SynchronousTestCase):
     """One application, whose requests but those for /next follow a script."""
 
     def setUp(self) -> None:
-        self.clock = Reactor()
+        self.clock = MemoryReactor()
         self.application = Asgi(self.app, lifespan="off")
         self.application.startApplication(self.clock)
         loop: Any = self.application.loop
