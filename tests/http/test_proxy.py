@@ -77,6 +77,38 @@ class ProxyTests(Case):
         ):
             self.assertEqual(self.seen(f"X-Forwarded-For: {value}")[0], client)
 
+    def test_severalWithPorts(self) -> None:
+        fields = ["X-Forwarded-For: 192.0.2.4:1234, [2001:db8::1]:8080", "X-Forwarded-For: 10.0.0.2:9000"]
+        for proxies, client in (
+            (("*",), ("192.0.2.4", 1234)),
+            ((PEER, "10.0.0.2"), ("2001:db8::1", 8080)),
+            ((PEER, "10.0.0.0/8", "2001:db8::/32"), ("192.0.2.4", 1234)),
+            ((PEER, "10.0.0.2", "2001:db8::1", "192.0.2.4"), ("192.0.2.4", 1234)),
+            ((PEER,), ("10.0.0.2", 9000)),
+        ):
+            self.assertEqual(self.seen(*fields, proxies=proxies)[0], client, proxies)
+
+    def test_wrongPorts(self) -> None:
+        """The address counts, without the port."""
+        for value, host in (
+            ("192.0.2.4:no", "192.0.2.4"),
+            ("192.0.2.4:", "192.0.2.4"),
+            ("[2001:db8::1]:no", "2001:db8::1"),
+            ("[2001:db8::1]more", "2001:db8::1"),
+        ):
+            self.assertEqual(self.seen(f"X-Forwarded-For: {value}")[0], (host, 0), value)
+
+    def test_schemeAlone(self) -> None:
+        """A proxy that tells the scheme, and no client or an empty list of them."""
+        for fields in (["X-Forwarded-For: "], ["X-Forwarded-For:  , ,"], []):
+            self.assertEqual(self.seen(*fields, "X-Forwarded-Proto: https"), ((PEER, 50000), "https"), fields)
+
+    def test_severalSchemes(self) -> None:
+        """The last field is the one of the proxy next to the server."""
+        for first, last in (("https", "http"), ("http", "https")):
+            fields = [f"X-Forwarded-Proto: {first}", f"X-Forwarded-Proto: {last}"]
+            self.assertEqual(self.seen(*fields)[1], last)
+
     def test_garbage(self) -> None:
         """What is no address ends the search: the last known hop is the client."""
         for value in ("unknown", "", "_hidden", "192.0.2.1.5", "<script>", "fe80::1%eth0", '[fe80::1%" 200]:1'):
@@ -108,6 +140,9 @@ class ProxyTests(Case):
     def test_all(self) -> None:
         seen = self.seen("X-Forwarded-For: 192.0.2.1, 203.0.113.9", proxies=("*",))
         self.assertEqual(seen[0], ("192.0.2.1", 0))
+        # What is no address ends the search here, too.
+        seen = self.seen("X-Forwarded-For: 192.0.2.1, \xf0\xfd, unix:, ::1", proxies=("*",))
+        self.assertEqual(seen[0], ("::1", 0))
 
     def test_trusts(self) -> None:
         proxies = http.Proxies("127.0.0.1", "::1", "192.0.2.0/24")

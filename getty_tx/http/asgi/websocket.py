@@ -34,8 +34,8 @@ MAX_WAITING_BYTES = 1024 * 1024
 # RFC 6455, section 7.4.1, and its registry.
 _NORMAL, _ABNORMAL, _INTERNAL_ERROR = 1000, 1006, 1011
 
-# The life of a WebSocket.
-_CONNECTING, _ACCEPTING, _OPEN, _DENYING, _CLOSED = range(5)
+# The life of a WebSocket. In the last of them the application has closed or refused it; in the one before, another has.
+_CONNECTING, _ACCEPTING, _OPEN, _DENYING, _GONE, _CLOSED = range(6)
 
 
 def webSocketScope(upgrade: WebSocketUpgrade, exchange: IExchange, rootPath: str, state: dict[str, Any]) -> Any:
@@ -165,9 +165,9 @@ class WebSocketExchange(EventListener):
         """The client has gone before it was accepted."""
         self._closed(_ABNORMAL, "")
 
-    def _closed(self, code: int, reason: str) -> None:
-        if self._stage != _CLOSED:
-            self._stage = _CLOSED
+    def _closed(self, code: int, reason: str, stage: int = _GONE) -> None:
+        if self._stage < _GONE:
+            self._stage = stage
             self._code, self._reason = code, reason
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
@@ -187,7 +187,7 @@ class WebSocketExchange(EventListener):
             self._isConnected = True
             return {"type": "websocket.connect"}
         while not self._waiting:
-            if self._stage == _CLOSED:
+            if self._stage >= _GONE:
                 return {"type": "websocket.disconnect", "code": self._code, "reason": self._reason}
             future = self._loop.create_future()
             self._wanted.append(future)
@@ -212,8 +212,8 @@ class WebSocketExchange(EventListener):
         """
         Take a message.
 
-        :raise RuntimeError: it is not its turn.
-        :raise OSError: the client has gone.
+        :raise RuntimeError: it is not its turn, such as after the application's own ``websocket.close``.
+        :raise OSError: the client has gone, or the server has closed.
         """
         kind = message["type"]
         stage = self._stage
@@ -231,8 +231,8 @@ class WebSocketExchange(EventListener):
             self._stage = _DENYING
         elif kind == "websocket.http.response.body" and stage == _DENYING:
             await self._deny(message.get("body", b""), message.get("more_body", False))
-        elif stage == _CLOSED:
-            raise GoneError(f"{self._request}: the WebSocket is closed")
+        elif stage == _GONE:
+            raise GoneError(f"{self._request}: the client has gone, or the server ends")
         else:
             raise RuntimeError(f"{self._request}: the message {kind!r} is out of turn, {_EXPECTED[stage]}")
 
@@ -261,12 +261,12 @@ class WebSocketExchange(EventListener):
     def _close(self, code: int, reason: str) -> None:
         if self._stage == _CONNECTING:
             self._upgrade.refuse(403, AnswerFields())
-            self._closed(_ABNORMAL, "")
+            self._closed(_ABNORMAL, "", _CLOSED)
             return
         if not _NORMAL <= code <= 4999:
             raise ValueError(f"{code} is no code to close a WebSocket with")
         session = self._session
-        self._closed(code, reason)
+        self._closed(code, reason, _CLOSED)
         session.closeWith(code, reason)
 
     async def _deny(self, body: bytes, more: bool) -> None:
@@ -275,13 +275,13 @@ class WebSocketExchange(EventListener):
             (status, fields), self._status = self._status, None
             if not more:
                 self._upgrade.refuse(status, fields, asBytes(body))
-                self._closed(_ABNORMAL, "")
+                self._closed(_ABNORMAL, "", _CLOSED)
                 return
             exchange.start(request, status, fields)
         exchange.write(request, asBytes(body))
         if not more:
             exchange.end(request)
-            self._closed(_ABNORMAL, "")
+            self._closed(_ABNORMAL, "", _CLOSED)
         elif exchange.mustWait():
             try:
                 await exchange.drained().asFuture(self._loop)
@@ -308,5 +308,6 @@ _EXPECTED = (
     "as websocket.accept has not returned",
     "as the WebSocket is open",
     "as websocket.http.response.body is awaited",
-    "as the WebSocket is closed",
+    "as the client has gone",
+    "as it is behind the end that the application has made: the WebSocket is closed",
 )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from getty_tx import http
@@ -41,6 +44,17 @@ class Lifespan:
                 self.events.append("ends")
                 await send({"type": f"lifespan.shutdown.{self.shutdown}", "message": "still open"})
                 return
+
+
+class Raising:
+    """An application that raises an exception behind what another one does."""
+
+    def __init__(self, app: Lifespan) -> None:
+        self.app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+        raise ValueError("behind its end")
 
 
 class LifespanTests(TestCase):
@@ -150,11 +164,57 @@ class LifespanTests(TestCase):
         await server.stopService()
 
     async def test_failsToEnd(self) -> None:
-        app = Lifespan(shutdown="failed")
+        """Its message is logged, and the server ends, whether it raises an exception behind that or not."""
+        for raises in (False, True):
+            for mode in ("auto", "on"):
+                app = Lifespan(shutdown="failed")
+                server = self.serve(Raising(app) if raises else app, mode)
+                await server.whenListening()
+                with capturedLogs() as events:
+                    await server.stopService()
+                # The application goes on when its message has had its effect.
+                await deferLater(reactor, 0)
+                self.assertEqual(app.events[-1], "ends")
+                texts = [formatEvent(event) for event in events]
+                self.assertIn("the application has failed to end: still open", texts)
+                self.assertEqual(len(self.flushLoggedErrors(ValueError)), raises)
+
+    async def test_failsAndRaises(self) -> None:
+        """What it raises behind its message changes nothing: the server does not start, and says why."""
+
+        async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+            raise ValueError("behind its end")
+
+        for mode in ("auto", "on"):
+            server = self.serve(app, mode)
+            error = await self.assertFailure(server.whenListening(), LifespanError)
+            self.assertIn("no database", str(error))
+            await deferLater(reactor, 0)
+            self.assertEqual(len(self.flushLoggedErrors(LifespanError)), 1)
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+            await server.stopService()
+
+    async def test_scope(self) -> None:
+        scopes: list[Any] = []
+
+        async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            scopes.append(dict(scope))
+
         server = self.serve(app)
         await server.whenListening()
         await server.stopService()
-        self.assertEqual(app.events[-1], "ends")
+        versions = {"version": "3.0", "spec_version": "2.0"}
+        self.assertEqual(scopes, [{"type": "lifespan", "asgi": versions, "state": {}}])
+
+    async def test_off(self) -> None:
+        """An application that is told nothing is served all the same, without a state."""
+        app = Lifespan()
+        server = self.serve(app, "off")
+        await server.whenListening()
+        await server.stopService()
+        self.assertEqual((app.events, server.context.application.state), ([], {}))
 
     async def test_raisesLater(self) -> None:
         """What an application raises at its end is logged, and the server ends all the same."""

@@ -84,7 +84,7 @@ class WebSocketTests(TestCase):
             await send({"type": "websocket.close", "code": 4002, "reason": "enough"})
             try:
                 await send({"type": "websocket.send", "text": "more"})
-            except OSError as error:
+            except RuntimeError as error:
                 errors.append(error)
 
         def work(url: str) -> tuple[int, str]:

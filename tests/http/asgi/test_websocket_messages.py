@@ -23,7 +23,7 @@ async def refused(send: Any, status: int = 401, **more: Any) -> None:
     await send({"type": "websocket.http.response.body", "body": b"no"})
 
 
-class WebSocketTests(AsgiCase):
+class SocketCase(AsgiCase):
     """Applications, each with one WebSocket."""
 
     def open(self, app: Any, *more: bytes, path: str = "/ws", **options: Any) -> Talk:
@@ -48,6 +48,10 @@ class WebSocketTests(AsgiCase):
         found = parse(bytes(talk.pair.peer.data))
         talk.pair.peer.data.clear()
         return found
+
+
+class WebSocketTests(SocketCase):
+    """Scopes, messages and ends."""
 
     async def test_scope(self) -> None:
         scopes: list[dict[str, Any]] = []
