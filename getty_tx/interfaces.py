@@ -27,6 +27,7 @@ __all__ = [
     "IDrainingListener",
     "IErrorQueueReactor",
     "IEventListener",
+    "IHalfCloseListener",
     "IReactorTurns",
     "IReadWriter",
     "IReader",
@@ -167,6 +168,20 @@ class IDrainingListener(Interface):
 
         It is called in a sub-reactor that drains, in place of closing the session when that is at rest. Sessions that
         are open when the time is over are closed.
+        """
+
+
+class IHalfCloseListener(Interface):
+    """A listener that may have something to send when its peer has ended its side of the stream, such as answers."""
+
+    def onPeerEnded(session: Any) -> bool:
+        """
+        The peer sends no more, and all that came was delivered. It may still read, or may have gone.
+
+        It may be called several times, and is not async. With workers it is not called.
+
+        :return: True: the session stays open until it is closed, which is the listener's affair from now on; False, or
+            an exception, which is logged: it is flushed and closed.
         """
 
 

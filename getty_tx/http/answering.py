@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from getty_tx.errors import RefuseRequest, SessionError
 from getty_tx.http.answers import AnswerFields, GoneError, encodeTrailers, statusLine
 from getty_tx.http.body import BodyLostError
+from getty_tx.http.counting import LOST
 from getty_tx.http.refusals import PHRASES
 from getty_tx.http.response import TEXT
 
@@ -27,7 +28,7 @@ __all__ = ["Answering"]
 log = Logger()
 
 #: What is no fault of the application.
-_OF_THE_CLIENT = GoneError | BodyLostError | SessionError
+_OF_THE_CLIENT = GoneError | BodyLostError
 
 _CLOSE = b"Connection: close\r\n"
 _KEEP = b"Connection: keep-alive\r\n"
@@ -51,6 +52,7 @@ class Answering:
     __slots__ = (
         "_ending",
         "_head",
+        "_hearsEnd",
         "_left",
         "_seconds",
         "_sent",
@@ -70,6 +72,7 @@ class Answering:
         self.status = 0
         self._seconds: Callable[[], float] = session.context.seconds
         self._whenGone: Callable[[], object] | None = None
+        self._hearsEnd = False
         # An answer that has begun: its head, as long as it is held, how its end is told, and bytes of its body.
         self._head: bytes | None = None
         self._ending = _NOTHING
@@ -84,6 +87,25 @@ class Answering:
     def closesAfter(self, request: Request) -> bool:
         """Whether the connection ends with this answer. Only asked while it drains, or if the request has a body."""
         raise NotImplementedError
+
+    def count(self, request: Request, status: int, sent: int, now: float) -> None:
+        """A request is over, ``now`` seconds on the reactor's clock; ``sent`` bytes of the body of its answer."""
+        context = self.context
+        duration = now - request.began
+        if status == LOST:
+            context.counters.lose(request.method, request.route, sent, _sizeOf(request))
+        else:
+            context.counters.add(request.method, request.route, status, duration, sent, _sizeOf(request))
+        if context.access is not None:
+            context.access(request, status, sent, duration)
+
+    def countLater(self, request: Request, sent: int) -> None:
+        """Count an answer when all of it has left: its client may go before."""
+        status, atLeast = self.status, max(0, sent - self.session.pendingBytes)
+        self.session.drained().addCallbacks(
+            lambda _: self.count(request, status, sent, self._seconds()),
+            lambda _: self.count(request, LOST, atLeast, self._seconds()),
+        )
 
     # Whole answers
 
@@ -167,7 +189,7 @@ class Answering:
     def fail(self, request: Request, error: BaseException) -> None:
         """The application has failed, or refuses the request."""
         if self.request is not request:
-            if not isinstance(error, _OF_THE_CLIENT | RefuseRequest):
+            if not (self._isOfTheClient(error) or isinstance(error, RefuseRequest)):
                 log.error("{request}: failed after its end: {error!r}", request=request, error=error)
             return
         hasLeft = self.status and self._head is None
@@ -178,12 +200,20 @@ class Answering:
             pairs = [(name.encode(), value.encode()) for name, value in error.headers.items()]
             self.refuse(request, error.status, error.reason, AnswerFields([*pairs, _TEXT_TYPE]))
             return
-        if not isinstance(error, _OF_THE_CLIENT):
+        isOfTheClient = self._isOfTheClient(error)
+        if not isOfTheClient:
             log.failure("{request}: the application failed", failure=Failure(error), request=request)
         if hasLeft:
+            if isOfTheClient:
+                self.status = LOST
             self.cut(request)
         else:
             self.refuse(request, 500, "")
+
+    def _isOfTheClient(self, error: BaseException) -> bool:
+        """Whether an application has failed because its client has gone, and not one of its own connections."""
+        isOfThis = isinstance(error, SessionError) and error.session in (None, self.session)
+        return isOfThis or isinstance(error, _OF_THE_CLIENT)
 
     def cut(self, request: Request) -> None:
         """End an answer that has begun, so that the client sees that it is not complete."""
@@ -303,16 +333,35 @@ class Answering:
         """Fires when all bytes have left."""
         return self.session.drained()
 
-    def whenGone(self, request: Request, call: Callable[[], object]) -> None:
-        """Call ``call()`` once if the client goes before the answer is complete."""
+    def whenGone(self, request: Request, call: Callable[[], object], orEnded: bool = False) -> None:
+        """Call ``call()`` once if the client goes before the answer is complete, or ends its side."""
         self._check(request)
         self._whenGone = call
+        self._hearsEnd = orEnded
+
+    @property
+    def hasEnded(self) -> bool:
+        """The client has ended its side: it may have gone, or waits for its answers."""
+        return self.session.inbound.ended
+
+    def tellGone(self) -> None:
+        """The client has gone, or has ended its side, for who waits for that."""
+        self._hearsEnd = False
+        call, self._whenGone = self._whenGone, None
+        if call is not None:
+            call()
 
     def wantBody(self, request: Request) -> None:
         """Somebody waits for the body: ask the client for it."""
         if request.expects and self.request is request and not self.status:
             request.expects = False
             self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _sizeOf(request: Request) -> int:
+    """Bytes of its body that have come."""
+    body = request.body
+    return len(request.content or b"") if body is None else body.size
 
 
 _TEXT_TYPE = (b"Content-Type", b"text/plain; charset=utf-8")

@@ -13,14 +13,14 @@ from zope.interface import implementer
 from getty_tx.http.answers import AnswerFields
 from getty_tx.http.body import LOW_WATER, BodyLostError, BodyPart
 from getty_tx.http.codec import HTTPCodec
+from getty_tx.http.counting import LOST
 from getty_tx.http.interfaces import IExchange
 from getty_tx.http.leaving import Leaving
 from getty_tx.http.refusals import Refused
 from getty_tx.http.request import Request
-from getty_tx.interfaces import IDrainingListener, IEventListener
+from getty_tx.interfaces import IDrainingListener, IEventListener, IHalfCloseListener
 from getty_tx.processes.drain import SILENCE, isAtRest
 from getty_tx.session.wrappers import isEncrypted
-from getty_tx.status.requests import SIDE
 
 if TYPE_CHECKING:
     from getty_tx.http.context import HTTPContext
@@ -38,6 +38,9 @@ MAX_WAITING_BYTES = 256 * 1024
 #: Bytes of a body that nobody takes which are read to keep the connection; Go has the same.
 MAX_DISCARD = 256 * 1024
 
+#: Bytes of an answer above which it counts when it has left, if that is not at once.
+LARGE = 64 * 1024
+
 #: Seconds of a body before its rate is looked at; Kestrel has the same.
 RATE_GRACE = 5.0
 
@@ -48,7 +51,7 @@ _RETRY = AnswerFields([(b"Content-Type", b"text/plain; charset=utf-8"), (b"Retry
 _WAITING, _BODY, _ENDED = 1, 2, 4
 
 
-@implementer(IEventListener, IExchange, IDrainingListener)
+@implementer(IEventListener, IExchange, IDrainingListener, IHalfCloseListener)
 class Connection(Leaving):
     """
     Serves the requests of one session, one after the other.
@@ -74,6 +77,7 @@ class Connection(Leaving):
         "_timer",
         "_waiting",
         "_waitingBytes",
+        "_written",
     )
 
     def __init__(self, session: Session, context: HTTPContext) -> None:
@@ -88,9 +92,10 @@ class Connection(Leaving):
         self._closing = self._starting = False
         self._headBegan = self._idleSince = self._lookedAt = 0.0
         self._bodyAt = self._bodyBegan = 0.0
+        # Bytes of the session when the client had ended its side and was looked at last; -1: it has not.
+        self._written = -1
         self._ends: tuple[str, tuple[str, int] | None, tuple[str, int | None] | None] | None = None
-        session.context.calls[SIDE] = context.counters.byName
-        session.context.serving = context
+        context.countIn(session.context)
         session.codec = self._codec
         session.listener = self
         session.maxMsgLen = max(64 * 1024, context.maxHead + 16)
@@ -128,6 +133,19 @@ class Connection(Leaving):
         elif not self._closing or self._receiving is not None:
             self._refused(pkg)
 
+    def onPeerEnded(self, session: Session) -> bool:
+        """The client sends no more: it gets the answers to what it has asked for completely."""
+        if self.request is None or self._receiving is not None or self.held is not None:
+            return False
+        if self._written < 0:
+            self.isDraining = True
+            self._written = session.activity()
+            self._idleSince = self._seconds()
+            self._hurry(self.context._keepAlive)
+        if self._hearsEnd:
+            self.tellGone()
+        return True
+
     def onError(self, session: Session, error: BaseException) -> None:
         """The session fails: ``onClose`` follows."""
 
@@ -138,15 +156,14 @@ class Connection(Leaving):
             self._timer.stop()
         self._waiting = None
         request, self.request = self.request, None
-        call, self._whenGone = self._whenGone, None
         if request is not None:
             # Before its application hears of it, and fails.
             self.context.running -= 1
-            self.context.counters.lose(request.method, request.route, self._sent, _sizeOf(request))
+            self.count(request, LOST, self._sent, self._seconds())
         if self._receiving is not None and self._receiving.body is not None:
             self._receiving.body.lose(BodyLostError(f"{self._receiving}: the client has gone"))
-        if call is not None:
-            call()
+        if request is not None:
+            self.tellGone()
 
     def onCron(self, session: Session) -> None:
         """Nothing to do."""
@@ -198,13 +215,17 @@ class Connection(Leaving):
         """The answer of the request is complete: go on with the next one, or close."""
         context = self.context
         context.running -= 1
-        duration = now - request.began
-        body, content = request.body, request.content
-        # In place of a call of _sizeOf: this is for each request.
-        received = body.size if body is not None else len(content) if content else 0
-        context.counters.add(request.method, request.route, self.status, duration, sent, received)
-        if context.access is not None:
-            context.access(request, self.status, sent, duration)
+        body = request.body
+        if sent > LARGE and self.session.pendingBytes:
+            self.countLater(request, sent)
+        else:
+            # In place of a call of count(): this is for each request.
+            duration = now - request.began
+            content = request.content
+            received = body.size if body is not None else len(content) if content else 0
+            context.counters.add(request.method, request.route, self.status, duration, sent, received)
+            if context.access is not None:
+                context.access(request, self.status, sent, duration)
         self.request = None
         self._whenGone = None
         if not request.keepAlive:
@@ -216,7 +237,7 @@ class Connection(Leaving):
             body.drop()
             if held:
                 self._resume(_BODY)
-        if not request.keepAlive:
+        if not request.keepAlive or (self._written >= 0 and not self._waiting):
             self._end()
             return
         self._idleSince = now
@@ -370,6 +391,11 @@ class Connection(Leaving):
                 self._refused(Refused(408, late))
                 return
             left = min(left, context._bodyTimeout / 4)
+        elif self._written >= 0:
+            left = self._lookAtEnd(now)
+            if left <= 0:
+                self.session.abort()
+                return
         elif self._codec.inHead and not self._pauses:
             left = self._headBegan + context._headTimeout - now
             if left <= 0:
@@ -381,6 +407,15 @@ class Connection(Leaving):
                 self._end()
                 return
         self._timer = self.session.context.wheel.schedule(left, _look, self)
+
+    def _lookAtEnd(self, now: float) -> float:
+        """Seconds for which a client that has ended its side may yet get nothing: it may have gone."""
+        written = self.session.activity()
+        if written != self._written or self.session.pendingBytes:
+            # That it takes what is pending is the affair of writeTimeout.
+            self._written = written
+            self._idleSince = now
+        return self._idleSince + self.context._keepAlive - now
 
     def _lookAtBody(self, request: Request, now: float) -> str:
         """Why the body is too slow; empty: it is not."""
@@ -449,12 +484,6 @@ class Connection(Leaving):
 
 
 _REFUSAL = AnswerFields([(b"Content-Type", b"text/plain; charset=utf-8")])
-
-
-def _sizeOf(request: Request) -> int:
-    """Bytes of its body that have come."""
-    body = request.body
-    return len(request.content or b"") if body is None else body.size
 
 
 def _look(connection: Connection) -> None:

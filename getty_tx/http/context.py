@@ -11,12 +11,14 @@ from getty_tx.http.dates import Dates
 from getty_tx.http.proxy import Proxies, proxiesOf
 from getty_tx.http.response import headersOf
 from getty_tx.settings import Setting
+from getty_tx.status.requests import SIDE
 
 if TYPE_CHECKING:
     from getty_tx.http.answers import AnswerFields
     from getty_tx.http.connection import Connection
     from getty_tx.http.fields import Fields
     from getty_tx.http.interfaces import IApplication
+    from getty_tx.session.context import ServiceContext
     from getty_tx.transports.websocket.request import UpgradeOptions
 
 __all__ = ["HTTPContext", "rootPathOf"]
@@ -110,6 +112,11 @@ class HTTPContext:
         """Settings hold for the requests that follow."""
         if name in ("serverName", "headers"):
             self.dates.use(self._serverName, self._headers.lines)
+
+    def countIn(self, shared: ServiceContext) -> None:
+        """Have the status find the requests in what the sessions of a service share."""
+        shared.calls[SIDE] = self.counters.byName
+        shared.serving = self
 
     def webSocketOptions(self) -> UpgradeOptions:
         """The options of WebSocket sessions; one object, because what Autobahn makes of it is kept there."""

@@ -19,7 +19,8 @@ OTHER = "(other)"
 #: The method and the route of requests that were malformed or beyond a limit.
 REFUSED = "-", "(refused)"
 
-#: The status of requests whose client went before the answer was complete; nginx has the same.
+#: The status of requests whose client went before the answer was complete, whether it had begun or not. nginx has the
+#: same number, but only where nothing of the answer was sent.
 LOST = 499
 
 

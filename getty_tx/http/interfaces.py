@@ -51,6 +51,8 @@ class IExchange(Interface):
     session: Session = Attribute("The session of the connection.")
     context: HTTPContext = Attribute("What all connections of the server share.")
 
+    hasEnded: bool = Attribute("The client has ended its side: it may have gone, or waits for its answers.")
+
     def isServing(request: Request) -> bool:
         """Whether the answer of this request is awaited."""
 
@@ -102,8 +104,12 @@ class IExchange(Interface):
     def drained() -> Deferred[None]:
         """Fires when all bytes have left; fails when the client has gone."""
 
-    def whenGone(request: Request, call: Any) -> None:
-        """Call ``call()`` once if the client goes before the answer is complete."""
+    def whenGone(request: Request, call: Any, orEnded: bool = False) -> None:
+        """
+        Call ``call()`` once if the client goes before the answer is complete.
+
+        :param orEnded: call it also when the client has ended its side, from when on :py:attr:`hasEnded` is true.
+        """
 
     def wantBody(request: Request) -> None:
         """Somebody waits for the body: ask the client for it if it wants that (``Expect: 100-continue``)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from getty_tx.http.answering import Answering
+from getty_tx.http.counting import LOST
 from getty_tx.session.pausing import UPGRADE
 
 if TYPE_CHECKING:
@@ -64,10 +65,4 @@ class Leaving(Answering):
 
     def handedOver(self, request: Request, status: int) -> None:
         """The other protocol has answered."""
-        if not status:
-            self.context.counters.lose(request.method, request.route)
-            return
-        duration = self._seconds() - request.began
-        self.context.counters.add(request.method, request.route, status, duration, 0)
-        if self.context.access is not None:
-            self.context.access(request, status, 0, duration)
+        self.count(request, status or LOST, 0, self._seconds())

@@ -123,12 +123,21 @@ class Server(Service):
         Service.startService(self)
         application = self.context.application
         if not IRunningApplication.providedBy(application):
-            self.server.startService()
+            self._listen()
             return
         self.startFailure = None
         starting = application.startApplication(theReactor(self._reactor))
         self._starting = starting
         starting.addCallbacks(self._applicationStarted, self._applicationFailed)
+
+    def _listen(self) -> None:
+        self.server.startService()
+        # Its sessions share another context after each start, which the first connection may be long in coming to.
+        self.server.whenListening().addCallbacks(self._listens, lambda _: None)
+
+    def _listens(self, _: Any) -> None:
+        for each in self.server.contexts:
+            self.context.countIn(each)
 
     def _applicationStarted(self, _: Any) -> None:
         self._starting = None
@@ -138,7 +147,7 @@ class Server(Service):
             for each in waiting:
                 each.errback(CancelledError("the server was stopped before its application had started"))
             return
-        self.server.startService()
+        self._listen()
         for each in waiting:
             self.server.whenListening().chainDeferred(each)
 

@@ -24,7 +24,7 @@ The life of one session, and what the sessions of one service share.
 ``wrappers``   what lies below a transport: wrappers, TLS, the socket
 ``addresses``  addresses in words
 ``compressed`` the ways in and out of a session whose stream is compressed
-``limits``     when silence, a close or a life has lasted too long
+``limits``     when silence, a close or a life has lasted too long, and whether the peer's end is the session's
 ``cron``       ``onCron`` of many sessions with one timer
 ``context``    what the sessions of one service share
 ``threads``    calls from other threads

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
 from getty_tx.session.batches import messageCallbacks
 from getty_tx.session.inbound import Inbound
-from getty_tx.session.limits import Lifetime, checkClose, checkSilence
+from getty_tx.session.limits import Lifetime, checkClose, checkSilence, outlivesPeer
 from getty_tx.session.outbound import Outbound
 from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, UPGRADE, USER
 from getty_tx.session.refusals import refusalFrom
@@ -285,7 +285,7 @@ class Lifecycle(SessionState):
                 break
             else:
                 isDone = not inbound.paused & ~UPGRADE and (work is None or not work.busy)
-                if inbound.ended and self.state == OPEN and isDone:
+                if inbound.ended and self.state == OPEN and isDone and not outlivesPeer(self):
                     self.beginClosing()
                 break
         self.needsDispatch = self.pendingError is not None or self.closePending

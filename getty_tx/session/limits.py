@@ -1,24 +1,25 @@
 """
-The time limits of a session: ``readTimeout``, ``waitTime`` of a close, ``idleTimeout``, ``maxLifetime``.
+What ends a session: ``readTimeout``, ``waitTime`` of a close, ``idleTimeout``, ``maxLifetime``, and the peer's end.
 
 Timers call functions with the session as argument: a bound method for each timer would cost one more object.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
 from getty_tx.errors import IdleTimeoutError
+from getty_tx.interfaces import IHalfCloseListener
 from getty_tx.session.pausing import CALLBACK
-from getty_tx.session.states import LOST
+from getty_tx.session.states import LOST, OPEN
 
 if TYPE_CHECKING:
     from getty_tx.session.state import SessionState
     from getty_tx.wheel import WheelTimer
 
-__all__ = ["Lifetime", "checkClose", "checkSilence"]
+__all__ = ["Lifetime", "checkClose", "checkSilence", "outlivesPeer"]
 
 log = Logger()
 
@@ -73,6 +74,21 @@ def _mayBeSilent(session: SessionState) -> bool:
         return bool(inbound.paused)
     before, session.lastProgress = session.lastProgress, session.closeProgress()
     return session.lastProgress != before
+
+
+def outlivesPeer(session: Any) -> bool:
+    """Whether a session stays open, of which the peer has ended its side: the listener says so, or has closed it."""
+    listener = session.receiver
+    if not IHalfCloseListener.providedBy(listener):
+        return False
+    session.inCallback = True
+    try:
+        return bool(listener.onPeerEnded(session)) or session.state != OPEN
+    except BaseException:
+        log.failure("{session}: onPeerEnded failed", session=session)
+        return bool(session.state != OPEN)
+    finally:
+        session.inCallback = False
 
 
 def checkClose(session: SessionState) -> None:

@@ -73,7 +73,10 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, str]] = {
     (_S.OPEN, _E.WRITE): (_S.OPEN, "is sent"),
     (_S.OPEN, _E.CLOSE): (_S.CLOSING, "pending bytes are flushed, what comes is discarded"),
     (_S.OPEN, _E.FAIL): (_S.CLOSING, "onError, then as close()"),
-    (_S.OPEN, _E.PEER_ENDED): (_S.CLOSING, "when what came is delivered; pending bytes are flushed"),
+    (_S.OPEN, _E.PEER_ENDED): (
+        _S.CLOSING,
+        "when what came is delivered, unless the listener says that it has more to send; pending bytes are flushed",
+    ),
     (_S.OPEN, _E.CONNECTION_LOST): (_S.LOST, "what came is delivered, then onError unless the end was orderly"),
     (_S.CLOSING, _E.PACKAGE): (_S.CLOSING, "is discarded"),
     (_S.CLOSING, _E.WRITE): (_S.CLOSING, "SessionClosedError"),

@@ -45,7 +45,7 @@ NAMES = {
     ),
     "getty_tx.interfaces": (
         "IBatchListener IBatchReader IBatchWriter IConnection IDrainingListener IErrorQueueReactor IEventListener "
-        "IReactorTurns IReadWriter IReader IWriter Until "
+        "IHalfCloseListener IReactorTurns IReadWriter IReader IWriter Until "
     ),
     "getty_tx.status": ("DEFAULT_STATUS StatusService "),
     "getty_tx.logs": ("JSONObserver json "),

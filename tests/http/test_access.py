@@ -9,6 +9,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from getty_tx import http
@@ -183,6 +184,66 @@ class AccessTests(Case):
         self.assertIn("take one of combined, json", str(self.assertRaises(SettingError, http.AccessLog, "-", "clf")))
         error = self.assertRaises(SettingError, http.AccessLog, "/no/such/folder/log")
         self.assertIn("access log /no/such/folder/log: No such file", str(error))
+
+    def test_cutShort(self) -> None:
+        """Requests whose client goes have 499, whether an answer has begun or not, with the bytes that were sent."""
+        waiting: Deferred[bytes] = Deferred()
+
+        async def endless(request: http.Request) -> Any:
+            while True:
+                yield b"x" * 10_000
+
+        def nothing(request: http.Request) -> Any:
+            return waiting
+
+        for handler, sent in ((nothing, "-"), (endless, r"\d{5,}")):
+            talk = self.talk(handler, capacity=10_000)
+            talk.context.access = self.log()
+            talk.pair.peer.transport.pauseProducing()  # type: ignore[union-attr]
+            talk.pair.peer.write(GET)
+            for _ in range(10):
+                talk.clock.advance(0)
+            talk.close()
+            self.assertRegex(self.read()[-1], f'HTTP/1.1" 499 {sent} ')
+            (totals,) = talk.context.counters.served.values()
+            self.assertEqual(totals.statuses, {499: 1})
+
+    def test_largeAnswer(self) -> None:
+        """A whole answer counts when it has left; a client that goes before that has got a part of it."""
+        for goes in (False, True):
+            talk = self.talk(lambda request: b"x" * 1_000_000, capacity=10_000)
+            talk.context.access = self.log()
+            talk.pair.peer.transport.pauseProducing()  # type: ignore[union-attr]
+            talk.pair.peer.write(GET)
+            for _ in range(10):
+                talk.clock.advance(0)
+            self.assertEqual((talk.context.running, talk.context.counters.served), (0, {}))
+            if goes:
+                talk.pair.peer.transport.abortConnection()  # type: ignore[union-attr]
+            else:
+                talk.pair.peer.transport.resumeProducing()  # type: ignore[union-attr]
+            talk.pair.flush()
+            self.assertRegex(self.read()[-1], r'HTTP/1.1" 499 (\d{1,5}|-) ' if goes else 'HTTP/1.1" 200 1000000 ')
+            (totals,) = talk.context.counters.served.values()
+            self.assertEqual(totals.statuses, {499 if goes else 200: 1})
+
+    def test_cutFile(self) -> None:
+        """Of a file that is not sent to its end, what has left."""
+        path = self.mktemp()
+        os.mkdir(path)
+        with open(os.path.join(path, "a"), "wb") as file:
+            file.write(b"x" * 1_000_000)
+        router = http.Router()
+        router.mount("/", http.Files(path))
+        talk = self.talk(router, capacity=10_000)
+        talk.context.access = self.log()
+        talk.pair.peer.transport.pauseProducing()  # type: ignore[union-attr]
+        talk.pair.peer.write(GET)
+        for _ in range(10):
+            talk.clock.advance(0)
+        talk.close()
+        sent = int(self.read()[-1].partition('HTTP/1.1" 499 ')[2].split()[0])
+        self.assertTrue(0 < sent < 500_000, sent)
 
     def test_streamed(self) -> None:
         talk = self.talk(lambda request: http.Response(body=iter([b"a", b"bc"])))

@@ -8,9 +8,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from getty_tx.errors import GettyError
-from getty_tx.testing import Network, Peer, RecordingListener
+from getty_tx.interfaces import IHalfCloseListener
+from getty_tx.testing import Network, Peer, RecordingListener, connectedPeer
 from tests.support.memory import SessionCase, configure, frame
 
 
@@ -31,6 +33,47 @@ class ClosingTests(SessionCase):
         self.assertEqual(self.heard.names, ["open", "close"])
         self.assertIsInstance(pair.peer.lost, ConnectionDone)
         self.assertEnded()
+
+    def test_outlivesPeer(self) -> None:
+        """A listener may have the session stay when the peer has ended; else, and if it fails, it is closed."""
+        asked: list[bool] = []
+        answers: list[Any] = []
+
+        @implementer(IHalfCloseListener)
+        class Answering(RecordingListener):
+            def onPeerEnded(self, session: Any) -> bool:
+                asked.append(session.isClosed)
+                answer = answers.pop()
+                return answer(session)  # type: ignore[no-any-return]
+
+        def fails(session: Any) -> bool:
+            raise ValueError("on purpose")
+
+        for answer, stays in (
+            (lambda session: True, True),
+            (lambda session: False, False),
+            (lambda session: session.close(), False),
+            (lambda session: session.close() or True, False),
+            (fails, False),
+        ):
+            answers[:] = [answer]
+            asked.clear()
+            heard = Answering()
+            pair = connectedPeer(configure(heard))
+            pair.flush()
+            pair.peer.write(frame(b"a"))
+            pair.peer.end()
+            pair.flush()
+            self.assertEqual((asked, heard.packages), ([False], [b"a"]))
+            self.assertEqual(heard.names, ["open", "message"] + ([] if stays else ["close"]))
+            if stays:
+                pair.server.writePkg(b"answer")
+                pair.flush()
+                self.assertEqual(bytes(pair.peer.data), frame(b"answer"))
+                pair.server.close()
+                pair.flush()
+            self.assertEqual((heard.names[-1], heard.errors), ("close", []))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_unreadInputDoesNotReset(self) -> None:
         """Pending output survives a close beside unread input, on both ways out, paused or not."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from getty_tx import http
 from getty_tx.http.counting import Counters
 from getty_tx.status.merging import decodeSnapshot, emptySnapshot, encodeSnapshot, mergeEnded, mergeInto
 from getty_tx.status.methods import BY_CALLS, methodsOf
 from getty_tx.status.metrics import families
 from getty_tx.status.requests import SIDE, decodeRequests
-from getty_tx.status.snapshot import ServiceSnapshot, Snapshot
+from getty_tx.status.snapshot import ServiceSnapshot, Snapshot, walk
 
 
 def snapshotOf(counters: Counters, running: int = 0) -> Snapshot:
@@ -69,6 +71,19 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(found["getty_http_request_seconds_count", "GET", "/users/{id}"], 3)
         self.assertAlmostEqual(found["getty_http_request_seconds_sum", "GET", "/users/{id}"], 0.007)
         self.assertEqual(found[("getty_http_requests_running",)], 3)
+
+    def test_startedAgain(self) -> None:
+        """A server that is stopped and started again has its counters before its first connection."""
+        server = http.Server(lambda request: b"", "tcp:8080", reactor=MemoryReactorClock())
+        for _ in range(2):
+            server.startService()
+            self.successResultOf(server.whenListening())
+            server.context.counters.add("GET", "/", 200, 0.1, 1)
+            steps = list(walk("web", server.server))
+            assert steps[-1] is not None
+            (key,) = steps[-1].calls
+            self.assertEqual(key, (SIDE, "GET /"))
+            self.successResultOf(server.stopService())
 
     def test_noCalls(self) -> None:
         """Requests are not shown as calls, and calls bring no metrics of requests."""

@@ -143,8 +143,12 @@ class Talk:
         return self.pair.peer.ended or self.pair.peer.lost is not None
 
     def close(self) -> None:
-        """The client goes."""
-        self.pair.peer.end()
+        """The client goes, whether it has its answers or not: one that only ends its side may wait for them."""
+        transport: Any = self.pair.peer.transport
+        if self.pair.peer.lost is None and any(each.request for each in self.connections):
+            transport.abortConnection()
+        else:
+            self.pair.peer.end()
         self.pair.flush()
 
 

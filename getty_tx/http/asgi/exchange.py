@@ -110,14 +110,15 @@ class HTTPExchange:
                 self._isReceived = body.isEnded and not body.waiting
                 return {"type": "http.request", "body": data, "more_body": not self._isReceived}
         while not self._isOver:
-            self._exchange.whenGone(self._request, self._wake)
+            self._exchange.whenGone(self._request, self._wake, orEnded=True)
             await self._awaken()
         return {"type": "http.disconnect"}
 
     @property
     def _isOver(self) -> bool:
-        """The answer is complete, or the client has gone."""
-        return self._stage == _DONE or not self._exchange.isServing(self._request)
+        """The answer is complete, or the client has gone; or it has ended its side, as most do that go."""
+        exchange = self._exchange
+        return self._stage == _DONE or exchange.hasEnded or not exchange.isServing(self._request)
 
     async def _awaken(self) -> None:
         """Wait for the next _wake."""
@@ -248,6 +249,10 @@ class HTTPExchange:
             error = task.exception()
             if error is None:
                 if not isServing:
+                    return
+                if exchange.hasEnded:
+                    # It was told that the client has gone.
+                    exchange.session.abort()
                     return
                 body = request.body
                 # Who is told of a disconnect has nobody to answer: the client has sent what is no body.
