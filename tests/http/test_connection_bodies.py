@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 
 from getty_tx import http
 from getty_tx.http.body import BodyLostError
+from getty_tx.http.connection import MAX_DISCARD
 from tests.support.http import Case, Talk
 
 ONE = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -94,6 +95,33 @@ class BodyEndTests(Case):
             self.assertEqual([each.status for each in talk.answers()], [400])
             self.assertTrue(talk.ended)
             self.assertEqual(len(lost), 1)
+
+    def test_tooLarge(self) -> None:
+        """
+        Of chunks above ``maxBody`` so much is read that the connection may go on; with more it is closed.
+
+        The close reads on to the client's end, or the answer could be lost in a reset (RFC 9112, 9.6).
+        """
+        chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+        count = MAX_DISCARD // 0x8000
+        for limit, goesOn in ((1000, True), (1000, False), (MAX_DISCARD, False)):
+            router = http.Router()
+            router.post("/", maxBody=limit)(lambda request: b"all")
+            router.get("/next")(lambda request: b"next")
+            talk = self.talk(router)
+            talk.send(CHUNKED % b"")
+            for _ in range(count):
+                talk.send(chunk)
+            if goesOn:
+                talk.send(b"0\r\n\r\n" + ONE)
+                self.assertEqual([(each.status, each.body) for each in talk.answers()][1:], [(200, b"next")])
+                continue
+            talk.send(chunk)
+            (got,) = talk.answers()
+            self.assertEqual((got.status, talk.ended), (413, True))
+            for _ in range(100):
+                talk.send(chunk)
+            self.assertEqual((talk.pair.peer.lost, talk.answers()), (None, []))
 
     def test_notAskedYet(self) -> None:
         """A client that waits for 100 (Continue) is not late."""
