@@ -166,6 +166,15 @@ class AnswerTests(AsgiCase):
         (got,) = self.sent(talk, ONE)
         self.assertEqual((got.status, got.body, talk.ended), (200, b"done", False))
 
+    async def test_unknownStatus(self) -> None:
+        """A status without a phrase of its own is sent, and logged, as it is."""
+        lines: list[int] = []
+        for status in (299, 599, 700):
+            talk = self.talk(answering(status=status))
+            talk.context.access = lambda request, status, sent, seconds: lines.append(status)
+            (got,) = self.sent(talk, ONE)
+            self.assertEqual((got.status, got.body, lines.pop()), (status, b"done", status))
+
     async def test_startAlone(self) -> None:
         """An answer that has begun and has no body yet is none: nothing has left, and the client gets 500."""
 

@@ -61,6 +61,16 @@ class OpeningTests(SocketCase):
             found = [line.partition(b": ")[2] for line in lines if line.lower().startswith(b"server:")]
             self.assertEqual((found, sum(line.startswith(b"Date: ") for line in lines)), (servers, 1))
 
+    async def test_access(self) -> None:
+        """The access log has the request, with 101 or the status of the refusal."""
+        lines: list[Any] = []
+        for app, status in ((accepting, 101), (sending({"type": "websocket.close"}), 403)):
+            talk = self.talk(app)
+            talk.context.access = lambda request, status, *_: lines.append((request.target, status))
+            talk.send(asking("/ws?a"))
+            await self.until(talk, lambda: lines)
+            self.assertEqual(lines.pop(), (b"/ws?a", status))
+
     async def test_subprotocols(self) -> None:
         for chosen in ("proto1", "proto2"):
             talk = self.open(sending({**ACCEPT, "subprotocol": chosen}), b"Sec-WebSocket-Protocol: proto1, proto2")
