@@ -227,24 +227,6 @@ class AccessTests(Case):
             (totals,) = talk.context.counters.served.values()
             self.assertEqual(totals.statuses, {499 if goes else 200: 1})
 
-    def test_cutFile(self) -> None:
-        """Of a file that is not sent to its end, what has left."""
-        path = self.mktemp()
-        os.mkdir(path)
-        with open(os.path.join(path, "a"), "wb") as file:
-            file.write(b"x" * 1_000_000)
-        router = http.Router()
-        router.mount("/", http.Files(path))
-        talk = self.talk(router, capacity=10_000)
-        talk.context.access = self.log()
-        talk.pair.peer.transport.pauseProducing()  # type: ignore[union-attr]
-        talk.pair.peer.write(GET)
-        for _ in range(10):
-            talk.clock.advance(0)
-        talk.close()
-        sent = int(self.read()[-1].partition('HTTP/1.1" 499 ')[2].split()[0])
-        self.assertTrue(0 < sent < 500_000, sent)
-
     def test_streamed(self) -> None:
         talk = self.talk(lambda request: http.Response(body=iter([b"a", b"bc"])))
         talk.context.access = self.log()

@@ -156,6 +156,52 @@ class AsgiTests(AsgiCase):
         self.assertEqual([message["type"] for message in seen], ["http.request", "http.disconnect"])
         await self.until(talk, lambda: talk.ended)
 
+    async def test_bodyFirst(self) -> None:
+        """A body that has come in parts is delivered before the application hears of the end."""
+        gate = asyncio.Event()
+        seen: list[bytes] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await gate.wait()
+            while (message := await receive())["type"] == "http.request":
+                seen.append(message["body"])
+            await answer(send, b"".join(seen))
+
+        talk = self.talk(app)
+        talk.send(POST % (6, b"") + b"abc")
+        talk.send(b"de")
+        end(talk, b"f")
+        gate.set()
+        (got,) = await self.answers(talk)
+        self.assertEqual((got.body, seen), (b"abcdef", [b"abc", b"de", b"f"]))
+
+    async def test_streams(self) -> None:
+        """Streams are whole if the application has not heard of the end; one that stops for it never looks complete."""
+
+        def streaming(listens: bool, tellFirst: bool) -> Any:
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                await receive()
+                if tellFirst:
+                    await receive()
+                await send({"type": "http.response.start", "status": 200})
+                await send({"type": "http.response.body", "body": b"a", "more_body": True})
+                if listens and not tellFirst:
+                    await receive()
+                else:
+                    await asyncio.sleep(0.001)
+                await send({"type": "http.response.body"})
+
+            return app
+
+        for listens, tellFirst, complete in ((False, False, True), (True, False, False), (True, True, False)):
+            talk = self.talk(streaming(listens, tellFirst))
+            end(talk, ONE)
+            await self.until(talk, lambda talk=talk: not talk.context.application.tasks)  # type: ignore[misc]
+            await self.until(talk, lambda talk=talk: not talk.context.connections)  # type: ignore[misc]
+            self.assertEqual([got.isComplete for got in talk.answers()] or [False], [complete])
+            self.assertEqual(talk.context.counters.lost, not complete)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     async def test_givenUp(self) -> None:
         """An application that answers no more, as it has heard of it, is not to blame."""
 

@@ -63,6 +63,7 @@ class HTTPExchange:
         "_fields",
         "_hasTrailers",
         "_isReceived",
+        "_isTold",
         "_known",
         "_loop",
         "_request",
@@ -81,7 +82,7 @@ class HTTPExchange:
         self._stage = _START
         self._status = self._unyielded = 0
         self._fields: Any = None
-        self._hasTrailers = self._isReceived = False
+        self._hasTrailers = self._isReceived = self._isTold = False
         self._trailers: Sequence[tuple[bytes, bytes]] = ()
         self._waiting: list[Future[None]] | None = None
 
@@ -110,15 +111,21 @@ class HTTPExchange:
                 self._isReceived = body.isEnded and not body.waiting
                 return {"type": "http.request", "body": data, "more_body": not self._isReceived}
         while not self._isOver:
+            if self._exchange.hasEnded:
+                # As most do that go. It may wait for its answer all the same, but a stream that the application ends
+                # for this reason must not look complete.
+                self._isTold = True
+                if self._stage >= _MORE:
+                    self._exchange.session.abort()
+                break
             self._exchange.whenGone(self._request, self._wake, orEnded=True)
             await self._awaken()
         return {"type": "http.disconnect"}
 
     @property
     def _isOver(self) -> bool:
-        """The answer is complete, or the client has gone; or it has ended its side, as most do that go."""
-        exchange = self._exchange
-        return self._stage == _DONE or exchange.hasEnded or not exchange.isServing(self._request)
+        """The answer is complete, or the client has gone."""
+        return self._stage == _DONE or not self._exchange.isServing(self._request)
 
     async def _awaken(self) -> None:
         """Wait for the next _wake."""
@@ -171,8 +178,7 @@ class HTTPExchange:
                     self._exchange.answer(self._request, self._status, self._fields, body)
                     self._complete()
                     return
-                self._exchange.start(self._request, self._status, self._fields)
-                self._stage = _MORE
+                self._startStream()
             self._exchange.write(self._request, body)
             if more:
                 if stage == _FIRST and not body:
@@ -208,6 +214,13 @@ class HTTPExchange:
         else:
             self._exchange.end(self._request, trailers)
             self._complete()
+
+    def _startStream(self) -> None:
+        if self._isTold:
+            self._exchange.session.abort()
+            raise GoneError(f"{self._request}: the client has ended its side, and gets no stream")
+        self._exchange.start(self._request, self._status, self._fields)
+        self._stage = _MORE
 
     def _complete(self) -> None:
         self._stage = _DONE
