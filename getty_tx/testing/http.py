@@ -190,11 +190,17 @@ class HTTPPeer(Peer):
 
     def close(self) -> None:
         """
-        End the connection, and stop the application if it is one that starts and stops.
+        Leave, whether all answers have come or not, and stop the application if it is one that starts and stops.
+
+        A client that waits for its answers, and only sends no more, calls :py:meth:`~Peer.end`.
 
         :raise AssertionError: it does not stop within a minute on the clock.
         """
-        self.end()
+        transport: Any = self.transport
+        if self.context.running and self.lost is None:
+            transport.abortConnection()
+        else:
+            self.end()
         self.pair.flush()
         running, self._running = self._running, None
         if running is not None:

@@ -168,6 +168,17 @@ class HandlerTests(SynchronousTestCase):
             self.assertTrue(requests[-1].isGone)
             self.assertEqual(client.context.running, 0)
 
+    def test_sendsNoMore(self) -> None:
+        """A client that only ends its side waits for its answers."""
+        later: Deferred[bytes] = Deferred()
+        client = self.connect(lambda request: later)
+        answer = client.request("GET", "/")
+        client.end()
+        client.pair.flush()
+        later.callback(b"a")
+        client.pair.flush()
+        self.assertEqual((answer.body, answer.header("Connection"), client.ended), (b"a", "close", True))
+
     def test_webSocket(self) -> None:
         router = http.Router()
         heard = RecordingListener({"message": lambda session, pkg: session.writePkg(pkg)})
