@@ -8,9 +8,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
 
-from getty_tx.errors import SettingError
 from getty_tx.http.asgi import Asgi
 from tests.support.asgi import ONE, POST, AsgiCase, answer
 from tests.support.http import Talk
@@ -486,20 +484,3 @@ class ExchangeTests(AsgiCase):
         for talk in talks:
             await self.until(talk, lambda talk=talk: len(talk.pair.peer.data) > 150)  # type: ignore[misc]
         self.assertEqual(max(most), 3)
-
-
-class ParameterTests(TestCase):
-    """What Asgi refuses."""
-
-    def test_refused(self) -> None:
-        for parameters, why in (
-            ({"app": "nothing"}, "write it as module:attribute"),
-            ({"app": "no_such_module:app"}, "there is no module 'no_such_module'"),
-            ({"app": "json:no.such"}, "json has no 'no.such'"),
-            ({"app": "json:__name__"}, "cannot be called"),
-            ({"app": 3}, "cannot be called"),
-            ({"app": answer, "lifespan": "maybe"}, "lifespan='maybe' is none of auto, on, off"),
-            ({"app": answer, "rootPath": "a"}, "rootPath='a' begins with a slash"),
-        ):
-            error = self.assertRaises(SettingError, Asgi, **parameters)
-            self.assertIn(why, str(error))

@@ -1,4 +1,4 @@
-"""The start and the end of an application, with a server on a real socket."""
+"""The start and the end of an application, with a server on a real socket; and what Asgi refuses."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from getty_tx import http
+from getty_tx.errors import SettingError
+from getty_tx.http.asgi import Asgi
 from getty_tx.http.asgi.lifespan import LifespanError
 
 
@@ -229,3 +231,20 @@ class LifespanTests(TestCase):
         await server.whenListening()
         await server.stopService()
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class ParameterTests(TestCase):
+    """What Asgi refuses."""
+
+    def test_refused(self) -> None:
+        for parameters, why in (
+            ({"app": "nothing"}, "write it as module:attribute"),
+            ({"app": "no_such_module:app"}, "there is no module 'no_such_module'"),
+            ({"app": "json:no.such"}, "json has no 'no.such'"),
+            ({"app": "json:__name__"}, "cannot be called"),
+            ({"app": 3}, "cannot be called"),
+            ({"app": print, "lifespan": "maybe"}, "lifespan='maybe' is none of auto, on, off"),
+            ({"app": print, "rootPath": "a"}, "rootPath='a' begins with a slash"),
+        ):
+            error = self.assertRaises(SettingError, Asgi, **parameters)
+            self.assertIn(why, str(error))
