@@ -33,6 +33,12 @@ _SCOPE: dict[str, Any] = dict.fromkeys(
 )
 _SCOPE["type"] = "http"
 
+#: Targets that are kept as _split() gives them, at most, and bytes of each: few make most of the requests.
+MAX_KNOWN = 256
+MAX_KNOWN_BYTES = 256
+
+_known: dict[bytes, tuple[str, bytes, bytes]] = {}
+
 # Where what is told of TLS is kept, in the attributes of a session.
 _TLS = object()
 
@@ -48,10 +54,7 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
         ``mount``, which is added.
     :param state: what the application has kept in its lifespan; a shallow copy is given.
     """
-    path, _, query = request.target.partition(b"?")
-    text = path.decode("ascii")
-    if b"%" in path:
-        text = unquote(text)
+    text, path, query = _known.get(request.target) or _split(request.target)
     if rootPath:
         text = rootPath + text
         path = rootPath.encode() + path
@@ -72,6 +75,20 @@ def httpScope(request: Request, exchange: IExchange, rootPath: str, state: dict[
     if scheme == "https":
         addTLS(scope, exchange.session)
     return scope
+
+
+def _split(target: bytes) -> tuple[str, bytes, bytes]:
+    """The path, decoded and as it was sent, and the query."""
+    path, _, query = target.partition(b"?")
+    text = path.decode("ascii")
+    if b"%" in path:
+        text = unquote(text)
+    found = text, path, query
+    if len(target) <= MAX_KNOWN_BYTES:
+        if len(_known) >= MAX_KNOWN:
+            _known.clear()
+        _known[target] = found
+    return found
 
 
 def addTLS(scope: dict[str, Any], session: Any) -> None:
