@@ -15,6 +15,7 @@ Several processes: a main process accepts connections, and a sub-reactor on ever
 ``listening``   capture of an endpoint's call to listen; the endpoints and new connections of a sub-reactor
 ``subreactor``  the sub-reactor: receives connections, builds protocols, reports
 ``drain``       closes sessions when they are at rest
+``heap``        what the garbage collector passes over
 ``totals``      counters of the sub-reactors, and their sums
 ==============  ==============================================================================================
 """

@@ -33,6 +33,7 @@ from getty_tx.errors import GettyError
 from getty_tx.processes import channel as passing
 from getty_tx.processes.channel import Channel, packNumbers, receiveOne, unpackConnections
 from getty_tx.processes.drain import Drain
+from getty_tx.processes.heap import freezeHeap
 from getty_tx.processes.listening import (
     AdoptedConnection,
     Binding,
@@ -417,6 +418,7 @@ def main() -> None:
     # After the reactor has set its own handler.
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, onSignal)
     reactor.callWhenRunning(sub.start)
+    reactor.callWhenRunning(freezeHeap)
     reactor.run()
 
 

@@ -17,6 +17,7 @@ from twisted.python import usage
 from getty_tx.endpoints import serverEndpoint
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.processes.balance import BALANCES
+from getty_tx.processes.heap import freezeHeap
 from getty_tx.processes.service import DRAIN_TIMEOUT, HEARTBEAT_TIMEOUT, Processes
 from getty_tx.processes.supervisor import KILL_SHARE
 from getty_tx.server import Server
@@ -305,6 +306,14 @@ class ListenService(_CommandService):
         super().__init__(options, listening, self.server, reactor)
         if not self._isSub:
             self._addStatus(options)
+
+    def startService(self) -> None:
+        """See :py:meth:`_CommandService.startService`."""
+        super().startService()
+        reactor = theReactor(self._reactor)
+        # It runs already where this is not the service of a command.
+        if not self._isSub and not getattr(reactor, "running", True):
+            reactor.callWhenRunning(freezeHeap)
 
     def _listeningOn(self, addresses: list[IAddress]) -> None:
         if not self._isSub:

@@ -102,8 +102,19 @@ class EndTests(SynchronousTestCase):
         self.reactor.callFromThread = lambda call: call()
         options = echo.Options()
         options.parseOptions(["--drain-timeout=7"])
+        self.frozen: list[bool] = []
+        self.patch(listen, "freezeHeap", lambda: self.frozen.append(self.reactor.running))
         self.service = ListenService(options, EventListener(), self.reactor)
         self.service.startService()
+
+    def test_heap(self) -> None:
+        """What the process has when its reactor starts is passed over by the collector; not in a process of others."""
+        self.assertEqual([], self.frozen)
+        self.reactor.run()
+        self.service.stopService()
+        self.reactor.running = True
+        self.service.startService()
+        self.assertEqual(1, len(self.frozen))
 
     def test_late(self) -> None:
         """A stop takes at most --drain-timeout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -20,8 +21,9 @@ REQUEST = b"POST /%d HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nConten
 
 
 def who(request: Any) -> dict[str, Any]:
-    """Tells who has asked, and which process was asked."""
-    return {"client": request.client and request.client[0], "process": os.getpid()}
+    """Tells who has asked, which process was asked, and whether its collector passes over what it began with."""
+    client = request.client and request.client[0]
+    return {"client": client, "process": os.getpid(), "isFrozen": gc.get_freeze_count() > 10_000}
 
 
 async def unwilling(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -132,7 +134,7 @@ class ManyTests(ProcessTestCase):
         process.expect("has ended with status 0", 2)
         answers += [self.ask(port, number) for number in range(4, 8)]
         self.assertEqual(4, len({answer["process"] for answer in answers}))
-        self.assertEqual({"192.0.2.1"}, {answer["client"] for answer in answers})
+        self.assertEqual({("192.0.2.1", True)}, {(answer["client"], answer["isFrozen"]) for answer in answers})
         self.isCounted(status, 8)
         lines = self.read(8)
         self.assertEqual([f"/{number}" for number in range(8)], sorted(line["target"] for line in lines))
