@@ -87,7 +87,8 @@ def how(figures: Figures, which: str) -> str:
     """A paragraph that says how the figures were measured; ``which`` is what is taken of the repetitions."""
     each = ", ".join(filter(None, figures.versions.values())).split(", ")
     versions = ", ".join(dict.fromkeys(each))
-    runs = f"{which} of {figures.repetitions} runs of {figures.seconds:g} s that took turns, on {figures.machine}, with"
+    which = f"{which} of {figures.repetitions} runs" if figures.repetitions > 1 else "Single runs"
+    runs = f"{which} of {figures.seconds:g} s that took turns, on {figures.machine}, with"
     load = f"load average {figures.loadBefore:.1f} before and {figures.loadAfter:.1f} after"
     return textwrap.fill(f"{runs} Python {figures.python}; {load}. {versions}.", 120)
 
@@ -122,7 +123,10 @@ def plotOptions(benchmark: str, doc: str | None) -> argparse.Namespace:
 
 
 def show(
-    given: argparse.Namespace, draw: Callable[[Figures], str], tabulate: Callable[[Figures], str], mark: str
+    given: argparse.Namespace,
+    draw: Callable[[Figures], str],
+    tabulate: Callable[[Figures], str],
+    markOf: Callable[[Figures], str],
 ) -> int:
     """Do what :func:`plotOptions` ask for: draw, and print tables or put them into a page; the exit status."""
     try:
@@ -130,7 +134,7 @@ def show(
         if given.plot:
             given.plot.write_text(draw(figures))
         if given.page:
-            given.page.write_text(putInto(given.page.read_text(), tabulate(figures), mark))
+            given.page.write_text(putInto(given.page.read_text(), tabulate(figures), markOf(figures)))
         else:
             print(tabulate(figures), end="")
     except (OSError, ValueError) as error:

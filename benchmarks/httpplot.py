@@ -1,10 +1,10 @@
 """Draw and tabulate what ``benchmarks.http --json`` or ``--plot`` has written, without measuring again.
 
     python -m benchmarks.httpplot docs/topics/http.json
-    python -m benchmarks.httpplot docs/topics/http.json --plot docs/topics/http.svg --page docs/topics/performance.md
+    python -m benchmarks.httpplot docs/topics/wnet.json --plot docs/topics/wnet.svg --page docs/topics/http-speed.md
 
 The first prints tables in Markdown, the second draws the plot and puts the tables into a page, in place of what it has
-between the lines ``<!-- http -->`` and ``<!-- end of http -->``.
+between the lines ``<!-- wnet -->`` and ``<!-- end of wnet -->``; figures of other rows come between those of ``http``.
 
 The plot is wnet's scenario: a request with a body of 1 KB, a loop of 100,000 turns, and ever more connections. In
 Python that loop takes milliseconds, whatever the server; so there is a second one, with 25 us of C in its place.
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-#: What the tables stand between in a page.
-MARK = "http"
+#: What the tables stand between in a page: those of wnet's scenario, and others.
+SCENARIO, MARK = "wnet", "http"
 
 CONNECTIONS = (100, 1000, 10_000)
 
@@ -138,13 +138,18 @@ def tables(figures: Figures) -> str:
     return "\n".join(made).rstrip() + "\n"
 
 
+def markOf(figures: Figures) -> str:
+    """What the tables stand between in a page."""
+    return SCENARIO if any(row in CURVES for row in figures.rows) else MARK
+
+
 def options() -> argparse.Namespace:
     """Those of the command line."""
     return plotOptions("benchmarks.http", __doc__)
 
 
 def main() -> int:
-    return show(options(), drawing, tables, MARK)
+    return show(options(), drawing, tables, markOf)
 
 
 if __name__ == "__main__":

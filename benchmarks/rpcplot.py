@@ -109,7 +109,7 @@ def options() -> argparse.Namespace:
 
 
 def main() -> int:
-    return show(options(), drawing, tables, MARK)
+    return show(options(), drawing, tables, lambda _: MARK)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -10,11 +11,14 @@ from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import httpplot
-from benchmarks.figures import Figures
+from benchmarks import http, httpplot
+from benchmarks.figures import Figures, putInto
 from benchmarks.httploads import Row
 from benchmarks.httppeers import BASELINE, PEERS
-from benchmarks.httpplot import CONNECTIONS, CURVES, DRAWN, NAMES, drawing, rowOf, tables
+from benchmarks.httpplot import CONNECTIONS, CURVES, DRAWN, MARK, NAMES, SCENARIO, drawing, markOf, rowOf, tables
+from tests.support.pages import haveOptions
+
+TOPICS = Path(__file__).resolve().parents[2] / "docs" / "topics"
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -93,3 +97,32 @@ class TableTests(SynchronousTestCase):
         """What was measured so far can be shown."""
         found = Figures(1, 1.0, {}, "X", "3.11.7", rows={rowOf("loop", 100): {"net/http": {"problem": "gone"}}})
         self.assertIn("| Go net/http | failed |", tables(found))
+
+
+class PageTests(SynchronousTestCase):
+    """The page about the performance of HTTP."""
+
+    def setUp(self) -> None:
+        self.page = (TOPICS / "http-speed.md").read_text()
+
+    def test_figures(self) -> None:
+        """Its tables and its plot are of the figures beside it."""
+        for name, mark, rows, peers in (
+            ("http.json", MARK, set(), set(PEERS)),
+            ("wnet.json", SCENARIO, set(CURVES), set(DRAWN)),
+        ):
+            found = Figures.read(TOPICS / name)
+            self.assertEqual(set(), rows - set(found.rows))
+            self.assertEqual(peers, set(found.peers))
+            self.assertEqual(mark, markOf(found))
+            self.assertEqual(self.page, putInto(self.page, tables(found), mark))
+        self.assertEqual((TOPICS / "wnet.svg").read_text(), drawing(found))
+
+    def test_settings(self) -> None:
+        """Its table of settings has every server."""
+        for name in PEERS:
+            self.assertRegex(self.page, rf"(?m)^\| {re.escape(NAMES.get(name, name))} \| \D")
+
+    def test_commands(self) -> None:
+        """Its commands have options that there are."""
+        haveOptions(self, self.page, {"http": http, "httpplot": httpplot})

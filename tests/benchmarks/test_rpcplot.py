@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shlex
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from itertools import pairwise
@@ -13,7 +12,7 @@ from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import http, httppeers, httpplot, rpc, rpcplot
+from benchmarks import rpc, rpcplot
 from benchmarks.figures import Figures, putInto
 from benchmarks.rpc import PEERS, Row
 from benchmarks.rpcplot import (
@@ -26,6 +25,7 @@ from benchmarks.rpcplot import (
     tables,
 )
 from benchmarks.svg import APART, COLOURS, Line, Panel, draw, label, spread, ticks
+from tests.support.pages import haveOptions
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -210,18 +210,10 @@ class PageTests(SynchronousTestCase):
         self.assertEqual((DOCS / "topics" / "calls.svg").read_text(), drawing(found))
 
     def test_settings(self) -> None:
-        """Its tables of settings have every peer."""
-        names = [NAMES.get(name, name) for name in PEERS]
-        names += [httpplot.NAMES.get(name, name) for name in httppeers.PEERS]
-        for name in names:
+        """Its table of settings has every peer."""
+        for name in [NAMES.get(name, name) for name in PEERS]:
             self.assertRegex(self.page, rf"(?m)^\| {re.escape(name)} \| \D")
 
     def test_commands(self) -> None:
         """Its commands have options that there are."""
-        modules = {"rpc": rpc, "rpcplot": rpcplot, "http": http, "httpplot": httpplot}
-        commands = re.findall(r"^ {4}python -m benchmarks\.(\w+) (.*)$", self.page, re.MULTILINE)
-        self.assertEqual([*modules], list(dict.fromkeys(name for name, _ in commands)))
-        self.assertEqual(len(commands), len(re.findall(r"^ {4}\S", self.page, re.MULTILINE)))
-        for name, arguments in commands:
-            self.patch(sys, "argv", [name, *shlex.split(arguments)])
-            modules[name].options()
+        haveOptions(self, self.page, {"rpc": rpc, "rpcplot": rpcplot})

@@ -50,6 +50,7 @@ BLOCKS = {
         f"inside/{name}.md": {"indented": "a picture"}
         for name in ("calls", "index", "processes", "reactor", "session", "status", "transports", "workers")
     },
+    "topics/http-speed.md": {"indented": "tests/benchmarks/test_httpplot.py reads the options: they take minutes"},
     "topics/performance.md": {
         "sh": "test_commands, as far as that make has the target: it takes minutes",
         "indented": "tests/benchmarks/test_rpcplot.py reads the options: they take minutes",
