@@ -1,8 +1,9 @@
 """slowhttptest against getty-http: slow heads, slow bodies, ranges without number, answers that are read slowly.
 
-Each has 1,000 connections, or as many as ``CONNECTIONS`` in the environment says, of which 100 come a second, for 30 s.
-(A client that reads slowly gets what the system's buffers take at once, some 2.6 MB: more clients a second measure how
-fast the kernel copies.) Meanwhile another client asks for a small file each 100 ms, on a new connection each time.
+Each has 1,000 connections, or as many as ``CONNECTIONS`` in the environment says, of which 500 come a second, or
+``RATE``, for 30 s. Meanwhile another client asks for a small file each 100 ms, on a new connection each time. A client
+that reads slowly gets at once what the system's buffers take, some 2.6 MB: so its answers hold up others the more, the
+more of them begin at a time.
 
 Limits: the slowest answer to it 0.5 s, and 64 MB of memory above that before.
 """
@@ -30,6 +31,7 @@ SERVER = "twistd -n --pidfile= --reactor getty getty-http {what} --listen tcp:{p
 ROUTER = "benchmarks.acceptance.webs:router"
 
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "1000"))
+RATE = int(os.environ.get("RATE", "500"))
 SECONDS = 30
 REQUEST_LIMIT = 0.5
 MEMORY_LIMIT = 64 * MB
@@ -90,7 +92,7 @@ def attack(options: str, url: str) -> str:
     :return: how it ended.
     :raise AssertionError: its own probes had no answer.
     """
-    crowd = ["-c", str(CONNECTIONS), "-r", "100", "-l", str(SECONDS), "-p", "3", "-u", url]
+    crowd = ["-c", str(CONNECTIONS), "-r", str(RATE), "-l", str(SECONDS), "-p", "3", "-u", url]
     command = ["nice", "-n", "19", "slowhttptest", *options.split(), *crowd]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 60, check=False)
     output = re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", done.stdout)
