@@ -1,9 +1,7 @@
 """slowhttptest against getty-http: slow heads, slow bodies, ranges without number, answers that are read slowly.
 
 Each has 1,000 connections, or as many as ``CONNECTIONS`` in the environment says, of which 500 come a second, or
-``RATE``, for 30 s. Meanwhile another client asks for a small file each 100 ms, on a new connection each time. A client
-that reads slowly gets at once what the system's buffers take, some 2.6 MB: so its answers hold up others the more, the
-more of them begin at a time.
+``RATE``, for 30 s. Meanwhile another client asks for a small file each 100 ms, on a new connection each time.
 
 Limits: the slowest answer to it 0.5 s, and 64 MB of memory above that before.
 """

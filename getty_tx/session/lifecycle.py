@@ -495,5 +495,5 @@ class Lifecycle(SessionState):
             self.context.crons.add(self, self._cronPeriod)
         elif name in ("readTimeout", "idleTimeout", "maxLifetime"):
             self._restartTimers()
-        elif name in ("tcpNoDelay", "tcpKeepAlive", "sendBufferSize", "receiveBufferSize"):
+        elif name in ("tcpNoDelay", "tcpKeepAlive", "sendBufferSize", "receiveBufferSize", "unsentLimit"):
             self.connection.applySocketOptions(self)

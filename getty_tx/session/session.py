@@ -71,6 +71,7 @@ class Session(Lifecycle):
         "_tcpKeepAlive",
         "_tcpNoDelay",
         "_thread",
+        "_unsentLimit",
         "_waitTime",
         "_writeTimeout",
         "id",
@@ -93,22 +94,17 @@ class Session(Lifecycle):
     maxMsgLen = Setting(settings.size, 128 * 1024, "Bytes of the longest package, header included.")
     cronPeriod = Setting(settings.seconds, 60.0, "Seconds between two calls of onCron.")
     waitTime = Setting(settings.seconds, 3.0, "Seconds without progress after which a close drops the connection.")
-    readTimeout: Setting[float | None] = Setting(
-        settings.optionalSeconds, None, "Seconds of silence after which the session fails; None: never."
-    )
+    readTimeout = Setting(settings.optionalSeconds, None, "Seconds of silence after which it fails; None: never.")
     writeTimeout: Setting[float | None] = Setting(
         settings.optionalSeconds, 5.0, "Seconds that pending bytes may make no progress; None: for ever."
     )
-    idleTimeout: Setting[float | None] = Setting(
-        settings.optionalSeconds, None, "Seconds without a byte either way after which the session fails; None: never."
-    )
-    maxLifetime: Setting[float | None] = Setting(
-        settings.optionalSeconds, None, "Seconds after its beginning at which the session is closed; None: never."
-    )
+    idleTimeout = Setting(settings.optionalSeconds, None, "Seconds without a byte either way; None: for ever.")
+    maxLifetime = Setting(settings.optionalSeconds, None, "Seconds until it is closed; None: for ever.")
     tcpNoDelay = Setting(settings.flag, True, "TCP_NODELAY: send small packages at once.")
     tcpKeepAlive = Setting(settings.flag, True, "SO_KEEPALIVE: have the system probe a silent peer.")
-    sendBufferSize: Setting[int | None] = Setting(settings.bufferSize, None, "SO_SNDBUF in bytes; None: the system's.")
-    receiveBufferSize: Setting[int | None] = Setting(settings.bufferSize, None, "SO_RCVBUF in bytes; None: system.")
+    sendBufferSize = Setting(settings.bufferSize, None, "SO_SNDBUF in bytes; None: the system's.")
+    receiveBufferSize = Setting(settings.bufferSize, None, "SO_RCVBUF in bytes; None: the system's.")
+    unsentLimit = Setting(settings.bufferSize, None, "TCP_NOTSENT_LOWAT in bytes; None: the system's.")
     highWater = Setting(settings.size, 256 * 1024, "Pending bytes above which the session stops reading.")
     lowWater = Setting(settings.size, 64 * 1024, "Pending bytes at which it reads again.")
     maxPending = Setting(settings.size, 16 * 1024 * 1024, "Pending bytes above which a write is refused.")
@@ -144,7 +140,7 @@ class Session(Lifecycle):
             raise SettingError(f"highWater={value} is less than lowWater={self._lowWater}: set lowWater first")
         if name == "lowWater" and value > self._highWater:
             raise SettingError(f"lowWater={value} is more than highWater={self._highWater}: set highWater first")
-        if value is None and name in ("sendBufferSize", "receiveBufferSize"):
+        if value is None and name in ("sendBufferSize", "receiveBufferSize", "unsentLimit"):
             before = getattr(self, name)
             if before is not None:
                 text = f"{name}=None comes too late: the socket has {before} bytes already; give another number"

@@ -30,6 +30,9 @@ __all__ = ["Connection", "dropAtOnce", "openSession", "reasonOf"]
 
 log = Logger()
 
+#: The option for ``unsentLimit``: Linux and macOS have it.
+UNSENT_LIMIT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
 
 def dropAtOnce(transport: Any) -> None:
     """Drop a connection that was just accepted, in this reactor iteration."""
@@ -262,6 +265,8 @@ class Connection:
         if handle.family != socket.AF_UNIX:
             options.append((socket.IPPROTO_TCP, socket.TCP_NODELAY, session.tcpNoDelay))
             options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, session.tcpKeepAlive))
+            if session.unsentLimit is not None and UNSENT_LIMIT is not None:
+                options.append((socket.IPPROTO_TCP, UNSENT_LIMIT, session.unsentLimit))
         try:
             for level, option, value in options:
                 handle.setsockopt(level, option, value)

@@ -153,6 +153,7 @@ class SessionSettingsTests(SessionCase):
             "tcpKeepAlive": True,
             "sendBufferSize": None,
             "receiveBufferSize": None,
+            "unsentLimit": None,
             "name": "tcp-session",
             "compression": None,
         }
@@ -172,7 +173,7 @@ class SessionSettingsTests(SessionCase):
         for name in ("readTimeout", "writeTimeout"):
             for value in (0, -1.0, "1", math.nan):
                 self.assertIn(f"{name}=", str(self.assertRaises(SettingError, setattr, session, name, value)))
-        for name in ("sendBufferSize", "receiveBufferSize"):
+        for name in ("sendBufferSize", "receiveBufferSize", "unsentLimit"):
             # The kernel takes a C int; a larger value would be an OverflowError of the socket.
             for value in (0, -1, 1.5, 1 << 31, 1 << 70):
                 self.assertIn(f"{name}=", str(self.assertRaises(SettingError, setattr, session, name, value)))

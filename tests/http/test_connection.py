@@ -298,6 +298,11 @@ class TimeTests(Case):
 class EndTests(Case):
     """Clients that go, and servers that stop."""
 
+    def test_unsentLimit(self) -> None:
+        """A client that does not read an answer costs the system no more than this."""
+        talk = self.talk(lambda request: "x")
+        self.assertEqual(talk.pair.server.unsentLimit, 256 * 1024)
+
     def test_goneWhileServed(self) -> None:
         later = Later()
         talk = self.talk(later)

@@ -356,6 +356,34 @@ class SocketTests(TestCase):
         await deferLater(reactor, 0)
         self.assertEqual(listener.names, ["open", "error", "close"])
 
+    async def test_unsentLimit(self) -> None:
+        """The system takes no more than that for a peer that does not read."""
+        opened: Deferred[Session] = Deferred()
+        listener = RecordingListener({"open": opened.callback})
+        server = Server(configure(listener, unsentLimit=65536), "tcp:0:interface=127.0.0.1")
+        server.startService()
+        self.addCleanup(server.stopService)
+        [address] = await server.whenListening()
+        port: Any = address
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            peer.connect(("127.0.0.1", port.port))
+            session = await opened
+            with open(self.path, "rb") as file:
+                sent = session.sendFile(file)
+            sent.addErrback(lambda failure: failure.trap(SessionClosedError))
+            looks: list[int] = []
+            while len(set(looks[-100:])) != 1 or len(looks) < 100:
+                looks.append(session.stats.writeBytes)
+                await deferLater(reactor, 0)
+            self.assertGreater(looks[-1], 65536)
+            self.assertLess(looks[-1], 480_000)
+            session.abort()
+        await sent
+
+    if not hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        test_unsentLimit.skip = "the system has no TCP_NOTSENT_LOWAT"  # type: ignore[attr-defined]
+
     async def test_systemRefuses(self) -> None:
         """Where the system does not send the file by itself it is read."""
 

@@ -249,7 +249,7 @@ class StreamTests(Tables, SessionCase):
             session.sendBufferSize = None
 
         session = self.open(newSession=newSession).server
-        for name in ("sendBufferSize", "receiveBufferSize"):
+        for name in ("sendBufferSize", "receiveBufferSize", "unsentLimit"):
             setattr(session, name, None)
             setattr(session, name, 70_000)
             self.assertIn("the socket has 70000 bytes already", self.checkRefused(session, name, None))
