@@ -1,1 +1,1 @@
-"""Tests of calls."""
+"""Tests of the registry."""
