@@ -3,6 +3,8 @@ Providers that come and go: who provides a service, and how clients follow them.
 
 - ``provider``: one provider, and the record of it that engines store.
 - ``interfaces``: what users call, what followers are told, and what an engine is.
+- ``registry``: the rules that are the same for all engines; ``registration`` is one who is to be found, ``following``
+  one who is told, ``changes`` decides of what, and ``cache`` is a list of earlier.
 - ``backoff``: when to try again; ``errors``: what goes wrong.
 """
 
@@ -11,5 +13,15 @@ from __future__ import annotations
 from getty_tx.registry.errors import RecordError, RegistryError
 from getty_tx.registry.interfaces import IFollower, IFollowing, IRegistration, IRegistry
 from getty_tx.registry.provider import Provider
+from getty_tx.registry.registry import Registry
 
-__all__ = ["IFollower", "IFollowing", "IRegistration", "IRegistry", "Provider", "RecordError", "RegistryError"]
+__all__ = [
+    "IFollower",
+    "IFollowing",
+    "IRegistration",
+    "IRegistry",
+    "Provider",
+    "RecordError",
+    "Registry",
+    "RegistryError",
+]

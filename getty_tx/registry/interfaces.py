@@ -53,8 +53,12 @@ class IRegistry(Interface):
         :raise SettingError: this engine is for reading only, or the provider's id is registered already.
         """
 
-    def follow(service: str, follower: IFollower) -> IFollowing:
-        """Tell a follower of the service's providers, from now on or from the start on."""
+    def follow(service: str, follower: IFollower, cache: str | None = None) -> IFollowing:
+        """
+        Tell a follower of the service's providers, from now on or from the start on.
+
+        :param cache: a file where the last list is kept, for a start while the engine is away.
+        """
 
     def list(service: str | None = None) -> Deferred[list[Provider]]:
         """
@@ -76,6 +80,13 @@ class IRegistration(Interface):
 
     def whenRegistered() -> Deferred[None]:
         """Fires when the record is there; fails with RegistryError if it is withdrawn before."""
+
+    def leave() -> Deferred[None]:
+        """
+        Say that it is about to stop, so that clients go elsewhere.
+
+        :return: fires when they have had time to hear of it; at once if the engine does not answer.
+        """
 
     def withdraw() -> Deferred[None]:
         """Take its record away, if it is still this one. Fires then, or when the engine did not answer in time."""

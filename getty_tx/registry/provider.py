@@ -81,7 +81,7 @@ class Provider:
         checkService("service", self.service)
         if not isinstance(self.endpoint, str) or not self.endpoint or not self.endpoint.isprintable():
             raise SettingError(f"endpoint={self.endpoint!r} is not a description such as 'tcp:10.0.0.5:8090'")
-        if not self.id:
+        if self.id == "":
             object.__setattr__(self, "id", self.endpoint)
         checkService("id", self.id)
         for name in ("group", "version", "zone"):

@@ -28,6 +28,7 @@ half-close, resets, full buffers and ``startTLS`` behave as in production, at th
 * :py:mod:`getty_tx.testing.http`: ``connectedHTTP``, for handlers and applications of HTTP
 * :py:mod:`getty_tx.testing.memory`: ``MemoryTransport``, ``DirectTransport``, ``MemorySocket``
 * :py:mod:`getty_tx.testing.reactor`: ``MemoryReactor``, a clock that serves memory sockets
+* :py:mod:`getty_tx.testing.registry`: ``MemoryRegistry``, ``MemoryStore``, for those who register and follow
 * :py:mod:`getty_tx.testing.reading`: ``readAll`` and ``feedSplit``, to test a codec alone
 """
 
@@ -38,6 +39,7 @@ from getty_tx.testing.http import HTTPAnswer, HTTPPeer, connectedHTTP
 from getty_tx.testing.memory import DirectTransport, MemorySocket, MemoryTransport
 from getty_tx.testing.reactor import MemoryReactor
 from getty_tx.testing.reading import feedSplit, readAll
+from getty_tx.testing.registry import MemoryRegistry, MemoryStore
 from getty_tx.testing.sessions import (
     Network,
     Pair,
@@ -53,7 +55,9 @@ __all__ = [
     "HTTPAnswer",
     "HTTPPeer",
     "MemoryReactor",
+    "MemoryRegistry",
     "MemorySocket",
+    "MemoryStore",
     "MemoryTransport",
     "Network",
     "Pair",

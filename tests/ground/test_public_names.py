@@ -31,8 +31,8 @@ NAMES = {
         "fromDescription names register "
     ),
     "getty_tx.testing": (
-        "DirectTransport HTTPAnswer HTTPPeer MemoryReactor MemorySocket MemoryTransport Network Pair Peer "
-        "RecordingBatchListener RecordingListener connectedHTTP connectedPeer connectedPeers connectedSessions "
+        "DirectTransport HTTPAnswer HTTPPeer MemoryReactor MemoryRegistry MemorySocket MemoryStore "
+        "MemoryTransport Network Pair Peer RecordingBatchListener RecordingListener connectedHTTP connectedPeer connectedPeers connectedSessions "
         "feedSplit readAll "
     ),
     "getty_tx.tls": ("HandshakeError clientPolicy explain serverPolicy "),
@@ -56,6 +56,7 @@ NAMES = {
     "getty_tx.http.upgrade": ("WebSocketUpgrade asksForWebSocket "),
     "getty_tx.reactors": ("GuestLoop Processes guestLoop install "),
     "getty_tx.reactors.guest": ("GuestLoop guestLoop "),
+    "getty_tx.registry": ("IFollower IFollowing IRegistration IRegistry Provider RecordError Registry RegistryError "),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
         "NoSuchMethodError PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method stream "
