@@ -168,12 +168,9 @@ class Changes:
         if self._goingCall is not None and self._goingCall.active():
             self._goingCall.cancel()
         self._goingCall = None
-        ids = [id for id, at in self._going.items() if at <= now + 1e-6]
-        for id in ids:
-            del self._going[id]
+        removed = self._remove([id for id, at in self._going.items() if at <= now + 1e-6], now)
         if self._going:
             self._goingCall = self._reactor.callLater(max(min(self._going.values()) - now, 0.0), self._goneNow)
-        removed = self._remove(ids, now)
         if removed:
             self._tell((), removed, ())
 
@@ -181,6 +178,7 @@ class Changes:
         isLast = self._isNobodyLeft(ids)
         removed = []
         for id in ids:
+            self._going.pop(id, None)
             if isLast and not self.providers[id].isLeaving:
                 self._hold(id)
                 continue

@@ -32,8 +32,8 @@ NAMES = {
     ),
     "getty_tx.testing": (
         "DirectTransport HTTPAnswer HTTPPeer MemoryReactor MemoryRegistry MemorySocket MemoryStore "
-        "MemoryTransport Network Pair Peer RecordingBatchListener RecordingListener connectedHTTP connectedPeer connectedPeers connectedSessions "
-        "feedSplit readAll "
+        "MemoryTransport Network Pair Peer RecordingBatchListener RecordingListener connectedHTTP "
+        "connectedPeer connectedPeers connectedSessions feedSplit readAll "
     ),
     "getty_tx.tls": ("HandshakeError clientPolicy explain serverPolicy "),
     "getty_tx.endpoints": ("BACKLOG carriesStream clientEndpoint listensWith serverEndpoint "),
