@@ -5,6 +5,8 @@ Providers that come and go: who provides a service, and how clients follow them.
 - ``interfaces``: what users call, what followers are told, and what an engine is.
 - ``registry``: the rules that are the same for all engines; ``registration`` is one who is to be found, ``following``
   one who is told, ``changes`` decides of what, and ``cache`` is a list of earlier.
+- ``parse``: registries and services from texts.
+- ``directory``: the engine ``dir:``; ``folders``, ``lockfiles`` and ``notices`` are its parts.
 - ``backoff``: when to try again; ``errors``: what goes wrong.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from getty_tx.registry.errors import RecordError, RegistryError
 from getty_tx.registry.interfaces import IFollower, IFollowing, IRegistration, IRegistry
+from getty_tx.registry.parse import defaultRegistry, parseService, registryFrom
 from getty_tx.registry.provider import Provider
 from getty_tx.registry.registry import Registry
 
@@ -24,4 +27,7 @@ __all__ = [
     "RecordError",
     "Registry",
     "RegistryError",
+    "defaultRegistry",
+    "parseService",
+    "registryFrom",
 ]

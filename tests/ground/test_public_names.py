@@ -56,7 +56,10 @@ NAMES = {
     "getty_tx.http.upgrade": ("WebSocketUpgrade asksForWebSocket "),
     "getty_tx.reactors": ("GuestLoop Processes guestLoop install "),
     "getty_tx.reactors.guest": ("GuestLoop guestLoop "),
-    "getty_tx.registry": ("IFollower IFollowing IRegistration IRegistry Provider RecordError Registry RegistryError "),
+    "getty_tx.registry": (
+        "IFollower IFollowing IRegistration IRegistry Provider RecordError Registry RegistryError defaultRegistry "
+        "parseService registryFrom "
+    ),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
         "NoSuchMethodError PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method stream "

@@ -1,0 +1,118 @@
+"""The folder of a service, as ``dir:`` reads it: which of its files are left over, and what has changed since."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from getty_tx.registry.errors import RecordError, RegistryError
+from getty_tx.registry.lockfiles import checkFolder, isRecord, keyOf, readLocked, removeLeftover, stemOf
+from getty_tx.registry.provider import decodeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+__all__ = ["Folder"]
+
+
+class Folder:
+    """
+    What is known of a service's folder.
+
+    Several files may have one key, for a moment while a record is replaced: the newest counts.
+
+    :param kinds: the kinds of endpoints that records may name.
+    """
+
+    __slots__ = ("_files", "_keys", "_kinds", "_touched", "path", "records", "service")
+
+    def __init__(self, service: str, path: str, kinds: Collection[str]) -> None:
+        self.service = service
+        self.path = path
+        #: Records by key, as they were at the last :py:meth:`changes`.
+        self.records: dict[str, Any] = {}
+        self._kinds = kinds
+        # By name of the file: when it was written, in ns, and the record.
+        self._files: dict[str, tuple[int, Any]] = {}
+        self._keys: dict[str, list[str]] = {}
+        self._touched: dict[str, None] = {}
+
+    def names(self) -> Iterator[str]:
+        """
+        The names of all files that are there or were: to be looked at one by one.
+
+        :raise RegistryError: others can write to the folder.
+        :raise OSError: it cannot be read. One that is not there is empty.
+        """
+        known = set(self._files)
+        try:
+            checkFolder(self.path)
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if isRecord(name):
+                        known.discard(name)
+                        yield name
+                    else:
+                        removeLeftover(entry.path)
+        except FileNotFoundError:
+            pass
+        yield from known
+
+    def look(self, name: str) -> bool:
+        """Look at a file. Returns whether who wrote it lives."""
+        isKnown = name in self._files
+        try:
+            found = readLocked(os.path.join(self.path, name), isKnown)
+        except (OSError, RecordError) as error:
+            if not isKnown:
+                # Such as too many open files: looked at again next time.
+                wrong = error if isinstance(error, RecordError) else RecordError(f"it cannot be read: {error.strerror}")
+                self._add(name, 0, wrong)
+            return True
+        if found is None:
+            self._forget(name)
+        elif not isKnown:
+            self._add(name, found[0], self._record(name, found[1]))
+        return found is not None
+
+    def changes(self) -> tuple[dict[str, Any], list[str]]:
+        """The records that were written since the last call, by key, and the keys of those that are gone."""
+        written, gone, records = {}, [], self.records
+        for key in self._touched:
+            names = self._keys.get(key)
+            if names is None:
+                if records.pop(key, None) is not None:
+                    gone.append(key)
+                continue
+            # The records of two files may be equal, and are not compared.
+            record = max((self._files[name] for name in names), key=lambda file: file[0])[1]
+            if record != records.get(key):
+                records[key] = written[key] = record
+        self._touched = {}
+        return written, gone
+
+    def _add(self, name: str, written: int, record: Any) -> None:
+        key = keyOf(name)
+        self._files[name] = written, record
+        self._keys.setdefault(key, []).append(name)
+        self._touched[key] = None
+
+    def _forget(self, name: str) -> None:
+        if self._files.pop(name, None) is None:
+            return
+        key = keyOf(name)
+        names = self._keys[key]
+        names.remove(name)
+        if not names:
+            del self._keys[key]
+        self._touched[key] = None
+
+    def _record(self, name: str, data: bytes) -> Any:
+        try:
+            provider = decodeRecord(data, self.service, self._kinds)
+        except RegistryError as error:
+            return error
+        if stemOf(provider.id) != keyOf(name):
+            return RecordError(f"it has the id {provider.id!r:.100}, which is another's")
+        return provider
