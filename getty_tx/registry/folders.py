@@ -24,18 +24,21 @@ class Folder:
     :param kinds: the kinds of endpoints that records may name.
     """
 
-    __slots__ = ("_files", "_keys", "_kinds", "_touched", "path", "records", "service")
+    __slots__ = ("_files", "_gone", "_keys", "_kinds", "_told", "_written", "path", "records", "service")
 
     def __init__(self, service: str, path: str, kinds: Collection[str]) -> None:
         self.service = service
         self.path = path
-        #: Records by key, as they were at the last :py:meth:`changes`.
+        #: Records by key.
         self.records: dict[str, Any] = {}
         self._kinds = kinds
         # By name of the file: when it was written, in ns, and the record.
         self._files: dict[str, tuple[int, Any]] = {}
         self._keys: dict[str, list[str]] = {}
-        self._touched: dict[str, None] = {}
+        # Since the last call of changes(), and the keys that were there then.
+        self._written: dict[str, Any] = {}
+        self._gone: dict[str, None] = {}
+        self._told: set[str] = set()
 
     def names(self) -> Iterator[str]:
         """
@@ -63,7 +66,7 @@ class Folder:
         """Look at a file. Returns whether who wrote it lives."""
         isKnown = name in self._files
         try:
-            found = readLocked(os.path.join(self.path, name), isKnown)
+            found = readLocked(f"{self.path}/{name}", isKnown)
         except (OSError, RecordError) as error:
             if not isKnown:
                 # Such as too many open files: looked at again next time.
@@ -78,41 +81,48 @@ class Folder:
 
     def changes(self) -> tuple[dict[str, Any], list[str]]:
         """The records that were written since the last call, by key, and the keys of those that are gone."""
-        written, gone, records = {}, [], self.records
-        for key in self._touched:
-            names = self._keys.get(key)
-            if names is None:
-                if records.pop(key, None) is not None:
-                    gone.append(key)
-                continue
-            # The records of two files may be equal, and are not compared.
-            record = max((self._files[name] for name in names), key=lambda file: file[0])[1]
-            if record != records.get(key):
-                records[key] = written[key] = record
-        self._touched = {}
+        written, gone = self._written, list(self._gone)
+        self._written, self._gone = {}, {}
+        self._told.update(written)
+        self._told.difference_update(gone)
         return written, gone
 
     def _add(self, name: str, written: int, record: Any) -> None:
         key = keyOf(name)
         self._files[name] = written, record
         self._keys.setdefault(key, []).append(name)
-        self._touched[key] = None
+        self._settle(key)
 
     def _forget(self, name: str) -> None:
-        if self._files.pop(name, None) is None:
-            return
-        key = keyOf(name)
+        if self._files.pop(name, None) is not None:
+            key = keyOf(name)
+            self._keys[key].remove(name)
+            self._settle(key)
+
+    def _settle(self, key: str) -> None:
+        """Some file of this key has come or gone."""
         names = self._keys[key]
-        names.remove(name)
         if not names:
-            del self._keys[key]
-        self._touched[key] = None
+            del self._keys[key], self.records[key]
+            self._written.pop(key, None)
+            if key in self._told:
+                self._gone[key] = None
+            return
+        files = self._files
+        # The records of two files may be equal, and are not compared to find the newest.
+        newest = names[0] if len(names) == 1 else max(names, key=lambda name: files[name][0])
+        record = files[newest][1]
+        self._gone.pop(key, None)
+        if record != self.records.get(key):
+            self.records[key] = self._written[key] = record
 
     def _record(self, name: str, data: bytes) -> Any:
         try:
             provider = decodeRecord(data, self.service, self._kinds)
         except RegistryError as error:
             return error
-        if stemOf(provider.id) != keyOf(name):
+        key = keyOf(name)
+        # Most ids need no encoding.
+        if (provider.id != key or "%" in key) and stemOf(provider.id) != key:
             return RecordError(f"it has the id {provider.id!r:.100}, which is another's")
         return provider

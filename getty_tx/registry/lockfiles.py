@@ -186,13 +186,14 @@ def readLocked(path: str, isKnown: bool) -> tuple[int, bytes] | None:
     except FileNotFoundError:
         return None
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise RecordError("it is no file")
+        if not isKnown:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise RecordError("it is no file")
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return found.st_mtime_ns, b"" if isKnown else os.read(fd, MAX_RECORD + 1)
+            return (0, b"") if isKnown else (found.st_mtime_ns, os.read(fd, MAX_RECORD + 1))
         _unlink(path)
         return None
     finally:
