@@ -41,6 +41,11 @@ BLOCKS = {
         )
     },
     "howto/kitex.md": {"python": "test_pages", "text": "test_pages"},
+    "howto/etcd.md": {
+        "sh": "etcd's own commands: tests/registry/test_etcd_real.py gives the roles",
+        "text": "test_etcd_page",
+        "json": "test_etcd_page",
+    },
     **{f"howto/{name}.md": {"python": "test_pages", "sh": "test_commands"} for name in ("limits", "tls")},
     "howto/processes.md": {"python": "test_pages", "indented": "test_commands"},
     "howto/proxies.md": dict.fromkeys(("sh", "haproxy", "nginx"), "test_proxies"),
