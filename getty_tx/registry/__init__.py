@@ -7,6 +7,7 @@ Providers that come and go: who provides a service, and how clients follow them.
   one who is told, ``changes`` decides of what, and ``cache`` is a list of earlier.
 - ``parse``: registries and services from texts.
 - ``directory``: the engine ``dir:``; ``folders``, ``lockfiles`` and ``notices`` are its parts.
+- ``static``: the engines ``static:`` and ``file:``; ``dns``: the engine ``dns:``; ``readonly`` is what they share.
 - ``backoff``: when to try again; ``errors``: what goes wrong.
 """
 

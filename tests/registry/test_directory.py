@@ -10,18 +10,17 @@ import sys
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from getty_tx.errors import SettingError
 from getty_tx.registry import Provider, RecordError, RegistryError, directory
 from getty_tx.registry.directory import POLL_PERIOD, SCAN_PERIOD, DirectoryEngine
-from getty_tx.registry.interfaces import IEngine, IEngineUser, IRecordSink, IWatch
+from getty_tx.registry.interfaces import IEngine, IWatch
 from getty_tx.registry.lockfiles import LockedFile, folderName, keyOf, serviceName, stemOf
 from getty_tx.registry.provider import encodeRecord
+from tests.support.engines import Notices, Sink, User
 
 ECHO = Provider("echo", "tcp:10.0.0.5:8090", id="a")
 
@@ -35,88 +34,6 @@ engine.put(Provider("echo", "unix:/run/echo.sock", id="child"))
 print("up", flush=True)
 time.sleep(60)
 """
-
-
-@implementer(IEngineUser)
-class User:
-    """Notes what an engine says."""
-
-    def __init__(self) -> None:
-        self.said: list[Any] = []
-
-    def engineConnected(self) -> None:
-        self.said.append(True)
-
-    def engineDisconnected(self, error: BaseException) -> None:
-        self.said.append(str(error))
-
-    def recordsLost(self) -> None:
-        self.said.append("lost")
-
-
-@implementer(IRecordSink)
-class Sink:
-    """Notes what is reported, and what is there then."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, Any] = {}
-        self.reports: list[str] = []
-        self.smallest: int | None = None
-        self._waiting: list[tuple[Any, Deferred[None]]] = []
-
-    def recordsAre(self, records: Any) -> None:
-        self.records = dict(records)
-        self._report("are")
-
-    def recordsChanged(self, written: Any, gone: Any) -> None:
-        assert not written.keys() & set(gone)
-        self.records.update(written)
-        for key in gone:
-            del self.records[key]
-        self._report("changed")
-
-    def interrupted(self, error: BaseException) -> None:
-        self._report(f"interrupted: {error}")
-
-    def resumed(self) -> None:
-        self._report("resumed")
-
-    def when(self, condition: Any) -> Deferred[None]:
-        """Fires when this is true of the records."""
-        done: Deferred[None] = Deferred()
-        self._waiting.append((condition, done))
-        self._fire()
-        return done
-
-    def _report(self, what: str) -> None:
-        self.reports.append(what)
-        self.smallest = len(self.records) if self.smallest is None else min(self.smallest, len(self.records))
-        self._fire()
-
-    def _fire(self) -> None:
-        for each in list(self._waiting):
-            if self.reports and each[0](self.records):
-                self._waiting.remove(each)
-                each[1].callback(None)
-
-
-class Notices:
-    """In place of the kernel's: says what a test says."""
-
-    def __init__(self, heard: Any, lost: Any) -> None:
-        self.heard, self.lost = heard, lost
-        self.watched: set[str] = set()
-        self.isClosed = False
-
-    def watch(self, path: str, files: bool) -> None:
-        os.stat(path)
-        self.watched.add(path)
-
-    def ignore(self, path: str) -> None:
-        self.watched.discard(path)
-
-    def close(self) -> None:
-        self.isClosed = True
 
 
 class DirectoryCase(SynchronousTestCase):
