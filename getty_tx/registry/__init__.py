@@ -5,7 +5,7 @@ Providers that come and go: who provides a service, and how clients follow them.
 - ``interfaces``: what users call, what followers are told, and what an engine is.
 - ``registry``: the rules that are the same for all engines; ``registration`` is one who is to be found, ``following``
   one who is told, ``changes`` decides of what, and ``cache`` is a list of earlier.
-- ``parse``: registries and services from texts.
+- ``parse``: registries and services from texts; ``command``: providers in a terminal.
 - ``directory``: the engine ``dir:``; ``folders``, ``lockfiles`` and ``notices`` are its parts.
 - ``static``: the engines ``static:`` and ``file:``; ``dns``: the engine ``dns:``; ``readonly`` is what they share.
 - ``backoff``: when to try again; ``errors``: what goes wrong.
