@@ -49,6 +49,13 @@ BLOCKS = {
     **{f"howto/{name}.md": {"python": "test_pages", "sh": "test_commands"} for name in ("limits", "tls")},
     "howto/processes.md": {"python": "test_pages", "indented": "test_commands"},
     "howto/proxies.md": dict.fromkeys(("sh", "haproxy", "nginx"), "test_proxies"),
+    "howto/kubernetes.md": {
+        "python": "test_registry_pages",
+        "yaml": "Kubernetes reads it",
+        "text": "Consul reads it",
+        "indented": "test_registry_pages",
+    },
+    "howto/registry-one-machine.md": dict.fromkeys(("python", "toml", "indented"), "test_registry_pages"),
     "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
     "howto/tracing.md": {"python": "test_tracing_page"},
     **{

@@ -146,6 +146,11 @@ class Page:
 
     nginx = haproxy
 
+    def yaml(self, text: str) -> None:
+        """Kubernetes reads it."""
+
+    toml = yaml
+
     def go(self, text: str) -> None:
         """For those who know it; where there is Go, it is asked whether that is Go."""
         if (gofmt := shutil.which("gofmt")) is not None:
