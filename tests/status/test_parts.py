@@ -63,12 +63,13 @@ class WalkTests(StatusParts):
         pairs = self.fill(3 * SESSIONS_PER_STEP)
         for pair in pairs:
             pair.peer.write(frame(b"x"))
-            pair.flush()
+        # All of the network, which is long for each alone.
+        self.pair.flush()
         work = walk("memory", self.service)
         self.assertIsNone(next(work))
         for pair in pairs:
             pair.server.close()
-            pair.flush()
+        self.pair.flush()
         self.network.join(self.factory.buildProtocol(None), Peer(True))
         first = self.finish(work).endpoints[""]
         self.assertEqual(
@@ -107,7 +108,7 @@ class TableTests(StatusParts):
         pairs = self.fill(2 * SESSIONS_PER_STEP + 50)
         for number, pair in enumerate(pairs):
             pair.peer.write(frame(b"x") * (number % 3))
-            pair.flush()
+        self.pair.flush()
         ids = {pair.server.id for pair in pairs}
         for name in COLUMNS:
             for descending in (False, True):
