@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from getty_tx import Client, EventListener, Server
 from getty_tx.codecs import RawCodec
 from getty_tx.errors import SettingError
-from getty_tx.status import StatusService
+from getty_tx.status import StatusService, feed
 from getty_tx.tap.echo import EchoListener
 from tests.support.memory import configure, frame
 
@@ -71,6 +71,10 @@ class StatusCase(TestCase):
     """An echo server with a status."""
 
     timeout = 120
+
+    def setUp(self) -> None:
+        # Pages do not wait for a second each time.
+        self.patch(feed, "PERIOD", 0.2)
 
     async def serve(self, *, token: str | None = None, endpoint: str = LOCAL, **settings: Any) -> None:
         """Start both."""
