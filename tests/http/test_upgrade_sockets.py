@@ -225,12 +225,18 @@ class LibraryTests(SocketCase):
         async def talk() -> tuple[int | None, bytes]:
             reader, writer = await asyncio.open_connection("127.0.0.1", address.port)
             writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+
+            async def read() -> bytes:
+                answer = await reader.read()
+                writer.close()
+                return answer
+
+            # It ends its connection when the server does, which would wait for that for some seconds.
+            reading = asyncio.ensure_future(read())
             async with websockets.connect(f"ws://127.0.0.1:{address.port}/ws") as peer:
                 reactor.callFromThread(ready.callback, None)  # type: ignore[attr-defined]
                 await peer.wait_closed()
-                answer = await reader.read()
-                writer.close()
-                return peer.close_code, answer
+                return peer.close_code, await reading
 
         talking = inThread(talk)
         await ready

@@ -359,6 +359,9 @@ class ErrorTests(Case):
         client = self.connect()
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
         self.assertTrue(await deferToThread(begun.wait, LONG))
+        [connection] = self.server.context.connections
+        # The client does not end its side.
+        connection.session.waitTime = 0.1
         await self.server.stopService()
         self.assertTrue(ended.is_set())
 

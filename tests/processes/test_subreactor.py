@@ -406,6 +406,9 @@ class ConnectionTests(SubTestCase):
             other.sendto(b"hi\n", datagrams.getsockname())
             self.assertEqual(b"hi\n", await self.receive(other))
             self.assertEqual(2, self.servers[0].contexts[0].maxSessions)
+            for session in self.listener.opened:
+                # The client does not end its side.
+                session.waitTime = 0.1
             self.tell(passing.DRAIN, struct.pack("<d", 4.0))
             await self.over
         # The sockets are still there for another sub-reactor.

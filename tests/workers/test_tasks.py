@@ -10,7 +10,6 @@ from twisted.trial.unittest import TestCase
 
 from getty_tx import EventListener, Server, WorkerPool
 from getty_tx.codecs import LengthCodec
-from getty_tx.workers import pool as pools
 from tests.support.memory import frame
 from tests.support.workers import SteppedCase, gate
 
@@ -183,7 +182,7 @@ class SocketTests(TestCase):
         """stopService() does not wait forever for a handler, and names it."""
         release = threading.Event()
         self.addCleanup(release.set)
-        self.patch(pools, "STOP_TIMEOUT", 0.2)
+        self.patch(WorkerPool.stop, "__defaults__", (0.2,))
         running: defer.Deferred[None] = defer.Deferred()
 
         class Stuck(EventListener):
