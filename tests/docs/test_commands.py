@@ -164,6 +164,8 @@ class TerminalCase(ProcessTestCase):
         if "--interval" not in line:
             # A second otherwise, after each message.
             line += " --interval 0.05"
+        # That it is not refused is waited for a second, too.
+        line = re.sub(r"( udp:localhost:\d+)", r"\1:probeTimeout=0.05", line)
         client = self.start(self.local(line))
         self.assertEqual(0, client.end(), client.output)
         client.expect(r" 0% lost")

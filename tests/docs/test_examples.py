@@ -404,7 +404,12 @@ class HTTPTests(ExampleTestCase):
         self.assertEqual((200, (EXAMPLES / "chat.py").read_bytes()), ask("GET", "/files/chat.py"))
         self.assertEqual((200, b"0\n1\n2\n"), ask("GET", "/clock?every=0.01"))
         self.assertEqual(400, ask("GET", "/clock?ticks=many")[0])
-        self.stop(server)
+        # The end of its stream comes before that of the process, which waits for ours.
+        server.send(signal.SIGTERM)
+        self.assertEqual(b"", client.sock.recv(1))
+        client.close()
+        server.end()
+        self.assertNotIn("Traceback", server.output)
 
 
 class FeedTests(ExampleTestCase):

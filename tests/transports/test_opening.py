@@ -305,7 +305,8 @@ class OpeningTests(TestCase):
         tcp, web, udp = await self.serve(
             TCP, WS, "udp:0:interface=127.0.0.1:sessions=peer", newSession=configure(echo, RawCodec())
         )
-        for description in (f"tcp:127.0.0.1:{tcp.port}", f"ws:127.0.0.1:{web.port}", f"udp:127.0.0.1:{udp.port}"):
+        dialed = f"udp:127.0.0.1:{udp.port}:probeTimeout=0.05"
+        for description in (f"tcp:127.0.0.1:{tcp.port}", f"ws:127.0.0.1:{web.port}", dialed):
             for opens in (True, False):
                 self.gates.clear()
                 client = Client(self.newSession, description)
