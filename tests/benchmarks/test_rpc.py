@@ -233,6 +233,9 @@ class RunTests(SynchronousTestCase):
 
     def test_well(self) -> None:
         """A peer that is well has figures, and says nothing; another says what failed."""
+        runOn = benchmark.runOn
+        # Warmed up for a moment.
+        self.patch(benchmark, "runOn", lambda *given: runOn(*given[:-2], 0.1, 0.05))
         words = wellness("getty_rpc", Row.parse("1x1x100"), "", 0.1).split()
         # The name stands in no heading, "grown MB" is one figure, and nothing was said.
         self.assertEqual(1 + len(WELL_HEADING.split()) - 1 - 1, len(words))
