@@ -149,7 +149,7 @@ class OneEtcdTests(EtcdTestCase):
     async def test_leaseEnds(self) -> None:
         """A lease that others have ended is noticed at the next renewal."""
         etcd = await self.make()
-        engine = self.engine(etcd.port, fast=10, ttl=15)
+        engine = self.engine(etcd.port, fast=5, ttl=15)
         await engine.put(PROVIDER)
         [lease] = (await etcd.call("lease/leases", {}))["leases"]
         await etcd.call("lease/revoke", {"ID": lease["ID"]})
@@ -160,7 +160,7 @@ class OneEtcdTests(EtcdTestCase):
         way = Cut(etcd.port)
         way.start()
         self.addCleanup(way.stop)
-        cut = self.engine(way.port, fast=10)
+        cut = self.engine(way.port, fast=5)
         sink = await self.follow(cut)
         await way.stop()
         await sink.when(lambda: "interrupted" in sink.told)
@@ -275,7 +275,7 @@ class AwayTests(EtcdTestCase):
         ofAlone = await self.follow(alone)
         user = self.user
         await alone.put(PROVIDER)
-        both = self.engine(first.port, second.port, fast=20)
+        both = self.engine(first.port, second.port, fast=6)
         ofBoth = await self.follow(both)
         await ofBoth.when(lambda: NAME in ofBoth.records)
 

@@ -242,8 +242,13 @@ class FollowTests(WatchTestCase):
         self.assertIn("user='u'", self.sink.errors[0])
         self.etcd.clock.advance(0.25)
         self.assertEqual([asked.token for asked in self.etcd.of("watch")], [b"token1", b"token2"])
+        # Not each time: etcd spends a tenth of a second on each.
+        self.etcd.clock.pump([1.0] * 30)
+        self.assertEqual(self.etcd.watch.token, b"token2")
+        self.etcd.clock.pump([1.0] * 50)
+        self.assertEqual(self.etcd.watch.token, b"token3")
         del self.etcd.special["watch"]
-        self.etcd.clock.pump([0.5] * 4)
+        self.etcd.clock.pump([1.0] * 16)
         self.assertEqual(self.sink.told, ["are", "interrupted", "resumed"])
 
     def test_orderlyStop(self) -> None:

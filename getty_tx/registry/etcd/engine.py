@@ -247,11 +247,8 @@ class EtcdEngine:
 
     async def _read(self, gateway: Gateway, lease: Lease, service: str | None) -> Mapping[tuple[str, str], Any]:
         place = Place(self._prefix, service)
-        _, found = await listed(gateway, place)
-        records = {}
-        for key, value in found:
-            of, name = place.split(key) if service is None else (service, place.name(key))
-            records[of, name] = place.record(name, value)
+        name = place.split if service is None else lambda key: (service, place.name(key))
+        _, records = await listed(gateway, place, name)
         return records
 
     def hostTowards(self) -> Deferred[str]:

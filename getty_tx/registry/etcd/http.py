@@ -75,6 +75,7 @@ class Gateway:
         self._isOpen = False
         self._authenticating = DeferredLock()
         self._downSince = clock.seconds()
+        self._wasUp = False
         self._closed = False
 
     # Whether etcd answers
@@ -96,7 +97,7 @@ class Gateway:
         """It answers."""
         if self.isUp or self._closed:
             return
-        self.isUp = True
+        self.isUp = self._wasUp = True
         away = self.clock.seconds() - self._downSince
         self._changed(None)
         for each in list(self._waiting):
@@ -252,7 +253,7 @@ class Gateway:
                 raise UnreachableError(text) from None
             if wasCancelled(error):
                 raise CancelledError from None
-            raise UnreachableError(unanswered(endpoint, error)) from error
+            raise UnreachableError(unanswered(endpoint, error, not self._wasUp)) from error
         finally:
             self._running.pop(running, None)
             self._givenUp.pop(running, None)

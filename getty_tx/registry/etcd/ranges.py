@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from getty_tx.registry.errors import RecordError
@@ -11,9 +11,13 @@ from getty_tx.registry.etcd.bodies import TooLongError
 from getty_tx.registry.etcd.refusals import COMPACTED, RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from getty_tx.registry.etcd.http import Gateway
 
 __all__ = ["PAGE", "Place", "Position", "decode64", "encode64", "listed", "rangeBody"]
+
+T = TypeVar("T")
 
 #: Records of a page: parsing 500 of 120 bytes takes some 4 ms.
 PAGE = 500
@@ -67,12 +71,14 @@ class Place:
     :ivar end: the first key behind them.
     """
 
-    __slots__ = ("end", "start")
+    __slots__ = ("_depth", "end", "start")
 
     def __init__(self, prefix: str, service: str | None) -> None:
         self.start = f"{prefix}/".encode()
         if service is not None:
             self.start += f"{quote(service, safe='')}/".encode()
+        # Of slashes in a key.
+        self._depth = self.start.count(b"/") + (service is None)
         # "0" follows "/".
         self.end = self.start[:-1] + b"0"
 
@@ -90,10 +96,9 @@ class Place:
         service, _, name = self.name(key).partition("/")
         return unquote(service), name
 
-    @staticmethod
-    def record(name: str, value: str | None) -> bytes | RecordError:
+    def record(self, key: bytes, value: str | None) -> bytes | RecordError:
         """The record of a key: bytes as they are."""
-        if not name or "/" in name or not name.isascii():
+        if self._depth != key.count(b"/") or key.endswith(b"/") or not key.isascii():
             return RecordError("its key is not that of an id, percent-encoded")
         return decode64(value)
 
@@ -103,16 +108,19 @@ def rangeBody(place: Place) -> dict[str, Any]:
     return {"key": encode64(place.start), "range_end": encode64(place.end)}
 
 
-async def listed(gateway: Gateway, place: Place) -> tuple[Position, list[tuple[bytes, str | None]]]:
+async def listed(
+    gateway: Gateway, place: Place, name: Callable[[bytes], T]
+) -> tuple[Position, dict[T, bytes | RecordError]]:
     """
-    All keys of a place with their values, as base64, at one revision. Other events are handled between the pages.
+    All records of a place at one revision. Other events are handled between the pages.
 
+    :param name: makes of a key what is behind it in the result; Place's ``name`` or ``split``.
     :raise RegistryError: etcd does not answer, or refuses.
     """
     limit = PAGE
     attempts = ATTEMPTS
     position: Position | None = None
-    found: list[tuple[bytes, str | None]] = []
+    found: dict[T, bytes | RecordError] = {}
     body = rangeBody(place)
     while True:
         body["limit"] = limit
@@ -127,14 +135,17 @@ async def listed(gateway: Gateway, place: Place) -> tuple[Position, list[tuple[b
             attempts -= 1
             if error.code != COMPACTED or not attempts:
                 raise
-            position, found, body = None, [], rangeBody(place)
+            position, found, body = None, {}, rangeBody(place)
             continue
         if position is None:
             position = Position.of(answer)
             body["revision"] = position.revision
         kvs = answer.get("kvs", ())
-        found.extend((decode64(kv.get("key")), kv.get("value")) for kv in kvs)
+        key = b""
+        for kv in kvs:
+            key = decode64(kv["key"])
+            found[name(key)] = place.record(key, kv.get("value"))
         if not kvs or not answer.get("more"):
             return position, found
-        body["key"] = encode64(found[-1][0] + b"\0")
+        body["key"] = encode64(key + b"\0")
         limit = max(1, min(PAGE, len(kvs) * PAGE_BYTES // max(1, size)))

@@ -123,11 +123,17 @@ def wasCancelled(error: BaseException) -> bool:
     return isinstance(error, CancelledError) or any(wasCancelled(each.value) for each in getattr(error, "reasons", ()))
 
 
-def unanswered(endpoint: Endpoint, error: BaseException) -> str:
-    """Why a request has no answer."""
+def unanswered(endpoint: Endpoint, error: BaseException, isFirst: bool) -> str:
+    """
+    Why a request has no answer.
+
+    :param isFirst: no request has ever had one: the settings may be wrong.
+    """
     reason = reasonOf(error)
     hint = ""
-    if endpoint.policy is None and "closed cleanly" in reason:
+    if not isFirst:
+        pass
+    elif endpoint.policy is None and "closed cleanly" in reason:
         hint = " (if it wants TLS, set tls=yes, or trustRoots= to the certificates of its authority)"
     elif endpoint.policy is not None and "closed before the TLS handshake" in reason:
         hint = " (if it does not speak TLS, set tls=no, and no trustRoots=, certificate= or privateKey=)"
@@ -138,5 +144,5 @@ def reasonOf(error: BaseException) -> str:
     """What has gone wrong with a request: twisted.web wraps it."""
     reasons = getattr(error, "reasons", None)
     if reasons:
-        return "; ".join(dict.fromkeys(reasonOf(each.value) for each in reasons))
+        return reasonOf(reasons[0].value)
     return f"{error}" or type(error).__name__

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from getty_tx.registry.etcd.ranges import Place
     from getty_tx.registry.interfaces import IRecordSink
 
-__all__ = ["HERD_DELAY", "SHORT_OUTAGE", "Watch"]
+__all__ = ["HERD_DELAY", "SHORT_OUTAGE", "TOKEN_INTERVAL", "Watch"]
 
 log = Logger()
 
 #: Seconds over which clients list after an outage, and of an outage after which they do not all list at once.
 HERD_DELAY, SHORT_OUTAGE = 2.0, 5.0
+
+#: Seconds between two tokens for a watch that is denied: etcd spends a tenth of a second of computing on each.
+TOKEN_INTERVAL = 60.0
 
 
 @implementer(IWatch)
@@ -54,9 +57,9 @@ class Watch:
         # Seconds of the outage before the list that is to come.
         self._away = 0.0
         self._interrupted = False
-        # Why the watch is refused: a token may be too old, and etcd does not say so.
-        self._denied: str | None = None
+        # The token of the watch, and when one was last given up because a watch was denied.
         self._token: str | None = None
+        self._renewed = -TOKEN_INTERVAL
         self._lines: Lines | None = None
         self._over: Deferred[None] | None = None
         self._stopped = False
@@ -130,12 +133,7 @@ class Watch:
         if self._away > SHORT_OUTAGE:
             await self._sleep(self._random.uniform(0, HERD_DELAY))
         self._away = 0.0
-        self._position, found = await listed(self._gateway, self._place)
-        name, record = self._place.name, self._place.record
-        records = {}
-        for key, value in found:
-            text = name(key)
-            records[text] = record(text, value)
+        self._position, records = await listed(self._gateway, self._place, self._place.name)
         self._interrupted = False
         self._tell("recordsAre", records)
 
@@ -144,7 +142,7 @@ class Watch:
         assert position is not None
         create = {**rangeBody(self._place), "start_revision": position.revision + 1, "progress_notify": True}
         over: Deferred[None] = Deferred()
-        self._over, self._denied, self._token = over, None, self._gateway.token
+        self._over, self._token = over, self._gateway.token
         try:
             self._lines = await self._gateway.stream("watch", {"create_request": create}, self._makeLines)
             if not self._stopped:
@@ -213,7 +211,10 @@ class Watch:
         gateway = self._gateway
         if "permission denied" in reason or "auth" in reason:
             # So it answers also where a token is too old.
-            gateway.forgetToken(self._token)
+            now = gateway.clock.seconds()
+            if now - self._renewed >= TOKEN_INTERVAL:
+                self._renewed = now
+                gateway.forgetToken(self._token)
             reason = permissionText(f"etcd at {gateway.endpoint.address}", "watch", gateway.user, self._prefix)
         raise RegistryError(f"etcd has cancelled the watch: {reason}")
 
@@ -225,14 +226,15 @@ class Watch:
         last = 0
         for event in events:
             kv = event["kv"]
-            text = name(decode64(kv["key"]))
+            key = decode64(kv["key"])
+            text = name(key)
             last = int(kv["mod_revision"])
             if event.get("type") == "DELETE":
                 written.pop(text, None)
                 gone[text] = None
             else:
                 gone.pop(text, None)
-                written[text] = record(text, kv.get("value"))
+                written[text] = record(key, kv.get("value"))
         if self._position is not None:
             self._position = self._position._replace(revision=max(last, self._position.revision))
         self._tell("recordsChanged", written, gone.keys())
