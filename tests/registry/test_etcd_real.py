@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from getty_tx.registry import Provider, RegistryError
@@ -184,6 +185,9 @@ class OneEtcdTests(EtcdTestCase):
         certificate, key = authority.issue(["127.0.0.1"])
         more = ("--cert-file", certificate, "--key-file", key, "--auth-token", "simple", "--bcrypt-cost", "4")
         etcd = await self.make(*more, scheme="https", authority=authority.path)
+        lines: list[str] = []
+        globalLogPublisher.addObserver(observer := lambda event: lines.append(str(formatEvent(event))))
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         [block] = re.findall(r"^```sh\n(etcdctl user.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
         await etcd.control(f"etcdctl user add nobody\n{block}")
 
@@ -219,6 +223,8 @@ class OneEtcdTests(EtcdTestCase):
         elsewhere.start(reactor, RecordingUser())
         self.addCleanup(elsewhere.stop)
         self.assertIn("localhost", await self.refused(elsewhere))
+        # Of all these connections, with TLS and without, the log knows nothing.
+        self.assertEqual([line for line in lines if "actory" in line], [])
 
     async def refused(self, engine: EtcdEngine) -> str:
         """Why it cannot put."""

@@ -79,7 +79,7 @@ class Connections:
         endpoint = self._endpoints[uri.netloc]
         host = HostnameEndpoint(self._reactor, endpoint.host, endpoint.port, timeout=self._timeout)
         kept = _Kept(host, self._open[endpoint].add)
-        return kept if endpoint.policy is None else wrapClientTLS(endpoint.policy, kept)
+        return _Quiet(kept if endpoint.policy is None else wrapClientTLS(endpoint.policy, kept))
 
     def drop(self, endpoint: Endpoint) -> None:
         """End all connections to an endpoint, at once."""
@@ -92,6 +92,20 @@ class Connections:
             self.drop(endpoint)
         closed: Deferred[None] = self._pool.closeCachedConnections()
         return closed
+
+
+@implementer(IStreamClientEndpoint)
+class _Quiet:
+    """An endpoint that logs no lines for each connection, of which there are many while etcd is away."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """Connect."""
+        protocolFactory.noisy = False
+        connected: Deferred[Any] = self._endpoint.connect(protocolFactory)
+        return connected
 
 
 @implementer(IStreamClientEndpoint)
