@@ -1,1 +1,1 @@
-"""Tests of getty_tx/server.py and client.py."""
+"""Tests of getty_tx/server.py and client/"""

@@ -7,20 +7,21 @@ from random import choice
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx import settings
+from getty_tx.client.slot import PoolSlot
+from getty_tx.client.waiting import WaitingPool
 from getty_tx.endpoints import clientEndpoint
-from getty_tx.errors import NoSessionError, NotReadyError, SessionClosedError, SettingError
+from getty_tx.errors import NoSessionError, SessionClosedError, SettingError
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, ServiceContext, theReactor
 from getty_tx.session.observers import Observers
 from getty_tx.session.totals import Endpoints
 from getty_tx.settings import Setting
 from getty_tx.transports.connector import CONNECT_TIMEOUT, EndpointConnector
-from getty_tx.transports.reconnecting import RECONNECT_INTERVAL, ReconnectLog, SessionClientFactory, describeError
+from getty_tx.transports.reconnecting import RECONNECT_INTERVAL, ReconnectLog
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
 
     from getty_tx.session.observers import Observer
     from getty_tx.session.session import Session
-    from getty_tx.transports.base import Connection
 
 __all__ = ["Client"]
-
-log = Logger()
 
 _STRATEGIES = ("roundRobin", "random", "leastPending")
 
@@ -43,7 +41,7 @@ def _strategy(name: str, value: Any) -> str:
     return str(value)
 
 
-class Client(Service):
+class Client(WaitingPool):
     """
     Keeps ``number`` sessions open while it runs. An IService: for ``twistd``, or started by hand.
 
@@ -104,6 +102,7 @@ class Client(Service):
             clientEndpoint(endpoint, _ResolverlessReactor() if reactor is None else reactor)
         elif not IStreamClientEndpoint.providedBy(endpoint):
             raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamClientEndpoint")
+        super().__init__()
         self.newSession = newSession
         self.destination = endpoint if isinstance(endpoint, str) else repr(endpoint)
         self._endpoint = endpoint
@@ -112,14 +111,13 @@ class Client(Service):
         self._context: ServiceContext | None = None
         self._observers = Observers()
         self._reconnectLog = ReconnectLog()
-        self._slots: list[_PoolSlot] = []
+        self._slots: list[PoolSlot] = []
         # Where the slots of this run connect.
         self._dialled: Any = None
         self._turn = 0
         self._closed = False
         # Contexts of earlier runs whose sessions are still closing.
         self._closing: list[ServiceContext] = []
-        self._waiters: dict[Deferred[list[Session]], _Waiter] = {}
         self.number = number
         self.reconnectInterval = reconnectInterval
         self.reconnectAttempts = reconnectAttempts
@@ -137,10 +135,6 @@ class Client(Service):
 
     def __repr__(self) -> str:
         return f"<Client {self.destination}: {len(self.sessions)} of {self._size} sessions>"
-
-    @property
-    def _size(self) -> int:
-        return len(self._slots) or self.number
 
     # The sessions
 
@@ -219,74 +213,6 @@ class Client(Service):
             raise NoSessionError(self._because(f"{self.destination}: none of {self._size} sessions is open"))
         return best
 
-    def whenReady(self, n: int = 1, timeout: float | None = None) -> Deferred[list[Session]]:
-        """
-        Fires with the open sessions as soon as there are ``n`` of them. May be called before the start.
-
-        :param timeout: seconds from this call, or from the start if that comes later; None: no limit.
-        :return: fails with NotReadyError, which says what is missing and why: on timeout, if so many sessions were
-            given up that ``n`` cannot be reached, or if the client is closed. It may be cancelled.
-        :raise SettingError: ``n`` is less than 1 or more than ``number``, or the timeout is invalid.
-        """
-        settings.count("n", n)
-        settings.optionalSeconds("timeout", timeout)
-        if n > self._size:
-            raise SettingError(f"n={n} is more than number={self._size}")
-        if self._closed:
-            return fail(self._notReady(f"{self.destination}: the client is closed"))
-        if len(sessions := self.sessions) >= n:
-            return succeed(sessions)
-        waiting: Deferred[list[Session]] = Deferred(self._cancelled)
-        waiter = self._waiters[waiting] = _Waiter(n, timeout)
-        if self._context is not None:
-            self._limit(waiting, waiter)
-            self._check()
-        return waiting
-
-    def _limit(self, waiting: Deferred[list[Session]], waiter: _Waiter) -> None:
-        if waiter.timeout is not None and self._context is not None:
-            waiter.call = self._context.reactor.callLater(waiter.timeout, self._late, waiting)
-
-    def _late(self, waiting: Deferred[list[Session]]) -> None:
-        waiter = self._dismiss(waiting)
-        have = f"{len(self.sessions)} of {waiter.n} sessions are open after timeout={waiter.timeout:g} s"
-        waiting.errback(self._notReady(f"{self.destination}: {have}"))
-
-    def _dismiss(self, waiting: Deferred[list[Session]]) -> _Waiter:
-        waiter = self._waiters.pop(waiting)
-        call, waiter.call = waiter.call, None
-        if call is not None and call.active():
-            call.cancel()
-        return waiter
-
-    def _cancelled(self, waiting: Deferred[list[Session]]) -> None:
-        self._dismiss(waiting)
-
-    def _check(self) -> None:
-        """The number of sessions, or of slots that can have one, has changed: answer whenReady."""
-        for waiting, waiter in list(self._waiters.items()):
-            if waiting not in self._waiters:
-                continue  # the callback of an earlier one has called close() or cancelled it
-            sessions = self.sessions
-            if len(sessions) >= waiter.n:
-                self._dismiss(waiting)
-                waiting.callback(sessions)
-                continue
-            ended = [slot.endReason for slot in self._slots if slot.endReason]
-            if self._size - len(ended) < waiter.n:
-                self._dismiss(waiting)
-                ends = ", ".join(f"{ended.count(end)} {end}" for end in dict.fromkeys(ended))
-                text = f"{self.destination}: {waiter.n} sessions cannot be reached, of {self._size} places {ends}"
-                waiting.errback(self._notReady(text))
-
-    def _notReady(self, text: str) -> NotReadyError:
-        error = NotReadyError(self._because(text))
-        error.__cause__ = self.lastError
-        return error
-
-    def _because(self, text: str) -> str:
-        return text if self.lastError is None else f"{text}; the last failure was: {describeError(self.lastError)}"
-
     # IService
 
     def startService(self) -> None:
@@ -316,20 +242,14 @@ class Client(Service):
             endpoints=Endpoints(self.destination),
         )
         self._slots = [self._slot(context) for _ in range(self.number)]
-        for waiting, waiter in list(self._waiters.items()):
-            if waiter.n > self._size:
-                # ``number`` was lowered in between.
-                self._dismiss(waiting)
-                waiting.errback(self._notReady(f"{self.destination}: n={waiter.n} is more than number={self._size}"))
-            else:
-                self._limit(waiting, waiter)
+        self._limitAll()
         for slot in list(self._slots):
             # A callback of this loop may have closed the client.
             if slot.client is not None:
                 slot.endpointConnector.connect()
 
-    def _slot(self, context: ServiceContext) -> _PoolSlot:
-        slot = _PoolSlot(self, self._configure, self._check, context, self._reconnectLog)
+    def _slot(self, context: ServiceContext) -> PoolSlot:
+        slot = PoolSlot(self, self._configure, self._check, context, self._reconnectLog)
         # An endpoint for WebSocket or UDP sets the protocol that the factory builds.
         slot.protocol = getattr(self._dialled, "sessionProtocol", slot.protocol)
         slot.endpointConnector = EndpointConnector(
@@ -395,96 +315,8 @@ class Client(Service):
             workers = self._workers
             ends.append(context.whenIdle().addCallback(lambda _: workers.stop()))
         ended: Deferred[None] = gatherResults(ends).addCallback(lambda _: None)
-        for waiting in list(self._waiters):
-            if waiting in self._waiters:
-                self._dismiss(waiting)
-                waiting.errback(self._notReady(f"{self.destination}: the client was closed"))
+        self._failAll()
         return ended
-
-
-class _PoolSlot(SessionClientFactory):
-    """
-    Keeps one session of a pool open.
-
-    :param newSession: configures each new session.
-    :param changed: called when a session has opened, or when no other follows.
-    :ivar client: the pool, until it is closed.
-    :ivar session: the session that was opened last.
-    :ivar endReason: why no other session follows; empty if one may follow.
-    """
-
-    endpointConnector: EndpointConnector
-
-    def __init__(
-        self,
-        client: Client,
-        newSession: Callable[[Session], object],
-        changed: Callable[[], object],
-        context: ServiceContext,
-        reconnectLog: ReconnectLog,
-    ) -> None:
-        self.client: Client | None = client
-        self._changed = changed
-        self.session: Session | None = None
-        self.endReason = ""
-        super().__init__(
-            newSession,
-            reconnectInterval=client.reconnectInterval,
-            reconnectAttempts=client.reconnectAttempts,
-            handshakeTimeout=client.handshakeTimeout,
-            service=client,
-            context=context,
-            reconnectLog=reconnectLog,
-        )
-
-    def sessionOpened(self, connection: Connection) -> None:
-        super().sessionOpened(connection)
-        self.session = connection.session
-        if self.client is not None:
-            self._changed()
-
-    def sessionEnded(self, connection: Connection, error: BaseException | None) -> None:
-        super().sessionEnded(connection, error)
-        if self.session is connection.session:
-            self.session = None
-            client = self.client
-            if client is not None and not client.sessions:
-                reason = "it ended in order" if error is None else describeError(error)
-                text = "{destination}: the pool has lost its last session: {reason}"
-                log.warn(text, destination=client.destination, reason=reason)
-
-    def follow(self, other: _PoolSlot) -> None:
-        """Connect: at once, or later if the session of the other slot was as short as that of a failed attempt."""
-        connector = self.endpointConnector
-        if other.hasLasted:
-            connector.connect()
-        else:
-            self.delay = other.delay
-            self.retry(connector)
-
-    def gaveUp(self, error: BaseException | None) -> None:
-        super().gaveUp(error)
-        self._end("given up")
-
-    def notReplaced(self, session: Session) -> None:
-        super().notReplaced(session)
-        self._end("closed by their own sessions")
-
-    def _end(self, why: str) -> None:
-        self.endReason = why
-        if self.client is not None:
-            self._changed()
-
-
-class _Waiter:
-    """A call of whenReady that is not answered yet."""
-
-    __slots__ = ("call", "n", "timeout")
-
-    def __init__(self, n: int, timeout: float | None) -> None:
-        self.n = n
-        self.timeout = timeout
-        self.call: Any = None
 
 
 @implementer(IReactorPluggableNameResolver)

@@ -1,0 +1,146 @@
+"""What waits for the sessions of a pool: ``whenReady``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, succeed
+
+from getty_tx import settings
+from getty_tx.errors import NotReadyError, SettingError
+from getty_tx.transports.reconnecting import describeError
+
+if TYPE_CHECKING:
+    from getty_tx.client.slot import PoolSlot
+    from getty_tx.session.context import ServiceContext
+    from getty_tx.session.session import Session
+
+__all__ = ["WaitingPool"]
+
+
+class WaitingPool(Service):
+    """
+    A pool that tells when its sessions are open.
+
+    :ivar destination: the peer's name in texts.
+    """
+
+    destination: str
+    _context: ServiceContext | None
+    _slots: list[PoolSlot]
+    _closed: bool
+    number: Any
+
+    def __init__(self) -> None:
+        self._waiters: dict[Deferred[list[Session]], _Waiter] = {}
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The open sessions."""
+        raise NotImplementedError
+
+    @property
+    def lastError(self) -> BaseException | None:
+        """The last reason why there was no session."""
+        raise NotImplementedError
+
+    @property
+    def _size(self) -> int:
+        return len(self._slots) or self.number
+
+    def whenReady(self, n: int = 1, timeout: float | None = None) -> Deferred[list[Session]]:
+        """
+        Fires with the open sessions as soon as there are ``n`` of them. May be called before the start.
+
+        :param timeout: seconds from this call, or from the start if that comes later; None: no limit.
+        :return: fails with NotReadyError, which says what is missing and why: on timeout, if so many sessions were
+            given up that ``n`` cannot be reached, or if the client is closed. It may be cancelled.
+        :raise SettingError: ``n`` is less than 1 or more than ``number``, or the timeout is invalid.
+        """
+        settings.count("n", n)
+        settings.optionalSeconds("timeout", timeout)
+        if n > self._size:
+            raise SettingError(f"n={n} is more than number={self._size}")
+        if self._closed:
+            return fail(self._notReady(f"{self.destination}: the client is closed"))
+        if len(sessions := self.sessions) >= n:
+            return succeed(sessions)
+        waiting: Deferred[list[Session]] = Deferred(self._cancelled)
+        waiter = self._waiters[waiting] = _Waiter(n, timeout)
+        if self._context is not None:
+            self._limit(waiting, waiter)
+            self._check()
+        return waiting
+
+    def _limit(self, waiting: Deferred[list[Session]], waiter: _Waiter) -> None:
+        if waiter.timeout is not None and self._context is not None:
+            waiter.call = self._context.reactor.callLater(waiter.timeout, self._late, waiting)
+
+    def _late(self, waiting: Deferred[list[Session]]) -> None:
+        waiter = self._dismiss(waiting)
+        have = f"{len(self.sessions)} of {waiter.n} sessions are open after timeout={waiter.timeout:g} s"
+        waiting.errback(self._notReady(f"{self.destination}: {have}"))
+
+    def _dismiss(self, waiting: Deferred[list[Session]]) -> _Waiter:
+        waiter = self._waiters.pop(waiting)
+        call, waiter.call = waiter.call, None
+        if call is not None and call.active():
+            call.cancel()
+        return waiter
+
+    def _cancelled(self, waiting: Deferred[list[Session]]) -> None:
+        self._dismiss(waiting)
+
+    def _limitAll(self) -> None:
+        """The pool has started: so have the time-outs."""
+        for waiting, waiter in list(self._waiters.items()):
+            if waiter.n > self._size:
+                # ``number`` was lowered in between.
+                self._dismiss(waiting)
+                waiting.errback(self._notReady(f"{self.destination}: n={waiter.n} is more than number={self._size}"))
+            else:
+                self._limit(waiting, waiter)
+
+    def _failAll(self) -> None:
+        """The pool was closed."""
+        for waiting in list(self._waiters):
+            if waiting in self._waiters:
+                self._dismiss(waiting)
+                waiting.errback(self._notReady(f"{self.destination}: the client was closed"))
+
+    def _check(self) -> None:
+        """The number of sessions, or of slots that can have one, has changed: answer whenReady."""
+        for waiting, waiter in list(self._waiters.items()):
+            if waiting not in self._waiters:
+                continue  # the callback of an earlier one has called close() or cancelled it
+            sessions = self.sessions
+            if len(sessions) >= waiter.n:
+                self._dismiss(waiting)
+                waiting.callback(sessions)
+                continue
+            ended = [slot.endReason for slot in self._slots if slot.endReason]
+            if self._size - len(ended) < waiter.n:
+                self._dismiss(waiting)
+                ends = ", ".join(f"{ended.count(end)} {end}" for end in dict.fromkeys(ended))
+                text = f"{self.destination}: {waiter.n} sessions cannot be reached, of {self._size} places {ends}"
+                waiting.errback(self._notReady(text))
+
+    def _notReady(self, text: str) -> NotReadyError:
+        error = NotReadyError(self._because(text))
+        error.__cause__ = self.lastError
+        return error
+
+    def _because(self, text: str) -> str:
+        return text if self.lastError is None else f"{text}; the last failure was: {describeError(self.lastError)}"
+
+
+class _Waiter:
+    """A call of whenReady that is not answered yet."""
+
+    __slots__ = ("call", "n", "timeout")
+
+    def __init__(self, n: int, timeout: float | None) -> None:
+        self.n = n
+        self.timeout = timeout
+        self.call: Any = None
