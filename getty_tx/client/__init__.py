@@ -1,11 +1,20 @@
 """
 A pool of sessions that are kept open.
 
-===========  ==============================================
+===========  =====================================================================
 ``client``   ``Client``: the pool, and what is asked of it
 ``slot``     one place of it, which keeps one session open
 ``waiting``  ``whenReady``
-===========  ==============================================
+``only``     what is asked of a client of one endpoint as of one of several
+``pool``     the groups of a client of several endpoints
+``group``    a group: the places for one endpoint
+``dialing``  how many attempts to connect are made at a time
+``picking``  which group is picked, by weight or by pending bytes
+``hashing``  which group a key belongs to
+===========  =====================================================================
+
+A client of one endpoint has places and no groups: it uses ``client``, ``slot`` and ``waiting`` alone, and the others
+are not even imported.
 """
 
 from __future__ import annotations

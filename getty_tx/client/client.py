@@ -1,4 +1,4 @@
-"""Client: a pool of sessions with one peer, each replaced when it is lost."""
+"""Client: a pool of sessions with one peer or several, each replaced when it is lost."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from getty_tx.transports.reconnecting import RECONNECT_INTERVAL, ReconnectLog
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from getty_tx.client.pool import Pool
     from getty_tx.session.observers import Observer
     from getty_tx.session.session import Session
 
 __all__ = ["Client"]
 
-_STRATEGIES = ("roundRobin", "random", "leastPending")
+_STRATEGIES = ("roundRobin", "random", "leastPending", "hash")
 
 
 def _strategy(name: str, value: Any) -> str:
@@ -43,7 +44,7 @@ def _strategy(name: str, value: Any) -> str:
 
 class Client(WaitingPool):
     """
-    Keeps ``number`` sessions open while it runs. An IService: for ``twistd``, or started by hand.
+    Keeps ``number`` sessions open with each endpoint while it runs. An IService: for ``twistd``, or started by hand.
 
     ::
 
@@ -60,13 +61,14 @@ class Client(WaitingPool):
 
     :param newSession: called with each new session to configure it; raises to refuse it, which is a failed attempt.
         May be an ``async def``.
-    :param endpoint: a description (see :py:mod:`getty_tx.endpoints`) or an IStreamClientEndpoint object.
-    :param number: how many sessions.
+    :param endpoint: a description (see :py:mod:`getty_tx.endpoints`) or an IStreamClientEndpoint object; or a list of
+        them. At most 64 attempts to connect are made at a time then.
+    :param number: how many sessions, with each endpoint.
     :param reconnectInterval: seconds before the first new attempt; later ones wait up to ten times that.
     :param reconnectAttempts: a session is given up after this number of attempts without success; None: never.
     :param connectTimeout: seconds that an attempt to connect may take, without a TLS handshake.
     :param handshakeTimeout: seconds that the handshake may take.
-    :param pickBy: how :py:meth:`pick` chooses: ``"roundRobin"``, ``"random"`` or ``"leastPending"``.
+    :param pickBy: how :py:meth:`pick` chooses: ``"roundRobin"``, ``"random"``, ``"leastPending"`` or ``"hash"``.
     :param workers: threads for onMessage, as for a :py:class:`~getty_tx.Server`.
     :param reactor: by default the installed one, looked up when the service starts.
     :raise SettingError: the description or a setting is invalid.
@@ -81,10 +83,15 @@ class Client(WaitingPool):
     handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
     pickBy = Setting(_strategy, "roundRobin", "How pick() chooses.")
 
+    # The groups, where there are several endpoints. It is looked up in the class where there is one.
+    _pool: Pool | None = None
+    # The value of the setting, read for each pick.
+    _pickBy: str
+
     def __init__(
         self,
         newSession: Callable[[Session], object],
-        endpoint: str | IStreamClientEndpoint,
+        endpoint: str | IStreamClientEndpoint | Sequence[str | IStreamClientEndpoint],
         number: int = 1,
         reconnectInterval: float = RECONNECT_INTERVAL,
         reconnectAttempts: int | None = None,
@@ -97,15 +104,15 @@ class Client(WaitingPool):
     ) -> None:
         if not callable(newSession):
             raise SettingError(f"newSession={newSession!r} cannot be called")
-        if isinstance(endpoint, str):
-            # To find its errors. The endpoint that is used is made with the reactor, when the service starts.
-            clientEndpoint(endpoint, _ResolverlessReactor() if reactor is None else reactor)
-        elif not IStreamClientEndpoint.providedBy(endpoint):
-            raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamClientEndpoint")
+        several: list[Any] = list(endpoint) if isinstance(endpoint, list | tuple) else [endpoint]
+        for each in several:
+            _check(each, reactor)
+        if not several:
+            raise SettingError("endpoint=[] names none: give one or more")
         super().__init__()
         self.newSession = newSession
-        self.destination = endpoint if isinstance(endpoint, str) else repr(endpoint)
-        self._endpoint = endpoint
+        self.destination = _named(several)
+        self._endpoint = several[0]
         self._workers = WorkerPool.of(workers)
         self._reactor = reactor
         self._context: ServiceContext | None = None
@@ -124,14 +131,21 @@ class Client(WaitingPool):
         self.connectTimeout = connectTimeout
         self.handshakeTimeout = handshakeTimeout
         self.pickBy = pickBy
+        if len(several) > 1:
+            from getty_tx.client.pool import EndpointPool
+
+            self._pool = EndpointPool(self, self._configure, self._check, several, self._endpointOf)
 
     def settingChanged(self, name: str) -> None:
         if name in ("reconnectInterval", "reconnectAttempts", "handshakeTimeout"):
-            for slot in self._slots:
+            for slot in self._allSlots():
                 setattr(slot, name, getattr(self, name))
         elif name == "connectTimeout":
-            for slot in self._slots:
+            for slot in self._allSlots():
                 slot.endpointConnector.timeout = self.connectTimeout
+
+    def _allSlots(self) -> Iterable[PoolSlot]:
+        return self._slots if self._pool is None else self._pool.slots()
 
     def __repr__(self) -> str:
         return f"<Client {self.destination}: {len(self.sessions)} of {self._size} sessions>"
@@ -141,17 +155,48 @@ class Client(WaitingPool):
     @property
     def sessions(self) -> list[Session]:
         """The open sessions, in the order of the pool's slots."""
+        if self._pool is not None:
+            return self._pool.sessions
         return [slot.session for slot in self._slots if slot.session is not None and not slot.session.isClosed]
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The description of its endpoint, in a tuple of one."""
+        """The description of its endpoint, or of all of them in one, in a tuple of one."""
         return (self.destination,)
+
+    @property
+    def providers(self) -> list[Any]:
+        """
+        The endpoints, each with ``destination``, ``provider`` (what a registry says of it, or None), ``state``,
+        ``sessions``, ``since`` (when it came into its state, in seconds on the reactor's clock) and ``lastError``; see
+        :py:class:`getty_tx.client.group.Group`.
+        """
+        if self._pool is not None:
+            return list(self._pool.groups.values())
+        from getty_tx.client.only import Only
+
+        return [Only(self)]
 
     @property
     def isReady(self) -> bool:
         """True while a session is open."""
-        return bool(self.sessions)
+        return bool(self.sessions) if self._pool is None else self._pool.isReady
+
+    @property
+    def hasEnded(self) -> bool:
+        """True if all sessions were given up, or have closed themselves: none opens any more."""
+        most = self._most
+        return most is not None and len(self._endReasons()) >= most
+
+    @property
+    def _size(self) -> int:
+        return len(self._slots) or self.number if self._pool is None else self._pool.size
+
+    def _mayHave(self, n: int) -> bool:
+        return self._pool is None or self._pool.open >= n
+
+    def _endReasons(self) -> list[str]:
+        return super()._endReasons() if self._pool is None else self._pool.endReasons()
 
     @property
     def isStopping(self) -> bool:
@@ -179,17 +224,30 @@ class Client(WaitingPool):
     @property
     def lastError(self) -> BaseException | None:
         """The last reason why an attempt failed or a session was lost, since the start."""
-        return self._reconnectLog.lastError
+        return self._reconnectLog.lastError if self._pool is None else self._pool.lastError
 
-    def pick(self, by: str | None = None) -> Session:
+    def pick(self, by: str | None = None, key: Any = None, exclude: Iterable[Any] = ()) -> Session:
         """
         Choose one of the open sessions.
 
+        Of several endpoints one is chosen first, by its weight if it has one, and then one of its sessions in turn.
+
         :param by: how; by default as ``pickBy``. ``"roundRobin"``: each in turn. ``"random"``. ``"leastPending"``: the
-            session with the fewest pending bytes; if there are several of them, in turn.
-        :raise NoSessionError: no session is open.
+            session with the fewest pending bytes for its weight; if there are several of them, in turn. With more than
+            8 endpoints it is the better one of two that are drawn. ``"hash"``: the one that the key belongs to; if it
+            is not open, the one that comes next for this key, so that no other key moves.
+        :param key: for ``hash``: bytes, a string or a whole number.
+        :param exclude: sessions, or endpoints and providers, of which none is to be picked.
+        :raise NoSessionError: no session is open, or only excluded ones are.
+        :raise SettingError: the key does not fit, or something is excluded that cannot be.
         """
-        by = self.pickBy if by is None else _strategy("by", by)
+        by = self._pickBy if by is None else _strategy("by", by)
+        if self._pool is not None:
+            return self._pool.pick(by, key, exclude)
+        if exclude or by == "hash":
+            from getty_tx.client.only import pickOf
+
+            return pickOf(self, [slot.session for slot in self._slots], by, key, exclude)
         slots = self._slots
         if by == "random":
             sessions = self.sessions
@@ -210,8 +268,21 @@ class Client(WaitingPool):
                 if not pending:
                     break
         if best is None:
-            raise NoSessionError(self._because(f"{self.destination}: none of {self._size} sessions is open"))
+            raise NoSessionError(self.because(f"{self.destination}: none of {self._size} sessions is open"))
         return best
+
+    def eject(self, provider: Any, seconds: float) -> bool:
+        """
+        Do not pick an endpoint for some time, as long as others are open: what an application does with one that fails.
+
+        At most a tenth of the endpoints, but one in any case, are ejected at a time, and not the last open one.
+
+        :param provider: one of :py:attr:`providers`, or what names it: its description, its
+            :py:class:`~getty_tx.registry.Provider`, or a session.
+        :return: False if it is left in.
+        """
+        settings.seconds("seconds", seconds)
+        return self._pool is not None and self._pool.eject(provider, seconds)
 
     # IService
 
@@ -225,7 +296,8 @@ class Client(WaitingPool):
             return
         reactor = theReactor(self._reactor)
         given = self._endpoint
-        self._dialled = clientEndpoint(given, reactor) if isinstance(given, str) else given
+        if self._pool is None:
+            self._dialled = self._endpointOf(given)
         Service.startService(self)
         self._closed = False
         self._turn = 0
@@ -241,12 +313,19 @@ class Client(WaitingPool):
             observers=self._observers,
             endpoints=Endpoints(self.destination),
         )
+        if self._pool is not None:
+            self._pool.start(context)
+            self._limitAll()
+            return
         self._slots = [self._slot(context) for _ in range(self.number)]
         self._limitAll()
         for slot in list(self._slots):
             # A callback of this loop may have closed the client.
             if slot.client is not None:
                 slot.endpointConnector.connect()
+
+    def _endpointOf(self, given: str | IStreamClientEndpoint) -> IStreamClientEndpoint:
+        return clientEndpoint(given, theReactor(self._reactor)) if isinstance(given, str) else given
 
     def _slot(self, context: ServiceContext) -> PoolSlot:
         slot = PoolSlot(self, self._configure, self._check, context, self._reconnectLog)
@@ -265,6 +344,8 @@ class Client(WaitingPool):
 
         :param session: one of :py:attr:`sessions`; for others nothing is done.
         """
+        if self._pool is not None:
+            self._pool.replace(session)
         context = self._context
         for index, slot in enumerate(self._slots):
             if slot.session is session and context is not None:
@@ -302,6 +383,8 @@ class Client(WaitingPool):
         """
         Service.stopService(self)
         self._closed = True
+        if self._pool is not None:
+            self._pool.stop()
         slots, self._slots = self._slots, []
         for slot in slots:
             slot.client = None
@@ -317,6 +400,22 @@ class Client(WaitingPool):
         ended: Deferred[None] = gatherResults(ends).addCallback(lambda _: None)
         self._failAll()
         return ended
+
+
+def _check(endpoint: Any, reactor: Any) -> None:
+    """:raise SettingError: it is no endpoint."""
+    if isinstance(endpoint, str):
+        # To find its errors. The endpoint that is used is made with the reactor, when the service starts.
+        clientEndpoint(endpoint, _ResolverlessReactor() if reactor is None else reactor)
+    elif not IStreamClientEndpoint.providedBy(endpoint):
+        raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamClientEndpoint")
+
+
+def _named(endpoints: list[Any]) -> str:
+    """The endpoints in a few words."""
+    names = [each if isinstance(each, str) else repr(each) for each in endpoints]
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 @implementer(IReactorPluggableNameResolver)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
@@ -34,6 +34,9 @@ class PoolSlot(SessionClientFactory):
     """
 
     endpointConnector: EndpointConnector
+
+    #: What ``session.provider`` is.
+    provider: Any = None
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class PoolSlot(SessionClientFactory):
         if self.session is connection.session:
             self.session = None
             client = self.client
-            if client is not None and not client.sessions:
+            if client is not None and not client.isReady:
                 reason = "it ended in order" if error is None else describeError(error)
                 text = "{destination}: the pool has lost its last session: {reason}"
                 log.warn(text, destination=client.destination, reason=reason)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from getty_tx.client.slot import PoolSlot
     from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
+    from getty_tx.settings import Setting
 
 __all__ = ["WaitingPool"]
 
@@ -30,7 +31,7 @@ class WaitingPool(Service):
     _context: ServiceContext | None
     _slots: list[PoolSlot]
     _closed: bool
-    number: Any
+    number: Setting[int]
 
     def __init__(self) -> None:
         self._waiters: dict[Deferred[list[Session]], _Waiter] = {}
@@ -47,7 +48,21 @@ class WaitingPool(Service):
 
     @property
     def _size(self) -> int:
+        """How many sessions there are to be."""
         return len(self._slots) or self.number
+
+    @property
+    def _most(self) -> int | None:
+        """How many sessions there can be; None: nobody knows."""
+        return self._size
+
+    def _mayHave(self, n: int) -> bool:
+        """Whether a look at the sessions may find ``n`` open ones."""
+        return True
+
+    def _endReasons(self) -> list[str]:
+        """Why places are at an end, for each that is."""
+        return [slot.endReason for slot in self._slots if slot.endReason]
 
     def whenReady(self, n: int = 1, timeout: float | None = None) -> Deferred[list[Session]]:
         """
@@ -60,8 +75,8 @@ class WaitingPool(Service):
         """
         settings.count("n", n)
         settings.optionalSeconds("timeout", timeout)
-        if n > self._size:
-            raise SettingError(f"n={n} is more than number={self._size}")
+        if self._most is not None and n > self._most:
+            raise SettingError(self._tooMany(n))
         if self._closed:
             return fail(self._notReady(f"{self.destination}: the client is closed"))
         if len(sessions := self.sessions) >= n:
@@ -95,12 +110,16 @@ class WaitingPool(Service):
     def _limitAll(self) -> None:
         """The pool has started: so have the time-outs."""
         for waiting, waiter in list(self._waiters.items()):
-            if waiter.n > self._size:
+            if self._most is not None and waiter.n > self._most:
                 # ``number`` was lowered in between.
                 self._dismiss(waiting)
-                waiting.errback(self._notReady(f"{self.destination}: n={waiter.n} is more than number={self._size}"))
+                waiting.errback(self._notReady(f"{self.destination}: {self._tooMany(waiter.n)}"))
             else:
                 self._limit(waiting, waiter)
+
+    def _tooMany(self, n: int) -> str:
+        groups = (self._most or 0) // self.number
+        return f"n={n} is more than number={self.number}" + (f" at each of {groups} endpoints" if groups > 1 else "")
 
     def _failAll(self) -> None:
         """The pool was closed."""
@@ -114,24 +133,23 @@ class WaitingPool(Service):
         for waiting, waiter in list(self._waiters.items()):
             if waiting not in self._waiters:
                 continue  # the callback of an earlier one has called close() or cancelled it
-            sessions = self.sessions
-            if len(sessions) >= waiter.n:
+            if self._mayHave(waiter.n) and len(sessions := self.sessions) >= waiter.n:
                 self._dismiss(waiting)
                 waiting.callback(sessions)
                 continue
-            ended = [slot.endReason for slot in self._slots if slot.endReason]
-            if self._size - len(ended) < waiter.n:
+            most = self._most
+            if most is not None and most - len(ended := self._endReasons()) < waiter.n:
                 self._dismiss(waiting)
                 ends = ", ".join(f"{ended.count(end)} {end}" for end in dict.fromkeys(ended))
-                text = f"{self.destination}: {waiter.n} sessions cannot be reached, of {self._size} places {ends}"
+                text = f"{self.destination}: {waiter.n} sessions cannot be reached, of {most} places {ends}"
                 waiting.errback(self._notReady(text))
 
     def _notReady(self, text: str) -> NotReadyError:
-        error = NotReadyError(self._because(text))
+        error = NotReadyError(self.because(text))
         error.__cause__ = self.lastError
         return error
 
-    def _because(self, text: str) -> str:
+    def because(self, text: str) -> str:
         return text if self.lastError is None else f"{text}; the last failure was: {describeError(self.lastError)}"
 
 

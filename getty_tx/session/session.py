@@ -213,6 +213,11 @@ class Session(Lifecycle):
         return self.context.service
 
     @property
+    def provider(self) -> Any:
+        """What the registry says of the peer, a :py:class:`getty_tx.registry.Provider`; None without a registry."""
+        return getattr(getattr(self.connection, "factory", None), "provider", None)
+
+    @property
     def isClosed(self) -> bool:
         """True once the session is closing or closed: it takes no more packages."""
         return self.state > OPEN

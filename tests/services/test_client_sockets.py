@@ -131,6 +131,25 @@ class PoolTests(SocketCase):
         # If all sessions are open, only their timing wheel is scheduled.
         self.assertEqual(len([c for c in IReactorTime(reactor).getDelayedCalls() if "LoopingCall" not in str(c)]), 1)
 
+    async def test_several(self) -> None:
+        """Of two servers one is killed: the other one is picked, and both again when it is back."""
+        events = Events()
+        other = reactor.listenTCP(0, SessionServerFactory(newEchoSession), interface="127.0.0.1")
+        self.addCleanup(other.stopListening)
+        endpoints = [f"tcp:127.0.0.1:{self.port}", f"tcp:127.0.0.1:{other.getHost().port}"]
+        client = self.pool(events.newSession, endpoints)
+        await client.whenReady(2)
+        await self.kill()
+        while len(client.sessions) > 1:
+            await events.waiting
+        self.assertEqual({client.pick().remoteAddr.port for _ in range(4)}, {other.getHost().port})
+        client.pick().writePkg(b"works")
+        while await events.waiting != b"works":
+            pass
+        self.listen()
+        await client.whenReady(2, timeout=5)
+        self.assertEqual(len({client.pick().remoteAddr.port for _ in range(4)}), 2)
+
     async def test_manyRestarts(self) -> None:
         """After 200 lost sessions no timer, no socket and no reference is left."""
         events = Events()

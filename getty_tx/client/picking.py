@@ -1,0 +1,327 @@
+"""Which of several providers is picked: by weight, by pending bytes or by a key."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush, heapreplace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from getty_tx.client.group import Group
+    from getty_tx.client.hashing import Hashing
+    from getty_tx.session.session import Session
+
+__all__ = ["Picker", "Skip"]
+
+#: With so many providers or fewer, leastPending looks at all; with more at two of them.
+FEW = 8
+
+#: Draws of which none has to be taken, before all are looked at.
+DRAWS = 64
+
+
+class Skip:
+    """
+    What is not to be picked.
+
+    :ivar sessions: sessions, by identity.
+    :ivar groups: groups, with all of their sessions.
+    """
+
+    __slots__ = ("groups", "sessions")
+
+    def __init__(self, sessions: Collection[Session] = (), groups: Collection[Group] = ()) -> None:
+        self.sessions = sessions
+        self.groups = groups
+
+
+_NOTHING = Skip()
+
+
+class Picker:
+    """
+    Picks among the groups that have an open session.
+
+    Those of the lowest priority are taken, and no ejected one as long as there are others. Of these only those of the
+    client's own zone, while at least half of its providers are open. Of these none with weight 0, while others have
+    more. What is left is ``groups``: it changes with each group that comes or goes, and is made anew only when one of
+    these rules chooses otherwise.
+
+    Weighted round robin is the scheduling by earliest deadline of gRPC's ``weighted_round_robin``: a pick moves the
+    deadline of its group by 1/weight. A new group has its first deadline anywhere within that, so that clients that
+    begin together do not pick the same. Groups, not sessions, have their share: one that has only some of its sessions
+    gets no less.
+
+    :param zone: the client's own; empty: zones do not matter.
+    :param weightOf: the weight of a group now.
+    """
+
+    def __init__(self, zone: str, weightOf: Callable[[Group], float], random: Random | None = None) -> None:
+        self._zone = zone
+        self._weightOf = weightOf
+        self._random = Random() if random is None else random
+        #: Those that may be picked.
+        self.groups: list[Group] = []
+        #: Those with an open session.
+        self.opened: dict[Group, None] = {}
+        # At least the largest weight of groups.
+        self._largest = 0.0
+        self._heap: list[tuple[float, int, Group]] = []
+        self._now = 0.0
+        # How many are open, by priority: all, with weight, in the own zone, in the own zone with weight.
+        self._counts: dict[Any, list[int]] = {}
+        # How many of the own zone there are, open or not, by priority.
+        self._own: dict[Any, int] = {}
+        self._choice: Any = None
+
+    # Groups come and go
+
+    def known(self, group: Group, change: int) -> None:
+        """There is one more group that is dialed, or one less."""
+        if self._zone:
+            provider = group.provider
+            if provider is not None and provider.zone == self._zone:
+                priority = _priorityOf(group)
+                self._own[priority] = self._own.get(priority, 0) + change
+                self._decide()
+
+    def add(self, group: Group) -> None:
+        """A group has an open session."""
+        if group in self.opened:
+            return
+        provider = group.provider
+        isOwn = bool(self._zone) and provider is not None and provider.zone == self._zone
+        group.kind = kind = (_priorityOf(group), isOwn, group.weight > 0)
+        self.opened[group] = None
+        self._count(kind, 1)
+        if not self._decide() and self._isChosen(group):
+            self._enter(group)
+
+    def discard(self, group: Group) -> None:
+        """A group has none, or is not to be picked."""
+        if group not in self.opened:
+            return
+        del self.opened[group]
+        self._count(group.kind, -1)
+        if group.place >= 0:
+            self._leave(group)
+        self._decide()
+
+    def _count(self, kind: Any, change: int) -> None:
+        priority, isOwn, hasWeight = kind
+        counts = self._counts.setdefault(priority, [0, 0, 0, 0])
+        counts[0] += change
+        counts[1] += change * hasWeight
+        counts[2] += change * isOwn
+        counts[3] += change * (isOwn and hasWeight)
+        if not counts[0]:
+            del self._counts[priority]
+
+    def _decide(self) -> bool:
+        """Apply the rules. :return: whether the groups were made anew."""
+        choice = None
+        if self._counts:
+            priority = min(self._counts) if len(self._counts) > 1 else next(iter(self._counts))
+            _, weighted, own, ownWeighted = self._counts[priority]
+            onlyOwn = own > 0 and 2 * own >= self._own.get(priority, 0)
+            choice = (priority, onlyOwn, (ownWeighted if onlyOwn else weighted) > 0)
+        if choice == self._choice:
+            return False
+        self._choice = choice
+        for group in self.groups:
+            group.place = -1
+        self.groups = [group for group in self.opened if self._isChosen(group)]
+        self._heap = []
+        self._largest = 0.0
+        for place, group in enumerate(self.groups):
+            group.place = place
+            self._schedule(group)
+        heapify(self._heap)
+        return True
+
+    def _isChosen(self, group: Group) -> bool:
+        priority, onlyOwn, onlyWeighted = self._choice
+        kind = group.kind
+        return kind[0] == priority and (kind[1] or not onlyOwn) and (kind[2] or not onlyWeighted)
+
+    def _enter(self, group: Group) -> None:
+        group.place = len(self.groups)
+        self.groups.append(group)
+        self._schedule(group)
+        if len(self._heap) > 2 * len(self.groups) + FEW:
+            # What is left of groups that have come and gone without a pick between.
+            self._heap = [(each.deadline, each.serial, each) for each in self.groups]
+            heapify(self._heap)
+
+    def _schedule(self, group: Group) -> None:
+        weight = self._weightOf(group) or 1.0
+        self._largest = max(self._largest, group.weight or 1.0)
+        group.deadline = self._now + self._random.random() / weight
+        heappush(self._heap, (group.deadline, group.serial, group))
+
+    def _leave(self, group: Group) -> None:
+        last = self.groups.pop()
+        if last is not group:
+            self.groups[group.place] = last
+            last.place = group.place
+        group.place = -1
+
+    # Picks
+
+    def roundRobin(self) -> Session | None:
+        """A session of the group whose turn it is by weight, or None if none is open."""
+        heap = self._heap
+        while heap:
+            deadline, serial, group = heap[0]
+            if group.place < 0 or group.deadline != deadline:
+                # It left, and may have come back with another deadline.
+                heappop(heap)
+                continue
+            session = group.next()
+            if session is None:
+                # It closes itself.
+                self.discard(group)
+                heap = self._heap
+                continue
+            if deadline > self._now:
+                self._now = deadline
+            deadline += 1.0 / (self._weightOf(group) or 1.0)
+            # One that was skipped for a while does not make up for it.
+            group.deadline = deadline = deadline if deadline > self._now else self._now
+            heapreplace(heap, (deadline, serial, group))
+            return session
+        return None
+
+    def pick(self, by: str, key: Any, skip: Skip | None, hashing: Hashing | None) -> Session | None:
+        """A session by one of the strategies, or None if none is open that is not skipped."""
+        if by == "roundRobin" and skip is None:
+            return self.roundRobin()
+        skip = skip or _NOTHING
+        # A group that turns out to have none open is discarded, which may choose others.
+        while True:
+            choice, number = self._choice, len(self.groups)
+            if by == "leastPending":
+                session = self._leastPending(skip)
+            elif by == "hash":
+                assert hashing is not None
+                session = self._byKey(key, skip, hashing)
+            elif by == "random":
+                session = self._byWeight(skip)
+            else:
+                session = self._inTurn(skip)
+            if session is not None or (choice == self._choice and number == len(self.groups)):
+                break
+        if session is None and skip is not _NOTHING:
+            # Better one that the rules leave out than none.
+            session = self._any(self.opened, skip)
+        return session
+
+    def _of(self, group: Group, skip: Skip, least: bool = False) -> Session | None:
+        if group in skip.groups:
+            return None
+        session = group.least(skip.sessions) if least else group.next(skip.sessions)
+        if session is None and group.next() is None:
+            self.discard(group)
+        return session
+
+    def _inTurn(self, skip: Skip) -> Session | None:
+        """By weighted round robin; those that are skipped keep their turn."""
+        aside = []
+        session = None
+        while self._heap:
+            entry = heappop(self._heap)
+            deadline, serial, group = entry
+            if group.place < 0 or group.deadline != deadline:
+                continue
+            choice = self._choice
+            session = self._of(group, skip)
+            if choice != self._choice:
+                # The heap is another one.
+                return session
+            if session is not None:
+                self._now = max(deadline, self._now)
+                group.deadline = max(deadline + 1.0 / (self._weightOf(group) or 1.0), self._now)
+                entry = (group.deadline, serial, group)
+            if group.place >= 0:
+                aside.append(entry)
+            if session is not None:
+                break
+        for entry in aside:
+            heappush(self._heap, entry)
+        return session
+
+    def _draw(self, skip: Skip) -> Group | None:
+        """One by weight that is not skipped; None: it took too many draws."""
+        random, groups, largest = self._random.random, self.groups, self._largest
+        for _ in range(DRAWS if groups else 0):
+            group = groups[int(random() * len(groups))]
+            if group not in skip.groups and random() * largest <= (self._weightOf(group) or 1.0):
+                return group
+        return None
+
+    def _byWeight(self, skip: Skip) -> Session | None:
+        group = self._draw(skip)
+        session = None if group is None else self._of(group, skip)
+        return session or self._any(self.groups, skip)
+
+    def _any(self, groups: Iterable[Group], skip: Skip) -> Session | None:
+        """One by weight, after a look at all."""
+        left = [group for group in groups if group not in skip.groups]
+        while left:
+            weights = [self._weightOf(group) or 1e-9 for group in left]
+            place = self._random.choices(range(len(left)), weights)[0]
+            session = self._of(left[place], skip)
+            if session is not None:
+                return session
+            left[place] = left[-1]
+            left.pop()
+        return None
+
+    def _leastPending(self, skip: Skip) -> Session | None:
+        groups = self.groups
+        if len(groups) > FEW:
+            first = self._random.randrange(len(groups))
+            # Any other, each as likely.
+            second = self._random.randrange(len(groups) - 1)
+            second += second >= first
+            pair = [groups[first], groups[second]]
+            return self._leastOf(pair, skip) or self._leastOf(list(groups), skip)
+        return self._leastOf(list(groups), skip)
+
+    def _leastOf(self, groups: Iterable[Group], skip: Skip) -> Session | None:
+        """The session with the fewest pending bytes for its weight; of several one by weight."""
+        best: Session | None = None
+        least = total = 0.0
+        for group in groups:
+            session = self._of(group, skip, least=True)
+            if session is None:
+                continue
+            weight = self._weightOf(group) or 1.0
+            pending = session.pendingBytes / weight
+            if best is None or pending < least:
+                best, least, total = session, pending, weight
+            elif pending == least:
+                total += weight
+                if self._random.random() * total < weight:
+                    best = session
+        return best
+
+    def _byKey(self, key: Any, skip: Skip, hashing: Hashing) -> Session | None:
+        number, order = hashing.order(key)
+        for group in order:
+            if group.place >= 0 and group not in skip.groups:
+                session = group.at(number, skip.sessions)
+                if session is not None:
+                    return session
+                if group.next() is None:
+                    self.discard(group)
+        return None
+
+
+def _priorityOf(group: Group) -> tuple[bool, int]:
+    """Ejected ones last; then those that DNS gives a higher number, or a provider itself."""
+    provider = group.provider
+    priority = 0 if provider is None else provider.meta.get("priority", 0)
+    return group.ejection is not None, priority if type(priority) is int else 0
