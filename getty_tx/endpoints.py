@@ -149,9 +149,32 @@ def isLocal(description: str) -> bool:
         return True
     interface = named.get("interface", positional[1] if prefix == "tcp" and len(positional) > 1 else "")
     try:
-        return prefix in ("tcp", "ssl", "tls") and ip_address(interface).is_loopback
+        return prefix in ("tcp", "ssl", "tls", "udp", *_WEBSOCKET) and ip_address(interface).is_loopback
     except ValueError:
         return False
+
+
+def dialedWith(description: str) -> tuple[str, str]:
+    """
+    How clients dial what a server description listens on.
+
+    :return: what their description begins with, ``"tcp"``, ``"tls"``, ``"unix"``, ``"udp"``, ``"ws"`` or ``"wss"``,
+        and the path for the last two. ``"systemd"`` is one of the first that only the socket knows. Both are empty
+        where clients dial something else, such as the proxy before ``haproxy:``.
+    :raise SettingError: the description is invalid.
+    """
+    prefix, _, named = _parse(description)
+    if prefix in _WEBSOCKET:
+        below = dialedWith(named["endpoint"])[0] if "endpoint" in named else "tcp"
+        if below not in ("tcp", "tls"):
+            return "", ""
+        secure = below == "tls" or prefix.endswith("wss")
+        return "wss" if secure else "ws", (*_list(named, "path"), "/")[0]
+    if prefix == "udp":
+        # Members of a group dial the group.
+        return ("", "") if "group" in named else ("udp", "")
+    kinds = {"tcp": "tcp", "tcp6": "tcp", "ssl": "tls", "tls": "tls", "unix": "unix", "systemd": "systemd"}
+    return kinds.get(prefix, ""), ""
 
 
 def carriesStream(description: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
@@ -21,17 +21,59 @@ from getty_tx.transports.factories import SessionServerFactory
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
+    from typing import Unpack
 
     from twisted.internet.interfaces import IAddress, IListeningPort
 
+    from getty_tx.registry.announcing import Announcement
+    from getty_tx.registry.interfaces import IRegistration, IRegistry
     from getty_tx.session.context import ServiceContext
     from getty_tx.session.observers import Observer
     from getty_tx.session.session import Session
 
-__all__ = ["Server"]
+__all__ = ["Registering", "Server", "announcementOf", "registeringIn"]
 
 log = Logger()
+
+
+class Registering(TypedDict, total=False):
+    """What a service that registers itself takes by name; see :py:class:`Server`."""
+
+    service: str | None
+    registry: IRegistry | str | None
+    advertise: str | Sequence[str] | None
+    weight: int
+    zone: str
+    meta: Mapping[str, Any] | None
+    group: str
+    version: str
+    leaveTime: float | None
+    registerRequired: bool
+    registerTimeout: float
+
+
+def registeringIn(options: dict[str, Any]) -> Registering:
+    """Take what is for :py:class:`Registering` out of the arguments of another service."""
+    return cast("Registering", {name: options.pop(name) for name in Registering.__annotations__ if name in options})
+
+
+def announcementOf(endpoints: Sequence[Any], registering: Registering, reactor: Any) -> Announcement | None:
+    """
+    The announcement of a service with these endpoints; None without ``service``.
+
+    :raise SettingError: a setting is invalid, or the registry cannot register these endpoints.
+    """
+    unknown = registering.keys() - Registering.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"there is no argument {', '.join(sorted(unknown))}")
+    if registering.get("service") is None:
+        return None
+    # Imported here, because most services are in no registry.
+    from getty_tx.registry.announcing import Announcement
+
+    settings: Any = registering
+    return Announcement(endpoints, reactor=reactor, **settings)
 
 
 class Server(Service):
@@ -55,6 +97,17 @@ class Server(Service):
     :param workers: threads for onMessage: a WorkerPool, or a number for ``WorkerPool.keyed``, or a text like that of
         ``--workers``; None: it is called on the reactor's thread. See WorkerPool for their use.
     :param reactor: by default the installed one, looked up when the service starts.
+    :param service: the name under which clients find it in the ``registry``; None: it is in none. Each endpoint is
+        registered while the server listens, and says that it is leaving before it stops.
+    :param registry: an :py:class:`~getty_tx.registry.IRegistry`, which services may share, or a text such as
+        ``dir:/run/getty`` or ``etcd:10.0.0.1:2379``; None: that of ``GETTY_REGISTRY``, or a directory of this user.
+    :param advertise: what clients dial: a host, or a client's description for each endpoint, in a list if there are
+        several; None: the bound interface, or this machine's address on the way to the registry.
+    :param weight: its share of the picks, 0 to 1000, 100 by default; ``zone``, ``meta``, ``group`` and ``version`` are
+        as in a :py:class:`~getty_tx.registry.Provider`.
+    :param leaveTime: seconds from the word that it is leaving to the stop; None: what the registry's followers need.
+    :param registerRequired: whether :py:meth:`whenListening` waits until it is registered, and fails if it is not
+        within ``registerTimeout``, 10 seconds by default. A server that is not registered serves, and tries again.
     :raise SettingError: a description or a setting is invalid.
 
     ``maxSessions``, ``maxSessionsPerHost`` and ``handshakeTimeout`` may be changed at any time, and then hold for new
@@ -78,6 +131,7 @@ class Server(Service):
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
         workers: WorkerPool | int | str | None = None,
         reactor: Any = None,
+        **registering: Unpack[Registering],
     ) -> None:
         if not endpoints:
             raise SettingError("a Server needs at least one endpoint, such as 'tcp:8090'")
@@ -89,6 +143,7 @@ class Server(Service):
                 raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamServerEndpoint")
         self._endpoints = endpoints
         self._reactor = reactor
+        self._announcement = announcementOf(endpoints, registering, reactor)
         self._workers = WorkerPool.of(workers)
         # The workers were started for this service.
         self._hasWorkers = False
@@ -153,13 +208,23 @@ class Server(Service):
         )
 
     @property
+    def registrations(self) -> list[IRegistration]:
+        """One for each endpoint while it is registered, or tries to be; see :py:class:`getty_tx.registry.Provider`."""
+        return [] if self._announcement is None else list(self._announcement.registrations)
+
+    @property
+    def announcement(self) -> Announcement | None:
+        """What registers it; None without ``service``."""
+        return self._announcement
+
+    @property
     def isReady(self) -> bool:
         """True while it listens on all endpoints, and is not stopping."""
         return self._listening and not self._stopping and isinstance(self._outcome, list) and bool(self._ports)
 
     @property
     def isStopping(self) -> bool:
-        """True while sessions are flushed and closed."""
+        """True while it leaves the registry, and while sessions are flushed and closed."""
         return self._stopping
 
     @property
@@ -222,9 +287,14 @@ class Server(Service):
             attempts.append(
                 attempt.addCallbacks(self._listenSucceeded, self._listenFailed, (name, run), {}, (name,), {})
             )
-        gatherResults(attempts, consumeErrors=True).addCallbacks(
-            self._settle, lambda failure: self._settle(failure.value.subFailure, run), (run,)
-        )
+        listening = gatherResults(attempts, consumeErrors=True)
+        listening.addCallbacks(self._announce, lambda failure: failure.value.subFailure, (run,))
+        listening.addBoth(self._settle, run)
+
+    def _announce(self, addresses: list[IAddress], run: object) -> Any:
+        if self._announcement is None or run is not self._run or self._outcome is not None:
+            return addresses
+        return self._announcement.announce(addresses).addCallback(lambda _: addresses)
 
     def _listenOn(self, endpoint: str | IStreamServerEndpoint, reactor: Any) -> Deferred[IListeningPort]:
         made = serverEndpoint(endpoint, reactor) if isinstance(endpoint, str) else endpoint
@@ -288,10 +358,24 @@ class Server(Service):
         if not self._stopping:
             self._stopping = True
             self._settle(Failure(GettyError("the server was stopped")), self._run)
-            self._stopListening()
-            ended = DeferredList([*self._ending, self._factory.context.closeAll()])
-            ended.addCallback(self._stopWorkers).addCallback(self._forget)
+            self.leave().addCallback(self._close)
         return stopped
+
+    def leave(self) -> Deferred[None]:
+        """
+        Say in the registry that it is about to stop; it goes on serving. :py:meth:`stopService` does this first.
+
+        :return: fires when clients have had time to go elsewhere; at once if it is in no registry.
+        """
+        return succeed(None) if self._announcement is None else self._announcement.leave()
+
+    def _close(self, _: object) -> None:
+        self._stopListening()
+        ended = DeferredList([*self._ending, self._factory.context.closeAll()])
+        ended.addCallback(self._stopWorkers).addCallback(self._withdraw).addCallback(self._forget)
+
+    def _withdraw(self, _: object) -> Deferred[None]:
+        return succeed(None) if self._announcement is None else self._announcement.withdraw()
 
     def _stopWorkers(self, _: object) -> Deferred[Any]:
         if not self._hasWorkers:

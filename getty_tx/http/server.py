@@ -52,7 +52,8 @@ class Server(Service):
     :param maxSessions: as for a :py:class:`~getty_tx.Server`; ``maxSessionsPerHost``, ``handshakeTimeout``,
         ``reactor``, too.
     :param options: the settings of :py:class:`~getty_tx.http.context.HTTPContext`: ``maxBody=1 MiB``,
-        ``keepAlive=15``, ``limitConcurrency=None`` and others.
+        ``keepAlive=15``, ``limitConcurrency=None`` and others. And ``service``, ``registry``, ``advertise`` and what
+        else a Server takes to register itself.
     :raise SettingError: a description or a setting is invalid.
 
     :ivar context: what its connections share; its settings may be changed at any time.
@@ -83,6 +84,7 @@ class Server(Service):
         self.startFailure: Failure | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
         self._isApplicationOn = False
+        registering = server.registeringIn(options)
         self.context = HTTPContext(application, **options)
         self.context.access = accessLog
         self.server = server.Server(
@@ -92,6 +94,7 @@ class Server(Service):
             maxSessionsPerHost=maxSessionsPerHost,
             handshakeTimeout=handshakeTimeout,
             reactor=reactor,
+            **registering,
         )
         # Browsers offer it, and a tls: endpoint refuses those with whom it has nothing in common.
         self.server.speaks(b"http/1.1")
@@ -181,8 +184,11 @@ class Server(Service):
             self._starting.addBoth(lambda _: stopped.callback(None))
             stopped.addCallback(lambda _: self.server.stopService())
             return stopped.addCallback(self._stopApplication)
+        return self.server.leave().addCallback(self._stopServing).addCallback(self._stopApplication)
+
+    def _stopServing(self, _: object) -> Deferred[Any]:
         if not self.context.connections:
-            return self.server.stopService().addCallback(self._stopApplication)
+            return self.server.stopService()
         self.server.stopListening()
         reactor = theReactor(self._reactor)
         until = reactor.seconds() + self.drainTime
@@ -195,5 +201,4 @@ class Server(Service):
 
         looking = LoopingCall(drain)
         looking.clock = reactor
-        stopped = looking.start(_LOOK).addBoth(lambda _: self.server.stopService())
-        return stopped.addCallback(self._stopApplication)
+        return looking.start(_LOOK).addBoth(lambda _: self.server.stopService())

@@ -81,10 +81,11 @@ class IRegistration(Interface):
     def whenRegistered() -> Deferred[None]:
         """Fires when the record is there; fails with RegistryError if it is withdrawn before."""
 
-    def leave() -> Deferred[None]:
+    def leave(leaveTime: float | None = None) -> Deferred[None]:
         """
         Say that it is about to stop, so that clients go elsewhere.
 
+        :param leaveTime: seconds that they have for it; None: the engine's ``leaveTime``.
         :return: fires when they have had time to hear of it; at once if the engine does not answer.
         """
 

@@ -148,7 +148,7 @@ class Registration:
 
     # The end
 
-    def leave(self) -> Deferred[None]:
+    def leave(self, leaveTime: float | None = None) -> Deferred[None]:
         """Say that it is about to stop; fires when clients have had time to hear of it."""
         registry = self._registry
         engine = registry.engine
@@ -161,8 +161,9 @@ class Registration:
             said = self._idle()
         else:
             said = self.withdraw()
+        wait = engine.leaveTime if leaveTime is None else leaveTime
         limited(registry.reactor, said, STOP_TIME).addCallback(
-            lambda _: registry.reactor.callLater(engine.leaveTime, left.callback, None)
+            lambda _: registry.reactor.callLater(wait, left.callback, None)
         )
         return left
 

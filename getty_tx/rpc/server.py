@@ -38,7 +38,8 @@ class Server(Service):
     :param drainTime: seconds that calls may take when it stops; the callers are asked for no new ones.
     :param maxSessions: as for a Server; ``maxSessionsPerHost``, ``handshakeTimeout``, ``reactor``, too.
     :param options: the settings of :py:class:`~getty_tx.rpc.context.CallContext`: ``maxCalls=1000``,
-        ``maxCallsPerSession=100``, ``maxTimeout=None``, ``maxMsgLen=4 MiB``, ``pingInterval=15`` and others.
+        ``maxCallsPerSession=100``, ``maxTimeout=None``, ``maxMsgLen=4 MiB``, ``pingInterval=15`` and others. And
+        ``service``, ``registry``, ``advertise`` and what else a Server takes to register itself.
     :raise SettingError: a description, a service or a setting is invalid.
 
     :ivar context: what its peers share; its settings may be changed at any time.
@@ -64,6 +65,7 @@ class Server(Service):
         self._services = dict(services)
         self._wrappers: list[Any] = []
         self._reactor = reactor
+        registering = server.registeringIn(options)
         self.context = CallContext(TTHeader() if wire is None else wire, services, **options)
         endpoints = endpoint if isinstance(endpoint, list) else [endpoint]
         for each in endpoints:
@@ -75,6 +77,7 @@ class Server(Service):
             maxSessionsPerHost=maxSessionsPerHost,
             handshakeTimeout=handshakeTimeout,
             reactor=reactor,
+            **registering,
         )
 
     def wrap(self, wrapper: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -111,6 +114,9 @@ class Server(Service):
         :return: fires when the last session has ended.
         """
         Service.stopService(self)
+        return self.server.leave().addCallback(self._drain)
+
+    def _drain(self, _: object) -> Deferred[Any]:
         peers = list(self.context.peers)
         if not peers:
             return self.server.stopService()
