@@ -29,8 +29,8 @@ class Peer(Protocol):
     """Collects the bytes received, and fires a Deferred at the end."""
 
     def __init__(self) -> None:
-        self.data = b""
-        self.ended: Deferred[bytes] = Deferred()
+        self.data = bytearray()
+        self.ended: Deferred[bytearray] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
         self.data += data
@@ -237,6 +237,8 @@ class StopTests(ServerCase):
 
         def reply(session: Any, pkg: bytes) -> None:
             session.maxPending = 2 * size
+            # A stop waits no longer, and this machine may have other work.
+            session.waitTime = 60
             session.writeBytes(bytes(size))
 
         server = self.serve(listener=RecordingListener(on={"message": reply}))
