@@ -6,6 +6,7 @@ from base64 import b64decode
 from itertools import pairwise
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -13,6 +14,7 @@ from zope.interface.verify import verifyObject
 from getty_tx.errors import SettingError
 from getty_tx.registry import Provider, RegistryError
 from getty_tx.registry.etcd import EtcdEngine
+from getty_tx.registry.etcd.towards import hostTowards
 from getty_tx.registry.interfaces import IEngine, IWatch
 from tests.support.etcd import text64
 from tests.support.fakeetcd import FakeEtcd, RecordingSink, engineWith
@@ -177,6 +179,32 @@ class LeaseTests(EngineTestCase):
         self.assertNotIn("lost", self.user.told)
         self.assertEqual(len(self.etcd.of("lease/grant")), 1)
 
+    def test_unknownToTimetolive(self) -> None:
+        """A lease that is gone, in the other way of saying so."""
+        self.start()
+        self.successResultOf(self.engine.put(PROVIDER))
+        self.etcd.special["lease/timetolive"] = self.etcd.refuse(404, 5, "etcdserver: requested lease not found")
+        self.assertEqual(self.successResultOf(self.engine.missing([PROVIDER])), [PROVIDER])
+        self.assertEqual(self.user.told, ["connected", "lost"])
+
+    def test_garbage(self) -> None:
+        """An answer that is none of etcd's is logged, and counts as none."""
+        self.etcd.special["maintenance/status"] = lambda asked: asked.answer(b'{"leader": "x"}')
+        self.start()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertIn("disconnected", self.user.told[-1])
+        del self.etcd.special["maintenance/status"]
+        self.etcd.clock.advance(0.3)
+        self.assertEqual(self.user.told[-1], "connected")
+
+    def test_stopWhileAsking(self) -> None:
+        """The sign of life is not waited for."""
+        self.etcd.held.add("maintenance/status")
+        self.start()
+        self.successResultOf(self.engine.stop())
+        self.assertTrue(self.etcd.asked[0].wasCancelled)
+        self.assertEqual((self.user.told, self.etcd.clock.getDelayedCalls()), ([], []))
+
     def test_nextEndpoint(self) -> None:
         """A renewal that is not answered within a third of the time goes to the next endpoint, as all do then."""
         self.start(endpoints=TWO, ttl=6)
@@ -300,6 +328,27 @@ class EndpointTests(EngineTestCase):
         reading.cancel()
         self.failureResultOf(reading, CancelledError)
         self.assertEqual((self.etcd.dropped, self.user.told), ([], ["connected"]))
+
+
+class HostTests(SynchronousTestCase):
+    """This machine's address on the way to etcd."""
+
+    def test_hostTowards(self) -> None:
+        """That of the first place that there is a way to."""
+        known = {"a": [], "b": ["255.255.255.255", "127.0.0.1"], "c": ["127.0.0.2"]}
+
+        class Resolver:
+            def resolveHostName(self, found: Any, host: str, port: int) -> None:
+                found.resolutionBegan(None)
+                for each in known[host]:
+                    found.addressResolved(IPv4Address("TCP", each, port))
+                found.resolutionComplete()
+
+        class Reactor:
+            nameResolver = Resolver()
+
+        self.assertEqual(self.successResultOf(hostTowards(Reactor(), [("a", 1), ("b", 1), ("c", 1)])), "127.0.0.1")
+        self.assertEqual(self.successResultOf(hostTowards(Reactor(), [("a", 1)])), "")
 
 
 class UserTests(EngineTestCase):

@@ -251,6 +251,19 @@ class FollowTests(WatchTestCase):
         self.etcd.clock.pump([1.0] * 16)
         self.assertEqual(self.sink.told, ["are", "interrupted", "resumed"])
 
+    def test_refused(self) -> None:
+        """So is one that is not begun at all."""
+        self.etcd.special["watch"] = lambda asked: asked.answer(b"404 page not found", 404)
+        self.start(user="u", password="p")
+        self.assertIn("--enable-grpc-gateway", self.sink.errors[0])
+        self.etcd.special["watch"] = self.etcd.refuse(401, 16, "etcdserver: invalid auth token")
+        self.etcd.clock.pump([0.1] * 10)
+        self.assertEqual(self.etcd.of("watch")[1].token, b"token1")
+        del self.etcd.special["watch"]
+        self.etcd.clock.pump([0.25] * 20)
+        self.assertNotEqual(self.etcd.watch.token, b"token1")
+        self.assertEqual(self.sink.told, ["are", "interrupted", "resumed"])
+
     def test_orderlyStop(self) -> None:
         """etcd says that it stops, and ends the response."""
         self.start()

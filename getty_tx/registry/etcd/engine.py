@@ -16,10 +16,10 @@ from getty_tx.registry.etcd.http import Gateway
 from getty_tx.registry.etcd.lease import STATUS_TIMEOUT, Lease, Pulse
 from getty_tx.registry.etcd.ranges import Place, encode64, listed
 from getty_tx.registry.etcd.refusals import NOT_FOUND, RefusedError
+from getty_tx.registry.etcd.towards import hostTowards
 from getty_tx.registry.etcd.watch import Watch
 from getty_tx.registry.interfaces import IEngine
 from getty_tx.registry.provider import KINDS, encodeRecord
-from getty_tx.registry.towards import hostTowards
 from getty_tx.tls import clientPolicy
 
 if TYPE_CHECKING:

@@ -182,7 +182,12 @@ class Gateway:
             if response.code != 200:
                 data = Whole()
                 response.deliverBody(data)
-                judge(endpoint, path, response.code, await data.data, self.user, self._prefix)
+                try:
+                    judge(endpoint, path, response.code, await data.data, self.user, self._prefix)
+                except RefusedError as error:
+                    if error.wantsToken:
+                        self.forgetToken(token)
+                    raise
                 raise UnreachableError(f"etcd at {endpoint.address} answered /v3/{path} with status {response.code}")
             self._streams[made] = endpoint
             response.deliverBody(made)
