@@ -11,6 +11,10 @@ BLOCKS = {
     "commands.md": {"indented": "test_commands, and test_pages_in_browser for the console of a browser"},
     "from/asyncio.md": {"python": "test_pages, and test_commands with the asyncio reactor"},
     "from/autobahn.md": {"python": "test_pages"},
+    "from/dubbo.md": {
+        "text": "test_zookeeper_page",
+        "yaml": "for dubbo-go",
+    },
     "from/getty.md": {
         "python": "test_pages",
         "go": "for comparison; test_pages has gofmt read it, where there is one",
@@ -57,6 +61,7 @@ BLOCKS = {
     },
     "howto/registry-one-machine.md": dict.fromkeys(("python", "toml", "indented"), "test_registry_pages"),
     "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
+    "howto/zookeeper.md": dict.fromkeys(("json", "text"), "test_zookeeper_page"),
     "howto/tracing.md": {"python": "test_tracing_page"},
     **{
         f"inside/{name}.md": {"indented": "a picture"}
