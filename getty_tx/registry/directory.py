@@ -179,17 +179,16 @@ class DirectoryEngine:
             makeFolder(self._path, self._mode)
             makeFolder(folder, self._mode)
             file = LockedFile(folder, stemOf(provider.id), data)
-        except OSError as error:
-            return fail(self._said(RegistryError(f"{self.name}: {error}")))
-        except RegistryError as error:
-            return fail(self._said(error))
+        except (OSError, RegistryError) as error:
+            # In another turn: whoever calls is told only then that the directory cannot be used.
+            self._scanIn(0)
+            return fail(RegistryError(f"{self.name}: {error}"))
         except SettingError as error:
             return fail(error)
         key = provider.service, provider.id
         old, self._held[key] = self._held.get(key), file
         if old is not None:
             old.remove()
-        self._said(None)
         return succeed(None)
 
     def delete(self, provider: Provider) -> Deferred[None]:
@@ -237,8 +236,16 @@ class DirectoryEngine:
         self._begin(self._reading(service, done))
         return done
 
-    def _said(self, error: RegistryError | None) -> Any:
-        """The directory can be used, or not: say so if it is news. Returns the error."""
+    def _check(self) -> None:
+        """Whether the directory can be used: say so if it is news."""
+        error = None
+        try:
+            checkFolder(self._path)
+        except FileNotFoundError:
+            # Who registers first makes it.
+            pass
+        except (OSError, RegistryError) as found:
+            error = RegistryError(f"{self.name}: {found}")
         isConnected = error is None
         if self._user is not None and self._isConnected is not isConnected:
             self._isConnected = isConnected
@@ -246,7 +253,6 @@ class DirectoryEngine:
                 self._user.engineConnected()
             else:
                 self._user.engineDisconnected(error)
-        return error
 
     # Looking at files, a slice at a time.
 
@@ -398,21 +404,14 @@ class DirectoryEngine:
     def _scan(self) -> None:
         """Look at everything."""
         self._tick = None
-        try:
-            checkFolder(self._path)
-        except FileNotFoundError:
-            self._said(None)
-        except (OSError, RegistryError) as error:
-            self._said(RegistryError(f"{self.name}: {error}"))
-        else:
-            self._said(None)
+        self._check()
         if self._reactor is None:
             return
         isTold = self._listen()
         for folder in self._folders.values():
             folder.isFull = True
             self._examine(folder)
-        self._scanIn(SCAN_PERIOD if isTold or not self._folders else POLL_PERIOD)
+        self._scanIn(SCAN_PERIOD if isTold and self._isConnected else POLL_PERIOD)
 
     def _listen(self) -> bool:
         """Hear of changes of the directory, or of its coming. Returns whether that is possible."""

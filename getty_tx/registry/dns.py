@@ -137,12 +137,13 @@ class DNSEngine(ReadOnlyEngine):
         return asking.addCallbacks(self._answered, self._failed, (service,), {}, (name,))
 
     def _lookup(self, name: str) -> Deferred[Any]:
-        resolver = self._given
-        if resolver is None:
-            servers = self._servers or _systemServers()
-            resolver = client.Resolver(servers=servers, timeout=TIMEOUTS, reactor=self._reactor)
+        if self._given is not None:
+            given: Deferred[Any] = self._given.lookupService(name)
+            return given
+        servers = self._servers or _systemServers()
+        resolver = client.Resolver(servers=servers, timeout=TIMEOUTS, reactor=self._reactor)
         answer: Deferred[Any] = resolver.lookupService(name)
-        return answer
+        return answer.addBoth(_close, resolver)
 
     def _answered(self, answer: Any, service: str) -> tuple[dict[str, Any], float]:
         self._said(None)
@@ -252,6 +253,13 @@ def providersOf(
             found[key] = RecordError(str(error))
     ttl = min((header.ttl for header in records), default=0)
     return found, min(max(float(ttl), LEAST_TTL), MOST_TTL)
+
+
+def _close(answer: Any, resolver: Any) -> Any:
+    """A resolver leaves connections open, of questions whose answers did not fit into a datagram."""
+    for connection in list(resolver.connections):
+        connection.transport.loseConnection()
+    return answer
 
 
 def _weight(weight: int, largest: int) -> int:

@@ -201,6 +201,7 @@ class TrustTests(DirectoryCase):
         self.assertIn("has mode 0770: whoever can write to it chooses where clients connect. Run chmod go-w", text)
         failed = self.failureResultOf(self.engine.put(ECHO), RegistryError)
         self.assertIn("has mode 0770", str(failed.value))
+        self.turn()
         self.assertIn("has mode 0770", self.user.said[-1])
         os.chmod(self.path, 0o750)
         os.chmod(os.path.join(self.path, "echo"), 0o777)
@@ -368,6 +369,19 @@ class NoticeTests(DirectoryCase):
         self.turn(SCAN_PERIOD)
         self.assertEqual((["are"], []), (two.reports, early.reports))
         self.assertEqual(["are", "changed"], self.sink.reports)
+
+    def test_noWatches(self) -> None:
+        """Where the kernel watches no more folders, they are read each second, and the log says so once."""
+
+        def refuse(path: str, files: bool) -> None:
+            raise OSError("raise fs.inotify.max_user_watches")
+
+        self.notices[0].watch = refuse  # type: ignore[method-assign]
+        self.turn(SCAN_PERIOD)
+        for number in range(3):
+            self.other().put(ECHO.but(id=f"b{number}"))
+            self.turn(POLL_PERIOD)
+            self.assertEqual(number + 2, len(self.sink.records))
 
     def test_failing(self) -> None:
         """A follower that fails is logged, and the next change is told."""

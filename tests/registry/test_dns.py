@@ -215,7 +215,18 @@ class Zone(FileAuthority):
         self.records = {
             b"example.org": [self.soa[1]],
             NAME.encode(): [names.Record_SRV(1, 5, 8090, "a.example.org", 60)],
+            b"_many._tcp.example.org": [names.Record_SRV(1, 5, port, "a.example.org", 60) for port in range(1, 101)],
         }
+
+
+class Truncating(names.DNSDatagramProtocol):
+    """Says that no answer fits into a datagram."""
+
+    def datagramReceived(self, data: bytes, addr: Any) -> None:
+        message = names.Message()
+        message.fromStr(data)
+        message.answer = message.trunc = 1
+        self.transport.write(message.toStr(), addr)
 
 
 class ServerTests(TestCase):
@@ -236,3 +247,19 @@ class ServerTests(TestCase):
         expected = Provider(NAME, "tcp:a.example.org:8090", id="a.example.org:8090", weight=5, meta={"priority": 1})
         self.assertEqual({"a.example.org:8090": expected}, sink.records)
         await self.assertFailure(engine.read("_none._tcp.example.org"), RegistryError)
+
+    async def test_truncated(self) -> None:
+        """What does not fit into a datagram is asked for by TCP, and no connection is left."""
+        reactor_: Any = reactor
+        factory, closed = DNSServerFactory([Zone("")]), Deferred[None]()
+        factory.connectionLost = lambda protocol: closed.callback(None)
+        stream = reactor_.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(stream.stopListening)
+        port = stream.getHost().port
+        datagrams = reactor_.listenUDP(port, Truncating(None), interface="127.0.0.1")
+        self.addCleanup(datagrams.stopListening)
+        engine = DNSEngine(servers=[("127.0.0.1", port)])
+        engine.start(reactor, User())
+        self.addCleanup(engine.stop)
+        self.assertEqual(100, len(await engine.read("_many._tcp.example.org")))
+        await closed
