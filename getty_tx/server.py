@@ -158,6 +158,8 @@ class Server(Service):
         self._listening = self._stopping = False
         self._run: object = None
         self._outcome: list[IAddress] | Failure | None = None
+        # Fires with startService, when the server listens since privilegedStartService.
+        self._starting: Deferred[Any] | None = None
         self._waiting: list[Deferred[list[IAddress]]] = []
         self._stopWaiting: list[Deferred[None]] = []
 
@@ -266,6 +268,9 @@ class Server(Service):
         If the server is stopping, it listens again when it has stopped.
         """
         Service.startService(self)
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.callback(None)
         self._listen()
 
     def _listen(self) -> None:
@@ -292,9 +297,15 @@ class Server(Service):
         listening.addBoth(self._settle, run)
 
     def _announce(self, addresses: list[IAddress], run: object) -> Any:
-        if self._announcement is None or run is not self._run or self._outcome is not None:
+        announcement = self._announcement
+        if announcement is None or run is not self._run or self._outcome is not None:
             return addresses
-        return self._announcement.announce(addresses).addCallback(lambda _: addresses)
+        if not self.running:
+            # The registry is used with the rights that the process is going to have.
+            self._starting = Deferred()
+        announced = succeed(None) if self._starting is None else self._starting
+        announced.addCallback(lambda _: announcement.announce(addresses))
+        return announced.addCallback(lambda _: addresses) if announcement.registerRequired else addresses
 
     def _listenOn(self, endpoint: str | IStreamServerEndpoint, reactor: Any) -> Deferred[IListeningPort]:
         made = serverEndpoint(endpoint, reactor) if isinstance(endpoint, str) else endpoint
@@ -386,7 +397,7 @@ class Server(Service):
 
     def _forget(self, _: object) -> None:
         self._listening = self._stopping = False
-        self._run = self._outcome = None
+        self._run = self._outcome = self._starting = None
         waiting, self._stopWaiting = self._stopWaiting, []
         if self.running:
             self._listen()

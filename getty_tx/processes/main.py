@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger, eventFromJSON, globalLogPublisher
 from twisted.python.failure import Failure
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from getty_tx.processes.member import Member, PendingConnection
     from getty_tx.processes.ports import AcceptingPort, SharedPort
     from getty_tx.processes.queries import Queries
+    from getty_tx.registry.announcing import Announcement
     from getty_tx.session.refusals import Reason
 
 __all__ = ["MainProcess", "ProcessesConfig"]
@@ -67,15 +68,23 @@ class MainProcess:
     :param config: the settings.
     :param reactor: the reactor.
     :param refused: called with the reason and a text for each connection that the main process refuses.
+    :param announcement: registers the endpoints in a registry, for all sub-reactors together; None: they are in none.
 
     :ivar refusals: the refusals of the main process.
     :ivar supervisor: keeps the sub-reactors running.
     """
 
-    def __init__(self, config: ProcessesConfig, reactor: Any, refused: Callable[[Reason, str], object]) -> None:
+    def __init__(
+        self,
+        config: ProcessesConfig,
+        reactor: Any,
+        refused: Callable[[Reason, str], object],
+        announcement: Announcement | None = None,
+    ) -> None:
         self._config = config
         self._reactor = reactor
         self._refused = refused
+        self._announcement = announcement
         self._ports: list[AcceptingPort | SharedPort] = []
         self._listening: Deferred[Any] | None = None
         self._outcome: list[IAddress] | Failure | None = None
@@ -156,7 +165,9 @@ class MainProcess:
             self._fail(Failure())
         else:
             self._updateAccepting()
-            self._settle([port.address for port in self._ports])
+            addresses = [port.address for port in self._ports]
+            announced = succeed(None) if self._announcement is None else self._announcement.announce(addresses)
+            announced.addCallbacks(lambda _: self._settle(addresses), self._fail)
 
     def _fail(self, failure: Failure) -> None:
         self._settle(failure)
@@ -312,28 +323,33 @@ class MainProcess:
 
     @property
     def isStopping(self) -> bool:
-        """Whether the sub-reactors drain and are not replaced."""
+        """Whether it leaves the registry, or the sub-reactors drain and are not replaced."""
         return self._stopping is not None
 
     def stop(self) -> Deferred[None]:
-        """Stop accepting, and drain the sub-reactors; see Processes.stopService."""
+        """Leave the registry, stop accepting, and drain the sub-reactors; see Processes.stopService."""
         if self._stopping is None:
             self._settle(Failure(GettyError("the service was stopped")))
-            ends: list[Deferred[Any]] = [port.stop() for port in self._ports]
-            self._ports = []
-            ends.append(self.supervisor.stop())
-            if self._handover is not None:
-                self._handover.close()
-            self._stopping = DeferredList(ends).addCallback(self._stopped)
+            left = succeed(None) if self._announcement is None else self._announcement.leave()
+            self._stopping = left.addCallback(self._drain).addCallback(self._stopped)
         done: Deferred[None] = Deferred()
         self._stopping.addCallback(lambda _: done.callback(None))
         return done
 
-    def _stopped(self, _: object) -> None:
+    def _drain(self, _: object) -> Deferred[Any]:
+        ends: list[Deferred[Any]] = [port.stop() for port in self._ports]
+        self._ports = []
+        ends.append(self.supervisor.stop())
+        if self._handover is not None:
+            self._handover.close()
+        return DeferredList(ends)
+
+    def _stopped(self, _: object) -> Deferred[None]:
         if self._handlesSignal:
             # Not earlier: the default action would end the process.
             self._handlesSignal = False
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        return succeed(None) if self._announcement is None else self._announcement.withdraw()
 
 
 def _fire(waiting: Deferred[list[IAddress]], outcome: list[IAddress] | Failure) -> None:

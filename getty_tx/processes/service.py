@@ -31,17 +31,22 @@ from getty_tx.errors import GettyError, SettingError
 from getty_tx.processes.balance import REUSE_PORT, checkBalance
 from getty_tx.processes.main import MainProcess, ProcessesConfig
 from getty_tx.processes.totals import addUp, refusalsIn, statsIn
+from getty_tx.server import announcementOf
 from getty_tx.session.context import theReactor
 from getty_tx.session.observers import Observers
 from getty_tx.session.refusals import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Unpack
 
     from twisted.internet.interfaces import IAddress
 
     from getty_tx.processes.member import Member
     from getty_tx.processes.queries import Queries
+    from getty_tx.registry.announcing import Announcement
+    from getty_tx.registry.interfaces import IRegistration
+    from getty_tx.server import Registering
     from getty_tx.session.observers import Observer
     from getty_tx.session.refusals import Reason
 
@@ -71,6 +76,8 @@ class Processes(Service):
     :param heartbeatTimeout: seconds without a heartbeat after which a sub-reactor is killed and replaced.
     :param arguments: further arguments for the target, strings.
     :param reactor: by default the installed one, looked up when the service starts.
+    :param registering: ``service``, ``registry``, ``advertise`` and what else a :py:class:`~getty_tx.Server` takes to
+        register itself. The main process does it, once, when all sub-reactors are ready; the services in these do not.
     :raise SettingError: a description or a setting is not valid.
 
     :ivar count: the number of sub-reactors.
@@ -89,6 +96,7 @@ class Processes(Service):
         heartbeatTimeout: float = HEARTBEAT_TIMEOUT,
         arguments: Sequence[str] = (),
         reactor: Any = None,
+        **registering: Unpack[Registering],
     ) -> None:
         if ":" not in target:
             raise SettingError(f"target={target!r} is not module:attribute, such as mypkg.app:makeService")
@@ -112,6 +120,7 @@ class Processes(Service):
             # Only for the errors that it raises.
             serverEndpoint(endpoint, reactor)
         self._check()
+        self._announcement = announcementOf(endpoints, registering, reactor)
         # Set from the start to the end of the stop.
         self._main: MainProcess | None = None
         # The counts of the last main process.
@@ -164,7 +173,7 @@ class Processes(Service):
 
     def _begin(self) -> MainProcess:
         if self._main is None:
-            self._main = MainProcess(self._config, self.reactor, self._refused)
+            self._main = MainProcess(self._config, self.reactor, self._refused, self._announcement)
         return self._main
 
     def _refused(self, reason: Reason, why: str) -> None:
@@ -191,9 +200,9 @@ class Processes(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop accepting, and drain the sub-reactors.
+        Leave the registry, stop accepting, and drain the sub-reactors.
 
-        :return: fires when the last one has ended, after ``drainTimeout`` at most.
+        :return: fires when the last one has ended, after ``drainTimeout`` at most and what the registry needs.
         """
         self.running = False
         if self._main is None:
@@ -204,6 +213,16 @@ class Processes(Service):
         if self._main is not None:
             self._last = self._main.counts()
             self._main = None
+
+    @property
+    def registrations(self) -> list[IRegistration]:
+        """As :py:attr:`getty_tx.Server.registrations`."""
+        return [] if self._announcement is None else list(self._announcement.registrations)
+
+    @property
+    def announcement(self) -> Announcement | None:
+        """What registers it; None without ``service``."""
+        return self._announcement
 
     @property
     def isReady(self) -> bool:
@@ -217,7 +236,7 @@ class Processes(Service):
 
     @property
     def isStopping(self) -> bool:
-        """True while its sub-reactors drain and are not replaced."""
+        """True while it leaves the registry, and while its sub-reactors drain and are not replaced."""
         return self._main is not None and self._main.isStopping
 
     def whenStopped(self) -> Deferred[None]:

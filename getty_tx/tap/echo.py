@@ -10,6 +10,7 @@ from getty_tx.errors import CodecError
 from getty_tx.listener import EventListener
 from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService, listenService
 from getty_tx.tap.options import CodecOptions
+from getty_tx.tap.registering import ServiceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ class EchoListener(EventListener):
             log.info("{session}: {error}{more}", session=session, error=error, more=more)
 
 
-class Options(CodecOptions, ListenOptions):
+class Options(CodecOptions, ServiceOptions, ListenOptions):
     """The command line of ``getty-echo``."""
 
     command = "getty-echo"

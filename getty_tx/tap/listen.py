@@ -25,6 +25,7 @@ from getty_tx.session.addresses import formatAddress
 from getty_tx.session.context import theReactor
 from getty_tx.tap.ending import OrderlyEnd, cannotStart, endProcess
 from getty_tx.tap.options import SessionOptions, optionalCount, seconds
+from getty_tx.tap.registering import RegisterOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ def balance(value: str) -> str:
     return value
 
 
-class ListenOptions(SessionOptions):
+class ListenOptions(RegisterOptions, SessionOptions):
     """
     The options of a server.
 
@@ -95,7 +96,7 @@ class ListenOptions(SessionOptions):
     defaultListen = DEFAULT_LISTEN
 
     def __init__(self) -> None:
-        SessionOptions.__init__(self)
+        super().__init__()
         self.endpoints: list[str] = []
         self.arguments: list[str] = []
 
@@ -132,6 +133,7 @@ class ListenOptions(SessionOptions):
         if not self.endpoints:
             self.endpoints.append(self.defaultListen)
         self.checkStreams("listen", self.endpoints)
+        self.checkRegistering()
         if self["processes"] is not None:
             try:
                 processesOf(self)
@@ -301,6 +303,7 @@ class ListenService(_CommandService):
             maxSessionsPerHost=options["max-sessions-per-host"] if endpoints is None else None,
             handshakeTimeout=options["handshake-timeout"],
             reactor=reactor,
+            **(options.registering() if endpoints is None else {}),
         )
         self.server: Server = getattr(listening, "server", listening)
         super().__init__(options, listening, self.server, reactor)
@@ -401,6 +404,7 @@ def processesOf(options: ListenOptions, reactor: Any = None) -> Processes:
         heartbeatTimeout=options["heartbeat-timeout"],
         arguments=[type(options).__module__, *options.arguments],
         reactor=reactor,
+        **options.registering(),
     )
 
 

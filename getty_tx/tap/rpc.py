@@ -46,7 +46,10 @@ class Options(ListenOptions):
   python -m getty_tx.rpc describe tcp:localhost:8090
 """
 
+    serviceOption = "register-as"
+
     optParameters = [
+        ["register-as", None, None, "Name under which clients find it in a registry; see --registry."],
         ["wire", None, DEFAULT_WIRE, "How calls look on the network: NAME or NAME:PAYLOAD; see below."],
         ["max-msg-len", None, CallContext.maxMsgLen.default, "Maximum size of a message in bytes.",
          size("max-msg-len")],

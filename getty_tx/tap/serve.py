@@ -8,6 +8,7 @@ from twisted.python import usage
 
 from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService, listenService
 from getty_tx.tap.options import CodecOptions
+from getty_tx.tap.registering import ServiceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Options", "makeService"]
 
 
-class Options(CodecOptions, ListenOptions):
+class Options(CodecOptions, ServiceOptions, ListenOptions):
     """
     The command line of ``getty-serve``.
 

@@ -16,6 +16,7 @@ from getty_tx.errors import GettyError, SettingError
 from getty_tx.tap.environment import addEnvironment
 from getty_tx.tap.listen import ListenOptions, ListenService, listenService
 from getty_tx.tap.options import count, optionalCount, seconds
+from getty_tx.tap.registering import ServiceOptions
 from getty_tx.tap.reloading import CommandLine, Reloader, Watcher, traceOf
 
 try:
@@ -56,7 +57,7 @@ def accessLogFormat(value: str) -> str:
     return value
 
 
-class WebOptions(ListenOptions):
+class WebOptions(ServiceOptions, ListenOptions):
     """
     The options of a server of HTTP.
 

@@ -372,7 +372,8 @@ class OptionsTests(SynchronousTestCase):
     def table(self) -> dict[str, set[str]]:
         """The documented options, and the defaults that stand beside them."""
         found: dict[str, set[str]] = {}
-        for row in rowsIn(section(read("commands.md"), "Options")):
+        text = section(read("commands.md"), "Options") + section(read("commands-registry.md"), "Options")
+        for row in rowsIn(text):
             for name in re.findall(r"`--([\w-]+)`", row[0]):
                 found.setdefault(name, set()).add(row[1].strip("`"))
         return found

@@ -142,6 +142,26 @@ class ServerTests(AnnouncingCase):
         self.assertEqual((self.found(), self.registry.isRunning), ([], False))
         self.successResultOf(server.stopService())
 
+    def test_privileged(self) -> None:
+        """Listening with the rights of root, it uses the registry after it has given them up."""
+        for required in (False, True):
+            server = self.server(registerRequired=required)
+            server.privilegedStartService()
+            self.assertEqual((len(server._ports), self.found(), self.registry.isRunning), (1, [], False))
+            listening = server.whenListening()
+            self.assertEqual(bool(listening.called), not required)
+            server.startService()
+            self.successResultOf(listening)
+            self.assertEqual(self.found(), [ECHO])
+            server.stopService()
+            self.pass_(1.0)
+        server.privilegedStartService()
+        self.successResultOf(server.stopService())
+        server.startService()
+        self.assertEqual(self.found(), [ECHO])
+        server.stopService()
+        self.pass_(1.0)
+
     def test_shared(self) -> None:
         """Two servers with one registry: it runs until the last has stopped."""
         one, two = self.server(), self.server("tcp:8091", service="chat")
