@@ -35,7 +35,7 @@ _hosts = st.sampled_from(["10.0.0.5", "a.example", r"\:\:1", r"fe80\:\:2"])
 
 def url(rest: str, host: str = "h:1", protocol: str = "dubbo") -> str:
     """A node's name that is encoded no further than it has to be."""
-    return f"{protocol}://{host}/{SERVICE}?{rest}".replace("/", "%2F")
+    return f"{protocol}://{host}/{SERVICE}?{rest}".replace("/", "%2F").replace(":", "%3A")
 
 
 class DecodeTests(SynchronousTestCase):
@@ -185,3 +185,6 @@ class LayoutTests(SynchronousTestCase):
         provider = Provider(SERVICE, "tcp:h:1", "mine")
         names = [url("timestamp=1"), url("group=a"), url("", "h:2"), "rubbish", self.layout.node(provider)[0]]
         self.assertEqual(self.layout.sameProvider(SERVICE, names, provider), [names[0], names[4]])
+        provider = Provider(SERVICE, r"tcp:\:\:1:80")
+        name = self.layout.node(provider)[0]
+        self.assertEqual(self.layout.sameProvider(SERVICE, [name], provider), [name])

@@ -94,10 +94,7 @@ def encodeUrl(provider: Provider, timestamp: int = 0) -> str:
     :param timestamp: milliseconds since 1970, when it began to serve, unless its ``meta`` says.
     :raise SettingError: its endpoint is not one of TCP.
     """
-    match = _TCP.fullmatch(provider.endpoint)
-    if match is None:
-        raise SettingError(f"endpoint={provider.endpoint!r}: layout=dubbo has providers of tcp:host:port only")
-    host = match[1].replace("\\:", ":")
+    address = _address(provider.endpoint)
     meta = {name: _text(value) for name, value in provider.meta.items() if value is not None}
     protocol, path = meta.pop("protocol", "dubbo"), meta.pop("path", provider.service)
     parameters = {
@@ -116,7 +113,7 @@ def encodeUrl(provider: Provider, timestamp: int = 0) -> str:
     if weight != DEFAULT_WEIGHT:
         parameters["weight"] = str(weight)
     query = "&".join(f"{_inner(name)}={_inner(value)}" for name, value in sorted(parameters.items()))
-    return encode(f"{protocol}://{f'[{host}]' if ':' in host else host}:{match[2]}/{path}?{query}")
+    return encode(f"{protocol}://{address}/{path}?{query}")
 
 
 def encode(text: str) -> str:
@@ -185,7 +182,19 @@ class DubboLayout:
     def sameProvider(self, service: str, names: Iterable[str], provider: Provider) -> list[str]:
         """See :py:class:`~getty_tx.registry.zookeeper.layout.Layout`."""
         wanted = idOf(provider)
+        # Few are looked at closely: there may be thousands, and decoding takes its time.
+        address = encode(_address(provider.endpoint))
+        names = [name for name in names if address in name]
         return [name for name in names if getattr(self.record(service, name, b""), "id", None) == wanted]
+
+
+def _address(endpoint: str) -> str:
+    """Host and port as in URLs. :raise SettingError: it has none."""
+    match = _TCP.fullmatch(endpoint)
+    if match is None:
+        raise SettingError(f"endpoint={endpoint!r}: layout=dubbo has providers of tcp:host:port only")
+    host = match[1].replace("\\:", ":")
+    return f"[{host}]:{match[2]}" if ":" in host else f"{host}:{match[2]}"
 
 
 def _parameters(query: str) -> dict[str, str]:

@@ -240,6 +240,8 @@ def _turn(reactor: Any) -> Deferred[None]:
 
 
 def _isSame(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
     if isinstance(one, RegistryError) and isinstance(other, RegistryError):
         return str(one) == str(other)
     return bool(one == other)
