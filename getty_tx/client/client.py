@@ -7,7 +7,7 @@ from random import choice
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
 from zope.interface import implementer
 
@@ -25,13 +25,18 @@ from getty_tx.transports.reconnecting import RECONNECT_INTERVAL, ReconnectLog
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from getty_tx.client.pool import Pool
+    from getty_tx.registry.interfaces import IRegistry
+    from getty_tx.registry.provider import Provider
     from getty_tx.session.observers import Observer
     from getty_tx.session.session import Session
 
 __all__ = ["Client"]
+
+#: Seconds that sessions with a leaving provider may go on.
+DRAIN_TIME = 10.0
 
 _STRATEGIES = ("roundRobin", "random", "leastPending", "hash")
 
@@ -62,7 +67,8 @@ class Client(WaitingPool):
     :param newSession: called with each new session to configure it; raises to refuse it, which is a failed attempt.
         May be an ``async def``.
     :param endpoint: a description (see :py:mod:`getty_tx.endpoints`) or an IStreamClientEndpoint object; or a list of
-        them. At most 64 attempts to connect are made at a time then.
+        them; or ``service:NAME``, with ``:group=`` and ``:version=``, for the providers that a registry names (``*``:
+        any group or version). Of several at most 64 are dialed at a time.
     :param number: how many sessions, with each endpoint.
     :param reconnectInterval: seconds before the first new attempt; later ones wait up to ten times that.
     :param reconnectAttempts: a session is given up after this number of attempts without success; None: never.
@@ -71,6 +77,15 @@ class Client(WaitingPool):
     :param pickBy: how :py:meth:`pick` chooses: ``"roundRobin"``, ``"random"``, ``"leastPending"`` or ``"hash"``.
     :param workers: threads for onMessage, as for a :py:class:`~getty_tx.Server`.
     :param reactor: by default the installed one, looked up when the service starts.
+    :param registry: for ``service:``: a registry, or a text that names one; None: the default one.
+    :param subset: with how many providers to have sessions; one more for each that is not open. None: with all.
+    :param warmUp: seconds in which a provider that comes later gets its whole weight, from a tenth on; 0: at once.
+    :param zone: the zone of the client: only providers of this zone are picked while at least half of them are open.
+    :param drainTime: seconds that sessions with a provider that leaves, or has moved, may last. They are closed when
+        nothing is pending and nothing has come for half a second.
+    :param cache: a file that keeps the last list of providers, for a start while the registry is away.
+    :param dial: makes the endpoint of a :py:class:`~getty_tx.registry.Provider`, or its description: for ``tls:`` with
+        one's own trust roots, for instance. By default its own description is taken.
     :raise SettingError: the description or a setting is invalid.
     """
 
@@ -101,14 +116,19 @@ class Client(WaitingPool):
         pickBy: str = "roundRobin",
         workers: WorkerPool | int | str | None = None,
         reactor: Any = None,
+        registry: IRegistry | str | None = None,
+        subset: int | None = None,
+        warmUp: float = 0.0,
+        zone: str = "",
+        drainTime: float = DRAIN_TIME,
+        cache: str | None = None,
+        dial: Callable[[Provider], str | IStreamClientEndpoint] | None = None,
     ) -> None:
         if not callable(newSession):
             raise SettingError(f"newSession={newSession!r} cannot be called")
         several: list[Any] = list(endpoint) if isinstance(endpoint, list | tuple) else [endpoint]
-        for each in several:
-            _check(each, reactor)
-        if not several:
-            raise SettingError("endpoint=[] names none: give one or more")
+        options = {"registry": registry, "subset": subset, "warmUp": warmUp, "zone": zone, "cache": cache, "dial": dial}
+        _check(several, reactor, options)
         super().__init__()
         self.newSession = newSession
         self.destination = _named(several)
@@ -131,10 +151,26 @@ class Client(WaitingPool):
         self.connectTimeout = connectTimeout
         self.handshakeTimeout = handshakeTimeout
         self.pickBy = pickBy
-        if len(several) > 1:
+        if len(several) > 1 or _isService(several[0]):
+            self._pool = self._poolOf(several, options, drainTime)
+
+    def _poolOf(self, several: list[Any], options: Mapping[str, Any], drainTime: float) -> Pool:
+        if not _isService(several[0]):
             from getty_tx.client.pool import EndpointPool
 
-            self._pool = EndpointPool(self, self._configure, self._check, several, self._endpointOf)
+            return EndpointPool(self, self._configure, self._check, several, self._endpointOf)
+        from getty_tx.client.following import FollowingPool
+
+        return FollowingPool(
+            self,
+            self._configure,
+            self._check,
+            self.destination,
+            connect=self._endpointOf,
+            reactor=self._reactor,
+            drainTime=drainTime,
+            **options,
+        )
 
     def settingChanged(self, name: str) -> None:
         if name in ("reconnectInterval", "reconnectAttempts", "handshakeTimeout"):
@@ -178,6 +214,11 @@ class Client(WaitingPool):
         return [Only(self)]
 
     @property
+    def hasSeveral(self) -> bool:
+        """True if it has several endpoints, or follows a registry."""
+        return self._pool is not None
+
+    @property
     def isReady(self) -> bool:
         """True while a session is open."""
         return bool(self.sessions) if self._pool is None else self._pool.isReady
@@ -197,6 +238,10 @@ class Client(WaitingPool):
 
     def _endReasons(self) -> list[str]:
         return super()._endReasons() if self._pool is None else self._pool.endReasons()
+
+    @property
+    def _most(self) -> int | None:
+        return self._size if self._pool is None else self._pool.most
 
     @property
     def isStopping(self) -> bool:
@@ -224,7 +269,7 @@ class Client(WaitingPool):
     @property
     def lastError(self) -> BaseException | None:
         """The last reason why an attempt failed or a session was lost, since the start."""
-        return self._reconnectLog.lastError if self._pool is None else self._pool.lastError
+        return self._reconnectLog.lastError if self._pool is None else self._pool.failure
 
     def pick(self, by: str | None = None, key: Any = None, exclude: Iterable[Any] = ()) -> Session:
         """
@@ -270,6 +315,10 @@ class Client(WaitingPool):
         if best is None:
             raise NoSessionError(self.because(f"{self.destination}: none of {self._size} sessions is open"))
         return best
+
+    def whenKnown(self) -> Deferred[list[Any]]:
+        """Fires with :py:attr:`providers` when the registry has named them; at once where there is none."""
+        return succeed(self.providers) if self._pool is None else self._pool.whenKnown()
 
     def eject(self, provider: Any, seconds: float) -> bool:
         """
@@ -383,8 +432,7 @@ class Client(WaitingPool):
         """
         Service.stopService(self)
         self._closed = True
-        if self._pool is not None:
-            self._pool.stop()
+        stopped = None if self._pool is None else self._pool.stop()
         slots, self._slots = self._slots, []
         for slot in slots:
             slot.client = None
@@ -394,6 +442,8 @@ class Client(WaitingPool):
             self._closing.append(context)
             context.closeAll().addCallback(lambda _: self._closing.remove(context))
         ends: list[Deferred[Any]] = [each.whenIdle() for each in self._closing]
+        if stopped is not None:
+            ends.append(stopped)
         if context is not None and self._workers is not None:
             workers = self._workers
             ends.append(context.whenIdle().addCallback(lambda _: workers.stop()))
@@ -402,13 +452,27 @@ class Client(WaitingPool):
         return ended
 
 
-def _check(endpoint: Any, reactor: Any) -> None:
-    """:raise SettingError: it is no endpoint."""
-    if isinstance(endpoint, str):
-        # To find its errors. The endpoint that is used is made with the reactor, when the service starts.
-        clientEndpoint(endpoint, _ResolverlessReactor() if reactor is None else reactor)
-    elif not IStreamClientEndpoint.providedBy(endpoint):
-        raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamClientEndpoint")
+def _isService(endpoint: Any) -> bool:
+    """Whether a registry has to be asked."""
+    return isinstance(endpoint, str) and endpoint.startswith("service:")
+
+
+def _check(several: list[Any], reactor: Any, options: Mapping[str, Any]) -> None:
+    """:raise SettingError: there is no endpoint, or one is none; or an option is there that has no meaning."""
+    if not several:
+        raise SettingError("endpoint=[] names none: give one or more")
+    if len(several) == 1 and _isService(several[0]):
+        return
+    for endpoint in several:
+        if isinstance(endpoint, str):
+            # To find its errors. The endpoint that is used is made with the reactor, when the service starts.
+            clientEndpoint(endpoint, _ResolverlessReactor() if reactor is None else reactor)
+        elif not IStreamClientEndpoint.providedBy(endpoint):
+            raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamClientEndpoint")
+    given = [f"{name}={value!r}" for name, value in options.items() if value not in (None, 0, "")]
+    if given:
+        text = f"{', '.join(given)}: for the providers of a service"
+        raise SettingError(f"{text}; give 'service:NAME' instead of {_named(several)!r}")
 
 
 def _named(endpoints: list[Any]) -> str:

@@ -12,6 +12,9 @@ __all__ = ["MAX_DIALS", "Dialing", "TurnedConnector"]
 #: Attempts at a time: enough for a start, and few enough for the listening queue of a peer that all clients lose.
 MAX_DIALS = 64
 
+#: Attempts that begin in one turn of the reactor: some milliseconds.
+BURST = 8
+
 
 class _Dialer(Protocol):
     """Wants to connect when it is its turn."""
@@ -40,11 +43,18 @@ class TurnedConnector(EndpointConnector):
 
 
 class Dialing:
-    """Gives the turns, in the order in which they are asked for."""
+    """
+    Gives the turns, in the order in which they are asked for.
 
-    __slots__ = ("_isGoing", "_running", "_waiting")
+    :ivar reactor: the reactor, from the start on.
+    """
+
+    __slots__ = ("_call", "_holds", "_isGoing", "_running", "_waiting", "reactor")
 
     def __init__(self) -> None:
+        self.reactor: Any = None
+        self._call: Any = None
+        self._holds = False
         self._running: set[TurnedConnector] = set()
         self._waiting: deque[_Dialer] = deque()
         self._isGoing = False
@@ -66,16 +76,37 @@ class Dialing:
     def clear(self) -> None:
         """Nobody wants to connect any more."""
         self._waiting.clear()
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def hold(self) -> None:
+        """Let nobody connect until ``goOn``: many are about to come."""
+        self._holds = True
+
+    def goOn(self) -> None:
+        """They have come."""
+        self._holds = False
+        self._go()
+
+    def _nextTurn(self) -> None:
+        self._call = None
+        self._go()
 
     def _go(self) -> None:
         # Attempts that fail at once come back here: they are taken by the loop that has started them.
-        if self._isGoing:
+        if self._isGoing or self._holds or self._call is not None:
             return
         self._isGoing = True
+        left = BURST
         try:
             while self._waiting and len(self._running) < MAX_DIALS:
+                if not left:
+                    self._call = self.reactor.callLater(0, self._nextTurn)
+                    break
                 connector = self._waiting.popleft().nextConnector()
                 if connector is not None:
+                    left -= 1
                     self._running.add(connector)
                     connector.dial()
         finally:

@@ -56,11 +56,13 @@ class Group:
         "kind",
         "lastError",
         "open",
+        "period",
         "place",
         "pool",
         "provider",
         "seed",
         "serial",
+        "share",
         "since",
         "slots",
         "turn",
@@ -102,10 +104,11 @@ class Group:
         self.warmFrom: float | None = None
         self.since = pool.seconds()
         self.lastError: BaseException | None = None
-        # Of the picker: where it stands among those that may be picked, -1: nowhere; when it is its turn.
+        # Of the picker: where it stands among those that may be picked, -1: nowhere; when it is its turn, and again.
         self.place = -1
-        self.deadline = 0.0
+        self.deadline = self.period = 0.0
         self.kind: Any = None
+        self.share: int | None = None
         #: Of hashing.
         self.seed: int | None = None
 
@@ -180,7 +183,7 @@ class Group:
 
     def nextConnector(self) -> TurnedConnector | None:
         """One of its places may connect."""
-        if not self.isDialed or len(self.slots) >= self.pool.number:
+        if not self.isDialed or self.isOrphaned or len(self.slots) >= self.pool.number:
             return None
         try:
             if self.endpoint is None:
@@ -222,6 +225,24 @@ class Group:
         self.slots.remove(slot)
         if slot.session is not None:
             self.lost()
+
+    def abandon(self) -> None:
+        """Keep the sessions that are open, and open no others."""
+        for slot in list(self.slots):
+            if slot.session is None or slot.session.isClosed:
+                self.detach(slot)
+            else:
+                slot.stopTrying()
+
+    def revive(self) -> None:
+        """Open others again."""
+        for slot in list(self.slots):
+            if slot.session is None or slot.session.isClosed:
+                self.detach(slot)
+            else:
+                slot.continueTrying = 1
+        for _ in range(self.pool.number - len(self.slots)):
+            self.pool.dialing.wait(self)
 
     # Events of its places
 

@@ -49,10 +49,11 @@ class Picker:
     more. What is left is ``groups``: it changes with each group that comes or goes, and is made anew only when one of
     these rules chooses otherwise.
 
-    Weighted round robin is the scheduling by earliest deadline of gRPC's ``weighted_round_robin``: a pick moves the
-    deadline of its group by 1/weight. A new group has its first deadline anywhere within that, so that clients that
-    begin together do not pick the same. Groups, not sessions, have their share: one that has only some of its sessions
-    gets no less.
+    Round robin takes one after the other, while all have the same weight: of 10,000 groups one that stands beside the
+    last one is a tenth as far away, in the caches of the processor, as one anywhere. With different weights it is the
+    scheduling by earliest deadline of gRPC's ``weighted_round_robin``: a pick moves the deadline of its group by
+    1/weight. A new group has its first deadline anywhere within that, so that clients that begin together do not pick
+    the same. Groups, not sessions, have their share: one that has only some of its sessions gets no less.
 
     :param zone: the client's own; empty: zones do not matter.
     :param weightOf: the weight of a group now.
@@ -68,7 +69,12 @@ class Picker:
         self.opened: dict[Group, None] = {}
         # At least the largest weight of groups.
         self._largest = 0.0
-        self._heap: list[tuple[float, int, Group]] = []
+        # How many of groups have each weight; None: it grows.
+        self._shares: dict[int | None, int] = {}
+        # Where the round is, while all weights are the same; that of a new one begins anywhere.
+        self._turn = -1
+        # By deadline, while weights differ; None: it is to be made.
+        self._heap: list[tuple[float, int, Group]] | None = None
         self._now = 0.0
         # How many are open, by priority: all, with weight, in the own zone, in the own zone with weight.
         self._counts: dict[Any, list[int]] = {}
@@ -133,12 +139,12 @@ class Picker:
         for group in self.groups:
             group.place = -1
         self.groups = [group for group in self.opened if self._isChosen(group)]
-        self._heap = []
+        self._heap = None
         self._largest = 0.0
+        self._shares = {}
         for place, group in enumerate(self.groups):
             group.place = place
-            self._schedule(group)
-        heapify(self._heap)
+            self._measure(group)
         return True
 
     def _isChosen(self, group: Group) -> bool:
@@ -149,19 +155,47 @@ class Picker:
     def _enter(self, group: Group) -> None:
         group.place = len(self.groups)
         self.groups.append(group)
-        self._schedule(group)
-        if len(self._heap) > 2 * len(self.groups) + FEW:
-            # What is left of groups that have come and gone without a pick between.
-            self._heap = [(each.deadline, each.serial, each) for each in self.groups]
-            heapify(self._heap)
+        self._measure(group)
+        heap = self._heap
+        if heap is not None:
+            if len(heap) > 2 * len(self.groups) + FEW:
+                # What is left of groups that have come and gone without a pick between.
+                self._heap = None
+            else:
+                heappush(heap, self._entry(group))
 
-    def _schedule(self, group: Group) -> None:
-        weight = self._weightOf(group) or 1.0
+    def _measure(self, group: Group) -> None:
+        """Look at the weight of a group, now one of those that may be picked."""
+        group.period = 1.0 / (group.weight or 1.0)
         self._largest = max(self._largest, group.weight or 1.0)
-        group.deadline = self._now + self._random.random() / weight
-        heappush(self._heap, (group.deadline, group.serial, group))
+        group.share = share = group.weight if group.warmFrom is None else None
+        self._shares[share] = self._shares.get(share, 0) + 1
+
+    def _unmeasure(self, group: Group) -> None:
+        self._shares[group.share] -= 1
+        if not self._shares[group.share]:
+            del self._shares[group.share]
+
+    @property
+    def _isEven(self) -> bool:
+        """Whether all have the same weight."""
+        return len(self._shares) == 1 and None not in self._shares
+
+    def _entry(self, group: Group) -> tuple[float, int, Group]:
+        """The place of a new group in the heap."""
+        group.deadline = self._now + self._random.random() / (self._weightOf(group) or 1.0)
+        return group.deadline, group.serial, group
+
+    def _scheduled(self) -> list[tuple[float, int, Group]]:
+        """The heap."""
+        heap = self._heap
+        if heap is None:
+            heap = self._heap = [self._entry(group) for group in self.groups]
+            heapify(heap)
+        return heap
 
     def _leave(self, group: Group) -> None:
+        self._unmeasure(group)
         last = self.groups.pop()
         if last is not group:
             self.groups[group.place] = last
@@ -172,8 +206,20 @@ class Picker:
 
     def roundRobin(self) -> Session | None:
         """A session of the group whose turn it is by weight, or None if none is open."""
-        heap = self._heap
-        while heap:
+        while groups := self.groups:
+            if len(self._shares) == 1 and self._isEven:
+                turn = self._turn
+                if not 0 <= turn < len(groups):
+                    turn = self._random.randrange(len(groups)) if turn < 0 else 0
+                group = groups[turn]
+                self._turn = turn + 1
+                session = group.next()
+                if session is not None:
+                    return session
+                # It closes itself.
+                self.discard(group)
+                continue
+            heap = self._scheduled()
             deadline, serial, group = heap[0]
             if group.place < 0 or group.deadline != deadline:
                 # It left, and may have come back with another deadline.
@@ -181,16 +227,18 @@ class Picker:
                 continue
             session = group.next()
             if session is None:
-                # It closes itself.
                 self.discard(group)
-                heap = self._heap
                 continue
             if deadline > self._now:
                 self._now = deadline
-            deadline += 1.0 / (self._weightOf(group) or 1.0)
+            deadline += group.period if group.warmFrom is None else 1.0 / (self._weightOf(group) or 1.0)
             # One that was skipped for a while does not make up for it.
             group.deadline = deadline = deadline if deadline > self._now else self._now
             heapreplace(heap, (deadline, serial, group))
+            if group.share is None and group.warmFrom is None:
+                # Its weight has grown up.
+                self._unmeasure(group)
+                self._measure(group)
             return session
         return None
 
@@ -228,17 +276,26 @@ class Picker:
 
     def _inTurn(self, skip: Skip) -> Session | None:
         """By weighted round robin; those that are skipped keep their turn."""
+        if self._isEven:
+            turn, groups = max(self._turn, 0), list(self.groups)
+            for place in range(turn, turn + len(groups)):
+                session = self._of(groups[place % len(groups)], skip)
+                if session is not None:
+                    self._turn = place % len(groups) + 1
+                    return session
+            return None
         aside = []
         session = None
-        while self._heap:
-            entry = heappop(self._heap)
+        heap = self._scheduled()
+        while heap:
+            entry = heappop(heap)
             deadline, serial, group = entry
             if group.place < 0 or group.deadline != deadline:
                 continue
             choice = self._choice
             session = self._of(group, skip)
             if choice != self._choice:
-                # The heap is another one.
+                # Others are to be picked now.
                 return session
             if session is not None:
                 self._now = max(deadline, self._now)
@@ -249,7 +306,7 @@ class Picker:
             if session is not None:
                 break
         for entry in aside:
-            heappush(self._heap, entry)
+            heappush(heap, entry)
         return session
 
     def _draw(self, skip: Skip) -> Group | None:

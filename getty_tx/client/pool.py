@@ -6,6 +6,8 @@ from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, succeed
+
 from getty_tx.client.dialing import Dialing
 from getty_tx.client.group import Group, GroupSlot
 from getty_tx.client.hashing import Hashing
@@ -56,6 +58,8 @@ class Pool:
         self.context: ServiceContext = None  # type: ignore[assignment]  # from the start on
         self._serials = count(1)
         self._ejected = 0
+        #: How many groups are dialed.
+        self.dialed = 0
         #: How many sessions are open or closing.
         self.open = 0
 
@@ -75,6 +79,16 @@ class Pool:
     def size(self) -> int:
         """How many sessions there are to be."""
         return self.number * len(self.groups)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ``client.lastError`` is."""
+        return self.lastError
+
+    @property
+    def most(self) -> int | None:
+        """How many sessions there can be; None: nobody knows."""
+        return self.size
 
     def slots(self) -> Iterator[GroupSlot]:
         """All places that have been dialed."""
@@ -116,6 +130,10 @@ class Pool:
 
     def pick(self, by: str, key: Any, exclude: Iterable[Any]) -> Session:
         """As :py:meth:`Client.pick`."""
+        if by == "roundRobin" and not exclude:
+            session = self.picker.roundRobin()
+            if session is not None:
+                return session
         skip = self._skip(exclude) if exclude else None
         if by == "hash" and self.hashing is None:
             self.hashing = Hashing(group for group in self.groups.values() if self.isHashed(group))
@@ -124,8 +142,12 @@ class Pool:
             destination = self.client.destination
             if skip is not None and self.isReady:
                 raise NoSessionError(f"{destination}: all open sessions are excluded")
-            raise NoSessionError(self.client.because(f"{destination}: none of {self.size} sessions is open"))
+            raise NoSessionError(self.client.because(f"{destination}: {self.describeNone()}"))
         return session
+
+    def describeNone(self) -> str:
+        """That no session is open, in words."""
+        return f"none of {self.size} sessions is open"
 
     def _skip(self, exclude: Iterable[Any]) -> Skip:
         sessions, groups = [], []
@@ -191,6 +213,7 @@ class Pool:
         """Keep sessions with a group open."""
         if not group.isDialed:
             group.isDialed = True
+            self.dialed += 1
             self.picker.known(group, 1)
             if self.hashing is not None:
                 self.hashing.add(group)
@@ -199,9 +222,11 @@ class Pool:
     def undial(self, group: Group) -> None:
         """A group is not dialed any more. Its places are another's affair."""
         self.takeOut(group)
-        group.isDialed = False
-        if self.hashing is not None:
-            self.hashing.discard(group)
+        if group.isDialed:
+            group.isDialed = False
+            self.dialed -= 1
+            if self.hashing is not None:
+                self.hashing.discard(group)
 
     def forget(self, group: Group) -> None:
         """A group is no more: none of its places connects again."""
@@ -221,6 +246,10 @@ class Pool:
     def endpointOf(self, group: Group) -> IStreamClientEndpoint:
         """What connects to a group that has no endpoint yet."""
         raise NotImplementedError
+
+    def whenKnown(self) -> Deferred[list[Group]]:
+        """As :py:meth:`Client.whenKnown`."""
+        return succeed(list(self.groups.values()))
 
     def replace(self, session: Session) -> None:
         """As :py:meth:`Client.replace`."""
@@ -249,13 +278,19 @@ class Pool:
         self.context = context
         self.lastError = None
         self.number = self.client.number
+        self.dialing.reactor = context.reactor
 
-    def stop(self) -> None:
-        """Connect no more; nothing is left that would."""
+    def stop(self) -> Deferred[Any] | None:
+        """
+        Connect no more; nothing is left that would.
+
+        :return: fires when everything has ended; None if it has.
+        """
         self.dialing.clear()
         for group in list(self.groups.values()):
             self.forget(group)
         self.hashing = None
+        return None
 
 
 class EndpointPool(Pool):

@@ -78,7 +78,7 @@ class WaitingPool(Service):
         if self._most is not None and n > self._most:
             raise SettingError(self._tooMany(n))
         if self._closed:
-            return fail(self._notReady(f"{self.destination}: the client is closed"))
+            return fail(self.notReady(f"{self.destination}: the client is closed"))
         if len(sessions := self.sessions) >= n:
             return succeed(sessions)
         waiting: Deferred[list[Session]] = Deferred(self._cancelled)
@@ -95,7 +95,7 @@ class WaitingPool(Service):
     def _late(self, waiting: Deferred[list[Session]]) -> None:
         waiter = self._dismiss(waiting)
         have = f"{len(self.sessions)} of {waiter.n} sessions are open after timeout={waiter.timeout:g} s"
-        waiting.errback(self._notReady(f"{self.destination}: {have}"))
+        waiting.errback(self.notReady(f"{self.destination}: {have}"))
 
     def _dismiss(self, waiting: Deferred[list[Session]]) -> _Waiter:
         waiter = self._waiters.pop(waiting)
@@ -113,7 +113,7 @@ class WaitingPool(Service):
             if self._most is not None and waiter.n > self._most:
                 # ``number`` was lowered in between.
                 self._dismiss(waiting)
-                waiting.errback(self._notReady(f"{self.destination}: {self._tooMany(waiter.n)}"))
+                waiting.errback(self.notReady(f"{self.destination}: {self._tooMany(waiter.n)}"))
             else:
                 self._limit(waiting, waiter)
 
@@ -126,7 +126,7 @@ class WaitingPool(Service):
         for waiting in list(self._waiters):
             if waiting in self._waiters:
                 self._dismiss(waiting)
-                waiting.errback(self._notReady(f"{self.destination}: the client was closed"))
+                waiting.errback(self.notReady(f"{self.destination}: the client was closed"))
 
     def _check(self) -> None:
         """The number of sessions, or of slots that can have one, has changed: answer whenReady."""
@@ -142,14 +142,16 @@ class WaitingPool(Service):
                 self._dismiss(waiting)
                 ends = ", ".join(f"{ended.count(end)} {end}" for end in dict.fromkeys(ended))
                 text = f"{self.destination}: {waiter.n} sessions cannot be reached, of {most} places {ends}"
-                waiting.errback(self._notReady(text))
+                waiting.errback(self.notReady(text))
 
-    def _notReady(self, text: str) -> NotReadyError:
+    def notReady(self, text: str) -> NotReadyError:
+        """The error with this text, and with the last failure."""
         error = NotReadyError(self.because(text))
         error.__cause__ = self.lastError
         return error
 
     def because(self, text: str) -> str:
+        """A text with the last failure."""
         return text if self.lastError is None else f"{text}; the last failure was: {describeError(self.lastError)}"
 
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as WaitTimeoutError
 
 from getty_tx import client, settings
-from getty_tx.errors import NotReadyError
+from getty_tx.errors import NoSessionError, NotReadyError
 from getty_tx.rpc.context import DRAIN_TIME, TIMEOUT, CallContext, checkEndpoint
 from getty_tx.rpc.current import running
 from getty_tx.rpc.deadlines import checkTimeout
@@ -22,7 +22,7 @@ from getty_tx.rpc.wires import TTHeader
 from getty_tx.session.context import theReactor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from twisted.internet.interfaces import IStreamClientEndpoint
     from twisted.python.failure import Failure
@@ -40,7 +40,24 @@ SUSPECT = 1 << 31
 MAX_WAITING = 1000
 
 #: Settings of a pool; the others are those of calls.
-_POOL = ("reconnectInterval", "reconnectAttempts", "connectTimeout", "handshakeTimeout", "reactor")
+_POOL = (
+    "reconnectInterval",
+    "reconnectAttempts",
+    "connectTimeout",
+    "handshakeTimeout",
+    "reactor",
+    "registry",
+    "subset",
+    "warmUp",
+    "zone",
+    "cache",
+    "dial",
+)
+
+
+def _load(peer: Peer) -> int:
+    """How much a peer has to do."""
+    return len(peer.pending) + (SUSPECT if peer.isSuspect else 0)
 
 
 class _Again:
@@ -64,8 +81,8 @@ class _Again:
         )
 
     def __call__(self, call: PendingCall, error: RpcError) -> bool:
-        other = self._client.pick()
-        if other is None or other is call.peer:
+        other = self._client.pick(call.peer)
+        if other is None:
             return False
         expiresAt = getattr(call, "expiresAt", None)
         left = None if expiresAt is None else max(expiresAt - call.peer.session.context.seconds(), 0.001)
@@ -91,7 +108,8 @@ class Client(Service):
     A call takes the session with the fewest open calls. One that the peer has refused, or that could not be sent, is
     made once more over another session, if there is one.
 
-    :param endpoint: a description or an endpoint, as for a :py:class:`~getty_tx.Client`.
+    :param endpoint: a description or an endpoint, a list of them or ``service:NAME``, as for a
+        :py:class:`~getty_tx.Client`.
     :param wire: how calls look on the network.
     :param number: how many sessions.
     :param timeout: seconds that a call waits for its reply; None: for ever.
@@ -107,7 +125,7 @@ class Client(Service):
 
     def __init__(
         self,
-        endpoint: str | IStreamClientEndpoint,
+        endpoint: str | IStreamClientEndpoint | Sequence[str | IStreamClientEndpoint],
         *,
         wire: Any = None,
         number: int = 1,
@@ -138,17 +156,22 @@ class Client(Service):
 
     # Calls
 
-    def pick(self) -> Peer | None:
+    def pick(self, other: Peer | None = None) -> Peer | None:
         """
         The peer with the fewest open calls, or None if no session is open.
 
-        One that is suspect, or is going away, is not taken; but rather a suspect one than none.
+        One that is suspect, or is going away, is not taken; but rather a suspect one than none. With several endpoints
+        or a registry it is the better one of two, of which the pool has picked each by weight.
+
+        :param other: it is not taken, nor another session with its provider if there are others.
         """
+        if self.pool.hasSeveral:
+            return self._pickOfTwo(other)
         best: Peer | None = None
         least = 0
         peer: Peer
         for peer in self.context.peers:
-            if peer.isLeaving or peer.session.isClosed:
+            if peer.isLeaving or peer.session.isClosed or peer is other:
                 continue
             open = len(peer.pending) + (SUSPECT if peer.isSuspect else 0)
             if not open:
@@ -156,6 +179,29 @@ class Client(Service):
             if best is None or open < least:
                 best, least = peer, open
         return best
+
+    def _pickOfTwo(self, other: Peer | None) -> Peer | None:
+        exclude: list[Any] = []
+        if other is not None:
+            provider = other.session.provider
+            exclude = [other.session] if provider is None else [other.session, provider]
+        try:
+            try:
+                first = self._picked(exclude)
+            except NoSessionError:
+                # Rather another session with the same provider than none.
+                exclude = exclude[:1]
+                first = self._picked(exclude)
+        except NoSessionError:
+            return None
+        if not (first.pending or first.isSuspect):
+            return first
+        second = self._picked(exclude)
+        return second if _load(second) < _load(first) else first
+
+    def _picked(self, exclude: list[Any]) -> Peer:
+        peer: Any = self.pool.pick(exclude=exclude).listener
+        return peer  # type: ignore[no-any-return]  # _newSession has set it
 
     def service(self, name: str | type) -> Stub:
         """
@@ -224,8 +270,7 @@ class Client(Service):
         self, failure: Any, call: PendingCall, service: str, method: str, arguments: Any, timeout: Any, metadata: Any
     ) -> Any:
         error = failure.value
-        other = self.pick()
-        if not (isinstance(error, RpcError) and error.retryable) or other is None or other is call.peer:
+        if not (isinstance(error, RpcError) and error.retryable) or (other := self.pick(call.peer)) is None:
             return failure
         made = other.call(service, method, *arguments, timeout=timeout, metadata=metadata)
         return made.addBoth(handOver, made, call)

@@ -32,7 +32,10 @@ PING_TIMEOUT = 5.0
 
 
 def checkEndpoint(endpoint: Any) -> None:
-    """:raise SettingError: it is a description of datagrams, which get lost."""
+    """:raise SettingError: it is a description of datagrams, which get lost, or one of several is."""
+    if isinstance(endpoint, list | tuple):
+        for each in endpoint:
+            checkEndpoint(each)
     if isinstance(endpoint, str) and endpoint.startswith("udp"):
         raise SettingError(f"{endpoint} is not for calls: datagrams get lost; use tcp:, tls:, unix:, ws: or wss:")
 

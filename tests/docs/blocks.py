@@ -65,7 +65,7 @@ BLOCKS = {
     "howto/tracing.md": {"python": "test_tracing_page"},
     **{
         f"inside/{name}.md": {"indented": "a picture"}
-        for name in ("calls", "index", "processes", "reactor", "session", "status", "transports", "workers")
+        for name in ("calls", "client", "index", "processes", "reactor", "session", "status", "transports", "workers")
     },
     "topics/http-speed.md": {"indented": "tests/benchmarks/test_httpplot.py reads the options: they take minutes"},
     "topics/performance.md": {

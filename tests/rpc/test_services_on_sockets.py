@@ -74,7 +74,7 @@ class SocketCase(TestCase):
         address: Any = (await server.whenListening())[0]
         return server, echo, getattr(address, "port", 0)
 
-    def dial(self, endpoint: str, **options: Any) -> rpc.Client:
+    def dial(self, endpoint: Any, **options: Any) -> rpc.Client:
         client = rpc.Client(endpoint, reconnectInterval=0.01, **options)
         client.startService()
         self.addCleanup(client.stopService)

@@ -43,7 +43,7 @@ class SeveralCase(PoolCase):
 
     def answerAll(self) -> None:
         """Let all attempts succeed."""
-        for endpoint in self.endpoints.values():
+        for endpoint in list(self.endpoints.values()):
             endpoint.answer()
 
     def openedSeveral(self, names: str, number: int = 1, **options: Any) -> Client:
