@@ -17,6 +17,7 @@ from getty_tx.processes.queries import NoAnswerError, Queries
 from getty_tx.status.lasterrors import MAX_ERRORS
 from getty_tx.status.merging import decodeSnapshot, emptySnapshot, mergeEnded, mergeInto
 from getty_tx.status.paging import TablePart, mergedPage
+from getty_tx.status.registries import registriesOf
 from getty_tx.status.snapshot import MemberSnapshot, ServiceSnapshot, SlotSnapshot
 from getty_tx.status.source import ISource, ProcessSource
 from getty_tx.status.subreactor import SUBREACTOR_STATUS
@@ -144,6 +145,7 @@ class AggregateSource:
         self._processes = processes
         self._reports = reports
         self._reactor = reactor
+        self._services = services
         self._own = ProcessSource(services, reactor)
         self._collecting: list[Deferred[Snapshot]] = []
         self._tables: dict[Query, list[Deferred[Any]]] = {}
@@ -221,6 +223,8 @@ class AggregateSource:
             total.members += snapshots
         mergeInto(total, own)
         self._addMain(total)
+        # Sub-reactors register nothing.
+        total.registries = registriesOf([processes, *self._services.values()])
         return total
 
     def _addMain(self, total: Snapshot) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import LoopingCall, SchedulerStopped
@@ -230,6 +230,7 @@ class Feed(EventListener):
             "subreactors": [
                 _stateOf(member, [] if previous is None else previous.members) for member in snapshot.members
             ],
+            "registries": [asdict(registry) for registry in snapshot.registries],
         }  # fmt: skip
 
     def _allErrors(self) -> list[dict[str, Any]]:

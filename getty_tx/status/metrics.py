@@ -100,6 +100,8 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         yield from _calls(snapshot)
     if SIDE in sides:
         yield from _requests(snapshot)
+    if snapshot.registries:
+        yield from _registries(snapshot)
     if snapshot.main is not None:
         yield from _subReactors(snapshot, snapshot.main)
 
@@ -146,6 +148,34 @@ def _requests(snapshot: Snapshot) -> Iterator[Metric]:
             sent.add_metric(labels, totals.sent)
         running.add_metric([service.name], service.serving)
     yield from (requests, seconds, received, sent, running)
+
+
+def _registries(snapshot: Snapshot) -> Iterator[Metric]:
+    """The metrics of registries, by their names."""
+    label = ["registry"]
+    connected = GaugeMetricFamily("getty_registry_connected", "1 while the registry answers.", labels=label)
+    stale = GaugeMetricFamily("getty_registry_stale_seconds", "Seconds since it last answered.", labels=label)
+    providers = GaugeMetricFamily(
+        "getty_registry_providers", "Known providers of followed services.", labels=[*label, "service", "state"]
+    )
+    registrations = GaugeMetricFamily(
+        "getty_registry_registrations", "What is to be registered.", labels=[*label, "registered"]
+    )
+    events = CounterMetricFamily("getty_registry_events", "Records that were reported or deleted.", labels=label)
+    failures = CounterMetricFamily("getty_registry_failures", "Requests that it did not fulfil.", labels=label)
+    for registry in snapshot.registries:
+        labels = [registry.name]
+        connected.add_metric(labels, registry.isConnected)
+        stale.add_metric(labels, registry.staleFor)
+        for service, states in registry.providers.items():
+            for state, count in states.items():
+                providers.add_metric([*labels, service, state], count)
+        for isRegistered, text in ((True, "yes"), (False, "no")):
+            count = sum(each.isRegistered is isRegistered for each in registry.registrations)
+            registrations.add_metric([*labels, text], count)
+        events.add_metric(labels, registry.events)
+        failures.add_metric(labels, registry.failures)
+    yield from (connected, stale, providers, registrations, events, failures)
 
 
 def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
     from getty_tx.status.histogram import Histogram
+    from getty_tx.status.registries import RegistrySnapshot
 
     Service = Server | Client
 
@@ -118,6 +119,7 @@ class Snapshot:
     :ivar handler: how long onMessage takes, sampled. ``workerWait``: how long a task waits for a worker, by service.
     :ivar cpu: seconds of CPU time; 0 if not measured.
     :ivar main: if merged, the main process alone. ``slots`` and ``members``: the sub-reactors and their processes.
+    :ivar registries: those of this process; if merged, of the main process.
     """
 
     process: str
@@ -130,6 +132,7 @@ class Snapshot:
     main: Snapshot | None = None
     slots: list[SlotSnapshot] = field(default_factory=list)
     members: list[MemberSnapshot] = field(default_factory=list)
+    registries: list[RegistrySnapshot] = field(default_factory=list)
 
     @property
     def endpoints(self) -> list[EndpointSnapshot]:

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import Attribute, Interface, implementer
 
 from getty_tx.server import Server
+from getty_tx.status.registries import registriesOf
 from getty_tx.status.sampler import Sampler
 from getty_tx.status.slices import Slices
 from getty_tx.status.snapshot import Snapshot, walk
@@ -136,6 +137,7 @@ class ProcessSource:
             sampler.turn.copy(),
             sampler.handler.copy(),
             {name: histogram.copy() for name, histogram in sampler.workerWait.items()},
+            registries=registriesOf(self._services.values()),
         )
 
     def table(self, query: Query) -> Deferred[dict[str, Any]]:

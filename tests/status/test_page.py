@@ -10,6 +10,7 @@ from twisted.internet.task import LoopingCall
 
 from getty_tx.status import StatusService
 from getty_tx.status.calls import CallTotals
+from getty_tx.testing import MemoryRegistry
 from tests.docs.test_echo_page import CHROMIUM, PATIENCE
 from tests.status.test_aggregate import ManyStatusCase
 from tests.status.test_service import LOCAL, StatusCase
@@ -46,10 +47,15 @@ class PageTests(BrowserCase):
     """The page of one server."""
 
     async def test_sessions(self) -> None:
-        """The page shows a new session and its rate under load, and its table closes it."""
-        await self.serve(token="geheim")
+        """The page shows a registry, a new session and its rate under load, and its table closes it."""
+        registry = MemoryRegistry()
+        await self.serve(token="geheim", service="echo", registry=registry)
         tab = await self.browse()
         await tab.until("document.getElementById('health').textContent === 'ready'")
+        shown = "document.querySelector('#registries > ul').textContent"
+        await tab.until(f"{shown} === 'memory: (connected)echo tcp:127.0.0.1:{self.port}: registered'")
+        registry.store.goAway()
+        await tab.until(f"{shown}.startsWith('memory: (stale for ')")
         self.assertEqual(0, await tab.ask(f"{ROWS}.length"))
         self.assertTrue(await tab.ask("document.getElementById('subreactors').hidden"))
         client = await self.echo()

@@ -117,6 +117,8 @@ function showState(state) {
   }));
   byId("subreactors").hidden = !many;
   byId("subreactors").querySelector("tbody").replaceChildren(...state.subreactors.map((sub) => showSub(sub, state)));
+  byId("registries").hidden = !state.registries.length;
+  byId("registries").querySelector("ul").replaceChildren(...state.registries.map(showRegistry));
   showCalls(state);
   last = state;
 }
@@ -137,6 +139,24 @@ function showSub(sub, state) {
     row.append(element("td", short(value), "number"));
   }
   return row;
+}
+
+// What is registered there, and what is followed.
+function showRegistry(registry) {
+  const item = element("li",
+    registry.isConnected ? `${registry.name} (connected)` : `${registry.name} (stale for ${short(registry.staleFor)} s)`);
+  const list = element("ul");
+  for (const each of registry.registrations) {
+    list.append(element("li", `${each.service} ${each.id}: ` +
+      (each.isRegistered ? "registered" : `not registered${each.error && `: ${each.error}`}`),
+      each.isRegistered ? "" : "bad"));
+  }
+  for (const [service, states] of Object.entries(registry.providers)) {
+    list.append(element("li", `${service}: providers ` +
+      Object.entries(states).map(([state, count]) => `${state} ${short(count)}`).join(", ")));
+  }
+  item.append(list);
+  return item;
 }
 
 // The rates of methods, too; one that was not in the last message has none.
