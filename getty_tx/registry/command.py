@@ -149,7 +149,7 @@ async def _follow(registry: Any, options: argparse.Namespace, reactor: Any) -> N
     """Print the first list, and changes until the process ends."""
     printer = _Printer(options.json)
     following = registry.follow(options.service, printer)
-    look = LoopingCall(_Look(registry))
+    look = LoopingCall(_Look(registry, following))
     look.clock = reactor
     try:
         await printer.known.addTimeout(options.timeout, reactor)
@@ -191,18 +191,27 @@ class _Printer:
 
 
 class _Look:
-    """Says when the registry does not answer any more, and when it does again."""
+    """Says when the registry does not answer any more, or has no record, and when it does again."""
 
-    def __init__(self, registry: Any) -> None:
+    def __init__(self, registry: Any, following: Any) -> None:
         self._registry = registry
+        self._following = following
         self._isConnected = True
+        self._isHeld = False
 
     def __call__(self) -> None:
         isConnected = bool(self._registry.isConnected)
         if isConnected is not self._isConnected:
             self._isConnected = isConnected
-            what = "answers again" if isConnected else f"does not answer: {self._registry.lastError}"
-            print(_now(), "the registry", what, file=sys.stderr, flush=True)
+            self._say("answers again" if isConnected else f"does not answer: {self._registry.lastError}")
+        # Registries of other makers may not tell.
+        isHeld = bool(getattr(self._following, "isHeld", False))
+        if isHeld is not self._isHeld:
+            self._isHeld = isHeld
+            self._say("has no record any more: clients keep the last ones" if isHeld else "has records again")
+
+    def _say(self, what: str) -> None:
+        print(_now(), "the registry", what, file=sys.stderr, flush=True)
 
 
 def _now() -> str:

@@ -179,6 +179,18 @@ class FollowTests(CommandCase):
         self.clock.pump([1] * 30)
         self.assertIn("the registry answers again", self.errors.getvalue())
 
+    def test_held(self) -> None:
+        """The last record goes: nothing is removed for clients, and that is said."""
+        self.follow()
+        self.registration.withdraw()
+        self.clock.pump([1] * 3)
+        self.assertRegex(
+            self.errors.getvalue(), r"^\S+ the registry has no record any more: clients keep the last ones\n$"
+        )
+        self.other.register(Provider("echo", "tcp:b:1"))
+        self.clock.pump([1] * 3)
+        self.assertIn("the registry has records again", self.errors.getvalue())
+
 
 class ProcessTests(ProcessTestCase):
     """The whole of it, in a process of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from twisted.plugin import IPlugin
@@ -186,6 +187,30 @@ class ParseTests(SynchronousTestCase):
     def test_unknownHere(self) -> None:
         """Plugins are looked for."""
         self.assertIn("there is no 'own:'", self.refused("own:a"))
+
+
+class EngineTests(SynchronousTestCase):
+    """Each text makes its engine, and nothing connects."""
+
+    def test_real(self) -> None:
+        password = self.mktemp()
+        with open(password, "w") as file:
+            file.write("hunter2\n")
+        os.chmod(password, 0o600)
+        texts = {
+            f"dir:{self.mktemp()}": "DirectoryEngine",
+            r"static:tcp\:a\:1": "StaticEngine",
+            "file:none.json": "FileEngine",
+            r"dns:server=127.0.0.1\:53": "DNSEngine",
+            rf"etcd:\:\:1,b:2379:ttl=20:prefix=/a:user=x:passwordFile={password}": "EtcdEngine",
+        }
+        if find_spec("kazoo") is not None:
+            texts[f"zookeeper:a,b:layout=dubbo:timeout=20:user=x:passwordFile={password}"] = "ZooKeeperEngine"
+        for text, name in texts.items():
+            registry: Any = registryFrom(text)
+            self.assertEqual(name, type(registry.engine).__name__)
+            self.assertNotIn("hunter2", f"{registry!r} {registry.engine!r} {registry.name}")
+            self.assertTrue(registry.name.startswith(text.partition(":")[0]))
 
 
 class DefaultTests(SynchronousTestCase):
