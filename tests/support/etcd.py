@@ -18,11 +18,14 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.internet.task import deferLater
@@ -55,8 +58,9 @@ class Etcd(ProcessProtocol):
 
     :param directory: of its data.
     :param more: more arguments.
+    :param scheme: ``https`` if ``more`` has a certificate, which an ``authority`` (a PEM file) has issued.
     :ivar port: where its clients connect, from the first start on.
-    :ivar scheme: ``https`` if ``more`` says so.
+    :ivar token: that of the user for :py:meth:`call`, if one is wanted.
     """
 
     def __init__(self, directory: str, *more: str, scheme: str = "http", authority: str | None = None) -> None:
@@ -94,10 +98,10 @@ class Etcd(ProcessProtocol):
                     raise AssertionError(f"etcd does not start: {self.log[-2000:].decode()}") from None
             await deferLater(reactor, 0.02)
 
-    async def kill(self, with_: int = signal.SIGKILL) -> None:
-        """End it; returns when it is gone. Also what does not run may be killed."""
+    async def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal that ends it; returns when it is gone. Also what does not run may be killed."""
         if self._process is not None and self._gone is not None:
-            self._process.signalProcess(with_)
+            self._process.signalProcess(number)
             await self._gone
 
     def wipe(self) -> None:
@@ -117,9 +121,6 @@ class Etcd(ProcessProtocol):
         return deferToThread(self._call, path, body)
 
     def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        import ssl
-        from urllib.request import Request, urlopen
-
         headers = {"Content-Type": "application/json"}
         if self.token is not None:
             headers["Authorization"] = self.token
@@ -223,8 +224,6 @@ class _Incoming(Protocol):
         self.transport.setTcpNoDelay(True)  # type: ignore[union-attr]
         factory = Factory.forProtocol(_Outgoing)
         factory.incoming = self  # type: ignore[attr-defined]
-        from twisted.internet.endpoints import TCP4ClientEndpoint
-
         made = TCP4ClientEndpoint(reactor, "127.0.0.1", way.to).connect(factory)
         made.addErrback(lambda _: self.transport.abortConnection())  # type: ignore[union-attr]
 
