@@ -12,6 +12,7 @@ BLOCKS = {
     "from/asyncio.md": {"python": "test_pages, and test_commands with the asyncio reactor"},
     "from/autobahn.md": {"python": "test_pages"},
     "from/dubbo.md": {
+        "sh": "test_pages",
         "text": "test_zookeeper_page",
         "yaml": "for dubbo-go",
     },
@@ -61,7 +62,7 @@ BLOCKS = {
     },
     "howto/registry-one-machine.md": dict.fromkeys(("python", "toml", "indented"), "test_registry_pages"),
     "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
-    "howto/zookeeper.md": dict.fromkeys(("json", "text"), "test_zookeeper_page"),
+    "howto/zookeeper.md": {"sh": "test_pages", **dict.fromkeys(("json", "text"), "test_zookeeper_page")},
     "howto/tracing.md": {"python": "test_tracing_page"},
     **{
         f"inside/{name}.md": {"indented": "a picture"}

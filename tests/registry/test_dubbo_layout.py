@@ -141,6 +141,16 @@ class EncodeTests(SynchronousTestCase):
         for endpoint in ("tls:h:1", "ws:h:1", "tcp:h"):
             self.assertRaisesRegex(SettingError, "layout=dubbo", encodeUrl, Provider("a", endpoint))
 
+    def test_protocolAndPath(self) -> None:
+        provider = Provider(SERVICE, "tcp:h:1", meta={"protocol": "tri", "path": "x/y"})
+        self.assertTrue(encodeUrl(provider).startswith("tri%3A%2F%2Fh%3A1%2Fx%2Fy%3F"))
+        provider = Provider(SERVICE, "tcp:h:1", meta={"note": "two\nlines"})
+        read = decodeUrl(encodeUrl(provider), SERVICE)
+        assert read is not None
+        self.assertEqual(read.meta["note"], "two\nlines")
+        for meta in ({"protocol": "a b"}, {"path": "a?b"}):
+            self.assertRaisesRegex(SettingError, "meta=", encodeUrl, Provider(SERVICE, "tcp:h:1", meta=meta))
+
     @given(
         _hosts,
         st.integers(1, 65535),

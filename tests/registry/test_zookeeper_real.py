@@ -351,7 +351,7 @@ class SessionTests(ServerCase):
 
     async def test_wiped(self) -> None:
         """It comes back without its data, and refuses the old session without a word."""
-        engine, noted = await self.connected(timeout=0.5)
+        engine, noted = await self.connected(timeout=1)
         for weight in range(20):
             await engine.put(PROVIDER.but(weight=weight))
         await noted.when(lambda: bool(noted.records))

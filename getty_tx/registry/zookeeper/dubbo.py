@@ -38,7 +38,7 @@ MAX_URL = 64 * 1024
 _NO_PROVIDERS = frozenset({"absent", "condition", "consumer", "empty", "override", "route", "script", "tag"})
 
 _URL = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^@/?]*@)?(\[[^]/?]*\]|[^:/?]*):([0-9]{1,5})(?:/([^?]*))?(?:\?(.*))?"
+    r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^@/?]*@)?(\[[^]/?]*\]|[^:/?]*):([0-9]{1,5})(?:/([^?]*))?(?:\?(.*))?", re.DOTALL
 )
 _TCP = re.compile(r"tcp:((?:[^:\\]|\\:)+):([0-9]+)")
 
@@ -92,7 +92,7 @@ def encodeUrl(provider: Provider, timestamp: int = 0) -> str:
     The encoded URL of a provider: the name of its node.
 
     :param timestamp: milliseconds since 1970, when it began to serve, unless its ``meta`` says.
-    :raise SettingError: its endpoint is not one of TCP.
+    :raise SettingError: its endpoint is not one of TCP, or its ``meta`` has a protocol or path that cannot be.
     """
     address = _address(provider.endpoint)
     meta = {name: _text(value) for name, value in provider.meta.items() if value is not None}
@@ -113,7 +113,10 @@ def encodeUrl(provider: Provider, timestamp: int = 0) -> str:
     if weight != DEFAULT_WEIGHT:
         parameters["weight"] = str(weight)
     query = "&".join(f"{_inner(name)}={_inner(value)}" for name, value in sorted(parameters.items()))
-    return encode(f"{protocol}://{address}/{path}?{query}")
+    url = f"{protocol}://{address}/{path}?{query}"
+    if "?" in path or _URL.fullmatch(url) is None:
+        raise SettingError(f"meta={dict(provider.meta)!r:.300}: protocol and path cannot be those of a URL")
+    return encode(url)
 
 
 def encode(text: str) -> str:
