@@ -156,16 +156,18 @@ class Registration:
         if not self.isRegistered or not registry.isConnected or self.provider.isLeaving:
             left.callback(None)
             return left
-        if engine.hasStates:
-            self._set(self.provider.but(state="leaving", weight=0))
-            said = self._idle()
-        else:
-            said = self.withdraw()
+        said = engine.missing([self.provider]).addCallback(self._sayLeaving) if engine.hasStates else self.withdraw()
         wait = engine.leaveTime if leaveTime is None else leaveTime
         limited(registry.reactor, said, STOP_TIME).addCallback(
             lambda _: registry.reactor.callLater(wait, left.callback, None)
         )
         return left
+
+    def _sayLeaving(self, missing: Any) -> Deferred[None]:
+        """Write that it leaves, unless another process has taken its place: that one does not leave."""
+        if not missing:
+            self._set(self.provider.but(state="leaving", weight=0))
+        return self._idle()
 
     def _idle(self) -> Deferred[None]:
         """Fires when nothing is under way."""

@@ -159,8 +159,8 @@ class _MemoryEngine:
         return self._done()
 
     def missing(self, providers: Collection[Provider]) -> Deferred[Collection[Provider]]:
-        records = self._store.records
-        return self._done([each for each in providers if (each.service, quote(each.id, safe="")) not in records])
+        owner = self._store.ownerOf
+        return self._done([each for each in providers if owner(each.service, quote(each.id, safe="")) is not self])
 
     def watch(self, service: str, sink: IRecordSink) -> _MemoryWatch:
         watch = _MemoryWatch(self._watches, service, sink)

@@ -176,6 +176,22 @@ class ServerTests(AnnouncingCase):
         self.pass_(1.0)
         self.assertFalse(self.registry.isRunning)
 
+    def test_replaced(self) -> None:
+        """Another process has the same id: the one that stops last neither says that it leaves nor takes it away."""
+        other = MemoryRegistry(self.clock, self.store, Random(6))
+        one, two = self.server(), self.server(registry=other)
+        one.startService()
+        two.startService()
+        stopped = one.stopService()
+        self.assertEqual(self.found(), [ECHO])
+        self.pass_(1.0)
+        self.successResultOf(stopped)
+        self.assertEqual(self.found(), [ECHO])
+        two.stopService()
+        self.assertEqual(self.found()[0].state, "leaving")
+        self.pass_(1.0)
+        self.assertEqual(self.found(), [])
+
     def test_sameID(self) -> None:
         """A second one that would be the first is not registered, says so, and serves."""
         one, two = self.server(), self.server("tcp:8091", advertise="tcp:127.0.0.1:8090")
