@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib import import_module
 from itertools import islice
 from math import inf
+from random import sample
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -15,6 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx import settings
+from getty_tx.client.dialing import MAX_DIALS
 from getty_tx.client.draining import Drains
 from getty_tx.client.pool import Pool
 from getty_tx.client.subset import Subset
@@ -209,6 +211,9 @@ class FollowingPool(Pool):
             if before is not None and before[0].isLeaving:
                 provider = before[0]
             pending[provider.id] = (provider, True)
+        if len(added) > MAX_DIALS:
+            # Else all clients would begin with the same ones.
+            added = sample(list(added), len(added))
         for provider in (*added, *changed):
             pending[provider.id] = (provider, False)
         if self._call is None and self._isRunning:
@@ -359,6 +364,9 @@ class FollowingPool(Pool):
                 self._choosesAgain = False
                 more, less = subset.choose()
                 for group in less:
+                    if group.isOrphaned:
+                        self.drop(group)
+                        continue
                     self.undial(group)
                     self._drain(group)
                     group.isFailing = False

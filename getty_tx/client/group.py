@@ -323,7 +323,8 @@ class _GroupLog(ReconnectLog):
         self._group = group
 
     def failed(self, destination: str, error: BaseException) -> None:
-        super().failed(destination, error)
+        if self._group.pool.mayLog():
+            super().failed(destination, error)
         self._group.pool.lastError = error
         self._group.failed(error)
 

@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
 from getty_tx.client.dialing import Dialing
 from getty_tx.client.group import Group, GroupSlot
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
 
-__all__ = ["Pool"]
+__all__ = ["EndpointPool", "Pool"]
+
+log = Logger()
+
+#: Lines about failures in a minute: a network that is away makes all of many endpoints fail.
+LINES = 50
 
 #: Of so many providers one may be ejected; of fewer one, too.
 EJECTED_OF = 10
@@ -57,6 +63,8 @@ class Pool:
         self.hashing: Hashing | None = None
         self.context: ServiceContext = None  # type: ignore[assignment]  # from the start on
         self._serials = count(1)
+        # Lines in the minute that began then.
+        self._lines, self._minute = 0, 0.0
         self._ejected = 0
         #: How many groups are dialed.
         self.dialed = 0
@@ -102,6 +110,17 @@ class Pool:
     def seconds(self) -> float:
         """The time on the reactor's clock."""
         return 0.0 if self.context is None else self.context.seconds()
+
+    def mayLog(self) -> bool:
+        """Whether one more failure is worth a line in the log."""
+        now = self.seconds()
+        if now - self._minute >= 60.0:
+            self._lines, self._minute = 0, now
+        self._lines += 1
+        if self._lines == LINES:
+            text = "{destination}: more failures are not logged for a minute"
+            log.warn(text, destination=self.client.destination)
+        return self._lines < LINES
 
     def weightOf(self, group: Group) -> float:
         """The weight of a group now."""
@@ -170,7 +189,7 @@ class Pool:
         if group.ejection is not None:
             group.ejection.reset(seconds)
             return True
-        most = max(len(self.groups) // EJECTED_OF, 1)
+        most = max(self.dialed // EJECTED_OF, 1)
         left = sum(each.ejection is None for each in self.picker.opened) - 1
         if self._ejected >= most or left < 1:
             return False

@@ -375,6 +375,20 @@ class SubsetTests(FollowingCase):
         self.clock.pump([0.1] * 10)
         self.assertTrue(self.endpoints[more].dials[0].transport.disconnecting)
 
+    def test_orphan(self) -> None:
+        """An orphan that is not in the subset any more is forgotten."""
+        client = self.following(self.names, subset=5)
+        chosen = self.ids(client)
+        self.lose(min(chosen))
+        (more,) = self.ids(client) - chosen
+        self.answerAll()
+        self.registry.tell(removed=[provider(more)])
+        self.assertEqual(self.states(client)[more], "orphaned")
+        self.clock.pump([0.1] * 5)
+        self.endpoints[min(chosen)].answer()
+        self.assertNotIn(more, self.states(client))
+        self.assertEqual(self.ids(client), chosen)
+
     def test_moves(self) -> None:
         """One that goes is replaced by one other, and no other moves."""
         client = self.following(self.names, subset=5)

@@ -14,7 +14,7 @@ from getty_tx.client.dialing import MAX_DIALS
 from getty_tx.client.subset import Subset
 from getty_tx.errors import NoSessionError
 from tests.services.test_picking import OneGroup
-from tests.support.fakeregistry import FakeRegistry, FollowingCase, provider
+from tests.support.fakeregistry import FollowingCase, provider
 
 NAMES = "abcdef"
 
@@ -39,17 +39,18 @@ class SequenceTests(FollowingCase):
     """Random sequences of events."""
 
     @given(
-        st.lists(st.tuples(st.sampled_from(EVENTS), st.sampled_from(NAMES)), max_size=60),
+        st.lists(st.tuples(st.sampled_from(EVENTS), st.sampled_from(NAMES)), min_size=8, max_size=40),
         st.sampled_from([None, 1, 3]),
         st.integers(1, 2),
     )
     @settings(max_examples=60, deadline=None)
     def test_sequences(self, events: list[tuple[str, str]], subset: int | None, number: int) -> None:
         """A pick is open and of one that is not leaving; nothing is left over."""
-        self.endpoints.clear()
-        self.registry = FakeRegistry()
+        self.setUp()
         client = self.following(number=number, subset=subset, zone="east", warmUp=5, reconnectAttempts=9)
-        records: dict[str, Any] = {}
+        records: dict[str, Any] = {name: provider(name) for name in NAMES[:4]}
+        self.registry.tell(records.values())
+        self.answerAll()
         for event, name in events:
             self.happen(client, records, event, name)
             self.check(client, records)
@@ -61,6 +62,7 @@ class SequenceTests(FollowingCase):
         self.assertEqual(client.providers, [])
         self.assertEqual((client._pool.open, client._pool.dialed, len(client._pool.picker.opened)), (0, 0, 0))
         self.finish(client)
+        self._cleanups.clear()
 
     def happen(self, client: Any, records: dict[str, Any], event: str, name: str) -> None:
         """Let an event happen."""
@@ -81,7 +83,7 @@ class SequenceTests(FollowingCase):
             records[name] = known.but(**change)
             self.registry.tell(changed=[records[name]])
         elif event == "answered":
-            endpoint.answer()
+            self.answerAll()
         elif event == "refused":
             for dial in endpoint.pending:
                 dial.deferred.errback(ConnectionRefusedError())
@@ -90,8 +92,9 @@ class SequenceTests(FollowingCase):
                 if dial.transport is not None:
                     dial.transport.lose(ConnectionLost())
         elif event == "closed":
-            for session in client.sessions[:1]:
-                session.close()
+            for session in client.sessions:
+                if session.provider.id == name:
+                    session.close()
         elif event == "ejected":
             client.eject(name, 3)
         elif event == "time":

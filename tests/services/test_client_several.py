@@ -8,6 +8,7 @@ from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 
 from getty_tx.client import Client
 from getty_tx.client.dialing import MAX_DIALS
+from getty_tx.client.pool import LINES
 from getty_tx.errors import NoSessionError, NotReadyError, SettingError
 from tests.support.several import NamedEndpoint, SeveralCase, nameOf
 
@@ -36,7 +37,7 @@ class GroupTests(SeveralCase):
 
     def test_replaced(self) -> None:
         """A lost session is dialed again where it was, with its own back-off; others are picked meanwhile."""
-        client = self.openedSeveral("ab")
+        client = self.openedSeveral("ab", connectTimeout=60)
         self.endpoints["a"].refusing = True
         self.lose("a")
         self.assertEqual({nameOf(client.pick()) for _ in range(9)}, {"b"})
@@ -113,6 +114,19 @@ class GroupTests(SeveralCase):
         endpoints[0].dials[0].transport.lose(ConnectionLost())
         self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_lines(self) -> None:
+        """When all of many fail, not each has a line in the log."""
+        endpoints = [NamedEndpoint(self.clock, f"e{'x' * i}") for i in range(70)]
+        for endpoint in endpoints:
+            endpoint.refusing = True
+        client = Client(self.newSession, endpoints, reactor=self.clock)
+        client.startService()
+        self.clock.pump([0] * 9)
+        self.assertEqual(len(self.lines), LINES - 1)
+        self.clock.pump([5] * 13)
+        self.assertGreater(len(self.lines), LINES)
+        client.close()
 
     def test_again(self) -> None:
         """It may be started again; settings hold from then on, or from the next attempt on."""
