@@ -5,9 +5,11 @@ Providers that come and go: who provides a service, and how clients follow them.
 - ``interfaces``: what users call, what followers are told, and what an engine is.
 - ``registry``: the rules that are the same for all engines; ``registration`` is one who is to be found, ``following``
   one who is told, ``changes`` decides of what, and ``cache`` is a list of earlier.
+- ``announcing``: the registrations of a server; ``advertising`` and ``towards`` find out what clients can dial.
 - ``parse``: registries and services from texts; ``command``: providers in a terminal.
 - ``directory``: the engine ``dir:``; ``folders``, ``lockfiles`` and ``notices`` are its parts.
 - ``static``: the engines ``static:`` and ``file:``; ``dns``: the engine ``dns:``; ``readonly`` is what they share.
+- ``etcd``, ``zookeeper``: rooms of their own, loaded when they are asked for.
 - ``backoff``: when to try again; ``errors``: what goes wrong.
 """
 

@@ -189,7 +189,7 @@ class Following:
     def _decode(self, records: Mapping[str, Any], usable: dict[str, Provider]) -> Iterator[None]:
         decode = self._registry.decode
         for count, (key, record) in enumerate(records.items(), 1):
-            decoded = decode(record, self.service)
+            decoded = decode(record, self.service, key)
             if type(decoded) is Provider:
                 usable[key] = decoded
                 self._bad.pop(key, None)

@@ -191,8 +191,8 @@ class IRecordSink(Interface):
     """
     What an engine tells of one service's records.
 
-    Records are told by key, a text that the engine chooses. One is a Provider, or bytes with the JSON of one, or a
-    RegistryError if the engine itself can make no sense of it.
+    Records are told by key. One is bytes with the JSON of a provider, whose key is its id, percent-encoded; or a
+    Provider, whose key is any text; or a RegistryError if the engine itself can make no sense of it.
     """
 
     def recordsAre(records: Mapping[str, Any]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from random import Random
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx.errors import SettingError
+from getty_tx.registry.errors import RecordError
 from getty_tx.registry.following import Following
 from getty_tx.registry.interfaces import IEngineUser, IRegistry
 from getty_tx.registry.provider import Provider, checkService, decodeRecord, encodeRecord
@@ -30,6 +32,9 @@ log = Logger()
 
 #: Seconds between two looks whether what was registered is still there: somebody may have deleted it.
 CHECK_INTERVAL = 60.0
+
+#: Seconds within which they are looked for when the engine answers again.
+SOON = 2.0
 
 #: Seconds of an outage after which all users of the engine may come back at the same time.
 SHORT_OUTAGE = 5.0
@@ -131,7 +136,10 @@ class Registry:
         self._awaySince = self._reactor.seconds()
         self.engine.start(self._reactor, self)
         for following in list(self._followings):
-            following.start()
+            try:
+                following.start()
+            except Exception:
+                log.failure("{registry}: {service} cannot be followed", registry=self.name, service=following.service)
         for registration in list(self._registrations.values()):
             registration.write()
         self._checkLater()
@@ -204,9 +212,9 @@ class Registry:
     def follow(self, service: str, follower: IFollower, cache: str | None = None) -> Following:
         """Tell a follower of the service's providers. :raise SettingError: that is no service's name."""
         following = Following(self, checkService("service", service), follower, cache)
-        self._followings.append(following)
         if self.isRunning and not self.isStopping:
             following.start()
+        self._followings.append(following)
         return following
 
     def unfollowed(self, following: Following) -> None:
@@ -220,20 +228,23 @@ class Registry:
 
     def _decodeAll(self, records: Any) -> Providers:
         providers = []
-        for (service, _), record in records.items():
-            decoded = self.decode(record, service)
+        for (service, key), record in records.items():
+            decoded = self.decode(record, service, key)
             if type(decoded) is Provider:
                 providers.append(decoded)
         return sorted(providers, key=lambda provider: (provider.service, provider.id))
 
-    def decode(self, record: Any, service: str) -> Provider | BaseException:
+    def decode(self, record: Any, service: str, key: str) -> Provider | BaseException:
         """A record as the engine tells it: its provider, or why it cannot be used."""
         if not isinstance(record, bytes):
             return record  # type: ignore[no-any-return]  # the engine has decoded it
         try:
-            return decodeRecord(record, service, self.engine.kinds)
+            provider = decodeRecord(record, service, self.engine.kinds)
         except Exception as error:
             return error
+        if provider.id != key and quote(provider.id, safe="") != key:
+            return RecordError(f"it has the id {provider.id!r:.100}, which is another's")
+        return provider
 
     # IEngineUser
 
@@ -245,6 +256,8 @@ class Registry:
         self.isConnected = True
         if away > SHORT_OUTAGE:
             self._spreadUntil = self._reactor.seconds() + CHECK_INTERVAL
+        if self._check is not None:
+            self._check.reset(self._spread() + self.random.uniform(0, SOON))
         if self._logged:
             self._logged = False
             log.info("{registry} answers again, after {away:.1f} s", registry=self.name, away=away)

@@ -37,7 +37,11 @@ class MemoryStore:
         self._engines: list[_MemoryEngine] = []
 
     def write(self, service: str, key: str, data: bytes, owner: Any = None) -> None:
-        """Write a record, valid or not."""
+        """
+        Write a record, valid or not.
+
+        :param key: the provider's id, percent-encoded, or the record is passed over.
+        """
         self.records[service, key] = data
         self._owners[service, key] = owner
         self._changed(service, {key: data}, ())

@@ -14,8 +14,8 @@ from zope.interface.verify import verifyObject
 from getty_tx.errors import SettingError
 from getty_tx.registry import Provider, RegistryError
 from getty_tx.registry.etcd import EtcdEngine
-from getty_tx.registry.etcd.towards import hostTowards
 from getty_tx.registry.interfaces import IEngine, IWatch
+from getty_tx.registry.towards import hostTowards
 from tests.support.etcd import text64
 from tests.support.fakeetcd import FakeEtcd, RecordingSink, engineWith
 

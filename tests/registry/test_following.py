@@ -112,20 +112,20 @@ class ToldTests(FollowingCase):
         self.assertEqual(self.follower.take(), [([], [], ["b"])])
 
     def test_otherKey(self) -> None:
-        """Where keys are no ids, the newest record of an id counts, and an older one after it."""
+        """Of an engine whose keys are no ids the newest record of an id counts, and an older one after it."""
         self.registry.startService()
         self.follower.take()
-        self.store.write("echo", "1", encodeRecord(A))
-        self.store.write("echo", "2", encodeRecord(A.but(weight=2)))
-        self.store.delete("echo", "1")
+        self.following.recordsChanged({"1": A}, ())
+        self.following.recordsChanged({"2": A.but(weight=2)}, ())
+        self.following.recordsChanged({}, ["1"])
         self.clock.advance(1)
         self.assertEqual(self.follower.take(), [(["a"], [], []), ([], [], ["a"])])
-        self.store.write("echo", "3", encodeRecord(A.but(weight=3)))
-        self.store.delete("echo", "3")
+        self.following.recordsChanged({"3": A.but(weight=3)}, ())
+        self.following.recordsChanged({}, ["3"])
         self.clock.advance(1)
         self.assertEqual(self.follower.take(), [([], [], ["a"]), ([], [], ["a"])])
         self.assertEqual(self.follower.providers["a"].weight, 2)
-        self.store.write("echo", "2", encodeRecord(B))
+        self.following.recordsChanged({"2": B}, ())
         self.clock.advance(1)
         self.assertEqual(self.follower.providers, {"b": B})
 
@@ -207,7 +207,20 @@ class ToldTests(FollowingCase):
         self.assertEqual(self.following.providers, {"a": A})
 
     def test_names(self) -> None:
+        """What is no name is refused; what the engine cannot follow holds up no other."""
         self.assertIn("service=", str(self.assertRaises(SettingError, self.registry.follow, "", self.follower)))
+
+        def watch(*args: Any) -> Any:
+            raise SettingError("too long")
+
+        watched = self.registry.engine.watch
+        self.patch(self.registry.engine, "watch", watch)
+        self.registry.startService()
+        self.assertEqual(len(self.flushLoggedErrors(SettingError)), 1)
+        self.assertRaises(SettingError, self.registry.follow, "other", self.follower)
+        self.assertEqual(self.registry.followings, [self.following])
+        self.patch(self.registry.engine, "watch", watched)
+        self.following.stop()
 
 
 class KeptTests(FollowingCase):
@@ -283,11 +296,16 @@ class KeptTests(FollowingCase):
         for data in (b"{", b"{", b"[]"):
             self.store.write("echo", "a", data)
         self.store.write("echo", "x", json.dumps({"service": "echo", "endpoint": "process:/bin/sh"}).encode())
-        self.assertEqual((self.follower.take(), self.following.skipped), ([], 2))
-        self.assertEqual(len(self.texts), 3)
-        self.assertIn("'x': endpoint 'process:/bin/sh' is of a kind that is not allowed", self.texts[-1])
+        self.store.write("echo", "y", encodeRecord(B))
+        self.store.write("echo", "z", b'"' + b"z" * 1_000_000 + b'"')
+        self.assertEqual((self.follower.take(), self.following.skipped), ([], 4))
+        self.assertEqual(len(self.texts), 5)
+        self.assertIn("'x': endpoint 'process:/bin/sh' is of a kind that is not allowed", self.texts[-3])
+        self.assertIn("'y': it has the id 'b', which is another's", self.texts[-2])
+        self.assertIn("'z': it has 1000002 bytes, more than 65536", self.texts[-1])
         self.write(A)
-        self.store.delete("echo", "x")
+        for key in "xyz":
+            self.store.delete("echo", key)
         self.clock.advance(1)
         self.assertEqual((self.follower.take(), self.following.skipped), ([], 0))
 

@@ -14,7 +14,7 @@ from getty_tx.errors import SettingError
 from getty_tx.registry import Provider, RecordError, RegistryError
 from getty_tx.registry.provider import decodeRecord
 from getty_tx.registry.registration import STOP_TIME
-from getty_tx.registry.registry import CHECK_INTERVAL, HERD_DELAY
+from getty_tx.registry.registry import CHECK_INTERVAL, HERD_DELAY, SOON
 from getty_tx.testing import MemoryRegistry, MemoryStore
 
 ECHO = Provider("echo", "tcp:10.0.0.5:8090")
@@ -123,6 +123,17 @@ class WrittenTests(RegistryCase):
         self.pass_(CHECK_INTERVAL * 1.1)
         self.assertEqual(self.found(), [ECHO])
         self.assertIn("was gone, and is written again", self.texts[0])
+
+    def test_deletedWhileAway(self) -> None:
+        """Somebody deletes it while the engine is away: it is back soon after."""
+        self.registry.startService()
+        self.registry.register(ECHO)
+        self.store.goAway()
+        self.store.delete(*KEY)
+        self.store.comeBack()
+        self.assertEqual(self.found(), [])
+        self.pass_(SOON)
+        self.assertEqual(self.found(), [ECHO])
 
     def test_lookFails(self) -> None:
         """A look that fails is counted, and the next one comes."""

@@ -9,7 +9,6 @@ The engine ``etcd:``, over etcd's JSON gateway (etcd 3.4 or newer).
 - ``bodies``: bodies of requests and responses, and lines of JSON in segments of any size.
 - ``connections``: connections to the endpoints, TLS, and their end.
 - ``ranges``: keys, values, revisions, and lists in pages.
-- ``towards``: this machine's address as seen on the way to etcd: what servers advertise.
 """
 
 from __future__ import annotations

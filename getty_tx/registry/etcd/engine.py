@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,10 +15,10 @@ from getty_tx.registry.etcd.http import Gateway
 from getty_tx.registry.etcd.lease import STATUS_TIMEOUT, Lease, Pulse
 from getty_tx.registry.etcd.ranges import Place, encode64, listed
 from getty_tx.registry.etcd.refusals import NOT_FOUND, RefusedError
-from getty_tx.registry.etcd.towards import hostTowards
 from getty_tx.registry.etcd.watch import Watch
 from getty_tx.registry.interfaces import IEngine
 from getty_tx.registry.provider import KINDS, encodeRecord
+from getty_tx.registry.towards import hostTowards, isLoopback
 from getty_tx.tls import clientPolicy
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class EtcdEngine:
                 policy = clientPolicy(host, trustRoot=trustRoots, certificate=certificate, privateKey=privateKey)
             self._endpoints.append(Endpoint(host, port, policy))
         self.name = "etcd:" + ",".join(each.address for each in self._endpoints)
-        self.isLocal = all(_isLoopback(each.host) for each in self._endpoints)
+        self.isLocal = all(isLoopback(each.host) for each in self._endpoints)
         self._prefix = prefix
         self._ttl = float(ttl)
         self._user = user
@@ -274,13 +273,6 @@ class EtcdEngine:
             raise
         except Exception as error:
             raise RegistryError(f"{self.name}: {error}") from error
-
-
-def _isLoopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _firstLine(path: str | os.PathLike[str]) -> str:

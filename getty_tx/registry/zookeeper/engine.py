@@ -15,6 +15,7 @@ from getty_tx.errors import SettingError
 from getty_tx.registry.backoff import Backoff
 from getty_tx.registry.errors import RegistryError
 from getty_tx.registry.interfaces import IEngine
+from getty_tx.registry.towards import hostTowards, isLoopback
 from getty_tx.registry.zookeeper.dubbo import DubboLayout
 from getty_tx.registry.zookeeper.layout import GettyLayout
 from getty_tx.registry.zookeeper.settings import ClientSettings, credentialsOf, rootOf, tlsContext
@@ -23,9 +24,7 @@ from getty_tx.registry.zookeeper.threads import (
     Connection,
     NodeExists,
     NoNode,
-    addressTowards,
     findKazoo,
-    inThread,
 )
 from getty_tx.registry.zookeeper.watching import CHUNK, Watching, readNodes
 
@@ -47,9 +46,6 @@ PATIENCE = 2
 
 #: How often a node is tried that others write and delete meanwhile.
 TRIES = 5
-
-#: Seconds of the longest wait for this machine's address.
-ADDRESS_TIMEOUT = 5.0
 
 
 @implementer(IEngine)
@@ -73,7 +69,6 @@ class ZooKeeperEngine:
     """
 
     isReadOnly = False
-    isLocal = False
 
     def __init__(
         self,
@@ -104,6 +99,7 @@ class ZooKeeperEngine:
         if tls or trustRoots is not None or certificate is not None:
             context = tlsContext(trustRoots, certificate, privateKey)
         self._settings = ClientSettings(tuple(endpoints), timeout, context, credentialsOf(user, passwordFile))
+        self.isLocal = all(isLoopback(host) for host, _ in endpoints)
         self.name = "zookeeper:" + ",".join(f"{host}:{port}" for host, port in endpoints)
         self.hasStates = self._layout.hasStates
         self.leaveTime = self._layout.leaveTime
@@ -180,11 +176,9 @@ class ZooKeeperEngine:
 
     def hostTowards(self) -> Deferred[str]:
         """See :py:class:`~getty_tx.registry.interfaces.IEngine`."""
-        reactor = self._reactor
-        if reactor is None:
-            from twisted.internet import reactor
-        found = inThread(reactor, lambda: addressTowards(self._settings.endpoints), ADDRESS_TIMEOUT)
-        return found.addCallback(lambda host: host or "")
+        if self._reactor is None:
+            return succeed("")
+        return hostTowards(self._reactor, self._settings.endpoints)
 
     # What the connection says, on the reactor's thread.
 

@@ -35,7 +35,6 @@ __all__ = [
     "NoAuth",
     "NoNode",
     "NodeExists",
-    "addressTowards",
     "findKazoo",
     "inThread",
 ]
@@ -343,19 +342,3 @@ def _timedOut(outcome: Any, seconds: float) -> Any:
     if isinstance(outcome, Failure):
         return Failure(RegistryError(f"no answer within {seconds:g} s"))
     return outcome
-
-
-def addressTowards(endpoints: Sequence[tuple[str, int]]) -> str:
-    """
-    This machine's address on the way to the first of them to which there is one; ``""`` if there is none. It waits:
-    names are looked up. A socket of UDP that is connected has an address, and nothing is sent.
-    """
-    for host, port in endpoints:
-        try:
-            for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM):
-                with socket.socket(family, kind) as sock:
-                    sock.connect(address)
-                    return str(sock.getsockname()[0])
-        except OSError:
-            continue
-    return ""

@@ -1,8 +1,9 @@
-"""This machine's address as seen on the way to another one."""
+"""Whether a host is this machine, and this machine's address as seen on the way to another one: what is advertised."""
 
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress, IHostResolution
 
-__all__ = ["hostTowards"]
+__all__ = ["hostTowards", "isLoopback"]
+
+
+def isLoopback(host: str) -> bool:
+    """Whether a name or an address is that of this machine for itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def hostTowards(reactor: Any, places: Sequence[tuple[str, int]]) -> Deferred[str]:
