@@ -25,6 +25,7 @@ from benchmarks.acceptance import (
     processes,
     processes_http,
     reactor,
+    registry,
     slow_http,
     slow_peers,
     speed,
@@ -62,6 +63,7 @@ MODULES = {
     "workers": (workers, 120),
     "processes": (processes, 600),
     "processes_http": (processes_http, 300),
+    "registry": (registry, 1500),
 }
 
 
