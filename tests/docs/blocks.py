@@ -24,6 +24,7 @@ BLOCKS = {
     "from/uvicorn.md": {"indented": "test_http_page, but for uvicorn's own"},
     "commands-http.md": {"indented": "test_http_page"},
     "guide/http.md": {"python": "test_http_page"},
+    "guide/registry.md": {"python": "test_registry_page"},
     "from/netpoll.md": {"python": "test_pages", "go": "for comparison, as in from/getty.md"},
     "guide.md": {"indented": "a picture"},
     **{f"guide/{name}.md": {"python": "test_calls_page"} for name in ("calls", "streams")},
@@ -66,7 +67,18 @@ BLOCKS = {
     "howto/tracing.md": {"python": "test_tracing_page"},
     **{
         f"inside/{name}.md": {"indented": "a picture"}
-        for name in ("calls", "client", "index", "processes", "reactor", "session", "status", "transports", "workers")
+        for name in (
+            "calls",
+            "client",
+            "index",
+            "processes",
+            "reactor",
+            "registry",
+            "session",
+            "status",
+            "transports",
+            "workers",
+        )
     },
     "topics/http-speed.md": {"indented": "tests/benchmarks/test_httpplot.py reads the options: they take minutes"},
     "topics/performance.md": {

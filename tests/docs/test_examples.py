@@ -53,6 +53,7 @@ NAMES = {
     "gateway.py",
     "http_server.py",
     "keyvalue.py",
+    "providers.py",
     "proxy.py",
     "relay.tac",
     "request_reply.py",
@@ -188,6 +189,22 @@ class ExampleTests(ExampleTestCase):
         self.converse(self.connect("proxy.sock"), b"x" * 100_000 + b"\n")
         self.stop(proxy)
         self.stop(server)
+
+    def test_providers(self) -> None:
+        """Each question has an answer, of somebody who is there."""
+        process = self.example("providers.py")
+        self.assertEqual(0, process.end(), process.output)
+        words = [line.split()[-1] if line.startswith("Who") else line for line in process.output.splitlines()]
+        parts = " ".join(words)
+        for said in ("Bob is killed", "Dora comes", "Anna leaves"):
+            parts = parts.replace(said, "|")
+        names = [set(part.split()) for part in parts.split("|")]
+        everybody = {"Anna", "Bob", "Clara"}
+        self.assertEqual(names[0], everybody)
+        self.assertEqual(names[1], everybody - {"Bob"})
+        self.assertEqual(names[2], {"Anna", "Clara", "Dora"})
+        self.assertLessEqual({"Clara", "Dora"}, names[3])
+        self.assertEqual(20, len(words) - 3)
 
     def test_starttls(self) -> None:
         """From clear to encrypted; a client that does not trust the certificate says so and fails."""
