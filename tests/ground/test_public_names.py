@@ -26,6 +26,7 @@ NAMES = {
         "SessionRefusedError SessionServerFactory SettingError Stats TimingWheel UDPContext Until "
         "UpgradeError WheelTimer WorkerPool WriteTimeoutError relay "
     ),
+    "getty_tx.client": ("Client "),
     "getty_tx.codecs": (
         "EchoPackage GettyCodec JsonLinesCodec LengthCodec LineCodec NetstringCodec RawCodec VarintCodec describeAll "
         "fromDescription names register "
