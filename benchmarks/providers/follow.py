@@ -10,9 +10,12 @@ import gc
 import json
 import os
 import signal
+import socket
 import sys
+import threading
 import time
 import tracemalloc
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet import defer, protocol, task
@@ -126,17 +129,18 @@ class Records:
     """The records themselves, as an engine reports them: followers are told of those that are gone 0.1 s later."""
 
     def __init__(self, registry: Any) -> None:
-        self.keys: set[str] = set()
+        self.records: dict[str, Any] = {}
         self.goneAt: dict[str, float] = {}
         registry.engine.watch(SERVICE, self)
 
     def recordsAre(self, records: Any) -> None:
-        self.recordsChanged(records, self.keys - records.keys())
+        self.recordsChanged(records, self.records.keys() - records.keys())
 
     def recordsChanged(self, written: Any, gone: Any) -> None:
         self.goneAt.update(dict.fromkeys(gone, time.monotonic()))
-        self.keys.update(written)
-        self.keys.difference_update(gone)
+        self.records.update(written)
+        for key in gone:
+            self.records.pop(key, None)
 
     def interrupted(self, error: BaseException) -> None:
         pass
@@ -170,30 +174,51 @@ async def join(reactor: Any, text: str, rounds: str) -> None:
         await child.ended
 
 
+def endOf(port: int, connected: threading.Event, ends: list[float]) -> None:
+    """On a thread: when the system ends a connection to a port, which is some ms after the process was killed."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connected.set()
+        with suppress(OSError):
+            connection.recv(1)
+        ends.append(time.monotonic())
+
+
 async def kill(reactor: Any, text: str, rounds: str) -> None:
-    """From kill -9 of a provider until it is not picked, and until its record is gone."""
+    """
+    From kill -9 of a provider until the system has ended its connections; from then on until it is not picked, and
+    until its record is gone.
+    """
     registry = registryFrom(text)
     registry.startService()
     records = Records(registry)
     still = await start(reactor, text)
     client = callsClient(text)
     await client.whenReady()
+    system: list[float] = []
     lost: list[float] = []
     gone: list[float] = []
     for _ in range(int(rounds)):
-        before = set(records.keys)
+        before = set(records.records)
         victim = await start(reactor, text)
-        await until(reactor, lambda known=before: records.keys - known)
-        (key,) = records.keys - before
+        await until(reactor, lambda known=before: records.records.keys() - known)
+        (key,) = records.records.keys() - before
         await until(reactor, lambda: len(client.pool.sessions) == 2)
+        provider: Any = registry.decode(records.records[key], SERVICE, key)
+        ends: list[float] = []
+        connected = threading.Event()
+        reactor.callInThread(endOf, int(provider.endpoint.rpartition(":")[2]), connected, ends)
+        connected.wait(10)
         began = time.monotonic()
         os.kill(victim.transport.pid, signal.SIGKILL)
         await until(reactor, lambda: len(client.pool.sessions) == 1)
-        lost.append(time.monotonic() - began)
+        now = time.monotonic()
+        await until(reactor, lambda ends=ends: ends)
+        system.append(ends[0] - began)
+        lost.append(max(now - ends[0], 0.0))
         await until(reactor, lambda each=key: each in records.goneAt, 60)
-        gone.append(records.goneAt[key] - began)
+        gone.append(max(records.goneAt[key] - ends[0], 0.0))
         await victim.ended
-    show(**quantiles("lost", lost), **quantiles("gone", gone))
+    show(**quantiles("system", system), **quantiles("lost", lost), **quantiles("gone", gone))
     still.transport.signalProcess("KILL")
     await still.ended
 
