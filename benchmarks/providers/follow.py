@@ -39,11 +39,9 @@ def show(**values: Any) -> None:
     print(json.dumps(values), flush=True)
 
 
-def callsClient(text: str, **settings: Any) -> rpc.Client:
-    """A client that runs."""
-    client = rpc.Client(
-        f"service:{SERVICE}", wire=rpc.TTHeader("bytes"), registry=registryFrom(text), timeout=5, **settings
-    )
+def callsClient(registry: Any) -> rpc.Client:
+    """A client that runs. :param registry: the text of one, or one."""
+    client = rpc.Client(f"service:{SERVICE}", wire=rpc.TTHeader("bytes"), registry=registry, timeout=5)
     client.startService()
     return client
 
@@ -285,7 +283,8 @@ async def outage(reactor: Any, text: str) -> None:
             lines.append(event["log_format"].format(**event))
 
     children = [await start(reactor, text) for _ in range(3)]
-    client = callsClient(text)
+    registry = registryFrom(text)
+    client = callsClient(registry)
     await client.whenReady(3)
     sessions = set(client.pool.sessions)
     globalLogPublisher.addObserver(observe)
@@ -297,7 +296,7 @@ async def outage(reactor: Any, text: str) -> None:
     await ending
     result = await calls.end(reactor)
     kept = len(sessions & set(client.pool.sessions))
-    known = await client.pool.registry.list(SERVICE)
+    known = await registry.list(SERVICE)
     show(**result, kept=kept, lines=len(lines), texts=lines[:12], records=len(known))
     for child in children:
         child.transport.signalProcess("KILL")
@@ -366,6 +365,7 @@ async def many(reactor: Any, text: str, count: str, subset: str) -> None:
     watching = Watching(registry)
     await task.deferLater(reactor, 2)
     watching.lags.clear()
+    watching.changes = 0
     turns.begin()
     show(up=True)
     ending: defer.Deferred[None] = defer.Deferred()

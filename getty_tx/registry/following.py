@@ -188,11 +188,15 @@ class Following:
 
     def _decode(self, records: Mapping[str, Any], usable: dict[str, Provider]) -> Iterator[None]:
         decode = self._registry.decode
+        assert self._changes is not None
+        has = self._changes.has
         for count, (key, record) in enumerate(records.items(), 1):
             decoded = decode(record, self.service, key)
             if type(decoded) is Provider:
-                usable[key] = decoded
-                self._bad.pop(key, None)
+                if not has(key, decoded):
+                    usable[key] = decoded
+                if self._bad:
+                    self._bad.pop(key, None)
             else:
                 self._skip(key, str(decoded))
             if not count % SLICE:
