@@ -214,6 +214,11 @@ class Client(WaitingPool):
         return [Only(self)]
 
     @property
+    def registry(self) -> Any:
+        """The :py:class:`~getty_tx.registry.IRegistry` that names its providers; None for endpoints."""
+        return getattr(self._pool, "registry", None)
+
+    @property
     def hasSeveral(self) -> bool:
         """True if it has several endpoints, or follows a registry."""
         return self._pool is not None

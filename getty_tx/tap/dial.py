@@ -16,6 +16,7 @@ from getty_tx.session.context import theReactor
 from getty_tx.tap.ending import cannotStart, endProcess
 from getty_tx.tap.options import CodecOptions, SessionOptions, count, optionalCount, seconds
 from getty_tx.tap.ping import Ping, Shape, shapeFor
+from getty_tx.tap.registering import registryOf
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
@@ -43,6 +44,7 @@ class Options(CodecOptions, SessionOptions):
 
     :ivar listener: the listener of ``--listener``, after parsing; None for the stock listener.
     :ivar shape: the form of the stock listener's messages; None for another listener.
+    :ivar following: what a Client that follows a service needs besides its name.
     """
 
     command = "getty-dial"
@@ -57,12 +59,17 @@ class Options(CodecOptions, SessionOptions):
   twistd -n --pidfile= getty-dial      with twistd -n getty-echo beside it, in the same folder
   twistd -n getty-dial --connect tls:echo.example.com:8443 --codec length:size=2 --number 4 --count 10
   twistd -n getty-dial --connect unix:/run/echo.sock --listener mypkg.client:Listener
+  twistd -n getty-dial --connect service:echo --registry etcd:10.0.0.1:2379
 """
 
     optParameters = [
         ["connect", None, DEFAULT_CONNECT,
-         "Endpoint of the server: a tcp:, tls:, unix:, udp:, ws: or wss: description."],
-        ["number", "n", "1", "Number of sessions.", count("number", "sessions")],
+         "Endpoint of the server: a tcp:, tls:, unix:, udp:, ws: or wss: description; or service:NAME for all of its"  # noqa: ISC004
+         " providers in a registry."],
+        ["registry", None, None,
+         "With service:NAME: where its providers are; dir:PATH, etcd:HOST:PORT, zookeeper:HOST:PORT and others"  # noqa: ISC004
+         " [default: GETTY_REGISTRY, or a folder of this user]."],
+        ["number", "n", "1", "Number of sessions, with each provider of a service.", count("number", "sessions")],
         ["reconnect-interval", None, "0.3", "Seconds until a lost session reconnects; more after each failure.",
          seconds("reconnect-interval")],
         ["reconnect-attempts", None, "none", "Consecutive failures after which a session gives up; a number, or none.",
@@ -83,9 +90,14 @@ class Options(CodecOptions, SessionOptions):
         """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
         super().postOptions()
         description: str = self["connect"]
+        self.following: dict[str, Any] = {}
+        if description.startswith("service:"):
+            self.following["registry"] = registryOf(self["registry"])
+        elif self["registry"] is not None:
+            raise usage.UsageError(f"--registry {self['registry']}: has no meaning without --connect service:NAME")
         try:
             # Only for its errors: the description is parsed and its files are read, but nothing connects.
-            Client(print, description)
+            Client(print, description, **self.following)
         except SettingError as error:
             raise usage.UsageError(f"--connect {description}: {error}; an example is {DEFAULT_CONNECT}") from error
         self.checkStreams("connect", [description])
@@ -145,6 +157,7 @@ class DialService(MultiService):
             handshakeTimeout=options["handshake-timeout"],
             workers=options["workers"],
             reactor=reactor,
+            **options.following,
         )
         self.addService(self.client)  # type: ignore[no-untyped-call]  # Twisted's
         self.client.setName(self.name)  # type: ignore[no-untyped-call]  # Twisted's

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from getty_tx.client import Client
 from getty_tx.registry import Provider
 from getty_tx.status.merging import emptySnapshot
 from getty_tx.status.metrics import families
 from getty_tx.status.registries import Registered, registriesOf
 from getty_tx.status.source import ProcessSource
-from tests.registry.test_announcing import AnnouncingCase
+from tests.registry.test_announcing import AnnouncingCase, newSession
 
 if TYPE_CHECKING:
     from getty_tx.status.snapshot import Snapshot
@@ -98,6 +99,16 @@ class RegistriesTests(AnnouncingCase):
         [found] = registriesOf([one, two])
         self.assertFalse(found.isConnected)
         self.assertEqual(sorted(each.isRegistered for each in found.registrations), [False, True])
+
+    def test_client(self) -> None:
+        """That of a client which follows a service; one with endpoints has none."""
+        client = Client(newSession, "service:chat", registry=self.registry, reactor=self.clock)
+        self.assertEqual(registriesOf([Client(newSession, "tcp:a:1")]), [])
+        client.startService()
+        self.pass_(1.0)
+        [found] = registriesOf([client])
+        self.assertEqual((found.name, found.providers), ("memory:", {"chat": {"serving": 0, "leaving": 0}}))
+        client.stopService()
 
     def test_source(self) -> None:
         """The source of a process has them."""

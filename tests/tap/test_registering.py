@@ -10,7 +10,7 @@ from typing import Any
 
 from getty_tx.registry.provider import MAX_WEIGHT
 from getty_tx.server import Server
-from getty_tx.tap import asgi, echo, http, listen, registering, rpc, serve
+from getty_tx.tap import asgi, dial, echo, http, listen, registering, rpc, serve
 from tests.tap.test_options import OptionsTestCase
 from tests.tap.test_twistd import PATIENCE, ProcessTestCase
 
@@ -101,6 +101,19 @@ class RegisteringTests(OptionsTestCase):
             self.assertIn(text, self.refuse(echo.Options, *words))
         words = ["--service", "tests.registry.test_announcing:Echo", "--zone", "a"]
         self.assertIn("without --register-as", self.refuse(rpc.Options, *words))
+
+    def test_dial(self) -> None:
+        """A client's command finds the providers of a service there."""
+        parsed = self.parse(dial.Options, "--connect", "service:echo:version=1", "--registry", self.registry)
+        self.assertEqual(parsed.following["registry"].name, self.registry)
+        made: Any = dial.makeService(parsed)
+        self.assertEqual(made.client.destination, "service:echo:version=1")
+        for words, text in (
+            (["--registry", self.registry], "has no meaning without --connect service:NAME"),
+            (["--connect", "service:echo", "--registry", "nosuch:a"], "--registry nosuch:a: 'nosuch:a'"),
+            (["--connect", "service:"], "--connect service:: "),
+        ):
+            self.assertIn(text, self.refuse(dial.Options, *words))
 
     def test_weight(self) -> None:
         """The bound is that of a record."""
