@@ -126,7 +126,7 @@ def outage(store: Any, name: str, faults: Any) -> Iterator[Figure]:
 
 
 def faultsOf(store: Any) -> Iterator[Figure]:
-    """Killed and back with its records; killed and back without; hanging."""
+    """Killed and back with its records; killed and back without; hanging; leases revoked."""
 
     def killed() -> None:
         store.kill()
@@ -144,9 +144,16 @@ def faultsOf(store: Any) -> Iterator[Figure]:
         time.sleep(OUTAGE)
         store.resume()
 
+    def revoked() -> None:
+        for _ in range(5):
+            store.revoke()
+            time.sleep(3)
+
     yield from outage(store, f"away for {OUTAGE:g} s", killed)
     yield from outage(store, f"away for {OUTAGE:g} s, and back without data", wiped)
     yield from outage(store, f"hangs for {OUTAGE:g} s", hangs)
+    if isinstance(store, EtcdStore):
+        yield from outage(store, "all leases revoked, five times", revoked)
 
 
 def manyOf(store: Any) -> Iterator[Figure]:

@@ -1,8 +1,9 @@
 """
 A provider of the service ``calls``: ``python -m benchmarks.providers.provide REGISTRY [manual]``.
 
-It registers, prints ``ready``, and serves until SIGTERM. With ``manual`` it registers on a line ``up ID`` of its
-standard input, and withdraws on ``down ID``; it prints the time of the system's monotonic clock before each.
+It registers, prints ``ready``, and serves until SIGTERM or the end of its standard input. With ``manual`` it registers
+on a line ``up ID`` of its standard input, and withdraws on ``down ID``; it prints the time of the system's monotonic
+clock before each.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Commands(LineReceiver):
 
     delimiter = b"\n"
 
-    def __init__(self, registry: Any, port: int) -> None:
+    def __init__(self, reactor: Any, registry: Any, port: int) -> None:
+        self._reactor = reactor
         self._registry = registry
         self._port = port
         self._registrations: dict[str, Any] = {}
@@ -47,6 +49,10 @@ class Commands(LineReceiver):
         else:
             self._registrations.pop(id).withdraw()
 
+    def connectionLost(self, reason: Any = None) -> None:
+        if self._reactor.running:
+            self._reactor.stop()
+
 
 async def run(reactor: Any, text: str, manual: bool) -> None:
     """Begin."""
@@ -59,7 +65,7 @@ async def run(reactor: Any, text: str, manual: bool) -> None:
     if manual:
         registry.startService()
         reactor.addSystemEventTrigger("before", "shutdown", registry.stopService)
-        stdio.StandardIO(Commands(registry, address.port))
+    stdio.StandardIO(Commands(reactor, registry, address.port))
     print("ready", flush=True)
 
 

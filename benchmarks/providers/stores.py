@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -83,10 +84,8 @@ class EtcdStore:
         _until(self._answers)
 
     def _answers(self) -> bool:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v3/maintenance/status", b"{}")
         try:
-            with urllib.request.urlopen(request, timeout=1) as answer:
-                return bool(answer.status == 200)
+            return bool(self._ask("maintenance/status"))
         except OSError:
             return False
 
@@ -106,6 +105,16 @@ class EtcdStore:
         """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def revoke(self) -> None:
+        """End all leases."""
+        for lease in self._ask("lease/leases")["leases"]:
+            self._ask("lease/revoke", ID=lease["ID"])
+
+    def _ask(self, path: str, **body: Any) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v3/{path}", json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.load(answer)
 
     def wipe(self) -> None:
         """Remove its data, while it does not run."""
