@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from math import inf
 from random import randrange
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx import settings
-from getty_tx.client.dialing import MAX_DIALS
 from getty_tx.client.draining import Drains
 from getty_tx.client.pool import Pool
 from getty_tx.client.subset import Subset
@@ -25,7 +24,7 @@ from getty_tx.registry.interfaces import IFollower, IRegistry
 from getty_tx.session.wrappers import socketOf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from getty_tx.client.client import Client
     from getty_tx.client.group import Group
@@ -39,7 +38,7 @@ __all__ = ["FollowingPool"]
 log = Logger()
 
 #: Changes in one turn of the reactor: some milliseconds.
-SLICE = 100
+SLICE = 50
 
 #: Providers above which a client without a subset is warned about.
 MANY = 200
@@ -115,6 +114,8 @@ class FollowingPool(Pool):
         self._connect = connect
         # What is still to be done, by id: a provider, and whether its record is gone.
         self._pending: dict[str, tuple[Provider, bool]] = {}
+        # Those of a long list that are to be added, before what is pending.
+        self._first: Iterator[Provider] | tuple[()] = ()
         self._call: Any = None
         #: The first list has come, and is done.
         self.isKnown = False
@@ -185,6 +186,7 @@ class FollowingPool(Pool):
         if following is not None:
             following.stop()
         self._pending.clear()
+        self._first = ()
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
@@ -206,15 +208,16 @@ class FollowingPool(Pool):
     ) -> None:
         """See :py:class:`~getty_tx.registry.IFollower`. Many changes are done in several turns of the reactor."""
         pending = self._pending
+        if len(added) > SLICE and not (pending or self._first or removed or changed):
+            # Else all clients would begin with the same ones. To shuffle 10,000 takes too long, as does a dict of them.
+            begin = randrange(len(added))
+            self._first = chain(islice(added, begin, None), islice(added, begin))
+            added = ()
         for provider in removed:
             before = pending.pop(provider.id, None)
             if before is not None and before[0].isLeaving:
                 provider = before[0]
             pending[provider.id] = (provider, True)
-        if len(added) > MAX_DIALS:
-            # Else all clients would begin with the same ones. To shuffle 10,000 takes too long.
-            first = randrange(len(added))
-            added = [*islice(added, first, None), *islice(added, first)]
         for provider in (*added, *changed):
             pending[provider.id] = (provider, False)
         if self._call is None and self._isRunning:
@@ -226,15 +229,22 @@ class FollowingPool(Pool):
         pending = self._pending
         self.dialing.hold()
         try:
-            for id in list(islice(pending, SLICE)):
-                self._apply(*pending.pop(id))
-            self._choose()
+            some = list(islice(self._first, SLICE))
+            for provider in some:
+                self._apply(provider, False)
+            if not some:
+                self._first = ()
+                for id in list(islice(pending, SLICE)):
+                    self._apply(*pending.pop(id))
+                if not pending:
+                    # Not before: some would be dialed and given up again.
+                    self._choose()
         finally:
             self.dialing.goOn()
         if not self._isRunning:
             # A callback has closed the client.
             return
-        if pending:
+        if pending or self._first:
             self._call = self.context.reactor.callLater(0, self._work)
         elif not self.isKnown:
             self._known()

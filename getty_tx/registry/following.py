@@ -173,6 +173,9 @@ class Following:
             self._late = None
         for key in gone:
             self._bad.pop(key, None)
+        if len(records) > SLICE:
+            # In a turn of its own.
+            yield
         changes.listed(usable, gone, first)
 
     def _some(self, written: Mapping[str, Any], gone: Collection[str]) -> Iterator[None]:

@@ -28,6 +28,7 @@ MAX_WEIGHT = 1000
 #: Characters of a service's name and of an id. Engines make paths and keys of them.
 MAX_NAME = 255
 
+_NO_TEXTS = ("", "", "")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _STATES = ("serving", "leaving")
@@ -84,14 +85,22 @@ class Provider:
         if self.id == "":
             object.__setattr__(self, "id", self.endpoint)
         checkService("id", self.id)
-        for name in ("group", "version", "zone"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or len(value) > MAX_NAME or (value and not value.isprintable()):
-                raise SettingError(f"{name}={value!r} is not a text of at most {MAX_NAME} printable characters")
+        if (self.group, self.version, self.zone) != _NO_TEXTS:
+            self._checkTexts()
         if isinstance(self.weight, bool) or not isinstance(self.weight, int) or not 0 <= self.weight <= MAX_WEIGHT:
             raise SettingError(f"weight={self.weight!r} is not a whole number from 0 to {MAX_WEIGHT}")
         if self.state not in _STATES:
             raise SettingError(f"state={self.state!r} is neither 'serving' nor 'leaving'")
+        if self.meta is not _NOTHING or self.more is not _NOTHING:
+            self._freeze()
+
+    def _checkTexts(self) -> None:
+        for name in ("group", "version", "zone"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or len(value) > MAX_NAME or (value and not value.isprintable()):
+                raise SettingError(f"{name}={value!r} is not a text of at most {MAX_NAME} printable characters")
+
+    def _freeze(self) -> None:
         for name in ("meta", "more"):
             value = getattr(self, name)
             if not hasattr(value, "keys") or not all(isinstance(key, str) for key in value):
@@ -116,6 +125,7 @@ class Provider:
 
 
 _NAMES = tuple(each.name for each in fields(Provider) if each.name != "more")
+_parse = json.JSONDecoder().decode
 _DEFAULTS = {"group": "", "version": "", "zone": ""}
 
 
@@ -153,7 +163,7 @@ def decodeRecord(data: bytes, service: str, kinds: Collection[str] = KINDS) -> P
     if len(data) > MAX_RECORD:
         raise RecordError(f"it has {len(data)} bytes, more than {MAX_RECORD}")
     try:
-        record = json.loads(data)
+        record = _parse(data.decode())
     except (ValueError, RecursionError) as error:
         raise RecordError(f"it is not JSON: {error}") from None
     if type(record) is not dict:
@@ -165,7 +175,7 @@ def decodeRecord(data: bytes, service: str, kinds: Collection[str] = KINDS) -> P
         raise RecordError("it has no endpoint")
     checkEndpoint(known["endpoint"], kinds)
     try:
-        return Provider(**known, more=record)
+        return Provider(**known, more=record or _NOTHING)
     except (SettingError, TypeError) as error:
         raise RecordError(str(error)[:300]) from None
 
