@@ -18,11 +18,12 @@ import os
 import subprocess
 import sys
 import time
+from select import select
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.acceptance.harness import Figure, Target, main
 from benchmarks.loads import LoadError
-from benchmarks.providers.stores import DirectoryStore, EtcdStore, available
+from benchmarks.providers.stores import TTL, DirectoryStore, EtcdStore, available
 from benchmarks.servers import ROOT, ServerProcess, cores
 
 if TYPE_CHECKING:
@@ -160,10 +161,13 @@ def manyOf(store: Any) -> Iterator[Figure]:
     """Thousands of providers."""
     name = f"{store.name}: {PROVIDERS} providers"
     with ServerProcess("twistd -n --pidfile= getty-echo --codec line --listen tcp:{port}:interface=127.0.0.1") as echo:
-        command = [sys.executable, "-m", "benchmarks.providers.fill", store.text, str(PROVIDERS), str(echo.port)]
+        # Thousands of records on one lease take some time to be written.
+        text = store.text.replace(f"ttl={TTL}", "ttl=15")
+        command = [sys.executable, "-m", "benchmarks.providers.fill", text, str(PROVIDERS), str(echo.port)]
         filler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert filler.stdin is not None and filler.stdout is not None
         try:
+            assert select([filler.stdout], [], [], 60)[0], "they could not be registered within 60 s"
             assert filler.stdout.readline() == "ready\n", "they could not be registered"
             memory = followed("memory", store.text, str(PROVIDERS))["memory"]
             yield Figure(f"{name}: memory of each", memory, MEMORY_LIMIT, f"{memory:.0f} bytes")

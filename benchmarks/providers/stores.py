@@ -18,7 +18,7 @@ from tests.support.zookeeper import TICK, ZooKeeper
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DirectoryStore", "EtcdStore", "ZooKeeperStore"]
+__all__ = ["TTL", "DirectoryStore", "EtcdStore", "ZooKeeperStore", "available"]
 
 #: Seconds of a lease or a session in the measurements; etcd has none that is shorter.
 TTL = 2

@@ -236,7 +236,7 @@ class FollowingPool(Pool):
                 self._first = ()
                 for id in list(islice(pending, SLICE)):
                     self._apply(*pending.pop(id))
-                if not pending:
+                if not pending and self._subset is not None and self._subset.hasChanged:
                     # Not before: some would be dialed and given up again.
                     self._choose()
         finally:

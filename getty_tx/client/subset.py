@@ -27,13 +27,15 @@ class Subset:
     :param clientId: what makes it another subset than that of others; by default drawn at random.
     """
 
-    __slots__ = ("_key", "_ranked", "chosen", "size")
+    __slots__ = ("_key", "_ranked", "chosen", "hasChanged", "size")
 
     def __init__(self, size: int, clientId: bytes = b"") -> None:
         self.size = size
         self._key = clientId or os.urandom(16)
         # With the serial number, since two groups are not compared.
         self._ranked: list[tuple[bytes, int, Group]] = []
+        #: Whether some have come or gone since it was chosen.
+        self.hasChanged = False
         #: Those that are in it.
         self.chosen: dict[Group, None] = {}
 
@@ -45,10 +47,12 @@ class Subset:
 
     def add(self, group: Group) -> None:
         """There is one more."""
+        self.hasChanged = True
         insort(self._ranked, self._rank(group))
 
     def discard(self, group: Group) -> None:
         """One is gone."""
+        self.hasChanged = True
         entry = self._rank(group)
         place = bisect_left(self._ranked, entry)
         if place < len(self._ranked) and self._ranked[place][2] is group:
@@ -57,6 +61,7 @@ class Subset:
 
     def choose(self) -> tuple[list[Group], list[Group]]:
         """Choose anew. :return: those that are in it now and were not, and those that were and are not."""
+        self.hasChanged = False
         chosen: dict[Group, None] = {}
         left = self.size
         most = self.size + max(self.size, MORE)

@@ -48,7 +48,7 @@ class Registration:
         # The provider of the last write that succeeded; None: no record is known to be there.
         self._written: Provider | None = None
         # The write or the delete that is under way.
-        self._doing: Deferred[None] | None = None
+        self._doing: Deferred[Any] | None = None
         self._next: IDelayedCall | None = None
         self._waiting: list[Deferred[None]] = []
         self._withdrawn = False
@@ -102,12 +102,18 @@ class Registration:
         self._next = None
         if self._doing is not None:
             return
-        provider = self.provider
-        self._doing = doing = self._registry.engine.put(provider)
-        doing.addCallbacks(self._wrote, self._notWritten, (provider,))
+        self._doing = doing = self._registry.put(self)
+        doing.addCallbacks(self._wrote, self._notWritten)
 
-    def _wrote(self, _: Any, provider: Provider) -> None:
+    @property
+    def toWrite(self) -> Provider | None:
+        """What is to be written now that it is its turn; None: it was withdrawn meanwhile."""
+        return None if self._withdrawn else self.provider
+
+    def _wrote(self, provider: Provider | None) -> None:
         self._doing = None
+        if provider is None:
+            return
         self._backoff.reset()
         if self.lastError is not None:
             log.info("{provider} is registered", provider=provider.id)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from getty_tx.errors import SettingError
@@ -19,7 +21,6 @@ from getty_tx.registry.registration import Registration
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
 
     from getty_tx.registry.interfaces import IEngine, IFollower
 
@@ -35,6 +36,9 @@ CHECK_INTERVAL = 60.0
 
 #: Seconds within which they are looked for when the engine answers again.
 SOON = 2.0
+
+#: Writes at a time. Behind thousands a lease would wait to be renewed, and they would be lost and written again.
+MAX_WRITES = 64
 
 #: Seconds of an outage after which all users of the engine may come back at the same time.
 SHORT_OUTAGE = 5.0
@@ -68,6 +72,10 @@ class Registry:
         self._registrations: dict[tuple[str, str], Registration] = {}
         self._followings: list[Following] = []
         self._check: IDelayedCall | None = None
+        # Registrations that wait to be written, and how many are.
+        self._queue: deque[tuple[Registration, Deferred[Any]]] = deque()
+        self._writing = 0
+        self._isGoing = False
         # When the engine was found not to answer, or was started.
         self._awaySince = 0.0
         # Until when those that write their records again spread over some time.
@@ -245,6 +253,41 @@ class Registry:
         if provider.id != key and quote(provider.id, safe="") != key:
             return RecordError(f"it has the id {provider.id!r:.100}, which is another's")
         return provider
+
+    # Writes, some at a time
+
+    def put(self, registration: Registration) -> Deferred[Any]:
+        """Write a registration's record when it is its turn. Fires with what was written. Called by registrations."""
+        done: Deferred[Any] = Deferred()
+        self._queue.append((registration, done))
+        self._goOn()
+        return done
+
+    def _goOn(self) -> None:
+        # Writes that end at once come back here: they are taken by the loop that has begun them.
+        if self._isGoing:
+            return
+        self._isGoing = True
+        try:
+            while self._queue and self._writing < MAX_WRITES:
+                registration, done = self._queue.popleft()
+                provider = registration.toWrite if self.isRunning else None
+                if provider is None:
+                    done.callback(None)
+                    continue
+                self._writing += 1
+                writing: Deferred[Any] = self.engine.put(provider)
+                writing.addBoth(self._wrote, provider, done)
+        finally:
+            self._isGoing = False
+
+    def _wrote(self, outcome: Any, provider: Provider, done: Deferred[Any]) -> None:
+        self._writing -= 1
+        if isinstance(outcome, Failure):
+            done.errback(outcome)
+        else:
+            done.callback(provider)
+        self._goOn()
 
     # IEngineUser
 

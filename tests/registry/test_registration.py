@@ -14,7 +14,7 @@ from getty_tx.errors import SettingError
 from getty_tx.registry import Provider, RecordError, RegistryError
 from getty_tx.registry.provider import decodeRecord
 from getty_tx.registry.registration import STOP_TIME
-from getty_tx.registry.registry import CHECK_INTERVAL, HERD_DELAY, SOON
+from getty_tx.registry.registry import CHECK_INTERVAL, HERD_DELAY, MAX_WRITES, SOON
 from getty_tx.testing import MemoryRegistry, MemoryStore
 
 ECHO = Provider("echo", "tcp:10.0.0.5:8090")
@@ -169,6 +169,43 @@ class WrittenTests(RegistryCase):
         self.assertFalse(writes[2:])
         self.pass_(1)
         self.assertEqual([each.weight for each, _ in writes], [100, 3, 3])
+
+
+class ManyTests(RegistryCase):
+    """Thousands of registrations of one process."""
+
+    def test_someAtATime(self) -> None:
+        """No more are written at a time than leave the engine room for what else it has to do."""
+        writes: list[tuple[Provider, Deferred[None]]] = []
+
+        def put(provider: Provider) -> Deferred[None]:
+            deferred: Deferred[None] = Deferred()
+            writes.append((provider, deferred))
+            return deferred
+
+        self.registry.startService()
+        self.patch(self.registry.engine, "put", put)
+        registrations = [self.registry.register(Provider("echo", f"tcp:a:{port}")) for port in range(1, 201)]
+        self.assertEqual(len(writes), MAX_WRITES)
+        registrations[-2].withdraw()
+        registrations[-1].update(weight=3)
+        done = 0
+        while done < len(writes):
+            self.assertLessEqual(len(writes) - done, MAX_WRITES)
+            writes[done][1].callback(None)
+            done += 1
+        self.assertEqual(len(writes), 199)
+        self.assertEqual(writes[-1][0].weight, 3)
+        self.assertEqual(sum(each.isRegistered for each in registrations), 199)
+
+    def test_allFail(self) -> None:
+        """That all fail at once is no recursion."""
+        self.registry.startService()
+        self.store.isAway = True
+        registrations = [self.registry.register(Provider("echo", f"tcp:a:{port}")) for port in range(1, 3001)]
+        self.store.isAway = False
+        self.pass_(30)
+        self.assertTrue(all(each.isRegistered for each in registrations))
 
 
 class LeavingTests(RegistryCase):
