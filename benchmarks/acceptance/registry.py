@@ -33,7 +33,7 @@ OUTAGE = float(os.environ.get("OUTAGE", "20"))
 PROVIDERS = int(os.environ.get("PROVIDERS", "10000"))
 
 #: Rounds of joining, of kills and of restarts.
-JOINS, KILLS, RESTARTS = 100, 20, 6
+JOINS, KILLS, RESTARTS = 200, 20, 6
 
 #: Milliseconds from register() to the first reply, at the 99th percentile.
 JOIN_LIMITS = {"dir": 20, "etcd": 50, "zookeeper": 100}

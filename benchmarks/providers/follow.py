@@ -25,6 +25,7 @@ from zope.interface import implementer
 from benchmarks.providers.provide import SERVICE
 from getty_tx import Client, EventListener, rpc
 from getty_tx.codecs import LineCodec
+from getty_tx.processes.heap import freezeHeap
 from getty_tx.registry import IFollower, registryFrom
 from getty_tx.registry.interfaces import IRecordSink
 
@@ -303,8 +304,12 @@ async def outage(reactor: Any, text: str) -> None:
         await child.ended
 
 
+#: Seconds between two looks at how late the reactor's turns are.
+LOOK = 0.004
+
+
 class Turns:
-    """The longest time between two turns of the reactor that are asked for each millisecond."""
+    """By how much the latest of the reactor's turns came late."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -314,14 +319,14 @@ class Turns:
     def _look(self) -> None:
         now = time.monotonic()
         if self._last:
-            self.longest = max(self.longest, now - self._last - 0.001)
+            self.longest = max(self.longest, now - self._last - LOOK)
         self._last = now
 
     def begin(self) -> None:
         """Start anew."""
         self.longest = self._last = 0.0
         if not self._looping.running:
-            self._looping.start(0.001)
+            self._looping.start(LOOK)
 
 
 def quietSession(session: Any) -> None:
@@ -345,8 +350,6 @@ async def memory(reactor: Any, text: str, count: str) -> None:
 
 async def many(reactor: Any, text: str, count: str, subset: str) -> None:
     """A list of many providers, then changes; prints ``up`` in between."""
-    gc.collect()
-    gc.freeze()
     turns = Turns()
     turns.begin()
     await task.deferLater(reactor, 0.1)
@@ -410,6 +413,8 @@ def main() -> None:
     scenario: Any = SCENARIOS[sys.argv[1]]
 
     def begin() -> None:
+        # As the commands do.
+        freezeHeap()
         running = defer.ensureDeferred(scenario(theReactor, *sys.argv[2:]))
         running.addErrback(lambda failure: (failure.printTraceback(sys.stderr), os._exit(1)))
         running.addCallback(lambda _: (sys.stdout.flush(), os._exit(0)))

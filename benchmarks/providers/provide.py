@@ -16,6 +16,7 @@ from twisted.internet import defer, stdio
 from twisted.protocols.basic import LineReceiver
 
 from getty_tx import rpc
+from getty_tx.processes.heap import freezeHeap
 from getty_tx.registry import Provider, registryFrom
 
 SERVICE = "calls"
@@ -79,6 +80,8 @@ def main() -> None:
     theReactor: Any = reactor
 
     def begin() -> None:
+        # As the commands do.
+        freezeHeap()
         starting = defer.ensureDeferred(run(theReactor, sys.argv[1], "manual" in sys.argv))
         starting.addErrback(lambda failure: (failure.printTraceback(sys.stderr), theReactor.stop()))
 
