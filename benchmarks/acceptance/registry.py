@@ -110,8 +110,8 @@ def outage(store: Any, name: str, faults: Any) -> Iterator[Figure]:
     try:
         follower.line()
         faults()
-        # Time for the records to come back.
-        time.sleep(15)
+        # Time for the records to come back: waits go up to 15 s, and are drawn over 10 s more after an outage.
+        time.sleep(30)
         follower.go()
         found = follower.line()
     finally:

@@ -30,6 +30,11 @@ __all__ = ["Connections", "Endpoint"]
 KEEP_ALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
+#: Connections that are kept for later requests, as many as a registry writes records at a time, and for how many
+#: seconds.
+MAX_KEPT, KEPT_TIME = 64, 30
+
+
 class Endpoint:
     """
     Where one etcd is.
@@ -65,6 +70,8 @@ class Connections:
         self._endpoints = {each.address.encode(): each for each in endpoints}
         self._open: dict[Endpoint, WeakSet[Any]] = {each: WeakSet() for each in endpoints}
         self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = MAX_KEPT
+        self._pool.cachedConnectionTimeout = KEPT_TIME
         self._agent = Agent.usingEndpointFactory(reactor, self, self._pool)
 
     def request(
