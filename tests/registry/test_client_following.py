@@ -97,7 +97,9 @@ class KnownTests(FollowingCase):
         self.clock.advance(0)
         self.assertEqual(len(self.successResultOf(known)), SLICE + 50)
         self.clock.pump([0] * 9)
-        self.assertEqual(len(self.endpoints), MAX_DIALS)
+        # The order is random: the one that is gone may have been dialed, and left its place to another.
+        gone = f"p{SLICE + 1}" in self.endpoints
+        self.assertEqual(len(self.endpoints), MAX_DIALS + gone)
         for _ in range(9):
             self.answerAll()
             self.clock.pump([0] * 9)

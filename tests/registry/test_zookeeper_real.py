@@ -334,7 +334,7 @@ class SessionTests(ServerCase):
 
     async def test_killed(self) -> None:
         """The server is killed and comes back with its data: nothing is lost, changes are seen."""
-        engine, noted = await self.connected(timeout=20)
+        engine, noted = await self.connected(timeout=12)
         await engine.put(PROVIDER)
         await noted.when(lambda: bool(noted.records))
         noted.take()

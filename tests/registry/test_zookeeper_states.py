@@ -8,13 +8,15 @@ from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
+from kazoo.handlers.threading import SequentialThreadingHandler
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import SettingError
 from getty_tx.registry import Provider, RegistryError
 from getty_tx.registry.zookeeper import ZooKeeperEngine, threads
-from getty_tx.registry.zookeeper.threads import MAX_ASKED
+from getty_tx.registry.zookeeper.settings import ClientSettings
+from getty_tx.registry.zookeeper.threads import MAX_ASKED, newClient
 from tests.registry.test_zookeeper_real import Noted
 
 PROVIDER = Provider("echo", "tcp:10.0.0.5:8090", "a")
@@ -204,6 +206,14 @@ class StateTests(StatesCase):
         self.made[0].listener("CONNECTED")
         self.state("CONNECTED")
         self.assertEqual(self.noted.take(), [("connected",), ("lost",)])
+
+    def test_waits(self) -> None:
+        """Attempts to connect are so near to each other that a server which was restarted finds the session alive."""
+        for timeout in (0.1, 2, 10, 60):
+            client = newClient(ClientSettings([("10.0.0.1", 2181)], timeout), SequentialThreadingHandler())
+            retry = client._conn_retry
+            self.assertLessEqual(retry.max_delay * (1 + retry.max_jitter), min(0.7 * timeout, 15))
+            self.assertLessEqual(retry.delay, retry.max_delay)
 
     def test_ended(self) -> None:
         """kazoo gives up, as after a refused authentication: a new client is made, after a wait."""

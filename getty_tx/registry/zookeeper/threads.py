@@ -236,8 +236,10 @@ def newClient(settings: ClientSettings, handler: Any) -> Any:
     # kazoo logs each attempt to connect and, at its lowest level, passwords. Its owner says what is to be known.
     silent = logging.Logger("kazoo")
     silent.disabled = True
-    # Waits as those of Backoff: up to 0.25 s at first, up to 15 s later, drawn from the whole of it.
-    retry = {"max_tries": -1, "delay": 0.125, "backoff": 2, "max_jitter": 1.0, "max_delay": 7.5}
+    # Waits as those of Backoff: up to 0.25 s at first, up to 15 s later, drawn from the whole of it. But the time-out
+    # of the session begins anew when the server starts: who waits longer comes too late to keep its nodes.
+    longest = min(7.5, 0.35 * settings.timeout)
+    retry = {"max_tries": -1, "delay": min(0.125, longest), "backoff": 2, "max_jitter": 1.0, "max_delay": longest}
     return findKazoo()(
         ",".join(hosts),
         timeout=settings.timeout,
