@@ -1,0 +1,53 @@
+"""
+Packages as bytes, for engines that carry them to other processes.
+
+A first byte tells the type: ``b`` for bytes, ``s`` for a text in UTF-8, ``j`` for JSON. What comes from an engine is
+data of others: it is checked, and never pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from getty_tx.groups.errors import GroupError
+
+__all__ = ["packed", "unpacked"]
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def packed(pkg: Any) -> bytes:
+    """
+    A package as bytes.
+
+    :raise GroupError: it is neither bytes nor text, and JSON cannot say it.
+    """
+    if isinstance(pkg, bytes):
+        return b"b" + pkg
+    if isinstance(pkg, str):
+        return b"s" + pkg.encode()
+    try:
+        return b"j" + _encode(pkg).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        text = f"a {type(pkg).__name__} cannot be brought to other processes: publish bytes, str, or what JSON can say"
+        raise GroupError(f"{text}: {error}") from None
+
+
+def unpacked(data: bytes) -> Any:
+    """
+    The package.
+
+    :raise GroupError: these are not the bytes of one.
+    """
+    kind, rest = data[:1], data[1:]
+    try:
+        if kind == b"b":
+            return rest
+        if kind == b"s":
+            return rest.decode()
+        if kind == b"j":
+            return json.loads(rest)
+    except (ValueError, RecursionError) as error:
+        raise GroupError(f"not a package: {error}") from None
+    raise GroupError(f"not a package: it begins with {kind!r}")
