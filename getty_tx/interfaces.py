@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Hashable
 
     from twisted.internet.interfaces import IAddress
 
@@ -31,6 +31,7 @@ __all__ = [
     "IReactorTurns",
     "IReadWriter",
     "IReader",
+    "ISharedWriter",
     "IStreamConnection",
     "IWriter",
     "Until",
@@ -127,6 +128,20 @@ class IBatchWriter(IWriter):
 
         :return: the bytes, or a list of bytes to send in that order, so that large packages need not be joined.
         :raise Exception: one of them cannot be encoded; ``writePkgs`` raises it, and none of them is sent.
+        """
+
+
+class ISharedWriter(IWriter):
+    """
+    Optional: a codec that says for which sessions it writes the same bytes. What a group publishes is then encoded once
+    for all of them. Without it, a group encodes for each member.
+    """
+
+    def shareKey(session: Any) -> Hashable:
+        """
+        Equal keys: ``write`` makes the same bytes of a package for sessions of the same kind (byte stream, WebSocket).
+
+        :return: the codec's type and its settings, and what else its bytes depend on; None: for this session alone.
         """
 
 

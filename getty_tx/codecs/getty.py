@@ -103,6 +103,10 @@ class GettyCodec:
         body = data[_SIZE + 1 : end].tobytes()
         return EchoPackage(command, body, sequence, logId, serviceId, code), end
 
+    def shareKey(self, session: Any) -> object:
+        """See :py:class:`getty_tx.interfaces.ISharedWriter`."""
+        return GettyCodec
+
     def write(self, session: Any, pkg: Any) -> bytes:
         """
         Header and body.

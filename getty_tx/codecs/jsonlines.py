@@ -91,6 +91,10 @@ class JsonLinesCodec:
             raise CodecError("codec 'json-lines': null cannot be a package", session)
         return pkg, start + len(line) + 1
 
+    def shareKey(self, session: Any) -> object:
+        """See :py:class:`getty_tx.interfaces.ISharedWriter`."""
+        return JsonLinesCodec
+
     def write(self, session: Any, pkg: Any) -> bytes:
         """
         The document without unnecessary blanks, and a newline.

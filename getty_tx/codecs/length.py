@@ -117,6 +117,10 @@ class LengthCodec:
                 break
         return found
 
+    def shareKey(self, session: Any) -> object:
+        """See :py:class:`getty_tx.interfaces.ISharedWriter`."""
+        return (LengthCodec, self.size, self.order, self.includes)
+
     def write(self, session: Any, pkg: Any) -> bytes | list[bytes | memoryview]:
         """
         Length field and payload.

@@ -89,6 +89,10 @@ class LineCodec:
             at = end
         return found
 
+    def shareKey(self, session: Any) -> object:
+        """See :py:class:`getty_tx.interfaces.ISharedWriter`."""
+        return (LineCodec, self.delimiter)
+
     def write(self, session: Any, pkg: Any) -> bytes | list[bytes]:
         """
         The line and the delimiter.

@@ -61,6 +61,10 @@ class NetstringCodec:
             )
         return data[count + 1 : end - 1].tobytes(), end
 
+    def shareKey(self, session: Any) -> object:
+        """See :py:class:`getty_tx.interfaces.ISharedWriter`."""
+        return NetstringCodec
+
     def write(self, session: Any, pkg: Any) -> bytes | list[bytes]:
         """
         Length, colon, string, comma.

@@ -43,6 +43,10 @@ class RawCodec:
             return None, 0
         return data.tobytes(), have
 
+    def shareKey(self, session: Any) -> object:
+        """See :py:class:`getty_tx.interfaces.ISharedWriter`."""
+        return RawCodec
+
     def write(self, session: Any, pkg: Any) -> bytes | str:
         """
         The bytes or the text, unchanged; a bytearray or memoryview is copied.

@@ -84,6 +84,10 @@ class VarintCodec:
         payload = data[start:end]
         return payload if number > self._copied else payload.tobytes(), end
 
+    def shareKey(self, session: Any) -> object:
+        """See :py:class:`getty_tx.interfaces.ISharedWriter`."""
+        return VarintCodec
+
     def write(self, session: Any, pkg: Any) -> bytes | list[bytes | memoryview]:
         """
         Varint and payload.

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["INTERVAL", "Faults"]
+__all__ = ["INTERVAL", "Faults", "callAll"]
+
+log = Logger()
 
 #: Seconds between two log lines about the same fault.
 INTERVAL = 10.0
 
 #: Different faults that are remembered; above that number the oldest is forgotten, and logged anew.
 MOST = 256
+
+
+def callAll(session: Any, callbacks: Mapping[Any, Callable[[], object]] | None) -> None:
+    """Call the close callbacks of a session. What one raises is logged, and the others are called."""
+    for call in (callbacks or {}).values():
+        try:
+            call()
+        except BaseException:
+            log.failure("{session}: a close callback failed", session=session)
 
 
 class Faults:

@@ -16,11 +16,13 @@ from twisted.logger import Logger
 
 from getty_tx.errors import ReadTimeoutError, SessionClosedError, SessionError, SessionRefusedError
 from getty_tx.session.batches import messageCallbacks
+from getty_tx.session.faults import callAll
 from getty_tx.session.inbound import Inbound
 from getty_tx.session.limits import Lifetime, checkClose, checkSilence, outlivesPeer
 from getty_tx.session.outbound import Outbound
 from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, UPGRADE, USER
 from getty_tx.session.refusals import refusalFrom
+from getty_tx.session.sharing import leaveAll
 from getty_tx.session.state import SessionState
 from getty_tx.session.states import CLOSING, CONNECTING, ENDED, GONE, LOST, OPEN
 from getty_tx.session.wrappers import bytesInKernel
@@ -72,8 +74,7 @@ class Lifecycle(SessionState):
         # newSession sets them; start() refuses a session without.
         self.decoder = self.encoder = None
         self.readsBatches = 0
-        self._attributes = None
-        self._closeCallbacks = None
+        self._attributes = self._closeCallbacks = None
         self.activeAt = self.openedAt = context.seconds()
         self.bytesRead = self.bytesWritten = self.pkgsRead = self.pkgsWritten = 0
         self.inCallback = False
@@ -85,10 +86,8 @@ class Lifecycle(SessionState):
         self.error = self.pendingError = None
         self.closePending = False
         self.needsDispatch = False
-        self.cronGroup = None
-        self.readTimer = None
-        self.closeTimer = None
-        self.lifetime = None
+        self.cronGroup = self.readTimer = self.closeTimer = self.lifetime = None
+        self.memberships = ()
 
     # The beginning
 
@@ -277,8 +276,7 @@ class Lifecycle(SessionState):
                     inbound.close()
                     continue
                 self.closePending = False
-                self.state = ENDED
-                self._callListener(self.receiver.onClose)
+                self._callOnClose()
             elif self.state == ENDED:
                 self.state = GONE
                 self._end()
@@ -453,10 +451,16 @@ class Lifecycle(SessionState):
         self._cancelTimers()
         self.inbound.close()
         self.outbound.release()
-        self._callListener(self.receiver.onClose)
+        self._callOnClose()
         self.state = GONE
         self._end()
         return rest
+
+    def _callOnClose(self) -> None:
+        self.state = ENDED
+        if self.memberships:
+            leaveAll(self)
+        self._callListener(self.receiver.onClose)
 
     def losesOutput(self) -> bool:
         """True if losing the connection drops bytes that the application has written."""
@@ -473,11 +477,7 @@ class Lifecycle(SessionState):
     def _end(self) -> None:
         """onClose has returned: call the close callbacks and release all references."""
         callbacks, self._closeCallbacks = self._closeCallbacks, None
-        for call in (callbacks or {}).values():
-            try:
-                call()
-            except BaseException:
-                log.failure("{session}: a close callback failed", session=self)
+        callAll(self, callbacks)
         self.context.sessionEnded(self)
         if self._attributes is not None:
             self._attributes.clear()

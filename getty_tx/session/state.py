@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from getty_tx.session.cron import CronMember
 from getty_tx.session.pausing import PRESSURE
+from getty_tx.session.sharing import STREAM
 from getty_tx.session.states import OPEN
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from getty_tx.interfaces import IConnection
+    from getty_tx.session.sharing import IFraming
     from getty_tx.wheel import WheelTimer
 
 __all__ = ["SessionState", "SessionWork", "SessionWorkers"]
@@ -82,6 +84,7 @@ class SessionState(CronMember):
     :ivar lastProgress: bytes out and bytes in the kernel, at the last look at a close, or at an answer after the
         peer has ended its side; -1 before the first look.
     :ivar lifetime: watches ``idleTimeout`` and ``maxLifetime``, where one of them is set.
+    :ivar memberships: what the session leaves before onClose: objects with a method ``sessionEnds(session)``.
     :ivar needsDispatch: an event arrived during a callback; ``dispatchEvents`` handles it when that returns.
     :ivar openedAt: when the session was made, in seconds on the reactor's clock.
     :ivar outbound: the way out.
@@ -113,6 +116,7 @@ class SessionState(CronMember):
         "inbound",
         "lastProgress",
         "lifetime",
+        "memberships",
         "openedAt",
         "outbound",
         "pendingError",
@@ -126,6 +130,9 @@ class SessionState(CronMember):
 
     #: Datagrams that were dropped; sessions over datagrams count them.
     datagramsDropped = 0
+
+    #: How bytes that other sessions get as well are framed; None: each session needs its own.
+    framing: IFraming | None = STREAM
 
     # The types of the room's own classes are narrowed in Lifecycle, which may import them.
     _attributes: dict[Any, Any] | None
@@ -146,6 +153,7 @@ class SessionState(CronMember):
     inbound: Any
     lastProgress: tuple[int, int | None]
     lifetime: Any
+    memberships: tuple[Any, ...]
     openedAt: float
     outbound: Any
     pendingError: BaseException | None

@@ -51,6 +51,7 @@ class DatagramSession(Session):
 
     compression = CompressionSetting("datagrams are not compressed, so leave it None")
     isShared: ClassVar[bool] = True
+    framing = None
     isLasting: ClassVar[bool] = True
 
     inbound: DatagramInbound

@@ -17,12 +17,14 @@ from getty_tx.session.lifecycle import OPEN
 from getty_tx.session.session import Session
 from getty_tx.transports.websocket.frames import BINARY, CLOSE, TEXT, CloseCode, header, pack16, wholeFrame
 from getty_tx.transports.websocket.inbound import MessageInbound
+from getty_tx.transports.websocket.sharing import PLAIN, deflateFraming
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from getty_tx.interfaces import IConnection
     from getty_tx.session.context import ServiceContext
+    from getty_tx.session.sharing import IFraming
     from getty_tx.transports.websocket.requested import UpgradeRequest
 
 __all__ = ["MessageSession", "MessageTransport"]
@@ -148,6 +150,17 @@ class MessageSession(Session):
         return status
 
     # Writing
+
+    @property
+    def framing(self) -> IFraming | None:  # type: ignore[override]  # a class attribute elsewhere, and never set
+        """How frames that other sessions get as well are made; None on a client, which masks each frame."""
+        if self._isPlain:
+            return PLAIN
+        return None if self._isClient else deflateFraming(self._engine.windowBits)
+
+    def contextIsLost(self) -> None:
+        """The peer was sent a frame that the session's compressor has not made."""
+        self._engine.contextIsLost()
 
     def sendMessage(self, first: int, payload: bytes) -> None:
         """Frame a message and send it."""

@@ -1,0 +1,149 @@
+"""
+Fan-out: some publications to all members of a group, in slices of time with other events of the reactor between.
+
+A loop over 100,000 members would stop the reactor for a quarter of a second. So each turn of the reactor has 2 ms for
+all groups together. They take turns, and small ones come first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from getty_tx.groups.group import Group
+    from getty_tx.groups.kinds import Entry, Kind
+
+__all__ = ["SLICE", "Fanout", "Turns"]
+
+log = Logger()
+
+#: Seconds of a turn of the reactor that all groups have together.
+SLICE = 0.002
+
+#: Members of a group that need not wait behind large ones.
+SMALL = 256
+
+#: Members that are looked at together, where some have left since the list was made.
+_STRETCH = 1024
+
+
+class Fanout:
+    """
+    Brings entries to those who are members now.
+
+    :ivar entries: what they get, in one piece.
+    """
+
+    __slots__ = ("_excluded", "_gone", "_group", "_parts", "entries")
+
+    def __init__(self, group: Group, entries: Sequence[Entry]) -> None:
+        self._group = group
+        self.entries = entries
+        # Sessions that have left meanwhile, and those that do not get all of the entries.
+        self._gone: set[Any] = set()
+        self._excluded: list[tuple[Any, Kind]] = []
+        publishers = {entry.publisher for entry in entries if entry.publisher}
+        # The kind, its members, and the index of the next one.
+        self._parts: deque[tuple[Kind, Any, list[Any], int]] = deque()
+        for kind in list(group.kinds.values()):
+            sessions = kind.snapshot()
+            if not sessions:
+                continue
+            if publishers:
+                self._exclude(kind, sessions, publishers)
+            try:
+                prepared = kind.prepare(entries, sessions[0])
+            except Exception:
+                log.failure("{group}: publications cannot be encoded, and are dropped", group=group.name)
+                group.stats.drop("codec", len(sessions) * len(entries))
+                continue
+            self._parts.append((kind, prepared, sessions, 0))
+
+    def _exclude(self, kind: Kind, sessions: list[Any], publishers: set[int]) -> None:
+        for session in sessions:
+            if session.id in publishers:
+                self._excluded.append((session, kind))
+                self._gone.add(session)
+
+    def left(self, session: Any) -> None:
+        """It is no member any more."""
+        self._gone.add(session)
+
+    def run(self, seconds: Callable[[], float], until: float) -> bool:
+        """
+        Go on, until it is late.
+
+        :return: whether it has reached all.
+        """
+        group, parts, gone = self._group, self._parts, self._gone
+        limit = group.namespace.slowLimit
+        first = self.entries[0].number
+        count = len(self.entries)
+        while parts:
+            kind, prepared, sessions, at = parts[0]
+            behind: list[Any] = []
+            if gone:
+                stretch = sessions[at : at + _STRETCH]
+                wanted = [session for session in stretch if session not in gone]
+                done, written = kind.write(prepared, wanted, 0, limit, seconds, until, behind)
+                # Where it became late in the stretch, the next one is looked up by its place in the whole list.
+                at = at + len(stretch) if done == len(wanted) else sessions.index(wanted[done], at)
+            else:
+                at, written = kind.write(prepared, sessions, at, limit, seconds, until, behind)
+            group.stats.deliveries += written * count
+            for session in behind:
+                group.fallBehind(session, kind, first)
+            if at < len(sessions):
+                parts[0] = (kind, prepared, sessions, at)
+                if seconds() >= until:
+                    return False
+            else:
+                parts.popleft()
+        for session, kind in self._excluded:
+            group.writeOthers(session, kind, self.entries)
+        return True
+
+
+class Turns:
+    """The groups that have something to bring to their members, and the time that they get."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._seconds: Callable[[], float] = reactor.seconds
+        self._waiting: deque[Group] = deque()
+        self._call: Any = None
+
+    def add(self, group: Group) -> None:
+        """It has something. It is called in the reactor's next turn."""
+        if group.size <= SMALL:
+            self._waiting.appendleft(group)
+        else:
+            self._waiting.append(group)
+        if self._call is None:
+            self._call = self._reactor.callLater(0, self._run)
+
+    def stop(self) -> None:
+        """Bring nothing any more."""
+        self._waiting.clear()
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def _run(self) -> None:
+        self._call = None
+        seconds = self._seconds
+        until = seconds() + SLICE
+        waiting = self._waiting
+        for _ in range(len(waiting)):
+            group = waiting.popleft()
+            if not group.go(seconds, until):
+                waiting.append(group)
+            if seconds() >= until:
+                break
+        if waiting and self._call is None:
+            self._call = self._reactor.callLater(0, self._run)

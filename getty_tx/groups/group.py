@@ -1,0 +1,403 @@
+"""One group: its members in this process, and the way of a publication to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import fail, succeed
+
+from getty_tx.groups.errors import GroupError
+from getty_tx.groups.fanout import Fanout
+from getty_tx.groups.joining import MAX_GROUPS, NOTHING, Joined, Joining
+from getty_tx.groups.kinds import Entry, Kind, OwnKind, SharedKind, keyOf
+from getty_tx.groups.log import Log
+from getty_tx.groups.slow import Behind
+from getty_tx.session.sharing import leave as leaveMembership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from twisted.internet.defer import Deferred
+
+    from getty_tx.groups.groups import Groups
+    from getty_tx.groups.namespaces import Namespace
+    from getty_tx.groups.publication import History, Member, Position, Publication
+    from getty_tx.groups.stats import GroupStats
+
+__all__ = ["Group"]
+
+#: Members that ``presence`` tells, at most, unless told otherwise.
+MAX_PRESENCE = 1000
+
+#: Publications of one question for history, at most.
+MAX_HISTORY = 300
+
+
+class Group:
+    """
+    A name, and the sessions of this process that are members. Ask :py:meth:`Groups.group` for one.
+
+    :ivar name: its name.
+    :ivar namespace: its settings.
+    :ivar size: members in this process.
+    :ivar position: of the newest publication that has come; None: nobody numbers, or none has come.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_fanout",
+        "_held",
+        "_isQueued",
+        "_slowCall",
+        "_windowCall",
+        "begun",
+        "behind",
+        "groups",
+        "joinsAtOnce",
+        "kinds",
+        "latest",
+        "log",
+        "name",
+        "namespace",
+        "position",
+        "size",
+        "stats",
+    )
+
+    def __init__(self, groups: Groups, name: str, namespace: Namespace, stats: GroupStats) -> None:
+        self.groups = groups
+        self.name = name
+        self.namespace = namespace
+        self.stats = stats
+        self.size = 0
+        # Nobody has to be asked when a session joins.
+        asks = namespace.mayJoin is not None or namespace.maxMembers is not None
+        self.joinsAtOnce = not (asks or namespace.presence or namespace.historySize)
+        self.position: Position | None = None
+        # For the room. Members by kind, and those that are behind; entries, and the first that no fan-out has.
+        self.kinds: dict[Hashable, Kind] = {}
+        self.behind: dict[Any, Behind] = {}
+        self.latest: dict[str | None, Entry] = {}
+        self.log = Log(namespace.maxWaiting)
+        self.begun = 0
+        self._fanout: Fanout | None = None
+        # Publications that came while what was missed before them is asked for.
+        self._held: list[Publication] | None = None
+        self._isQueued = False
+        self._windowCall: Any = None
+        self._slowCall: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Group {self.name}: {self.size} members>"
+
+    # Members
+
+    @property
+    def members(self) -> list[Any]:
+        """The sessions of this process that are members."""
+        return [*(session for kind in self.kinds.values() for session in kind.sessions), *self.behind]
+
+    def __contains__(self, session: Any) -> bool:
+        return self in session.memberships
+
+    def join(
+        self,
+        session: Any,
+        info: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        since: Position | None = None,
+        exclusive: bool = False,
+    ) -> Deferred[Joined]:
+        """
+        Make a session a member. It leaves by itself when it is closed. A second time has no effect.
+
+        :param info: what others are told of it, where the group has presence: what JSON can say, up to 1 KiB.
+        :param user: who it is.
+        :param since: where it was when it left: what was published since then comes first.
+        :param exclusive: all other members, in all processes, are closed with 4001. Of two that join so at once, the
+            one that the engine has heard last stays.
+        :return: a Deferred with a :py:class:`~getty_tx.groups.Joined`: from then on it gets what is published. Fails
+            with :py:exc:`~getty_tx.groups.NotAllowedError`, with :py:exc:`~getty_tx.groups.GroupError` at a limit, with
+            EngineDownError, or with :py:exc:`~getty_tx.SessionClosedError`.
+        """
+        memberships = session.memberships
+        if self in memberships:
+            return succeed(Joined(self.position))
+        if self.joinsAtOnce and self.size and info is None and not exclusive and self._canJoinNow(session):
+            # The most frequent case, at two thirds of the time.
+            session.memberships = (*memberships, self)
+            self.size += 1
+            kind = self.kinds.get(keyOf(session))
+            (self.kindOf(session) if kind is None else kind).add(session)
+            return succeed(NOTHING)
+        return Joining(self, session, info, user, since, exclusive).start()
+
+    def _canJoinNow(self, session: Any) -> bool:
+        if session.isClosed or session.unsentLimit is None or len(session.memberships) >= MAX_GROUPS:
+            return False
+        return self.groups.isSettled(self)
+
+    def leave(self, session: Any) -> None:
+        """End a membership: not one more publication is written to the session. No effect if it is no member."""
+        if self in session.memberships:
+            leaveMembership(session, self)
+            self.sessionEnds(session)
+
+    def sessionEnds(self, session: Any) -> None:
+        """A member has left, or its session ends."""
+        if self.behind.pop(session, None) is None:
+            for kind in self.kinds.values():
+                if kind.remove(session):
+                    break
+        self.size -= 1
+        if self._fanout is not None:
+            self._fanout.left(session)
+        self.groups.hasLeft(self, session)
+
+    def count(self) -> Deferred[int]:
+        """How many members it has, in all processes where it has presence, and in this one otherwise."""
+        if not self.namespace.presence:
+            return succeed(self.size)
+        return self.groups.engine.counts([self.name]).addCallback(lambda counts: counts[self.name])
+
+    def presence(self, limit: int = MAX_PRESENCE) -> Deferred[Sequence[Member]]:
+        """
+        The members, in all processes.
+
+        :return: a Deferred; fails with GroupError where the namespace has no presence.
+        """
+        if not self.namespace.presence:
+            return fail(GroupError(f"{self.name} has no presence: set presence=True for its namespace"))
+        return self.groups.engine.presence(self.name, limit)
+
+    # Publications
+
+    def publish(
+        self, pkg: Any, but: Any = None, key: str | None = None, id: str | None = None
+    ) -> Deferred[Position | None]:
+        """
+        Send a package to all members, in all processes. Any thread may call.
+
+        :param but: a session of this process that does not get it. If it comes back later and asks for what it has
+            missed, it gets that, too.
+        :param key: what it is about, for members that are behind and want the latest of each key.
+        :param id: names the publication, so that it may be published again where the outcome is not known.
+        :return: a Deferred with its Position, None where the group has no history. Fails with EngineDownError,
+            EngineTimeoutError, or with GroupError where it is too long or too much waits.
+        """
+        return self.groups.publish(self, pkg, but, key, id)
+
+    def history(self, since: Position | None = None, limit: int = 100) -> Deferred[History]:
+        """
+        What was published.
+
+        :param since: a position; None: the newest ones.
+        :param limit: publications, at most 300.
+        """
+        if not self.namespace.historySize:
+            text = f"{self.name} has no history: set historySize= and historySeconds= for its namespace"
+            return fail(GroupError(text))
+        return self.groups.engine.history(self.name, since, min(limit, MAX_HISTORY), self.namespace.retention)
+
+    # For the room: what comes
+
+    def arrived(self, publication: Publication) -> None:
+        """The engine has brought a publication."""
+        position = publication.position
+        if position is not None:
+            if self._held is not None:
+                self._held.append(publication)
+                return
+            last = self.position
+            if last is not None and last.epoch == position.epoch:
+                if position.offset <= last.offset:
+                    return
+                if position.offset > last.offset + 1:
+                    self.missed()
+                    if self._held is not None:
+                        self._held.append(publication)
+                        return
+                    if self.position is not None and self.position.offset >= position.offset:
+                        # It was among those that were found.
+                        return
+            self.position = position
+        self.enter(publication)
+
+    def missed(self) -> None:
+        """Publications are missing: ask for them, and bring nothing meanwhile."""
+        if not self.namespace.historySize or self.position is None:
+            self.gap(None)
+        elif self._held is None:
+            self._held = []
+            asked = self.groups.engine.history(
+                self.name, self.position, self.namespace.historySize, self.namespace.retention
+            )
+            asked.addCallbacks(self._found, self._notFound)
+
+    def _found(self, history: History) -> None:
+        if history.isWhole:
+            self._goOn(history.publications)
+        else:
+            self.position = history.position
+            self.gap(None)
+            self._goOn(())
+
+    def _notFound(self, _: object) -> None:
+        # The engine has gone away again; when it is back it says once more that something is missing.
+        self.gap(None)
+        self.position = None
+        self._goOn(())
+
+    def _goOn(self, publications: Sequence[Publication]) -> None:
+        held, self._held = self._held, None
+        for publication in [*publications, *(held or ())]:
+            self.arrived(publication)
+
+    def gap(self, count: int | None) -> None:
+        """The members of this process have missed publications, and will not get them."""
+        self.stats.gaps += 1
+        self.tell("onGap", self, None, count)
+
+    def tell(self, event: str, *arguments: Any) -> None:
+        """Call the listener."""
+        self.groups.tell(self.namespace, event, *arguments)
+
+    # For the room: the way to the members
+
+    def enter(self, publication: Publication) -> None:
+        """Bring a publication to the members of this process."""
+        self.stats.arrived += 1
+        if self.namespace.listener is not None:
+            self.tell("onPublication", self, publication)
+        if not self.size:
+            return
+        pkg, wrap = publication.pkg, self.namespace.wrap
+        if wrap is not None:
+            pkg = self.groups.wrapped(wrap, self, publication)
+        size = publication.size or (len(pkg) if isinstance(pkg, bytes | str) else 0)
+        offset = 0 if publication.position is None else publication.position.offset
+        now = self.groups.seconds()
+        entry = Entry(self.log.next, pkg, publication.key, publication.publisher, size, now, offset)
+        self.log.add(entry)
+        if self.namespace.slow == "latest":
+            self.latest[publication.key] = entry
+        if self.log.size > self.namespace.maxWaiting:
+            self._trim()
+        self._wantTurn()
+
+    @property
+    def isFull(self) -> bool:
+        """Whether as much waits for the fan-out as may wait."""
+        return self.log.next > self.begun and self.log.size > self.namespace.maxWaiting
+
+    def _wantTurn(self) -> None:
+        if self._isQueued or self._fanout is not None or self._windowCall is not None:
+            return
+        if self.namespace.window:
+            self._windowCall = self.groups.reactor.callLater(self.namespace.window, self._windowEnds)
+        else:
+            self._isQueued = True
+            self.groups.turns.add(self)
+
+    def _windowEnds(self) -> None:
+        self._windowCall = None
+        self._wantTurnNow()
+
+    def _wantTurnNow(self) -> None:
+        if not self._isQueued:
+            self._isQueued = True
+            self.groups.turns.add(self)
+
+    def go(self, seconds: Callable[[], float], until: float) -> bool:
+        """Its turn: bring what has come to the members. :return: whether nothing is left to do now."""
+        fanout = self._fanout
+        if fanout is None:
+            if self.begun < self.log.first:
+                lost = self.log.first - self.begun
+                self.stats.drop("log", lost)
+                self.gap(lost)
+                self.begun = self.log.first
+            entries = self.log.since(self.begun)
+            if not entries:
+                self._isQueued = False
+                return True
+            self.begun = self.log.next
+            before = sum(entry.size for entry in entries)
+            fanout = self._fanout = Fanout(self, entries)
+            self.log.grown(sum(entry.size for entry in entries) - before)
+        if not fanout.run(seconds, until):
+            return False
+        self.stats.fanouts += 1
+        self.stats.seconds += seconds() - fanout.entries[0].at
+        self._fanout = None
+        self._isQueued = False
+        self._trim()
+        if self.log.next > self.begun:
+            self._wantTurn()
+        return True
+
+    def _trim(self) -> None:
+        needed = self.begun if self._fanout is None else self._fanout.entries[0].number
+        for each in self.behind.values():
+            if each.needsLog and each.next < needed:
+                needed = each.next
+        self.log.trim(needed)
+        if self.latest and not self.behind and self._fanout is None:
+            self.latest = {key: entry for key, entry in self.latest.items() if entry.number >= self.begun}
+
+    # For the room: members
+
+    def kindOf(self, session: Any) -> Kind:
+        """The kind that a session belongs to."""
+        key = keyOf(session)
+        kind = self.kinds.get(key)
+        if kind is None:
+            kind = self.kinds[key] = OwnKind() if key is None else SharedKind(session.framing)
+        return kind
+
+    def writeOthers(self, session: Any, kind: Kind, entries: Sequence[Entry]) -> None:
+        """Write the entries to a member that has published some of them, but for those."""
+        wanted = [entry for entry in entries if entry.publisher != session.id]
+        if wanted and session in kind.sessions and not session.isClosed:
+            kind.writeTo(session, wanted)
+            self.stats.deliveries += len(wanted)
+
+    def fallBehind(self, session: Any, kind: Kind, number: int) -> None:
+        """A member's output is blocked: it did not get the entries from this number on."""
+        if not kind.remove(session):
+            return
+        now = self.groups.seconds()
+        self.behind[session] = Behind(self, session, kind, number, now)
+        if self.namespace.slow == "close" and self._slowCall is None:
+            self._slowCall = self.groups.reactor.callLater(self.namespace.slowSeconds, self._closeSlow)
+
+    def caughtUp(self, behind: Behind) -> None:
+        """A member has got all that the others got."""
+        del self.behind[behind.session]
+        behind.kind.add(behind.session)
+        if not self.behind and self._fanout is None:
+            self._trim()
+
+    def _closeSlow(self) -> None:
+        self._slowCall = None
+        now, seconds = self.groups.seconds(), self.namespace.slowSeconds
+        oldest = None
+        for each in list(self.behind.values()):
+            if each.isHeld:
+                continue
+            if now - each.at >= seconds:
+                each.close(f"it is behind for slowSeconds={seconds:g} s")
+            elif oldest is None or each.at < oldest:
+                oldest = each.at
+        if oldest is not None:
+            self._slowCall = self.groups.reactor.callLater(max(0.0, oldest + seconds - now), self._closeSlow)
+
+    def stop(self) -> None:
+        """Bring nothing more: there are no members, or the service stops."""
+        self.position = None
+        self.latest = {}
+        for call in (self._windowCall, self._slowCall):
+            if call is not None:
+                call.cancel()
+        self._windowCall = self._slowCall = self._fanout = None
+        self._isQueued = False

@@ -1,0 +1,305 @@
+"""Groups: the service that has them all, the engine, and the turns in which publications go out."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from getty_tx.errors import SettingError
+from getty_tx.groups.errors import EngineDownError, GroupError, PublicationTooLongError
+from getty_tx.groups.fanout import Turns
+from getty_tx.groups.group import Group
+from getty_tx.groups.interfaces import IEngine, IEngineUser
+from getty_tx.groups.kinds import Entry
+from getty_tx.groups.namespaces import Namespace, checkName, namespaceOf
+from getty_tx.groups.publication import CLOSE, EXCLUSIVE, Publication, Retention
+from getty_tx.groups.queueing import PublishQueue
+from getty_tx.groups.stats import GroupStats
+from getty_tx.groups.users import Leaving, closeOthers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from getty_tx.groups.publication import Member, Position
+
+__all__ = ["Groups"]
+
+log = Logger()
+
+
+@implementer(IEngineUser)
+class Groups(Service):
+    """
+    Rooms, broadcast, history and presence for the sessions of this process, and of all that share the engine.
+
+    A session of any Server or Client of this reactor may be a member. Start it before the first session joins.
+
+    :param engine: None: the groups of this process; in a sub-reactor those of all of them. Or a text such as
+        ``redis://127.0.0.1``, or an :py:class:`~getty_tx.groups.IEngine`.
+    :param namespaces: settings by the word before ``:`` in a group's name; those of ``""`` for all other names.
+    :raise SettingError: the engine is none.
+    """
+
+    def __init__(
+        self,
+        engine: Any = None,
+        namespaces: Mapping[str, Namespace] | None = None,
+        *,
+        reactor: Any = None,
+    ) -> None:
+        from getty_tx.groups.engines import engineFrom
+
+        self.engine: IEngine = engineFrom(engine)
+        self._namespaces = {"": Namespace(), **(namespaces or {})}
+        for name, each in self._namespaces.items():
+            if not isinstance(each, Namespace):
+                raise SettingError(f"namespaces: {name!r} has {each!r}, which is no Namespace")
+        self._reactor = reactor
+        self.stats: dict[str, GroupStats] = {name: GroupStats() for name in self._namespaces}
+        self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
+        self._active: dict[str, Group] = {}
+        self._publishers: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self._subscribing: dict[str, Deferred[None]] = {}
+        self._leaving = Leaving(self)
+        self._queue = PublishQueue(self)
+        self._waiting: list[Deferred[None]] = []
+        self._thread = 0
+        self.lastError: BaseException | None = None
+
+    # The service
+
+    def startService(self) -> None:
+        """Start the engine."""
+        Service.startService(self)
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        self.reactor = self._reactor
+        self.seconds: Callable[[], float] = self._reactor.seconds
+        self._thread = get_ident()
+        self.turns = Turns(self._reactor)
+        self.engine.start(self._reactor, self)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the engine. Members stay, and get nothing more."""
+        Service.stopService(self)
+        self.turns.stop()
+        self._leaving.stop()
+        self._queue.stop(EngineDownError("the groups have stopped"))
+        for group in self._active.values():
+            group.stop()
+        return self.engine.stop()
+
+    def whenReady(self) -> Deferred[None]:
+        """Fires when the engine is there; at once if it is."""
+        waiting: Deferred[None] = Deferred(lambda waiting: self._waiting.remove(waiting))
+        if self.running and self.engine.isUp:
+            waiting.callback(None)
+        else:
+            self._waiting.append(waiting)
+        return waiting
+
+    @property
+    def isUp(self) -> bool:
+        """Whether the engine is there."""
+        return bool(self.running and self.engine.isUp)
+
+    @property
+    def active(self) -> Mapping[str, Group]:
+        """The groups that have members in this process, by name."""
+        return self._active
+
+    # What applications call
+
+    def group(self, name: str) -> Group:
+        """
+        The group with this name. Nothing is made by asking: it begins with its first member.
+
+        :raise GroupError: the name is empty, too long, or has blanks or control characters.
+        """
+        group = self._groups.get(name)
+        if group is None:
+            space = namespaceOf(checkName(name))
+            if space not in self._namespaces:
+                space = ""
+            group = self._groups[name] = Group(self, name, self._namespaces[space], self.stats[space])
+        return group
+
+    def publish(
+        self, group: Group, pkg: Any, but: Any = None, key: str | None = None, id: str | None = None
+    ) -> Deferred[Position | None]:
+        """See :py:meth:`Group.publish`."""
+        if get_ident() != self._thread and self._thread:
+            result: Deferred[Position | None] = Deferred()
+            self.reactor.callFromThread(lambda: self.publish(group, pkg, but, key, id).chainDeferred(result))
+            return result
+        if not self.running:
+            return fail(EngineDownError("the groups are not started: call startService()"))
+        size = len(pkg) if isinstance(pkg, bytes | str) else 0
+        namespace = group.namespace
+        if size > namespace.maxPublication:
+            what = f"{group.name}: a publication of {size} bytes is longer than"
+            return fail(PublicationTooLongError(f"{what} maxPublication={namespace.maxPublication}"))
+        if group.isFull:
+            what = f"{group.name}: maxWaiting={namespace.maxWaiting} bytes wait for members already"
+            return fail(GroupError(f"{what}: publish less, or after the Deferred of the last one"))
+        publisher = 0
+        if but is not None:
+            publisher = but.id
+            self._publishers[publisher] = but
+        publication = Publication(pkg, key=key, publisher=publisher, size=size)
+        group.stats.published += 1
+        if not self.engine.isUp and namespace.whenDown != "fail":
+            return self._publishWhileDown(group, publication, id)
+        return self.engine.publish(group.name, publication, namespace.retention, id)
+
+    def _publishWhileDown(self, group: Group, publication: Publication, id: str | None) -> Deferred[Position | None]:
+        if group.namespace.whenDown == "queue":
+            return self._queue.add(group, publication, id)
+        group.enter(publication)
+        return succeed(None)
+
+    def sendTo(self, user: str, pkg: Any) -> Deferred[Position | None]:
+        """Publish to all sessions of a user: the members of the group ``user:ID``."""
+        return self.group(f"user:{user}").publish(pkg)
+
+    def closeUser(self, user: str, reason: str = "", but: Any = None) -> Deferred[None]:
+        """
+        Close all sessions of a user, in all processes: WebSockets with code 4002.
+
+        :param but: a session of this process that stays.
+        """
+        if not self.running:
+            return fail(EngineDownError("the groups are not started: call startService()"))
+        pkg = {"reason": reason, "but": "" if but is None else self.keyOf(but)}
+        told = self.engine.publish(f"user:{user}", Publication(pkg, kind=CLOSE), Retention())
+        return told.addCallback(lambda _: None)
+
+    # What the engine tells
+
+    def publicationArrived(self, name: str, publication: Publication) -> None:
+        """See :py:class:`~getty_tx.groups.IEngineUser`."""
+        group = self._active.get(name)
+        if group is None:
+            return
+        if publication.kind in (EXCLUSIVE, CLOSE):
+            closeOthers(group, publication)
+        else:
+            group.arrived(publication)
+
+    def publicationsMissed(self, name: str) -> None:
+        """See :py:class:`~getty_tx.groups.IEngineUser`."""
+        group = self._active.get(name)
+        if group is not None:
+            group.missed()
+
+    def membersChanged(self, name: str, joined: Sequence[Member], left: Sequence[Member]) -> None:
+        """See :py:class:`~getty_tx.groups.IEngineUser`."""
+        group = self._active.get(name)
+        if group is not None and group.namespace.joinLeave:
+            self._leaving.changed(group, joined, left)
+
+    def engineUp(self) -> None:
+        """See :py:class:`~getty_tx.groups.IEngineUser`."""
+        if self.lastError is not None:
+            log.info("groups: {engine} is back", engine=self.engine.description)
+        self.lastError = None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+        self._queue.send()
+        self._tellState(True, None)
+
+    def engineDown(self, error: BaseException) -> None:
+        """See :py:class:`~getty_tx.groups.IEngineUser`."""
+        self.lastError = error
+        log.warn("groups: {engine} is away: {error}", engine=self.engine.description, error=error)
+        self._tellState(False, error)
+
+    def _tellState(self, isUp: bool, error: BaseException | None) -> None:
+        listeners = {id(each.listener): each for each in self._namespaces.values() if each.listener is not None}
+        for namespace in listeners.values():
+            self.tell(namespace, "onState", self, isUp, error)
+
+    # For the room
+
+    def keyOf(self, session: Any) -> str:
+        """What names a session in all processes."""
+        return f"{self.engine.node}:{session.id}"
+
+    def isSettled(self, group: Group) -> bool:
+        """Whether its subscription is in force."""
+        return bool(self.running) and group.name not in self._subscribing
+
+    def isJoined(self, group: Group) -> Deferred[None] | None:
+        """
+        A session joins: subscribe, if it is the first.
+
+        :return: fires when the subscription is in force; None: it is.
+        """
+        if not self.running:
+            return fail(EngineDownError("the groups are not started: call startService()"))
+        name = group.name
+        if name not in self._active:
+            self._active[name] = group
+            subscribed = self.engine.subscribe(name)
+            if subscribed.called and not subscribed.paused:
+                # In most processes that is the end of it.
+                return subscribed
+            self._subscribing[name] = subscribed
+            subscribed.addBoth(self._subscribed, name)
+        waits = self._subscribing.get(name)
+        if waits is None:
+            return None
+        result: Deferred[None] = Deferred()
+
+        def both(outcome: Any) -> Any:
+            result.callback(outcome)
+            return outcome
+
+        waits.addBoth(both)
+        return result
+
+    def _subscribed(self, outcome: Any, name: str) -> Any:
+        self._subscribing.pop(name, None)
+        return outcome
+
+    def hasLeft(self, group: Group, session: Any) -> None:
+        """A session has left."""
+        if group.namespace.presence and self.running:
+            self.engine.absent(group.name, self.keyOf(session))
+        if not group.size and self._active.get(group.name) is group:
+            del self._active[group.name]
+            group.stop()
+            if self.running:
+                self.engine.unsubscribe(group.name)
+
+    def entryOf(self, group: Group, publication: Publication) -> Entry:
+        """A publication of the history, for one member."""
+        wrap = group.namespace.wrap
+        pkg = publication.pkg if wrap is None else self.wrapped(wrap, group, publication)
+        return Entry(0, pkg, publication.key, 0, publication.size, 0.0)
+
+    def wrapped(self, wrap: Callable[[Any, Any], Any], group: Group, publication: Publication) -> Any:
+        """What members get. If ``wrap`` fails, the package as it was published."""
+        try:
+            return wrap(group, publication)
+        except Exception:
+            log.failure("{group}: wrap() failed", group=group.name)
+            return publication.pkg
+
+    def tell(self, namespace: Namespace, event: str, *arguments: Any) -> None:
+        """Call a listener. What it raises is logged."""
+        if namespace.listener is None:
+            return
+        try:
+            getattr(namespace.listener, event)(*arguments)
+        except Exception:
+            log.failure("{listener}: {event} failed", listener=namespace.listener, event=event)

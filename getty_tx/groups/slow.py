@@ -1,0 +1,148 @@
+"""
+Members that are behind: they wait for their peers to read, or for the history that they have asked for.
+
+Nothing is queued for them. What they miss is in the group's log, and each of them is a number in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from getty_tx.groups.group import Group
+    from getty_tx.groups.kinds import Entry, Kind
+
+__all__ = ["TRY_AGAIN", "Behind", "closeMember"]
+
+log = Logger()
+
+#: The code of a WebSocket's Close frame that says "try again later" (IANA's registry of close codes).
+TRY_AGAIN = 1013
+
+
+def closeMember(session: Any, code: int, reason: str) -> None:
+    """Close a session, a WebSocket with this code."""
+    closeWith = getattr(session, "closeWith", None)
+    if closeWith is not None:
+        closeWith(code, reason)
+    else:
+        session.close(reason)
+
+
+class Behind:
+    """
+    One member that is behind.
+
+    :ivar next: the number of the first entry that it has not got.
+    :ivar at: since when.
+    :ivar isHeld: it waits for its history, not for its peer.
+    :ivar offset: entries up to this one it has got with its history.
+    """
+
+    __slots__ = ("_follows", "at", "group", "isHeld", "kind", "next", "offset", "session")
+
+    def __init__(self, group: Group, session: Any, kind: Kind, number: int, at: float, isHeld: bool = False) -> None:
+        self.group = group
+        self.session = session
+        self.kind = kind
+        self.next = number
+        self.at = at
+        self.isHeld = isHeld
+        # What comes while it waits for its history it gets, whatever becomes of slow members.
+        self._follows = isHeld or group.namespace.slow in ("close", "follow")
+        self.offset = 0
+        if not isHeld:
+            self.wait()
+
+    @property
+    def needsLog(self) -> bool:
+        """Whether the log is kept for it."""
+        return self._follows
+
+    def wait(self) -> None:
+        """Go on when its peer has read."""
+        self.session.drained().addCallbacks(self._drained, lambda _: None)
+
+    def go(self) -> None:
+        """Its history has come."""
+        self.isHeld = False
+        self._drained(None)
+
+    def _drained(self, _: object) -> None:
+        group = self.group
+        if group.behind.get(self.session) is not self or self.session.isClosed:
+            return
+        try:
+            if self._catchUp():
+                group.caughtUp(self)
+        except Exception as error:
+            # Its codec cannot encode what the others got.
+            self.session.callbackFailed(error)
+
+    def _catchUp(self) -> bool:
+        slow = self.group.namespace.slow
+        if self._follows:
+            return self._follow(slow == "close")
+        return self._skip() if slow == "drop" else self._latest()
+
+    def _skip(self) -> bool:
+        """``drop``: nothing of what it missed."""
+        self._gap(self.group.begun - self.next)
+        return True
+
+    def _latest(self) -> bool:
+        """``latest``: the newest of each key."""
+        group, session = self.group, self.session
+        newest = [entry for entry in group.latest.values() if self.next <= entry.number < group.begun]
+        newest.sort(key=lambda entry: entry.number)
+        wanted = [entry for entry in newest if entry.publisher != session.id]
+        if wanted:
+            self.kind.writeTo(session, wanted)
+            group.stats.deliveries += len(wanted)
+        missed = group.begun - self.next - len(newest)
+        if missed:
+            group.stats.drop("slow", missed)
+        return True
+
+    def _follow(self, closes: bool) -> bool:
+        """``close`` and ``follow``: the rest, some at a time."""
+        group, session = self.group, self.session
+        shared, limit = group.log, group.namespace.slowLimit
+        while self.next < group.begun:
+            if self.next < shared.first:
+                if closes:
+                    self.close("it is behind by more than maxWaiting bytes")
+                    return False
+                self._gap(shared.first - self.next)
+                self.next = shared.first
+            entries: list[Entry] = []
+            size = 0
+            for entry in shared.since(self.next, group.begun):
+                if entries and size + entry.size > limit:
+                    break
+                entries.append(entry)
+                size += entry.size
+            self.next += len(entries)
+            wanted = [e for e in entries if e.publisher != session.id and not 0 < e.offset <= self.offset]
+            if wanted:
+                self.kind.writeTo(session, wanted)
+                group.stats.deliveries += len(wanted)
+            if session.pendingBytes:
+                self.wait()
+                return False
+        return True
+
+    def _gap(self, missed: int) -> None:
+        if missed > 0:
+            self.group.stats.drop("slow", missed)
+            self.group.stats.gaps += 1
+            self.group.tell("onGap", self.group, self.session, missed)
+
+    def close(self, why: str) -> None:
+        """Close it: it comes back, and asks for what it has missed."""
+        group = self.group
+        group.stats.drop("slow", group.begun - self.next)
+        log.info("{session}: closed by {group}: {why}", session=self.session, group=group.name, why=why)
+        closeMember(self.session, TRY_AGAIN, f"too slow for {group.name}"[:120])

@@ -1,0 +1,1 @@
+"""Groups: rooms, broadcast, history and presence."""

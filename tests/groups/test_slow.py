@@ -1,0 +1,136 @@
+"""Members that do not read: what each policy gives them, and that others get all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from getty_tx.groups import GroupListener, Namespace
+from tests.support.groups import GroupsCase
+
+KB = bytes(1000)
+
+
+class Gaps(GroupListener):
+    """Notes what was missed."""
+
+    def __init__(self) -> None:
+        self.missed: list[tuple[Any, Any]] = []
+
+    def onGap(self, group: Any, session: Any, missed: int | None) -> None:
+        self.missed.append((session, missed))
+
+
+class SlowTests(GroupsCase):
+    capacity = 4000
+
+    def namespaces(self) -> dict[str, Namespace]:
+        self.gaps = Gaps()
+        every = {"listener": self.gaps, "slowLimit": 2000, "maxPublication": 2000, "maxWaiting": 20_000}
+        return {
+            slow: Namespace(slow=slow, slowSeconds=30, **every)  # type: ignore[arg-type]
+            for slow in ("close", "follow", "drop", "latest")
+        }
+
+    def slowAndFast(self, slow: str) -> tuple[Any, Any, Any]:
+        """A group, a member that does not read, and one that does."""
+        name = f"{slow}:1"
+        stuck, fast = self.member(name), self.member(name)
+        self.pairs[0].client.pauseReading()
+        return self.groups.group(name), stuck, fast
+
+    def publish(self, group: Any, numbers: range, **options: Any) -> None:
+        """A kilobyte each."""
+        for number in numbers:
+            self.successResultOf(group.publish(b"%d " % number + KB, **options))
+            self.go()
+
+    def numbers(self, session: Any) -> list[int]:
+        """What a member got."""
+        return [int(pkg.split()[0]) for pkg in self.got(session)]
+
+    def test_close(self) -> None:
+        """It gets the rest when it reads again."""
+        group, stuck, fast = self.slowAndFast("close")
+        self.publish(group, range(12))
+        self.assertEqual(list(group.behind), [stuck])
+        self.assertLess(stuck.pendingBytes, 3000)
+        self.pairs[0].client.resumeReading()
+        self.go()
+        self.publish(group, range(12, 14))
+        self.assertEqual((self.numbers(stuck), self.numbers(fast)), (list(range(14)), list(range(14))))
+        self.assertEqual((group.behind, len(group.log), self.gaps.missed), ({}, 0, []))
+
+    def test_closeAtTime(self) -> None:
+        """It is closed after slowSeconds."""
+        group, stuck, fast = self.slowAndFast("close")
+        # Which would end it sooner.
+        stuck.writeTimeout = None
+        self.publish(group, range(12))
+        self.go(29)
+        self.assertFalse(stuck.isClosed)
+        self.go(1.5)
+        self.assertEqual((stuck.isClosed, fast.isClosed), (True, False))
+
+    def test_closeAtLimit(self) -> None:
+        """It is closed when what it needs is forgotten, and it reads again."""
+        group, stuck, fast = self.slowAndFast("close")
+        self.publish(group, range(60))
+        self.assertLess(group.log.size, 22_000)
+        self.pairs[0].client.resumeReading()
+        self.go()
+        self.assertTrue(stuck.isClosed)
+        self.assertEqual(self.numbers(fast), list(range(60)))
+        self.assertEqual(self.numbers(stuck), list(range(len(self.numbers(stuck)))))
+
+    def test_follow(self) -> None:
+        """It misses what is forgotten, is told, and goes on."""
+        group, stuck, _ = self.slowAndFast("follow")
+        self.publish(group, range(60))
+        self.pairs[0].client.resumeReading()
+        self.go()
+        self.publish(group, range(60, 62))
+        got = self.numbers(stuck)
+        [(session, missed)] = self.gaps.missed
+        self.assertIs(session, stuck)
+        self.assertEqual(len(got) + missed, 62)
+        self.assertEqual((got[-15:], sorted(got)), (list(range(47, 62)), got))
+
+    def test_drop(self) -> None:
+        """It misses what was published meanwhile."""
+        group, stuck, _ = self.slowAndFast("drop")
+        self.publish(group, range(20))
+        self.assertEqual(len(group.log), 0)
+        self.pairs[0].client.resumeReading()
+        self.go()
+        self.publish(group, range(20, 22))
+        got = self.numbers(stuck)
+        [(session, missed)] = self.gaps.missed
+        self.assertEqual((session, len(got) + missed, got[-2:]), (stuck, 22, [20, 21]))
+        self.assertEqual(self.groups.stats["drop"].dropped, {"slow": missed})
+
+    def test_latest(self) -> None:
+        """It gets the newest of each key."""
+        group, stuck, _ = self.slowAndFast("latest")
+        self.publish(group, range(5), key="a")
+        for number in range(5, 20):
+            self.publish(group, range(number, number + 1), key="ab"[number % 2])
+        self.pairs[0].client.resumeReading()
+        self.go()
+        self.assertEqual(self.numbers(stuck)[-2:], [18, 19])
+        self.assertLess(len(self.numbers(stuck)), 12)
+        self.assertEqual(group.latest, {})
+
+    def test_leaves(self) -> None:
+        """A member that is behind may leave, and its requests are answered meanwhile."""
+        group, stuck, _ = self.slowAndFast("close")
+        self.publish(group, range(12))
+        answers = []
+        stuck.listener.on["message"] = lambda session, pkg: answers.append(pkg)
+        self.pairs[0].client.writePkg(b"leave")
+        self.go()
+        self.assertEqual(answers, [b"leave"])
+        group.leave(stuck)
+        self.assertEqual((group.behind, group.size), ({}, 1))
+        self.pairs[0].client.resumeReading()
+        self.go()
+        self.assertLess(len(self.got(stuck)), 12)
