@@ -3,21 +3,29 @@ A chat over TCP, UDP and WebSocket: ``python examples/chat.py``, then ``nc local
 
 ``/nick NAME`` sets your name, ``/who`` lists the users, ``/quit`` leaves. Endpoints may be given as arguments. The
 tutorial in docs/ builds a smaller chat step by step, with a page for the browser.
+
+``twistd -n getty-serve --listener chat:Room --codec chat:TextCodec --processes 2`` in this folder serves the same room
+with two processes.
 """
 
 import sys
+from itertools import count
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from getty_tx import EventListener, Server, SessionBlockedError, SessionClosedError
+from getty_tx import EventListener, Server
 from getty_tx.codecs import LineCodec
+from getty_tx.groups import Groups, Namespace
 
 ENDPOINTS = (
     "tcp:8090:interface=127.0.0.1",
     "ws:8091:interface=127.0.0.1:path=/chat",
     "udp:8090:interface=127.0.0.1:sessions=peer",
 )
+
+# Those who read too slowly are closed: nobody waits for them.
+groups = Groups(namespaces={"room": Namespace(presence=True)})
 
 
 class TextCodec:
@@ -35,52 +43,51 @@ class TextCodec:
     def write(self, session, pkg):
         return pkg if session.isText is not None else f"{pkg}\n".encode()
 
+    def shareKey(self, session):
+        # What is said is encoded once for all streams, and once for all WebSockets.
+        return TextCodec
+
 
 class Room(EventListener):
-    """One listener for all sessions: sends each message to all users in the room."""
+    """One listener for all sessions: what is said goes to all users in the room, in whatever process they are."""
 
-    def __init__(self):
-        self.names = {}
+    room = groups.group("room:chat")
 
-    def onOpen(self, session):
-        self.names[session] = f"guest{session.id}"
-        session.writePkg(f"you are {self.names[session]}; /nick NAME, /who, /quit")
-        self.say(f"{self.names[session]} is here", but=session)
+    async def names(self):
+        return {member.user for member in await self.room.presence()}
 
-    def onMessage(self, session, text):
+    async def onOpen(self, session):
+        taken = await self.names()
+        name = next(f"guest{number}" for number in count(1) if f"guest{number}" not in taken)
+        await self.enter(session, name)
+        session.writePkg(f"you are {name}; /nick NAME, /who, /quit")
+        self.room.publish(f"{name} is here", but=session)
+
+    async def enter(self, session, name):
+        self.room.leave(session)
+        await self.room.join(session, user=name)
+        session.attributes["name"] = name
+
+    async def onMessage(self, session, text):
         command, _, rest = text.partition(" ")
-        name = self.names[session]
+        name = session.attributes["name"]
         if command == "/nick" and rest:
-            if rest in self.names.values():
+            if rest in await self.names():
                 session.writePkg(f"there is a {rest} already")
             else:
-                self.names[session] = rest
-                self.say(f"{name} is {rest} from here on")
+                await self.enter(session, rest)
+                self.room.publish(f"{name} is {rest} from here on")
         elif command == "/who":
-            session.writePkg(", ".join(sorted(self.names.values())))
+            session.writePkg(", ".join(sorted(await self.names())))
         elif command == "/quit":
             session.close("bye")
         elif text:
-            self.say(f"{name}: {text}")
+            self.room.publish(f"{name}: {text}")
 
     def onClose(self, session):
-        # A session whose onOpen failed is not in it.
-        name = self.names.pop(session, None)
-        if name is not None:
-            self.say(f"{name} has gone")
-
-    def say(self, text, but=None):
-        for session in list(self.names):
-            if session is but:
-                continue
-            try:
-                session.writePkg(text)
-            except SessionBlockedError as error:
-                # This user does not read: fail this session only.
-                session.close(error)
-            except SessionClosedError:
-                # Its onClose follows.
-                pass
+        # A session whose onOpen failed has no name.
+        if "name" in session.attributes:
+            self.room.publish(f"{session.attributes['name']} has gone")
 
 
 async def main(reactor, *endpoints):
@@ -90,7 +97,6 @@ async def main(reactor, *endpoints):
         session.codec = codec
         session.listener = room
         session.maxMsgLen = 1000
-        session.maxPending = 256 * 1024
 
     server = Server(newSession, *(endpoints or ENDPOINTS), maxSessions=1000)
     server.startService()

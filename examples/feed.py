@@ -16,37 +16,24 @@ from twisted.internet.task import LoopingCall, react
 
 from getty_tx import Client, EventListener, Server
 from getty_tx.codecs import JsonLinesCodec, RawCodec
+from getty_tx.groups import Groups, Namespace
+
+# A browser that is behind gets the last quote of each symbol when it reads again.
+groups = Groups(namespaces={"feed": Namespace(slow="latest")})
 
 
 class Board:
     """The last quote of each symbol, and the browsers that show it."""
 
+    browsers = groups.group("feed:quotes")
+
     def __init__(self):
         self.last = {}
-        # For each browser the symbols with a change that was not sent yet; not empty while the browser is slow.
-        self.browsers = {}
 
     def quote(self, quote):
         symbol = quote["symbol"]
         self.last[symbol] = quote
-        text = json.dumps([quote])  # once for all of them
-        for session, missed in self.browsers.items():
-            if session.isClosed:
-                continue
-            if missed:
-                missed.add(symbol)
-            elif session.pendingBytes:
-                missed.add(symbol)
-                session.drained().addCallbacks(self.catchUp, lambda failure: None, (session,))
-            else:
-                session.writePkg(text)
-
-    def catchUp(self, _, session):
-        missed = self.browsers.get(session)
-        if missed and not session.isClosed:
-            quotes = [self.last[symbol] for symbol in sorted(missed)]
-            missed.clear()
-            session.writePkg(json.dumps(quotes))
+        self.browsers.publish(json.dumps([quote]), key=symbol)
 
 
 class Source(EventListener):
@@ -67,10 +54,7 @@ class Browser(EventListener):
 
     def onOpen(self, session):
         session.writePkg(json.dumps(list(self.board.last.values())))
-        self.board.browsers[session] = set()
-
-    def onClose(self, session):
-        self.board.browsers.pop(session, None)
+        self.board.browsers.join(session)
 
 
 def sessionsFor(codec, listener, **settings):

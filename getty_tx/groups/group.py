@@ -10,7 +10,7 @@ from getty_tx.groups.errors import GroupError
 from getty_tx.groups.fanout import Fanout
 from getty_tx.groups.joining import MAX_GROUPS, NOTHING, Joined, Joining
 from getty_tx.groups.kinds import Entry, Kind, OwnKind, SharedKind, keyOf
-from getty_tx.groups.log import Log
+from getty_tx.groups.log import Log, firstOf
 from getty_tx.groups.slow import Behind
 from getty_tx.session.sharing import leave as leaveMembership
 
@@ -46,10 +46,12 @@ class Group:
     __slots__ = (
         "__weakref__",
         "_fanout",
+        "_hasMore",
         "_held",
         "_isQueued",
         "_slowCall",
         "_windowCall",
+        "ahead",
         "begun",
         "behind",
         "groups",
@@ -74,16 +76,18 @@ class Group:
         asks = namespace.mayJoin is not None or namespace.maxMembers is not None
         self.joinsAtOnce = not (asks or namespace.presence or namespace.historySize)
         self.position: Position | None = None
-        # For the room. Members by kind, and those that are behind; entries, and the first that no fan-out has.
+        # For the room. Members by kind, those that are behind, and of these the ones that are ahead after a history;
+        # entries, and the number of the first that no fan-out has.
         self.kinds: dict[Hashable, Kind] = {}
         self.behind: dict[Any, Behind] = {}
+        self.ahead: list[Behind] = []
         self.latest: dict[str | None, Entry] = {}
         self.log = Log(namespace.maxWaiting)
         self.begun = 0
         self._fanout: Fanout | None = None
         # Publications that came while what was missed before them is asked for.
         self._held: list[Publication] | None = None
-        self._isQueued = False
+        self._isQueued = self._hasMore = False
         self._windowCall: Any = None
         self._slowCall: Any = None
 
@@ -158,7 +162,7 @@ class Group:
         """How many members it has, in all processes where it has presence, and in this one otherwise."""
         if not self.namespace.presence:
             return succeed(self.size)
-        return self.groups.engine.counts([self.name]).addCallback(lambda counts: counts[self.name])
+        return self.groups.ask("counts", [self.name]).addCallback(lambda counts: counts[self.name])
 
     def presence(self, limit: int = MAX_PRESENCE) -> Deferred[Sequence[Member]]:
         """
@@ -168,7 +172,7 @@ class Group:
         """
         if not self.namespace.presence:
             return fail(GroupError(f"{self.name} has no presence: set presence=True for its namespace"))
-        return self.groups.engine.presence(self.name, limit)
+        return self.groups.ask("presence", self.name, limit)
 
     # Publications
 
@@ -197,7 +201,7 @@ class Group:
         if not self.namespace.historySize:
             text = f"{self.name} has no history: set historySize= and historySeconds= for its namespace"
             return fail(GroupError(text))
-        return self.groups.engine.history(self.name, since, min(limit, MAX_HISTORY), self.namespace.retention)
+        return self.groups.ask("history", self.name, since, min(limit, MAX_HISTORY), self.namespace.retention)
 
     # For the room: what comes
 
@@ -317,11 +321,13 @@ class Group:
                 self.stats.drop("log", lost)
                 self.gap(lost)
                 self.begun = self.log.first
-            entries = self.log.since(self.begun)
+            waiting = self.log.since(self.begun)
+            entries = firstOf(waiting, self.namespace.slowLimit)
             if not entries:
                 self._isQueued = False
                 return True
-            self.begun = self.log.next
+            self._hasMore = len(entries) < len(waiting)
+            self.begun += len(entries)
             before = sum(entry.size for entry in entries)
             fanout = self._fanout = Fanout(self, entries)
             self.log.grown(sum(entry.size for entry in entries) - before)
@@ -331,9 +337,16 @@ class Group:
         self.stats.seconds += seconds() - fanout.entries[0].at
         self._fanout = None
         self._isQueued = False
+        if self.ahead:
+            ahead, self.ahead = self.ahead, []
+            for each in ahead:
+                each.again()
         self._trim()
         if self.log.next > self.begun:
-            self._wantTurn()
+            if self._hasMore:
+                self._wantTurnNow()
+            else:
+                self._wantTurn()
         return True
 
     def _trim(self) -> None:

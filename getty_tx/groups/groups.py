@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python import threadable
 from zope.interface import implementer
 
 from getty_tx.errors import SettingError
@@ -28,9 +29,14 @@ if TYPE_CHECKING:
 
     from getty_tx.groups.publication import Member, Position
 
-__all__ = ["Groups"]
+__all__ = ["Groups", "stopped"]
 
 log = Logger()
+
+
+def stopped() -> Deferred[Any]:
+    """What is answered after the end."""
+    return fail(EngineDownError("the groups have stopped"))
 
 
 @implementer(IEngineUser)
@@ -38,7 +44,8 @@ class Groups(Service):
     """
     Rooms, broadcast, history and presence for the sessions of this process, and of all that share the engine.
 
-    A session of any Server or Client of this reactor may be a member. Start it before the first session joins.
+    A session of any Server or Client of this reactor may be a member. It is a service of Twisted; one that nobody has
+    started starts with the first that joins or publishes, and stops with the reactor, after its servers.
 
     :param engine: None: the groups of this process; in a sub-reactor those of all of them. Or a text such as
         ``redis://127.0.0.1``, or an :py:class:`~getty_tx.groups.IEngine`.
@@ -70,6 +77,7 @@ class Groups(Service):
         self._queue = PublishQueue(self)
         self._waiting: list[Deferred[None]] = []
         self._thread = 0
+        self._wasStarted = False
         self.lastError: BaseException | None = None
 
     # The service
@@ -77,18 +85,31 @@ class Groups(Service):
     def startService(self) -> None:
         """Start the engine."""
         Service.startService(self)
+        self._wasStarted = True
+        self.reactor = self._installed()
+        self.seconds: Callable[[], float] = self.reactor.seconds
+        self._thread = get_ident()
+        self.turns = Turns(self.reactor)
+        self.engine.start(self.reactor, self)
+
+    def _installed(self) -> Any:
         if self._reactor is None:
             from twisted.internet import reactor
 
             self._reactor = reactor
-        self.reactor = self._reactor
-        self.seconds: Callable[[], float] = self._reactor.seconds
-        self._thread = get_ident()
-        self.turns = Turns(self._reactor)
-        self.engine.start(self._reactor, self)
+        return self._reactor
+
+    def runs(self) -> bool:
+        """Whether it runs. Starts it, if nobody has."""
+        if not self._wasStarted:
+            self._installed().addSystemEventTrigger("during", "shutdown", self.stopService)
+            self.startService()
+        return bool(self.running)
 
     def stopService(self) -> Deferred[None]:
         """Stop the engine. Members stay, and get nothing more."""
+        if not self.running:
+            return succeed(None)
         Service.stopService(self)
         self.turns.stop()
         self._leaving.stop()
@@ -136,12 +157,13 @@ class Groups(Service):
         self, group: Group, pkg: Any, but: Any = None, key: str | None = None, id: str | None = None
     ) -> Deferred[Position | None]:
         """See :py:meth:`Group.publish`."""
-        if get_ident() != self._thread and self._thread:
+        if get_ident() != (self._thread or threadable.ioThread or get_ident()):
             result: Deferred[Position | None] = Deferred()
-            self.reactor.callFromThread(lambda: self.publish(group, pkg, but, key, id).chainDeferred(result))
+            reactor = self._installed()
+            reactor.callFromThread(lambda: self.publish(group, pkg, but, key, id).chainDeferred(result))
             return result
-        if not self.running:
-            return fail(EngineDownError("the groups are not started: call startService()"))
+        if not self.runs():
+            return stopped()
         size = len(pkg) if isinstance(pkg, bytes | str) else 0
         namespace = group.namespace
         if size > namespace.maxPublication:
@@ -176,11 +198,18 @@ class Groups(Service):
 
         :param but: a session of this process that stays.
         """
-        if not self.running:
-            return fail(EngineDownError("the groups are not started: call startService()"))
+        if not self.runs():
+            return stopped()
         pkg = {"reason": reason, "but": "" if but is None else self.keyOf(but)}
         told = self.engine.publish(f"user:{user}", Publication(pkg, kind=CLOSE), Retention())
         return told.addCallback(lambda _: None)
+
+    def ask(self, question: str, *arguments: Any) -> Deferred[Any]:
+        """Ask the engine, by the name of its method."""
+        if not self.runs():
+            return stopped()
+        answer: Deferred[Any] = getattr(self.engine, question)(*arguments)
+        return answer
 
     # What the engine tells
 
@@ -244,8 +273,8 @@ class Groups(Service):
 
         :return: fires when the subscription is in force; None: it is.
         """
-        if not self.running:
-            return fail(EngineDownError("the groups are not started: call startService()"))
+        if not self.runs():
+            return stopped()
         name = group.name
         if name not in self._active:
             self._active[name] = group

@@ -9,7 +9,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from getty_tx.groups.kinds import Entry
 
-__all__ = ["Log"]
+__all__ = ["Log", "firstOf"]
+
+
+#: Publications that leave in one piece.
+MOST = 256
+
+
+def firstOf(entries: list[Entry], limit: int) -> list[Entry]:
+    """
+    The first entries, as many as leave in one piece.
+
+    :param limit: bytes; one entry may have more.
+    """
+    size = 0
+    for index, entry in enumerate(entries):
+        size += entry.size
+        if index == MOST or (index and size > limit):
+            return entries[:index]
+    return entries
 
 
 class Log:

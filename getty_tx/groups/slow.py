@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from getty_tx.groups.log import firstOf
+
 if TYPE_CHECKING:
     from getty_tx.groups.group import Group
-    from getty_tx.groups.kinds import Entry, Kind
+    from getty_tx.groups.kinds import Kind
 
 __all__ = ["TRY_AGAIN", "Behind", "closeMember"]
 
@@ -38,7 +40,7 @@ class Behind:
     :ivar next: the number of the first entry that it has not got.
     :ivar at: since when.
     :ivar isHeld: it waits for its history, not for its peer.
-    :ivar offset: entries up to this one it has got with its history.
+    :ivar offset: of the newest publication when its history was asked for.
     """
 
     __slots__ = ("_follows", "at", "group", "isHeld", "kind", "next", "offset", "session")
@@ -68,6 +70,16 @@ class Behind:
     def go(self) -> None:
         """Its history has come."""
         self.isHeld = False
+        shared = self.group.log
+        for entry in shared.since(max(self.next, shared.first)):
+            if entry.offset > self.offset:
+                break
+            # It was in the history, or published before that.
+            self.next = entry.number + 1
+        self._drained(None)
+
+    def again(self) -> None:
+        """A fan-out has begun and ended meanwhile."""
         self._drained(None)
 
     def _drained(self, _: object) -> None:
@@ -117,21 +129,19 @@ class Behind:
                     return False
                 self._gap(shared.first - self.next)
                 self.next = shared.first
-            entries: list[Entry] = []
-            size = 0
-            for entry in shared.since(self.next, group.begun):
-                if entries and size + entry.size > limit:
-                    break
-                entries.append(entry)
-                size += entry.size
+            entries = firstOf(shared.since(self.next, group.begun), limit)
             self.next += len(entries)
-            wanted = [e for e in entries if e.publisher != session.id and not 0 < e.offset <= self.offset]
+            wanted = [entry for entry in entries if entry.publisher != session.id]
             if wanted:
                 self.kind.writeTo(session, wanted)
                 group.stats.deliveries += len(wanted)
             if session.pendingBytes:
                 self.wait()
                 return False
+        if self.next > group.begun:
+            # It has got with its history what the others get next.
+            group.ahead.append(self)
+            return False
         return True
 
     def _gap(self, missed: int) -> None:

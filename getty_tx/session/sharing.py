@@ -22,7 +22,7 @@ __all__ = ["STREAM", "IFraming", "StreamFraming", "join", "leave", "leaveAll", "
 log = Logger()
 
 #: Sessions that are written to between two looks at the clock: less than 0.1 ms.
-_STRIDE = 32
+STRIDE = 32
 
 
 class IFraming(Protocol):
@@ -120,7 +120,7 @@ def writeToAll(
     closed = 0
     begin = at
     while at < end:
-        stop = at + _STRIDE
+        stop = at + STRIDE
         for session in sessions[at:stop]:
             if session.state > OPEN:
                 closed += 1

@@ -153,8 +153,22 @@ class MembersTests(GroupsCase):
         self.failureResultOf(self.groups.group("info").join(self.session(), info={"x": "y" * 2000}), GroupError)
         self.failureResultOf(self.groups.group("info").join(self.session(), info={"x": {1}}), GroupError)
 
-    def test_notStarted(self) -> None:
+    def test_startedByUse(self) -> None:
+        """And stopped with the reactor."""
         groups = Groups(reactor=self.clock)
+        triggers: list[Any] = []
+        self.patch(self.clock, "addSystemEventTrigger", lambda *trigger: triggers.append(trigger))
+        session = self.session()
+        self.successResultOf(groups.group("room").join(session))
+        [(phase, event, stop)] = triggers
+        self.assertEqual((phase, event, groups.running), ("during", "shutdown", 1))
+        self.successResultOf(stop())
+        self.failureResultOf(groups.group("room").publish(b"1"), EngineDownError)
+
+    def test_stopped(self) -> None:
+        groups = Groups(reactor=self.clock)
+        groups.startService()
+        self.successResultOf(groups.stopService())
         session = self.session()
         self.failureResultOf(groups.group("room").join(session), EngineDownError)
         self.failureResultOf(groups.group("room").publish(b"1"), EngineDownError)
