@@ -40,7 +40,7 @@ class Publication:
     :ivar position: where it stands; None where nobody numbers: a group without history, or published while the engine
         was away (``whenDown="local"``).
     :ivar key: what it is about; for members that want the latest of each key only.
-    :ivar kind: :py:data:`PUBLICATION`, or what is told to processes.
+    :ivar kind: ``PUBLICATION``, or what is told to processes.
     :ivar publisher: the number of the local session that does not get it (``but``); 0: all get it.
     :ivar size: its length in bytes, as an engine counts it; 0 where it was not encoded yet.
     """

@@ -25,6 +25,7 @@ BLOCKS = {
     "commands-http.md": {"indented": "test_http_page"},
     "guide/http.md": {"python": "test_http_page"},
     "guide/registry.md": {"python": "test_registry_page"},
+    "guide/groups.md": {"python": "test_groups_page"},
     "from/netpoll.md": {"python": "test_pages", "go": "for comparison, as in from/getty.md"},
     "guide.md": {"indented": "a picture"},
     **{f"guide/{name}.md": {"python": "test_calls_page"} for name in ("calls", "streams")},
