@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from getty_tx.client.dialing import TurnedConnector
+from getty_tx.client.hashing import seedOf
 from getty_tx.client.slot import PoolSlot
 from getty_tx.transports.reconnecting import ReconnectLog
 
@@ -110,7 +111,7 @@ class Group:
         self.kind: Any = None
         self.share: int | None = None
         #: Of hashing.
-        self.seed: int | None = None
+        self.seed = seedOf(id)
 
     def __repr__(self) -> str:
         return f"<Group {self.id}: {self.state}, {self.open} sessions>"
@@ -139,6 +140,12 @@ class Group:
         return [slot.session for slot in self.slots if slot.session is not None and not slot.session.isClosed]
 
     # Picking
+
+    @property
+    def only(self) -> Session | None:
+        """The session of its place, which may be closed; None: it has several places, or no session."""
+        slots = self.slots
+        return slots[0].session if len(slots) == 1 else None
 
     def next(self, skipped: Collection[Session] = ()) -> Session | None:
         """The open session whose turn it is, or None."""

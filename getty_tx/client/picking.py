@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from heapq import heapify, heappop, heappush, heapreplace
 from random import Random
 from typing import TYPE_CHECKING, Any
+
+from getty_tx.session.states import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -49,6 +52,9 @@ class Picker:
     more. What is left is ``groups``: it changes with each group that comes or goes, and is made anew only when one of
     these rules chooses otherwise.
 
+    Of 10,000 groups hardly one is in the caches of the processor, and a pick that follows references from its group to
+    its place, to its session, waits for each. So what a pick needs stands in lists beside ``groups``.
+
     Round robin takes one after the other, while all have the same weight: of 10,000 groups one that stands beside the
     last one is a tenth as far away, in the caches of the processor, as one anywhere. With different weights it is the
     scheduling by earliest deadline of gRPC's ``weighted_round_robin``: a pick moves the deadline of its group by
@@ -65,12 +71,18 @@ class Picker:
         self._random = Random() if random is None else random
         #: Those that may be picked.
         self.groups: list[Group] = []
+        # The session of each, if it has one place; else None, and the group is asked. It may be closed.
+        self._sessions: list[Session | None] = []
+        # The weight of each, 1 instead of 0; 0: it grows.
+        self._weights = array("d")
         #: Those with an open session.
         self.opened: dict[Group, None] = {}
         # At least the largest weight of groups.
         self._largest = 0.0
         # How many of groups have each weight; None: it grows.
         self._shares: dict[int | None, int] = {}
+        # Whether all have the same weight.
+        self._isEven = False
         # Where the round is, while all weights are the same; that of a new one begins anywhere.
         self._turn = -1
         # By deadline, while weights differ; None: it is to be made.
@@ -94,8 +106,10 @@ class Picker:
                 self._decide()
 
     def add(self, group: Group) -> None:
-        """A group has an open session."""
+        """A group has an open session, or one more, or another."""
         if group in self.opened:
+            if group.place >= 0:
+                self._sessions[group.place] = group.only
             return
         provider = group.provider
         isOwn = bool(self._zone) and provider is not None and provider.zone == self._zone
@@ -139,9 +153,12 @@ class Picker:
         for group in self.groups:
             group.place = -1
         self.groups = [group for group in self.opened if self._isChosen(group)]
+        self._sessions = [group.only for group in self.groups]
+        self._weights = array("d", bytes(8 * len(self.groups)))
         self._heap = None
         self._largest = 0.0
         self._shares = {}
+        self._isEven = False
         for place, group in enumerate(self.groups):
             group.place = place
             self._measure(group)
@@ -155,6 +172,8 @@ class Picker:
     def _enter(self, group: Group) -> None:
         group.place = len(self.groups)
         self.groups.append(group)
+        self._sessions.append(group.only)
+        self._weights.append(0.0)
         self._measure(group)
         heap = self._heap
         if heap is not None:
@@ -166,20 +185,24 @@ class Picker:
 
     def _measure(self, group: Group) -> None:
         """Look at the weight of a group, now one of those that may be picked."""
-        group.period = 1.0 / (group.weight or 1.0)
-        self._largest = max(self._largest, group.weight or 1.0)
+        weight = group.weight or 1.0
+        group.period = 1.0 / weight
+        self._largest = max(self._largest, weight)
         group.share = share = group.weight if group.warmFrom is None else None
-        self._shares[share] = self._shares.get(share, 0) + 1
+        self._weights[group.place] = 0.0 if share is None else weight
+        shares = self._shares
+        shares[share] = shares.get(share, 0) + 1
+        self._isEven = len(shares) == 1 and None not in shares
 
     def _unmeasure(self, group: Group) -> None:
-        self._shares[group.share] -= 1
-        if not self._shares[group.share]:
-            del self._shares[group.share]
+        shares = self._shares
+        shares[group.share] -= 1
+        if not shares[group.share]:
+            del shares[group.share]
+            self._isEven = len(shares) == 1 and None not in shares
 
-    @property
-    def _isEven(self) -> bool:
-        """Whether all have the same weight."""
-        return len(self._shares) == 1 and None not in self._shares
+    def _weightAt(self, place: int) -> float:
+        return self._weights[place] or self._weightOf(self.groups[place]) or 1.0
 
     def _entry(self, group: Group) -> tuple[float, int, Group]:
         """The place of a new group in the heap."""
@@ -193,9 +216,9 @@ class Picker:
             # All of 10,000 in a few milliseconds: no call for each.
             now, random = self._now, self._random.random
             heap = []
-            for group in self.groups:
-                period = group.period if group.warmFrom is None else 1.0 / (self._weightOf(group) or 1.0)
-                group.deadline = deadline = now + random() * period
+            for group, weight in zip(self.groups, self._weights, strict=True):
+                deadline = now + random() / (weight or self._weightOf(group) or 1.0)
+                group.deadline = deadline
                 heap.append((deadline, group.serial, group))
             heapify(heap)
             self._heap = heap
@@ -203,18 +226,27 @@ class Picker:
 
     def _leave(self, group: Group) -> None:
         self._unmeasure(group)
-        last = self.groups.pop()
+        last, session, weight = self.groups.pop(), self._sessions.pop(), self._weights.pop()
         if last is not group:
-            self.groups[group.place] = last
-            last.place = group.place
+            place = last.place = group.place
+            self.groups[place] = last
+            self._sessions[place] = session
+            self._weights[place] = weight
         group.place = -1
 
     # Picks
 
     def roundRobin(self) -> Session | None:
         """A session of the group whose turn it is by weight, or None if none is open."""
+        if self._isEven:
+            turn, sessions = self._turn, self._sessions
+            if 0 <= turn < len(sessions):
+                session = sessions[turn]
+                if session is not None and session.state <= OPEN:
+                    self._turn = turn + 1
+                    return session
         while groups := self.groups:
-            if len(self._shares) == 1 and self._isEven:
+            if self._isEven:
                 turn = self._turn
                 if not 0 <= turn < len(groups):
                     turn = self._random.randrange(len(groups)) if turn < 0 else 0
@@ -251,10 +283,16 @@ class Picker:
 
     def pick(self, by: str, key: Any, skip: Skip | None, hashing: Hashing | None) -> Session | None:
         """A session by one of the strategies, or None if none is open that is not skipped."""
-        if by == "roundRobin" and skip is None:
-            return self.roundRobin()
-        if skip is None and len(self.groups) > FEW and by != "hash":
-            session = self._ofTwo() if by == "leastPending" else self._drawn()
+        if skip is None:
+            if by == "roundRobin":
+                return self.roundRobin()
+            if by == "random":
+                session = self._drawn()
+            elif by == "hash":
+                assert hashing is not None
+                session = self._first(key, hashing)
+            else:
+                session = self._ofTwo()
             if session is not None:
                 return session
         skip = skip or _NOTHING
@@ -322,21 +360,32 @@ class Picker:
 
     def _draw(self, skip: Skip) -> Group | None:
         """One by weight that is not skipped; None: it took too many draws."""
-        random, groups, largest = self._random.random, self.groups, self._largest
-        isEven, skipped = self._isEven, skip.groups
+        random, groups, largest, skipped = self._random.random, self.groups, self._largest, skip.groups
         for _ in range(DRAWS if groups else 0):
-            group = groups[int(random() * len(groups))]
-            if skipped and group in skipped:
+            place = int(random() * len(groups))
+            if skipped and groups[place] in skipped:
                 continue
-            if isEven or random() * largest <= (self._weightOf(group) or 1.0):
-                return group
+            if self._isEven or random() * largest <= self._weightAt(place):
+                return groups[place]
         return None
 
     def _drawn(self) -> Session | None:
-        """One by weight; None: it has none open."""
-        groups = self.groups
-        group = groups[int(self._random.random() * len(groups))] if self._isEven else self._draw(_NOTHING)
-        return None if group is None else group.next()
+        """One by weight; None: it has none open, or it took too many draws."""
+        random, sessions = self._random.random, self._sessions
+        number = len(sessions)
+        if number <= FEW:
+            return None
+        place = int(random() * number)
+        if not self._isEven:
+            largest, weights = self._largest, self._weights
+            for _ in range(DRAWS):
+                if random() * largest <= (weights[place] or self._weightAt(place)):
+                    break
+                place = int(random() * number)
+            else:
+                return None
+        session = sessions[place]
+        return session if session is not None and session.state <= OPEN else self.groups[place].next()
 
     def _byWeight(self, skip: Skip) -> Session | None:
         group = self._draw(skip)
@@ -365,25 +414,29 @@ class Picker:
 
     def _ofTwo(self) -> Session | None:
         """Of two that are drawn the one with fewer pending bytes for its weight; None: one of them has none open."""
-        random, groups = self._random.random, self.groups
-        first = int(random() * len(groups))
+        random, sessions = self._random.random, self._sessions
+        number = len(sessions)
+        if number <= FEW:
+            return None
+        first = int(random() * number)
         # Any other, each as likely.
-        second = int(random() * (len(groups) - 1))
+        second = int(random() * (number - 1))
         if second >= first:
             second += 1
-        group, other = groups[first], groups[second]
-        one, two = group.least(), other.least()
-        if one is None or two is None:
+        one = sessions[first] or self.groups[first].least()
+        two = sessions[second] or self.groups[second].least()
+        if one is None or two is None or one.state > OPEN or two.state > OPEN:
             return None
-        weight, otherWeight = group.share, other.share
-        if weight is None or otherWeight is None:
-            # One of them grows.
-            weight, otherWeight = self._weightOf(group), self._weightOf(other)  # type: ignore[assignment]
-        weight, otherWeight = weight or 1, otherWeight or 1
-        pending, otherPending = one.pendingBytes * otherWeight, two.pendingBytes * weight
+        # What their pendingBytes are, without a call for each.
+        pending: float = one.outbound.pending
+        otherPending: float = two.outbound.pending
+        weight = otherWeight = 1.0
+        if not self._isEven:
+            weight, otherWeight = self._weightAt(first), self._weightAt(second)
+            pending, otherPending = pending * otherWeight, otherPending * weight
         if pending == otherPending:
-            # One by weight.
-            return one if random() * (weight + otherWeight) < weight else two
+            # One by weight; of equal ones the first, which was drawn as well as the second.
+            return one if weight == otherWeight or random() * (weight + otherWeight) < weight else two
         return one if pending < otherPending else two
 
     def _leastOf(self, groups: Iterable[Group], skip: Skip) -> Session | None:
@@ -403,6 +456,14 @@ class Picker:
                 if self._random.random() * total < weight:
                     best = session
         return best
+
+    def _first(self, key: Any, hashing: Hashing) -> Session | None:
+        """The session that a key belongs to; None: it is not open, or may not be picked."""
+        number, group = hashing.first(key)
+        if group is None or group.place < 0:
+            return None
+        session = self._sessions[group.place]
+        return session if session is not None and session.state <= OPEN else group.at(number)
 
     def _byKey(self, key: Any, skip: Skip, hashing: Hashing) -> Session | None:
         number, order = hashing.order(key)

@@ -61,7 +61,7 @@ class Pool:
         self.lastError: BaseException | None = None
         self.picker = Picker(self.zone, self.weightOf)
         self.hashing: Hashing | None = None
-        self.context: ServiceContext = None  # type: ignore[assignment]  # from the start on
+        self._context: ServiceContext | None = None
         self._serials = count(1)
         # Lines in the minute that began then.
         self._lines, self._minute = 0, 0.0
@@ -72,6 +72,12 @@ class Pool:
         self.open = 0
 
     # What there is
+
+    @property
+    def context(self) -> ServiceContext:
+        """That of the sessions of this run, or of the last one; there is none before the first start."""
+        assert self._context is not None
+        return self._context
 
     @property
     def sessions(self) -> list[Session]:
@@ -109,7 +115,7 @@ class Pool:
 
     def seconds(self) -> float:
         """The time on the reactor's clock."""
-        return 0.0 if self.context is None else self.context.seconds()
+        return 0.0 if self._context is None else self._context.seconds()
 
     def mayLog(self) -> bool:
         """Whether one more failure is worth a line in the log."""
@@ -149,13 +155,10 @@ class Pool:
 
     def pick(self, by: str, key: Any, exclude: Iterable[Any]) -> Session:
         """As :py:meth:`Client.pick`."""
-        if by == "roundRobin" and not exclude:
-            session = self.picker.roundRobin()
-            if session is not None:
-                return session
         skip = self._skip(exclude) if exclude else None
         if by == "hash" and self.hashing is None:
-            self.hashing = Hashing(group for group in self.groups.values() if self.isHashed(group))
+            groups = self.groups.values()
+            self.hashing = Hashing(group for group in groups if group.isDialed and not group.isLeaving)
         session = self.picker.pick(by, key, skip, self.hashing)
         if session is None:
             destination = self.client.destination
@@ -176,10 +179,6 @@ class Pool:
             elif (group := self.find(each)) is not None:
                 groups.append(group)
         return Skip(sessions, groups)
-
-    def isHashed(self, group: Group) -> bool:
-        """Whether keys may belong to a group."""
-        return group.isDialed and not group.isLeaving
 
     def eject(self, given: Any, seconds: float) -> bool:
         """As :py:meth:`Client.eject`."""
@@ -294,7 +293,7 @@ class Pool:
 
     def start(self, context: ServiceContext) -> None:
         """Connect."""
-        self.context = context
+        self._context = context
         self.lastError = None
         self.number = self.client.number
         self.dialing.reactor = context.reactor
@@ -332,7 +331,7 @@ class EndpointPool(Pool):
 
     @property
     def size(self) -> int:
-        return (self.client.number if self.context is None else self.number) * len(self.names)
+        return (self.client.number if self._context is None else self.number) * len(self.names)
 
     def start(self, context: ServiceContext) -> None:
         super().start(context)

@@ -119,6 +119,9 @@ class SequenceTests(FollowingCase):
             self.assertTrue(group.id in records or group.open, group)
             self.assertEqual(group.open, sum(slot.session is not None for slot in group.slots))
             self.assertLessEqual(len(group.slots), pool.number)
+        # A session that the picker returns without a look at its group is the group's.
+        for group, session in zip(pool.picker.groups, pool.picker._sessions, strict=True):
+            self.assertTrue(session is None or session.isClosed or session in group.sessions, group)
         self.assertEqual(pool.open, sum(each.open for each in client.providers))
         self.assertEqual(pool.dialed, sum(each.isDialed for each in client.providers))
         self.assertLessEqual(len(pool.dialing), MAX_DIALS)

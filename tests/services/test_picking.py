@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.client.hashing import FEW, MANY, Hashing
+from getty_tx.client.hashing import FEW, MANY, Hashing, numberOf, seedOf
 from getty_tx.client.picking import Picker, Skip
 from getty_tx.registry import Provider
+from getty_tx.session.states import CLOSING, OPEN
 
 
 class OneGroup:
@@ -29,9 +31,21 @@ class OneGroup:
         self.share: int | None = None
         self.kind: Any = None
         self.ejection = None
-        self.seed: int | None = None
+        self.seed = seedOf(self.id)
         self.isOpen = True
         self.pendingBytes = pending
+
+    @property
+    def outbound(self) -> Any:
+        return SimpleNamespace(pending=self.pendingBytes)
+
+    @property
+    def only(self) -> OneGroup:
+        return self
+
+    @property
+    def state(self) -> int:
+        return OPEN if self.isOpen else CLOSING
 
     def next(self, skipped: Any = ()) -> OneGroup | None:
         return self if self.isOpen and self not in skipped else None
@@ -175,6 +189,8 @@ class WeightTests(SynchronousTestCase):
                 else:
                     self.assertIsNone(session)
             self.assertEqual([each.place for each in found.groups], list(range(len(found.groups))))
+            self.assertEqual(found._sessions, found.groups)
+            self.assertEqual(list(found._weights), [each.weight or 1 for each in found.groups])
 
 
 class HashingTests(SynchronousTestCase):
@@ -182,7 +198,9 @@ class HashingTests(SynchronousTestCase):
 
     def firsts(self, hashing: Any, keys: range) -> list[OneGroup]:
         """The first of each key."""
-        return [next(hashing.order(key)[1]) for key in keys]
+        found = [hashing.first(key)[1] for key in keys]
+        self.assertEqual(found, [next(hashing.order(key)[1]) for key in keys])
+        return found
 
     @given(st.sampled_from([2, 10, FEW, MANY, MANY + 30]), st.integers(0, 1000))
     @settings(max_examples=12, deadline=None)
@@ -200,26 +218,55 @@ class HashingTests(SynchronousTestCase):
         hashing.add(gone)
         self.assertEqual(self.firsts(hashing, keys), before)
 
+    @given(st.sampled_from([10, MANY + 30]), st.lists(st.integers(0, 20), max_size=30))
+    @settings(max_examples=20, deadline=None)
+    def test_history(self, number: int, changes: list[int]) -> None:
+        """What came and went before does not matter, nor the order in which they came."""
+        groups = [OneGroup(i) for i in range(number + 21)]
+        hashing: Any = Hashing(groups[:number])  # type: ignore[arg-type]
+        keys = range(100)
+        self.firsts(hashing, keys)
+        there = set(groups[:number])
+        for change in changes:
+            group = groups[number - 10 + change]
+            (hashing.discard if group in there else hashing.add)(group)
+            there ^= {group}
+        other: Any = Hashing(sorted(there, key=lambda each: each.id))  # type: ignore[arg-type]
+        self.assertEqual(len(hashing), len(other))
+        self.assertEqual(self.firsts(hashing, keys), self.firsts(other, keys))
+        for key in range(3):
+            self.assertEqual(list(hashing.order(key)[1]), list(other.order(key)[1]))
+
+    def test_numbers(self) -> None:
+        """Keys and ids have the same numbers in all processes, and in later versions."""
+        self.assertEqual((numberOf("key"), numberOf(b"key")), (0x900146C90A20A87D, 0x900146C90A20A87D))
+        self.assertEqual((numberOf(7), seedOf("7")), (0xD5C47F63555AE063, 0xD5C47F63555AE063))
+
     def test_shares(self) -> None:
         """Each has about its share, with few and with many; and the order has all of them."""
-        for number in (20, 200):
+        for number in (20, 100, 200):
             groups = [OneGroup(i) for i in range(number)]
             hashing: Any = Hashing(groups)  # type: ignore[arg-type]
             counted = Counter(self.firsts(hashing, range(number * 60)))
             self.assertTrue(all(15 < counted[group] < 140 for group in groups), counted)
             order = list(hashing.order("key")[1])
             self.assertEqual((len(order), set(order)), (number, set(groups)))
+            # The keys of one go to many others.
+            seconds = {
+                list(hashing.order(key)[1])[1] for key in range(number * 60) if hashing.first(key)[1] is groups[0]
+            }
+            self.assertGreater(len(seconds), 10)
 
     def test_ring(self) -> None:
         """The ring is there above 100 providers, and until there are fewer than 50."""
         groups = [OneGroup(i) for i in range(MANY + 1)]
         hashing: Any = Hashing(groups)  # type: ignore[arg-type]
-        self.assertIsNotNone(hashing._ring)
+        self.assertIsNotNone(hashing._circles)
         for group in groups[FEW:]:
             hashing.discard(group)
-        self.assertIsNotNone(hashing._ring)
+        self.assertIsNotNone(hashing._circles)
         hashing.discard(groups[0])
-        self.assertIsNone(hashing._ring)
+        self.assertIsNone(hashing._circles)
         for group in groups[1:FEW]:
             hashing.discard(group)
         self.assertEqual(list(hashing.order("key")[1]), [])
