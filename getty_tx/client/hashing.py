@@ -24,9 +24,9 @@ MANY, FEW = 100, 50
 #: Circles, of which each has one point of each provider. Their shares differ by 1/sqrt(CIRCLES), which is a sixth.
 CIRCLES = 40
 
-#: With few providers, keys are put into so many parts, each of which belongs to one of them. What was found for a part
-#: is kept until a provider comes or goes, so that a pick does not look at all.
-PARTS = 4096
+#: With few providers, keys are put into so many parts, each of which belongs to one of them: shares of 100 differ by a
+#: thirteenth. What was found for a part is kept until a provider comes or goes, so that a pick does not look at all.
+PARTS = 1 << 14
 
 _MASK = (1 << 64) - 1
 

@@ -217,8 +217,7 @@ class Picker:
             now, random = self._now, self._random.random
             heap = []
             for group, weight in zip(self.groups, self._weights, strict=True):
-                deadline = now + random() / (weight or self._weightOf(group) or 1.0)
-                group.deadline = deadline
+                group.deadline = deadline = now + random() / (weight or self._weightOf(group) or 1.0)
                 heap.append((deadline, group.serial, group))
             heapify(heap)
             self._heap = heap
@@ -226,12 +225,13 @@ class Picker:
 
     def _leave(self, group: Group) -> None:
         self._unmeasure(group)
-        last, session, weight = self.groups.pop(), self._sessions.pop(), self._weights.pop()
-        if last is not group:
-            place = last.place = group.place
-            self.groups[place] = last
-            self._sessions[place] = session
-            self._weights[place] = weight
+        place = group.place
+        lists: tuple[Any, ...] = (self.groups, self._sessions, self._weights)
+        for each in lists:
+            each[place] = each[-1]
+            each.pop()
+        if place < len(self.groups):
+            self.groups[place].place = place
         group.place = -1
 
     # Picks
@@ -419,24 +419,30 @@ class Picker:
         if number <= FEW:
             return None
         first = int(random() * number)
+        one = sessions[first] or self.groups[first].least()
+        if one is None or one.state > OPEN:
+            return None
+        # As one.pendingBytes, with one call less.
+        pending: float = one.outbound.pending
+        if not pending and self._isEven:
+            # None has less: the other need not come from memory.
+            return one
         # Any other, each as likely.
         second = int(random() * (number - 1))
         if second >= first:
             second += 1
-        one = sessions[first] or self.groups[first].least()
         two = sessions[second] or self.groups[second].least()
-        if one is None or two is None or one.state > OPEN or two.state > OPEN:
+        if two is None or two.state > OPEN:
             return None
-        # What their pendingBytes are, without a call for each.
-        pending: float = one.outbound.pending
         otherPending: float = two.outbound.pending
-        weight = otherWeight = 1.0
-        if not self._isEven:
-            weight, otherWeight = self._weightAt(first), self._weightAt(second)
-            pending, otherPending = pending * otherWeight, otherPending * weight
+        if self._isEven:
+            # Of equal ones the first, which is as likely to be any as the second.
+            return one if pending <= otherPending else two
+        weight, otherWeight = self._weightAt(first), self._weightAt(second)
+        pending, otherPending = pending * otherWeight, otherPending * weight
         if pending == otherPending:
-            # One by weight; of equal ones the first, which was drawn as well as the second.
-            return one if weight == otherWeight or random() * (weight + otherWeight) < weight else two
+            # One by weight.
+            return one if random() * (weight + otherWeight) < weight else two
         return one if pending < otherPending else two
 
     def _leastOf(self, groups: Iterable[Group], skip: Skip) -> Session | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from getty_tx.errors import NoSessionError
+from tests.support.fakeregistry import FollowingCase, provider
 from tests.support.several import SeveralCase, nameOf
 
 BY = ("roundRobin", "random", "leastPending", "hash")
@@ -15,7 +16,7 @@ NAMES = "abcdefghijkl"
 class PickedTests(SeveralCase):
     """All that are open are picked, and no others: by each strategy, with more endpoints than are all looked at."""
 
-    def picked(self, client: Any, by: str, picks: int = 400) -> set[Any]:
+    def picked(self, client: Any, by: str, picks: int = 1500) -> set[Any]:
         """The sessions that are picked."""
         return {client.pick(by, key=number if by == "hash" else None) for number in range(picks)}
 
@@ -86,3 +87,24 @@ class PickedTests(SeveralCase):
         full.outbound.inTransport = 1000
         self.addCleanup(setattr, full.outbound, "inTransport", 0)
         self.assertEqual(self.picked(client, "leastPending"), set(client.sessions) - {full})
+
+
+class LateTests(FollowingCase):
+    """Places that are dialed in later turns."""
+
+    def test_late(self) -> None:
+        """A provider that has one place at first: all are picked when they are open."""
+        client = self.following(number=7)
+        self.registry.tell(map(provider, NAMES[:9]))
+        # Eight attempts begin in a turn: all of the first provider, and one of the second.
+        self.assertEqual(sorted(len(each.pending) for each in self.endpoints.values()), [1, 7])
+        self.answerAll()
+        self.assertEqual(len(client.sessions), 8)
+        self.assertEqual({client.pick() for _ in range(20)}, set(client.sessions))
+        for _ in range(9):
+            self.clock.advance(0)
+            self.answerAll()
+        self.assertEqual(len(client.sessions), 63)
+        for by in BY:
+            keys: Any = range(1500) if by == "hash" else [None] * 1500
+            self.assertEqual({client.pick(by, key) for key in keys}, set(client.sessions), by)
