@@ -84,7 +84,8 @@ class Changes:
 
     def has(self, key: str, provider: Provider) -> bool:
         """Whether this is what the record of a key said before."""
-        return self._byKey.get(key) == provider
+        known = self._byKey.get(key)
+        return known is provider or known == provider
 
     def cached(self, providers: Iterable[Provider]) -> None:
         """A list of earlier, of which no record was seen in this run."""
@@ -145,7 +146,7 @@ class Changes:
         """A provider has a record."""
         known = self.providers.get(provider.id)
         if known is not None:
-            if known != provider:
+            if known is not provider and known != provider:
                 self.providers[provider.id] = provider
                 changed.append(provider)
         elif provider.id not in self._joining:

@@ -33,7 +33,7 @@ from getty_tx.registry.lockfiles import (
     serviceName,
     stemOf,
 )
-from getty_tx.registry.notices import openNotices
+from getty_tx.registry.notices import CLOSED, GONE, openNotices
 from getty_tx.registry.provider import KINDS, encodeRecord
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ class _Followed(Folder):
     def __init__(self, service: str, path: str, kinds: Collection[str]) -> None:
         super().__init__(service, path, kinds)
         self.watches: list[_Watch] = []
-        # Whether to look at all files, at which ones otherwise, and how often at those that were closed.
+        # Whether to look at all files, at which ones otherwise, True: it was deleted, and how often at those that were
+        # closed.
         self.isFull = True
-        self.dirty: dict[str, None] = {}
+        self.dirty: dict[str, bool] = {}
         self.closed: dict[str, int] = {}
         self.isRunning = False
         # False until all were looked at, and after something went wrong.
@@ -110,8 +111,8 @@ class DirectoryEngine:
 
     isReadOnly = False
     hasStates = True
-    #: Followers hear within milliseconds.
-    leaveTime = 0.0
+    #: Followers hear within milliseconds: events are gathered for five, and then files are read.
+    leaveTime = 0.02
     kinds = KINDS | {"unix"}
     isLocal = True
 
@@ -334,7 +335,10 @@ class DirectoryEngine:
                 if isFull:
                     self._observe(folder)
                 for name in folder.names() if isFull else dirty:
-                    if not folder.look(name):
+                    if not isFull and dirty[name]:
+                        folder.forget(name)
+                        folder.closed.pop(name, None)
+                    elif not folder.look(name):
                         folder.closed.pop(name, None)
                     elif name in folder.closed:
                         self._lookAgain(folder, name)
@@ -387,7 +391,8 @@ class DirectoryEngine:
 
         def look() -> None:
             self._retries.discard(call)
-            self._changed(folder, name)
+            folder.dirty.setdefault(name, False)
+            self._examine(folder)
 
         call = self._reactor.callLater(RETRIES[tried], look)
         self._retries.add(call)
@@ -449,24 +454,25 @@ class DirectoryEngine:
             self._isPolling = True
             self._scanIn(POLL_PERIOD)
 
-    def _heard(self, path: str, name: str, isClosed: bool) -> None:
+    def _heard(self, path: str, names: Mapping[str, str]) -> None:
         if path in self._folders:
             folder = self._folders[path]
-            if isRecord(name):
-                if isClosed:
-                    folder.closed[name] = 0
-                self._changed(folder, name)
-        elif path == self._path:
-            new = self._folders.get(os.path.join(path, name))
-            if new is not None:
-                new.isFull = True
-                self._examine(new)
-        elif os.path.join(path, name) == self._path:
-            self._scanIn(0)
-
-    def _changed(self, folder: _Followed, name: str) -> None:
-        folder.dirty[name] = None
-        self._examine(folder)
+            for name, what in names.items():
+                if isRecord(name):
+                    if what is CLOSED:
+                        folder.closed[name] = 0
+                    folder.dirty[name] = what is GONE
+            if folder.dirty:
+                self._examine(folder)
+            return
+        for name in names:
+            if path == self._path:
+                new = self._folders.get(os.path.join(path, name))
+                if new is not None:
+                    new.isFull = True
+                    self._examine(new)
+            elif os.path.join(path, name) == self._path:
+                self._scanIn(0)
 
     def _lost(self, notices: Notices) -> None:
         if self._notices is notices:

@@ -74,10 +74,17 @@ class Folder:
                 self._add(name, 0, wrong)
             return True
         if found is None:
-            self._forget(name)
+            self.forget(name)
         elif not isKnown:
             self._add(name, found[0], self._record(name, found[1]))
         return found is not None
+
+    def forget(self, name: str) -> None:
+        """A file is gone."""
+        if self._files.pop(name, None) is not None:
+            key = keyOf(name)
+            self._keys[key].remove(name)
+            self._settle(key)
 
     def changes(self) -> tuple[dict[str, Any], list[str]]:
         """The records that were written since the last call, by key, and the keys of those that are gone."""
@@ -93,12 +100,6 @@ class Folder:
         self._keys.setdefault(key, []).append(name)
         self._settle(key)
 
-    def _forget(self, name: str) -> None:
-        if self._files.pop(name, None) is not None:
-            key = keyOf(name)
-            self._keys[key].remove(name)
-            self._settle(key)
-
     def _settle(self, key: str) -> None:
         """Some file of this key has come or gone."""
         names = self._keys[key]
@@ -113,7 +114,8 @@ class Folder:
         newest = names[0] if len(names) == 1 else max(names, key=lambda name: files[name][0])
         record = files[newest][1]
         self._gone.pop(key, None)
-        if record != self.records.get(key):
+        known = self.records.get(key)
+        if record is not known and record != known:
             self.records[key] = self._written[key] = record
 
     def _record(self, name: str, data: bytes) -> Any:

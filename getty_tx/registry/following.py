@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from getty_tx.registry.interfaces import IFollower
     from getty_tx.registry.registry import Registry
 
-__all__ = ["FIRST_LIST_TIME", "SLICE", "Following"]
+__all__ = ["FIRST_LIST_TIME", "GATHER_TIME", "SLICE", "Following"]
 
 log = Logger()
 
 #: Records that are decoded in one turn of the reactor: some 3 ms.
 SLICE = 200
+
+#: Seconds in which changes are gathered after some were told: a follower hears of a thousand a second 200 times. What
+#: comes after a pause is told at once.
+GATHER_TIME = 0.005
 
 #: Seconds without a first list after which the cache is used, even if the engine says nothing.
 FIRST_LIST_TIME = 2.0
@@ -53,6 +57,10 @@ class Following:
         # What the engine has reported and is not worked off, and the call that goes on with it.
         self._reports: deque[Iterator[None]] = deque()
         self._next: IDelayedCall | None = None
+        # Changes that wait for others, and the call that tells them.
+        self._written: dict[str, Any] = {}
+        self._gone: dict[str, None] = {}
+        self._gathering: IDelayedCall | None = None
         self._late: IDelayedCall | None = None
         self._keys: set[str] = set()
         self._staleSince: float | None = None
@@ -99,11 +107,12 @@ class Following:
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.stop()
-        for call in (self._next, self._late):
+        for call in (self._next, self._late, self._gathering):
             if call is not None and call.active():
                 call.cancel()
-        self._next = self._late = None
+        self._next = self._late = self._gathering = None
         self._reports.clear()
+        self._written, self._gone = {}, {}
         if self._changes is not None:
             self._changes.pause()
         if self._cache is not None:
@@ -120,12 +129,22 @@ class Following:
     # IRecordSink
 
     def recordsAre(self, records: Mapping[str, Any]) -> None:
-        """All records."""
+        """All records. What was gathered is in them, or out of date."""
+        self._written, self._gone = {}, {}
         self._report(self._all(records))
 
     def recordsChanged(self, written: Mapping[str, Any], gone: Collection[str]) -> None:
         """Some records were written or deleted."""
-        self._report(self._some(written, gone))
+        self._registry.events += len(written) + len(gone)
+        if not self._written.keys().isdisjoint(gone):
+            # Whoever says that it leaves, and goes at once, has said so.
+            self._flush()
+        self._gone.update(dict.fromkeys(gone))
+        for key in written:
+            self._gone.pop(key, None)
+        self._written.update(written)
+        if self._gathering is None:
+            self._gathered()
 
     def interrupted(self, error: BaseException) -> None:
         """Changes may be missed from now on."""
@@ -138,6 +157,18 @@ class Following:
         """Nothing was missed."""
         if self.isKnown:
             self._staleSince = None
+
+    def _gathered(self) -> None:
+        """Tell what has come, if there is any, and wait for more."""
+        self._gathering = None
+        if self._written or self._gone:
+            self._gathering = self._registry.reactor.callLater(GATHER_TIME, self._gathered)
+            self._flush()
+
+    def _flush(self) -> None:
+        written, gone = self._written, self._gone
+        self._written, self._gone = {}, {}
+        self._report(self._some(written, gone))
 
     # Working off what is reported, in slices
 
@@ -183,7 +214,6 @@ class Following:
         yield from self._decode(written, usable)
         self._keys.update(written)
         self._keys.difference_update(gone)
-        self._registry.events += len(written) + len(gone)
         for key in gone:
             self._bad.pop(key, None)
         assert self._changes is not None

@@ -193,7 +193,7 @@ def readLocked(path: str, isKnown: bool) -> tuple[int, bytes] | None:
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return (0, b"") if isKnown else (found.st_mtime_ns, os.read(fd, MAX_RECORD + 1))
+            return (0, b"") if isKnown else (found.st_mtime_ns, os.read(fd, min(found.st_size, MAX_RECORD) + 1))
         _unlink(path)
         return None
     finally:

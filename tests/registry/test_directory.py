@@ -15,10 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from getty_tx.errors import SettingError
-from getty_tx.registry import Provider, RecordError, RegistryError, directory
+from getty_tx.registry import Provider, RecordError, RegistryError, directory, folders
 from getty_tx.registry.directory import POLL_PERIOD, SCAN_PERIOD, DirectoryEngine
 from getty_tx.registry.interfaces import IEngine, IWatch
 from getty_tx.registry.lockfiles import LockedFile, folderName, keyOf, serviceName, stemOf
+from getty_tx.registry.notices import CAME, CLOSED, GONE
 from getty_tx.registry.provider import encodeRecord
 from tests.support.engines import Notices, Sink, User
 
@@ -76,7 +77,7 @@ class RecordTests(DirectoryCase):
         verifyObject(IEngine, self.engine)
         verifyObject(IWatch, self.engine.watch("echo", Sink()))
         engine = self.engine
-        self.assertEqual((0, True), (engine.leaveTime, engine.hasStates))
+        self.assertEqual((0.02, True), (engine.leaveTime, engine.hasStates))
         self.assertEqual((True, False), (engine.isLocal, engine.isReadOnly))
         self.assertIn("unix", self.engine.kinds)
         self.assertEqual("127.0.0.1", self.successResultOf(self.engine.hostTowards()))
@@ -300,22 +301,28 @@ class NoticeTests(DirectoryCase):
         self.other().put(ECHO.but(id="b"))
         first, second = self.files()
         os.unlink(os.path.join(self.folder, first))
-        self.notices[0].heard(self.folder, second, False)
+        self.notices[0].heard(self.folder, {second: CAME})
         self.turn()
         self.assertEqual(["a", "b"], sorted(self.sink.records))
+        # What is said of one that was deleted is believed, and the last that is said counts.
+        self.patch(folders, "readLocked", lambda *_: self.fail("a file was looked at"))
+        self.notices[0].heard(self.folder, {first: CAME, second: CLOSED})
+        self.notices[0].heard(self.folder, {first: GONE, second: GONE, "none.00000000.json": GONE})
+        self.turn()
+        self.assertEqual({}, self.sink.records)
 
     def test_closed(self) -> None:
         """A file that was closed and is still locked is looked at again after 10, 50 and 200 ms."""
         for seconds, isSeen in [(0.01, True), (0.06, True), (0.26, True), (0.27, False)]:
             file = LockedFile(self.folder, "b", encodeRecord(ECHO.but(id="b")))
             name = os.path.basename(file.path)
-            self.notices[0].heard(self.folder, name, False)
+            self.notices[0].heard(self.folder, {name: CAME})
             self.turn()
             self.assertIn("b", self.sink.records)
             # As a child of the process has it for a moment.
             copy = os.dup(file._fd)
             os.close(file._fd)
-            self.notices[0].heard(self.folder, name, True)
+            self.notices[0].heard(self.folder, {name: CLOSED})
             self.turn()
             passed = 0.0
             for wait in (0.01, 0.05, 0.2):
@@ -341,7 +348,7 @@ class NoticeTests(DirectoryCase):
         self.assertEqual({}, self.sink.records)
         self.assertEqual({os.path.dirname(self.path)}, self.notices[1].watched)
         self.engine.put(ECHO)
-        self.notices[1].heard(os.path.dirname(self.path), os.path.basename(self.path), False)
+        self.notices[1].heard(os.path.dirname(self.path), {os.path.basename(self.path): CAME})
         self.turn()
         self.assertEqual(["a"], list(self.sink.records))
         self.assertEqual({self.path, self.folder}, self.notices[1].watched)
@@ -351,7 +358,7 @@ class NoticeTests(DirectoryCase):
         sink = self.follow("other")
         self.assertEqual({}, sink.records)
         self.engine.put(Provider("other", "tcp:a:1"))
-        self.notices[0].heard(self.path, "other", False)
+        self.notices[0].heard(self.path, {"other": CAME})
         self.turn()
         self.assertEqual(["tcp:a:1"], list(sink.records))
 

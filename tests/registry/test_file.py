@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx.errors import SettingError
 from getty_tx.registry import Provider, RecordError, RegistryError, registryFrom, static
+from getty_tx.registry.notices import CAME
 from getty_tx.registry.static import CHECK_PERIOD, POLL_PERIOD, FileEngine, readFile
 from tests.support.engines import Notices, Sink, User
 
@@ -190,7 +191,7 @@ class EngineTests(FileCase):
         self.write("")
         self.clock.advance(POLL_PERIOD)
         self.assertEqual(2, len(self.sink.records))
-        notices[0].heard(self.folder, "..data", False)
+        notices[0].heard(self.folder, {"..data": CAME})
         self.clock.advance(0)
         self.assertEqual(0, len(self.sink.records))
         self.write(TOML)

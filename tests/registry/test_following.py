@@ -15,7 +15,7 @@ from getty_tx.errors import SettingError
 from getty_tx.registry import Provider
 from getty_tx.registry.cache import WRITE_INTERVAL
 from getty_tx.registry.changes import FLAPPING_WAIT, MAX_DEPARTURES, SETTLE
-from getty_tx.registry.following import FIRST_LIST_TIME, SLICE
+from getty_tx.registry.following import FIRST_LIST_TIME, GATHER_TIME, SLICE
 from getty_tx.registry.provider import decodeRecord, encodeRecord
 from getty_tx.testing import MemoryRegistry, MemoryStore
 from tests.registry.test_registration import RegistryCase
@@ -62,10 +62,12 @@ class FollowingCase(RegistryCase):
     def write(self, *providers: Provider) -> None:
         for each in providers:
             self.store.write(each.service, each.id, encodeRecord(each))
+        self.clock.advance(GATHER_TIME)
 
     def delete(self, *providers: Provider) -> None:
         for each in providers:
             self.store.delete(each.service, each.id)
+        self.clock.advance(GATHER_TIME)
 
 
 class ToldTests(FollowingCase):
@@ -116,11 +118,14 @@ class ToldTests(FollowingCase):
         self.registry.startService()
         self.follower.take()
         self.following.recordsChanged({"1": A}, ())
+        self.clock.advance(1)
         self.following.recordsChanged({"2": A.but(weight=2)}, ())
+        self.clock.advance(1)
         self.following.recordsChanged({}, ["1"])
         self.clock.advance(1)
         self.assertEqual(self.follower.take(), [(["a"], [], []), ([], [], ["a"])])
         self.following.recordsChanged({"3": A.but(weight=3)}, ())
+        self.clock.advance(1)
         self.following.recordsChanged({}, ["3"])
         self.clock.advance(1)
         self.assertEqual(self.follower.take(), [([], [], ["a"]), ([], [], ["a"])])
@@ -151,6 +156,35 @@ class ToldTests(FollowingCase):
         self.delete(B)
         self.clock.advance(FLAPPING_WAIT * 2)
         self.assertNotIn("b", self.follower.providers)
+
+    def test_gathered(self) -> None:
+        """What comes after a pause is told at once, and what comes soon after it together, of each key the last."""
+        self.write(A, B)
+        self.registry.startService()
+        self.follower.take()
+        changed = self.following.recordsChanged
+        changed({"a": encodeRecord(A.but(weight=1))}, ())
+        self.assertEqual(self.follower.take(), [([], [], ["a"])])
+        changed({"a": encodeRecord(A.but(weight=2))}, ())
+        changed({"a": encodeRecord(A.but(weight=3)), "c": encodeRecord(C)}, ["b"])
+        changed({"b": encodeRecord(B.but(weight=4))}, ())
+        self.assertEqual((self.follower.take(), self.registry.events), ([], 8))
+        self.clock.advance(GATHER_TIME)
+        self.assertEqual(self.follower.take(), [(["c"], [], ["a", "b"])])
+        self.assertEqual([self.follower.providers[id].weight for id in "abc"], [3, 4, 100])
+        # Whoever leaves and is gone at once has left all the same.
+        changed({"a": encodeRecord(A.but(state="leaving"))}, ())
+        changed({}, ["a"])
+        self.assertEqual(self.follower.take(), [([], [], ["a"])])
+        self.clock.advance(2 * GATHER_TIME)
+        self.clock.advance(GATHER_TIME)
+        changed({"b": encodeRecord(B)}, ())
+        changed({"c": encodeRecord(C.but(weight=1))}, ())
+        self.assertEqual(self.follower.take(), [([], [], ["b"])])
+        # A list has what waits.
+        self.following.recordsAre({"b": encodeRecord(B)})
+        self.clock.advance(1)
+        self.assertEqual(self.follower.take(), [([], ["a", "c"], [])])
 
     def test_many(self) -> None:
         """A long list is worked off in slices, in order with what comes behind it."""
@@ -295,9 +329,11 @@ class KeptTests(FollowingCase):
         self.follower.take()
         for data in (b"{", b"{", b"[]"):
             self.store.write("echo", "a", data)
+            self.clock.advance(GATHER_TIME)
         self.store.write("echo", "x", json.dumps({"service": "echo", "endpoint": "process:/bin/sh"}).encode())
         self.store.write("echo", "y", encodeRecord(B))
         self.store.write("echo", "z", b'"' + b"z" * 1_000_000 + b'"')
+        self.clock.advance(GATHER_TIME)
         self.assertEqual((self.follower.take(), self.following.skipped), ([], 4))
         self.assertEqual(len(self.texts), 5)
         self.assertIn("'x': endpoint 'process:/bin/sh' is of a kind that is not allowed", self.texts[-3])
