@@ -188,7 +188,9 @@ def manyOf(store: Any) -> Iterator[Figure]:
             name += f", {CHANGES} changes a second"
             done = found["changes"] / CHANGE_SECONDS
             yield Figure(f"{name}: followed", done, CHANGES * 0.9, f"{done:.0f} a second", floor=True)
-            yield Figure(f"{name}: CPU", found["cpu"], CPU_LIMIT, f"{found['cpu'] * 100:.1f} % of a core")
+            cpu = found["cpu"] - found["idle"]
+            note = f"besides {found['idle'] * 100:.1f} % without changes, for the looks at its turns"
+            yield Figure(f"{name}: CPU", cpu, CPU_LIMIT, f"{cpu * 100:.1f} % of a core", note)
             yield ms(f"{name}: lag", found, "lag", LAG_LIMIT)
             yield Figure(f"{name}: longest turn", found["turn"] * 1e3, TURN_LIMIT, f"{found['turn'] * 1e3:.1f} ms")
             name = f"{store.name}: sessions with {PROVIDERS} providers"
