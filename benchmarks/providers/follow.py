@@ -311,22 +311,26 @@ LOOK = 0.004
 
 
 class Turns:
-    """By how much the latest of the reactor's turns came late."""
+    """
+    By how much the latest of the reactor's turns came late, and the most time of a processor that was spent between two
+    looks: the longest turn, whatever else the machine does.
+    """
 
     def __init__(self) -> None:
-        self.longest = 0.0
-        self._last = 0.0
+        self.longest = self.most = 0.0
+        self._last = self._spent = 0.0
         self._looping = task.LoopingCall(self._look)
 
     def _look(self) -> None:
-        now = time.monotonic()
+        now, spent = time.monotonic(), time.process_time()
         if self._last:
             self.longest = max(self.longest, now - self._last - LOOK)
-        self._last = now
+            self.most = max(self.most, spent - self._spent)
+        self._last, self._spent = now, spent
 
     def begin(self) -> None:
         """Start anew."""
-        self.longest = self._last = 0.0
+        self.longest = self.most = self._last = 0.0
         if not self._looping.running:
             self._looping.start(LOOK)
 
@@ -366,7 +370,7 @@ async def many(reactor: Any, text: str, count: str, subset: str) -> None:
         await task.deferLater(reactor, 0.01)
     listed = time.monotonic() - began
     await task.deferLater(reactor, 1)
-    show(known=known, listed=listed, turn=turns.longest, sessions=len(client.sessions))
+    show(known=known, listed=listed, turn=turns.longest, most=turns.most, sessions=len(client.sessions))
     watching = Watching(registry)
     # What the looks at the reactor's turns cost by themselves.
     cpu, began = time.process_time(), time.monotonic()
@@ -380,7 +384,7 @@ async def many(reactor: Any, text: str, count: str, subset: str) -> None:
     await ending
     cpu, took = time.process_time() - cpu, time.monotonic() - began
     lags = quantiles("lag", watching.lags or [0.0])
-    show(cpu=cpu / took, idle=idle, turn=turns.longest, changes=watching.changes, **lags)
+    show(cpu=cpu / took, idle=idle, turn=turns.longest, most=turns.most, changes=watching.changes, **lags)
 
 
 async def connect(reactor: Any, text: str, count: str) -> None:

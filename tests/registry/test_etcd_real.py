@@ -111,6 +111,7 @@ class OneEtcdTests(EtcdTestCase):
         self.assertIn(KEY, await etcd.keys())
         await other.delete(PROVIDER)
         self.assertNotIn(KEY, await etcd.keys())
+        await sink.when(lambda: NAME not in sink.records)
 
         # 128 operations, the most that a transaction may have.
         sink.changes.clear()

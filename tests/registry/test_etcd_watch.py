@@ -176,6 +176,22 @@ class FollowTests(WatchTestCase):
         self.assertEqual(self.ranges(), 1)
         self.assertIn("reset", self.sink.errors[0])
 
+    def test_pause(self) -> None:
+        """After each read there is a pause. What has been read is told at once; a watch that ends leaves no call."""
+        self.start()
+        clock, watch = self.etcd.clock, self.etcd.watch
+        calls = len(clock.getDelayedCalls())
+        self.assertFalse(watch.isPaused)
+        for number in (1, 2):
+            watch.send(self.etcd.event(put(A, str(number), 4 + number)))
+            self.assertEqual((self.sink.records, watch.isPaused), ({"a": b"%d" % number}, True))
+        self.assertEqual(len(clock.getDelayedCalls()), calls + 1)
+        clock.advance(bodies.GATHER_TIME)
+        self.assertFalse(watch.isPaused)
+        watch.send(self.etcd.event(put(A, "3", 7)))
+        self.watching.stop()
+        self.assertEqual((watch.closed, len(clock.getDelayedCalls())), (True, calls))
+
     def test_progress(self) -> None:
         """What etcd says of how far it is counts; that a watch was created says nothing of it."""
         self.start()

@@ -41,7 +41,7 @@ class Asked:
         self.response: Deferred[Any] = Deferred(lambda _: self.cancelled())
         self.wasCancelled = False
         self.protocol: Any = None
-        self.closed = False
+        self.closed = self.isPaused = False
         self.code = 200
         self._rest = b""
         self._over = False
@@ -70,6 +70,14 @@ class Asked:
     def loseConnection(self) -> None:
         """As the transport of a body."""
         self.closed = True
+
+    def pauseProducing(self) -> None:
+        """As the transport of a body."""
+        self.isPaused = True
+
+    def resumeProducing(self) -> None:
+        """As the transport of a body."""
+        self.isPaused = False
 
     # The response of a watch
 

@@ -152,7 +152,7 @@ class Watch:
             self._close()
 
     def _makeLines(self) -> Lines:
-        return Lines(self._received, self._end)
+        return Lines(self._gateway.clock, self._received, self._end)
 
     def _close(self) -> None:
         lines, self._lines = self._lines, None
