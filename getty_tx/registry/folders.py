@@ -24,7 +24,7 @@ class Folder:
     :param kinds: the kinds of endpoints that records may name.
     """
 
-    __slots__ = ("_files", "_gone", "_keys", "_kinds", "_told", "_written", "path", "records", "service")
+    __slots__ = ("_files", "_gone", "_keys", "_kinds", "_times", "_told", "_written", "path", "records", "service")
 
     def __init__(self, service: str, path: str, kinds: Collection[str]) -> None:
         self.service = service
@@ -32,9 +32,11 @@ class Folder:
         #: Records by key.
         self.records: dict[str, Any] = {}
         self._kinds = kinds
-        # By name of the file: when it was written, in ns, and the record.
-        self._files: dict[str, tuple[int, Any]] = {}
-        self._keys: dict[str, list[str]] = {}
+        # By name of the file: the record, and when it was written, in ns. Names by key, in tuples. The garbage
+        # collector looks at no numbers, nor at tuples of texts; its full collections are a reactor's longest turns.
+        self._files: dict[str, Any] = {}
+        self._times: dict[str, int] = {}
+        self._keys: dict[str, tuple[str, ...]] = {}
         # Since the last call of changes(), and the keys that were there then.
         self._written: dict[str, Any] = {}
         self._gone: dict[str, None] = {}
@@ -82,8 +84,9 @@ class Folder:
     def forget(self, name: str) -> None:
         """A file is gone."""
         if self._files.pop(name, None) is not None:
+            del self._times[name]
             key = keyOf(name)
-            self._keys[key].remove(name)
+            self._keys[key] = tuple(each for each in self._keys[key] if each != name)
             self._settle(key)
 
     def changes(self) -> tuple[dict[str, Any], list[str]]:
@@ -96,8 +99,9 @@ class Folder:
 
     def _add(self, name: str, written: int, record: Any) -> None:
         key = keyOf(name)
-        self._files[name] = written, record
-        self._keys.setdefault(key, []).append(name)
+        self._files[name] = record
+        self._times[name] = written
+        self._keys[key] = (*self._keys.get(key, ()), name)
         self._settle(key)
 
     def _settle(self, key: str) -> None:
@@ -109,10 +113,7 @@ class Folder:
             if key in self._told:
                 self._gone[key] = None
             return
-        files = self._files
-        # The records of two files may be equal, and are not compared to find the newest.
-        newest = names[0] if len(names) == 1 else max(names, key=lambda name: files[name][0])
-        record = files[newest][1]
+        record = self._files[names[0] if len(names) == 1 else max(names, key=self._times.__getitem__)]
         self._gone.pop(key, None)
         known = self.records.get(key)
         if record is not known and record != known:
