@@ -394,6 +394,20 @@ class RequestTests(StatesCase):
         self.reactor.turn()
         self.assertEqual(len(self.client.asked), MAX_ASKED)
 
+    def test_answersTogether(self) -> None:
+        """The reactor is woken once for the answers that wait for it, and again for those that come later."""
+        self.state("CONNECTED")
+        self.listed()
+        written = [self.engine.put(PROVIDER.but(id=str(number))) for number in range(3)]
+        self.directoriesAreThere()
+        for count in (2, 1):
+            for _ in range(count):
+                self.client.take()[3].set()
+            self.assertEqual(len(self.reactor.fromThreads), 1)
+            self.reactor.turn()
+        for each in written:
+            self.successResultOf(each)
+
     def test_timeOut(self) -> None:
         """The late answer is not heard."""
         self.state("CONNECTED")

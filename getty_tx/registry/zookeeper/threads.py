@@ -128,6 +128,10 @@ class Connection:
         self._waiting: deque[tuple[Deferred[Any], str, tuple[Any, ...], dict[str, Any]]] = deque()
         self._asked: set[Deferred[Any]] = set()
         self._underWay = 0
+        # Answers that the reactor's thread has not seen, and whether it is told that there are some: to wake it takes
+        # as long as to answer.
+        self._answers: deque[tuple[Deferred[Any], Any]] = deque()
+        self._isTold = False
         self._isClosed = False
         self._client = newClient(settings, _handler(self, reactor, settings))
         self._client.add_listener(self._stateChanged)
@@ -192,14 +196,26 @@ class Connection:
             self._underWay += 1
             try:
                 pending = getattr(self._client, f"{name}_async")(*arguments, **more)
-                pending.rawlink(lambda got, result=result: self._reactor.callFromThread(self._answered, result, got))
+                pending.rawlink(lambda got, result=result: self._hasAnswer(result, got))
             except Exception as error:
                 self._underWay -= 1
                 result.errback(RegistryError(f"{name}: {error}"))
 
-    def _answered(self, result: Deferred[Any], got: Any) -> None:
-        self._underWay -= 1
-        if not result.called:
+    def _hasAnswer(self, result: Deferred[Any], got: Any) -> None:
+        """On kazoo's thread. The order of these two lines, and of those in _answered, is what loses none."""
+        self._answers.append((result, got))
+        if not self._isTold:
+            self._isTold = True
+            self._reactor.callFromThread(self._answered)
+
+    def _answered(self) -> None:
+        self._isTold = False
+        # No more than there are now: others have their turn.
+        for _ in range(len(self._answers)):
+            result, got = self._answers.popleft()
+            self._underWay -= 1
+            if result.called:
+                continue
             error = got.exception
             if error is None:
                 result.callback(got.value)
