@@ -3,13 +3,15 @@
 import os
 import sys
 
-from hypothesis import HealthCheck, settings
-
 # Some hundred processes start in the tests. Each of them would compile what it imports of getty_tx anew, which is more
 # than half of its start, where the environment forbids to keep what was compiled; git ignores the caches.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# That examples are drawn slowly says something of the machine, and not of the code.
-settings.register_profile("getty_tx", suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("getty_tx")
+# Those processes find listeners here (tests.support.programs). hypothesis would be a quarter of their start.
+if "twisted.trial" in sys.modules:
+    from hypothesis import HealthCheck, settings
+
+    # That examples are drawn slowly says something of the machine, and not of the code.
+    settings.register_profile("getty_tx", suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("getty_tx")

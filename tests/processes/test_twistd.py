@@ -15,48 +15,15 @@ from typing import TYPE_CHECKING, Any
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx import EventListener, Server
-from getty_tx.codecs import LineCodec
 from getty_tx.errors import SettingError
 from getty_tx.reactors import Processes
 from getty_tx.tap import echo
+from tests.support import programs
 from tests.support.certificates import Authority
 from tests.tap.test_twistd import PATIENCE, TWISTD, Process, ProcessTestCase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from twisted.application.service import IService
-    from twisted.internet.interfaces import IStreamServerEndpoint
-
-    from getty_tx.session.session import Session
-
-
-class Who(EventListener):
-    """Answers with its process id, and obeys commands."""
-
-    def onMessage(self, session: Session, pkg: Any) -> None:
-        """A line came."""
-        if pkg == b"stick":
-            time.sleep(1000)
-        if pkg == b"reactor":
-            from twisted.internet import reactor
-
-            session.writePkg(type(reactor).__module__.encode())
-        elif pkg == b"web":
-            session.writePkg(b"%d" % ("twisted.web.server" in sys.modules))
-        else:
-            session.writePkg(b"%d" % os.getpid())
-
-
-def makeService(endpoints: Sequence[IStreamServerEndpoint]) -> IService:
-    """Make the service of a sub-reactor."""
-
-    def newSession(session: Session) -> None:
-        session.codec = LineCodec()
-        session.listener = Who()
-
-    return Server(newSession, *endpoints)
 
 
 #: Gives a program a socket as systemd does; the place of the socket is on standard output.
@@ -84,7 +51,7 @@ class ManyTestCase(ProcessTestCase):
         super().setUp()
         self.connections: list[socket.socket] = []
 
-    def serve(self, *more: str, listener: str = f"{__name__}:Who", before: Sequence[str] = TWISTD) -> Process:
+    def serve(self, *more: str, listener: str = f"{programs.__name__}:Who", before: Sequence[str] = TWISTD) -> Process:
         """Start ``getty-serve``, by default on TCP."""
         words = ["getty-serve", f"--listener={listener}", "--processes=2", *more]
         if not any(word.startswith("--listen=") for word in more):
@@ -416,7 +383,7 @@ class FaultTests(ManyTestCase):
                 "from twisted.application.service import Application\n"
                 "from getty_tx.reactors import Processes\n"
                 "application = Application('many')\n"
-                f"service = Processes('{__name__}:makeService', 'unix:x.sock', processes=2, drainTimeout=2)\n"
+                f"service = Processes('{programs.__name__}:makeWho', 'unix:x.sock', processes=2, drainTimeout=2)\n"
                 "service.setServiceParent(application)\n"
             )
         process = self.twistd("-y", "many.tac")

@@ -10,26 +10,14 @@ import ssl
 import subprocess
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
 
-from getty_tx import EventListener
 from tests.processes.test_twistd import ManyTestCase
+from tests.support import programs
 from tests.support.certificates import Authority
 from tests.tap.test_twistd import PATIENCE, RUN_TWISTD, Process
 
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
-
 #: Whoever has no rights: nobody, on most systems. It need not have a name.
 NOBODY = 65534
-
-
-class Whose(EventListener):
-    """Answers with the user of its process."""
-
-    def onMessage(self, session: Session, pkg: bytes) -> None:
-        """Answer."""
-        session.writePkg(b"%d %d" % (os.getuid(), os.getgid()))
 
 
 @cache
@@ -37,7 +25,7 @@ def interpreter(environment: tuple[tuple[str, str], ...], folder: str) -> str | 
     """Find an interpreter of this version that the user nobody may run, with all packages; None without."""
     system = shutil.which(f"python{sys.version_info[0]}.{sys.version_info[1]}", path=os.defpath)
     for path in filter(None, (sys.executable, system)):
-        command = [path, "-P", "-c", f"import {__name__}, twisted.scripts.twistd"]
+        command = [path, "-P", "-c", f"import {programs.__name__}, twisted.scripts.twistd"]
         try:
             run = subprocess.run(command, user=NOBODY, env=dict(environment), cwd=folder, stderr=subprocess.DEVNULL)
         except PermissionError:
@@ -78,7 +66,7 @@ class UserTests(ManyTestCase):
 
     def serveAs(self, *more: str, python: str, pidfile: str = "") -> Process:
         """Start ``getty-serve`` as the user nobody."""
-        listener = f"--listener={__name__}:Whose"
+        listener = f"--listener={programs.__name__}:Whose"
         rights = [f"--uid={NOBODY}", f"--gid={NOBODY}", f"--pidfile={pidfile}"]
         return self.run_(python, "-P", "-c", RUN_TWISTD, "-n", *rights, "getty-serve", listener, "--processes=2", *more)
 

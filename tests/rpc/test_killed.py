@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import Any
 
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from getty_tx import rpc
 from tests.rpc.test_services_on_sockets import until
+from tests.support import slow
 from tests.tap.test_twistd import PATIENCE, TWISTD, Process, ProcessTestCase
-
-
-class Slow:
-    """The service of the processes."""
-
-    @rpc.method
-    def pid(self) -> int:
-        return os.getpid()
-
-    @rpc.method
-    async def last(self, seconds: float) -> int:
-        await deferLater(reactor, seconds)
-        return os.getpid()
-
-    @rpc.method
-    def never(self) -> Deferred[Any]:
-        return Deferred()
 
 
 class ProcessCase(TestCase, ProcessTestCase):
@@ -41,7 +21,7 @@ class ProcessCase(TestCase, ProcessTestCase):
 
     def serve(self, port: int = 0, *more: str) -> Process:
         """Start ``getty-rpc``."""
-        words = ["getty-rpc", f"--service={__name__}:Slow", f"--listen=tcp:{port}:interface=127.0.0.1", *more]
+        words = ["getty-rpc", f"--service={slow.__name__}:Slow", f"--listen=tcp:{port}:interface=127.0.0.1", *more]
         return self.run_(*TWISTD, "-n", "--pidfile=", *words)
 
     async def port(self, process: Process, pattern: str) -> int:

@@ -16,30 +16,19 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from getty_tx import Server
 from getty_tx.processes.member import READY
 from getty_tx.reactors import Processes
 from getty_tx.status import StatusService
 from getty_tx.status.aggregate import MemberReports
 from getty_tx.status.table import COLUMNS
-from getty_tx.tap.echo import EchoListener
 from tests.processes.test_twistd import ManyTestCase
 from tests.status.test_service import LOCAL, StatusCase
-from tests.support.memory import configure
+from tests.support import programs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from twisted.internet.interfaces import IStreamServerEndpoint
+    from collections.abc import Callable
 
     from getty_tx.processes.member import Member
-
-
-def makeService(endpoints: Sequence[IStreamServerEndpoint]) -> Server:
-    """What sub-reactors run."""
-    server = Server(configure(EchoListener()), *endpoints)
-    server.setName("echo")
-    return server
 
 
 class ManyStatusCase(StatusCase):
@@ -47,7 +36,7 @@ class ManyStatusCase(StatusCase):
 
     async def serveMany(self, *, token: str | None = None, **settings: Any) -> None:
         """Start the processes and the status."""
-        self.processes = Processes(f"{__name__}:makeService", LOCAL, processes=2, drainTimeout=5, **settings)
+        self.processes = Processes(f"{programs.__name__}:makeEcho", LOCAL, processes=2, drainTimeout=5, **settings)
         self.processes.setName("echo")
         self.status = StatusService(self.processes, endpoint=LOCAL, token=token)
         for service in (self.processes, self.status):

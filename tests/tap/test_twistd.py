@@ -12,16 +12,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.listener import EventListener
+from tests.support import programs
 from tests.support.certificates import Authority
+from tests.support.warm import WarmProcess, canBeWarm
 from tests.tap.test_listen import hasIPv6
-
-if TYPE_CHECKING:
-    from getty_tx.session.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,21 +40,25 @@ class Process:
     """
     A running program whose output is read as it comes.
 
-    :ivar status: the exit status, once it has ended; minus the number of the signal that ended it.
+    :param isWarm: whether a program in Python may be a fork (tests.support.warm), which is there sooner.
     """
 
     def __init__(
-        self, command: list[str], environment: dict[str, str], folder: str, stdin: int = subprocess.DEVNULL
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        folder: str,
+        stdin: int = subprocess.DEVNULL,
+        isWarm: bool = True,
     ) -> None:
-        self._process = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=folder,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._process: WarmProcess | subprocess.Popen[str]
+        if isWarm and canBeWarm(command, environment):
+            self._process = WarmProcess(command, environment, folder, stdin)
+        else:
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(
+                command, env=environment, cwd=folder, stdin=stdin, stdout=pipe, stderr=pipe, text=True
+            )
         self.lines: list[str] = []
         self.errors: list[str] = []
         self._changed = threading.Condition()
@@ -135,7 +137,13 @@ class Process:
 
 
 class ProcessTestCase(SynchronousTestCase):
-    """Runs programs, with the files that they need."""
+    """
+    Runs programs, with the files that they need.
+
+    :cvar isWarm: whether those in Python may be forks, see :class:`Process`.
+    """
+
+    isWarm = True
 
     def setUp(self) -> None:
         self.folder = os.path.abspath(self.mktemp())
@@ -149,7 +157,7 @@ class ProcessTestCase(SynchronousTestCase):
 
     def run_(self, *command: str) -> Process:
         """Run a program, which is killed after the test."""
-        process = Process(list(command), self.environment, self.folder)
+        process = Process(list(command), self.environment, self.folder, isWarm=self.isWarm)
         self.addCleanup(process.kill)
         return process
 
@@ -179,21 +187,10 @@ class ProcessTestCase(SynchronousTestCase):
         return connection
 
 
-class Answer(EventListener):
-    """A client's listener: sends a word and prints the answer."""
-
-    def onOpen(self, session: Session) -> None:
-        """Send the word."""
-        session.writePkg(b"a word")
-
-    def onMessage(self, session: Session, pkg: bytes) -> None:
-        """Print the answer, and close."""
-        print("heard", pkg.decode(), flush=True)
-        session.close()
-
-
 class EchoTests(ProcessTestCase):
-    """``getty-echo`` from start to end."""
+    """``getty-echo`` from start to end, as a user starts it."""
+
+    isWarm = False
 
     def test_everywhere(self) -> None:
         """TCP, TLS, IPv6 and a unix socket at once; Ctrl-C ends it by that signal, without a traceback."""
@@ -316,6 +313,6 @@ class DialTests(ProcessTestCase):
         """If a user's listener closes its session, the command ends with success."""
         echo = self.twistd("getty-echo", "--listen=unix:x.sock")
         echo.expect("getty-echo serves")
-        process = self.twistd("getty-dial", "--connect=unix:x.sock", f"--listener={__name__}:Answer")
+        process = self.twistd("getty-dial", "--connect=unix:x.sock", f"--listener={programs.__name__}:Answer")
         self.assertEqual(0, process.end(), process.output)
         process.expect("heard a word")
