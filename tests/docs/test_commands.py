@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from tests.docs.test_guide import ROOT, read
 from tests.docs.test_proxies import freePort
 from tests.support.certificates import Authority
-from tests.tap.test_twistd import PATIENCE, Process, ProcessTestCase
+from tests.tap.test_twistd import PATIENCE, Process, ProcessTestCase, commandOf
 
 #: Somebody's own listener, as pages call it.
 SERVICE = """
@@ -120,7 +120,7 @@ class TerminalCase(ProcessTestCase):
 
     def start(self, line: str, stdin: int = subprocess.DEVNULL) -> Process:
         """Run a command that goes on."""
-        process = Process(["sh", "-c", f"exec {line}"], self.environment, self.folder, stdin)
+        process = Process(commandOf(line, self.environment), self.environment, self.folder, stdin)
         self.addCleanup(process.kill)
         return process
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.support.tutorial import steps
-from tests.tap.test_twistd import ROOT, Process, ProcessTestCase
+from tests.tap.test_twistd import ROOT, Process, ProcessTestCase, commandOf
 
 PAGE = ROOT / "docs" / "tutorial-calls.md"
 
@@ -28,7 +28,7 @@ class TutorialTests(ProcessTestCase):
 
     def run_(self, command: str) -> Process:
         """Run a command of the page; it is gone in the end."""
-        process = Process(["sh", "-c", f"exec {self.here(command)}"], self.environment, str(self.place))
+        process = Process(commandOf(self.here(command), self.environment), self.environment, str(self.place))
         self.addCleanup(process.kill)
         return process
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from websockets.sync.client import connect
 
-from tests.tap.test_twistd import PATIENCE, ROOT, Process
+from tests.tap.test_twistd import PATIENCE, ROOT, Process, commandOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +138,7 @@ class Follower:
 
     def run(self, command: str, stdin: int = subprocess.DEVNULL) -> Process:
         """Run one; it is gone in the end."""
-        process = Process(["sh", "-c", f"exec {command}"], self.environment, str(self.folder), stdin)
+        process = Process(commandOf(command, self.environment), self.environment, str(self.folder), stdin)
         self._stack.callback(process.kill)
         return process
 

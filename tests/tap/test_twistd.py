@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -34,6 +35,25 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 run()
 """
 TWISTD = [sys.executable, "-c", RUN_TWISTD]
+
+#: What a shell does more with than to split words.
+_SHELL = re.compile(r"[|&;<>()$`*?~#\n]")
+
+
+def commandOf(line: str, environment: dict[str, str]) -> list[str]:
+    """
+    The command of a line that somebody types, for :class:`Process`.
+
+    ``python`` and ``twistd`` of this Python are run without a shell, if it would only split words: they may be forks.
+    """
+    plain = line.replace("\\\n", " ").strip()
+    program = plain.split()[0]
+    here = os.path.join(os.path.dirname(sys.executable), program)
+    if shutil.which(program, path=environment.get("PATH")) == here and not _SHELL.search(plain):
+        for name, command in (("twistd", TWISTD), ("python", [sys.executable])):
+            if program == name:
+                return [*command, *shlex.split(plain)[1:]]
+    return ["sh", "-c", f"exec {line}"]
 
 
 class Process:
