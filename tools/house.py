@@ -13,6 +13,7 @@ import ast
 import configparser
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,16 @@ def importsOf(name: str, tree: ast.Module, modules: Iterable[str]) -> Iterator[s
                     yield node.module
 
 
+@cache
+def treeOf(path: Path) -> ast.Module:
+    """A file's code, which is parsed once."""
+    return ast.parse(path.read_text())
+
+
 def moduleGraph(root: Path = ROOT) -> Graph:
     """What each module imports."""
     modules = sources(root)
-    return {name: set(importsOf(name, ast.parse(path.read_text()), modules)) - {name} for name, path in modules.items()}
+    return {name: set(importsOf(name, treeOf(path), modules)) - {name} for name, path in modules.items()}
 
 
 def roomOf(module: str) -> str:
@@ -108,7 +115,7 @@ def privateAccesses(root: Path = ROOT) -> Counter[str]:
     """How many private accesses each module has."""
     counts: Counter[str] = Counter()
     for name, path in sources(root).items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(treeOf(path)):
             if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
                 continue
             owner = node.value
@@ -152,7 +159,7 @@ def longFunctions(root: Path = ROOT, lines: int = 60) -> list[tuple[int, str]]:
     """The functions of more than so many lines, the longest first."""
     found = []
     for name, path in sources(root).items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(treeOf(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
                 length = node.end_lineno - node.lineno + 1

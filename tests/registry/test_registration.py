@@ -199,10 +199,10 @@ class ManyTests(RegistryCase):
         self.assertEqual(sum(each.isRegistered for each in registrations), 199)
 
     def test_allFail(self) -> None:
-        """That all fail at once is no recursion."""
+        """That all fail at once is no recursion: there are more of them than Python has frames."""
         self.registry.startService()
         self.store.isAway = True
-        registrations = [self.registry.register(Provider("echo", f"tcp:a:{port}")) for port in range(1, 3001)]
+        registrations = [self.registry.register(Provider("echo", f"tcp:a:{port}")) for port in range(1, 1301)]
         self.store.isAway = False
         self.pass_(30)
         self.assertTrue(all(each.isRegistered for each in registrations))
@@ -308,10 +308,10 @@ class HerdTests(SynchronousTestCase):
     """Many processes come back after an outage."""
 
     def herd(self, seconds: float) -> list[int]:
-        """Writes of 1,000 processes in each tenth of a second after an outage, in which all records were lost."""
+        """Writes of 400 processes in each tenth of a second after an outage, in which all records were lost."""
         clock = Clock()
         store = MemoryStore()
-        registries = [MemoryRegistry(clock, store, Random(number)) for number in range(1000)]
+        registries = [MemoryRegistry(clock, store, Random(number)) for number in range(400)]
         for number, registry in enumerate(registries):
             registry.startService()
             registry.register(Provider("echo", f"tcp:a:{number + 1}"))
@@ -324,17 +324,17 @@ class HerdTests(SynchronousTestCase):
             counts.append(len(store.records) - before)
             before = len(store.records)
             clock.advance(0.1)
-        self.assertEqual(len(store.records), 1000)
+        self.assertEqual(len(store.records), 400)
         return counts
 
     def test_long(self) -> None:
         """No second has more than 15 % of them."""
         counts = self.herd(60)
-        self.assertLessEqual(max(sum(counts[at : at + 10]) for at in range(len(counts))), 150)
+        self.assertLessEqual(max(sum(counts[at : at + 10]) for at in range(len(counts))), 60)
 
     def test_short(self) -> None:
         """After a short one they are back at once."""
-        self.assertEqual(self.herd(2)[0], 1000)
+        self.assertEqual(self.herd(2)[0], 400)
 
 
 class SharedTests(RegistryCase):
