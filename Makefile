@@ -19,7 +19,7 @@ unsuitable = $(shell $(PYTHON) tools/check_python.py 2>/dev/null || echo "'$(PYT
 checkPython = $(if $(strip $(unsuitable)),$(error $(strip $(unsuitable))))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint docs coverage changelog conformance asyncio soak bench clean remake
+.PHONY: help run test long lint docs coverage changelog conformance asyncio soak bench clean remake
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -39,6 +39,9 @@ test: lint docs  ## lint, build the documentation, run all tests, build the whee
 	@echo "trial: the tests, in $(JOBS) processes"
 	@$(BIN)/python tools/run_trial.py -j$(JOBS) tests
 	@$(BIN)/python tools/check_wheel.py
+
+long: $(VENV)/test.stamp  ## all tests, with those that take long and three times the examples, ten minutes
+	@GETTY_LONG_TESTS=1 $(BIN)/python tools/run_trial.py -j$(JOBS) tests
 
 lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
 	@echo "ruff"

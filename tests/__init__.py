@@ -12,6 +12,10 @@ sys.dont_write_bytecode = False
 if "twisted.trial" in sys.modules:
     from hypothesis import HealthCheck, settings
 
+    from tests.support.long import examples
+
     # That examples are drawn slowly says something of the machine, and not of the code.
-    settings.register_profile("getty_tx", suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile(
+        "getty_tx", suppress_health_check=[HealthCheck.too_slow], max_examples=examples(settings().max_examples)
+    )
     settings.load_profile("getty_tx")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PASSED = ("OK", "NON-STRICT", "INFORMATIONAL")
 CLOSED = ("OK", "INFORMATIONAL")
 
-#: Without 9 (long messages, many messages) and 12 and 13 (compression), which take minutes.
+#: What `make long` runs. Without 9 (long messages, many messages) and 12 and 13 (compression), which take minutes.
 QUICK = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*")
 
 #: The longest message of the cases has 16 MB.

@@ -21,6 +21,7 @@ from benchmarks.loads import LoadError, LoadResult
 from benchmarks.many import Crowd
 from benchmarks.room import Machine, makePlan
 from benchmarks.servers import ServerProcess
+from tests.support.long import onlyLong
 
 WRK = {"messages": 1000, "seconds": 2.0, "p50": 300, "p99": 900, "max": 1200}
 ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
@@ -158,6 +159,15 @@ class PeerTests(SynchronousTestCase):
 class RunTests(SynchronousTestCase):
     """Runs of those that are there wherever the tests are."""
 
+    def test_one(self) -> None:
+        """getty_tx answers, and an answer that is not the right one is found."""
+        row = Row.parse("hello:1x1")
+        with Bench(sys.executable) as bench, bench.server("getty", row) as server:
+            awaitAnswer(server, row)
+            self.patch(sys.modules["benchmarks.httploads"], "ANSWERS", {**ANSWERS, "hello": b"other"})
+            self.assertRaises(LoadError, ask, server.port, row)
+
+    @onlyLong
     def test_ours(self) -> None:
         """getty_tx answers each shape, with TLS as well."""
         self.assertEqual({}, missing(["getty", "getty-asgi"], sys.executable))
@@ -168,6 +178,7 @@ class RunTests(SynchronousTestCase):
             with Bench(sys.executable) as bench, bench.server(name, Row.parse(text)) as server:
                 awaitAnswer(server, Row.parse(text))
 
+    @onlyLong
     def test_answers(self) -> None:
         """twisted.web answers each shape, and an answer that is not the right one is found."""
         for shape in set(ANSWERS) - {"fastapi", "stream10m"}:
@@ -179,6 +190,7 @@ class RunTests(SynchronousTestCase):
             error = self.assertRaises(LoadError, ask, server.port, Row.parse("hello:1x1"))
         self.assertEqual("GET /hello was answered with b'Hello, World!'", str(error))
 
+    @onlyLong
     def test_run(self) -> None:
         """One command measures, and writes the figures."""
         if shutil.which("wrk") is None:
@@ -194,6 +206,7 @@ class RunTests(SynchronousTestCase):
         self.assertGreater(found["rate"], 0)
         self.assertGreater(found["p99"], 0)
 
+    @onlyLong
     def test_statuses(self) -> None:
         """An answer that is not 2xx is a failure."""
         if shutil.which("wrk") is None:
@@ -233,6 +246,7 @@ class WellTests(SynchronousTestCase):
         self.assertGreater(float(before), 5)
         self.assertGreater(float(after), 5)
 
+    @onlyLong
     def test_errors(self) -> None:
         """Errors of the run stand beside the memory; a server that fails before has none."""
         words = self.lineOf(result(1, 1.0, 0.1), LoadError("errors beside 9 answers: read 1"))
@@ -268,6 +282,7 @@ class IdleTests(SynchronousTestCase):
             held.received = received
             self.assertIs(wanted, held.judge(), received)
 
+    @onlyLong
     def test_lost(self) -> None:
         """Connections without an answer are found: here none has been opened."""
         self.patch(benchmark, "run", lambda *_: None)

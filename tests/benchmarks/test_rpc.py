@@ -39,6 +39,7 @@ from benchmarks.rpc import (
 from benchmarks.servers import ServerProcess
 from getty_tx import rpc
 from getty_tx.rpc.messages import Request
+from tests.support.long import onlyLong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,6 +204,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(value, given[end:])
         self.assertNotIn(b"ping", given[:end])
 
+    @onlyLong
     def test_both(self) -> None:
         """getty_tx and AMP answer every call, with every kind of payload and method."""
         for text in ("2x3x100", "1x2x500:records:async:deadline"):
@@ -215,6 +217,7 @@ class RunTests(SynchronousTestCase):
         """Each connection may be a client of its own."""
         self.assertTrue(runOnce("getty_rpc", Row.parse("3x2x100:clients"), "", 0.1, 0.05).messages > 0)
 
+    @onlyLong
     def test_plot(self) -> None:
         """One command measures, writes the figures and draws them."""
         folder = Path(self.mktemp())
@@ -231,6 +234,7 @@ class RunTests(SynchronousTestCase):
         self.assertRegex(figures.versions["getty_rpc"], r"^getty_tx \d")
         self.assertIn("getty_tx.rpc</text>", (folder / "calls.svg").read_text())
 
+    @onlyLong
     def test_well(self) -> None:
         """A peer that is well has figures, and says nothing; another says what failed."""
         runOn = benchmark.runOn
@@ -242,11 +246,13 @@ class RunTests(SynchronousTestCase):
         self.assertGreater(int(words[1]), 0)
         self.assertIn("FAILED: a call failed: TooLong", wellness("amp", Row.parse("1x1x65536"), "", 0.1))
 
+    @onlyLong
     def test_failedCall(self) -> None:
         """A call that fails ends the run: AMP has no value above 65,535 bytes."""
         error = self.assertRaises(LoadError, runOnce, "amp", Row.parse("1x1x65536"), "", 0.1, 0.05)
         self.assertIn("a call failed: TooLong", str(error))
 
+    @onlyLong
     def test_loadInC(self) -> None:
         """The load in C compares what comes back."""
         if shutil.which("cc") is None:
@@ -281,26 +287,32 @@ class OtherPeerTests(SynchronousTestCase):
             set(PEERS) - set(OURS), {name.replace("_", " ").replace("grpc aio", "grpc.aio") for name in methods}
         )
 
+    @onlyLong
     def test_grpc_aio(self) -> None:
         """gRPC on asyncio."""
         self.answers("grpc.aio")
 
+    @onlyLong
     def test_aiorpcX(self) -> None:
         """aiorpcX."""
         self.answers("aiorpcX")
 
+    @onlyLong
     def test_thriftpy2(self) -> None:
         """thriftpy2 on asyncio."""
         self.answers("thriftpy2")
 
+    @onlyLong
     def test_grpc_sync(self) -> None:
         """gRPC with threads."""
         self.answers("grpc sync")
 
+    @onlyLong
     def test_rpyc(self) -> None:
         """rpyc."""
         self.answers("rpyc")
 
+    @onlyLong
     def test_Pyro5(self) -> None:
         """Pyro5."""
         self.answers("Pyro5")

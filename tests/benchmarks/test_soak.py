@@ -14,6 +14,7 @@ from benchmarks.soak.findings import Findings, LogWatch, PlannedError, isExpecte
 from benchmarks.soak.messages import LONGEST, Arrivals, Conversation, Life, Op, contentOf, decode, encode
 from getty_tx.errors import WriteTimeoutError
 from getty_tx.testing import RecordingListener, connectedSessions
+from tests.support.long import IS_LONG
 from tests.support.memory import configure
 from tests.tap import test_twistd
 from tests.tap.test_twistd import ROOT, ProcessTestCase
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MB = 1_000_000
+
+#: How long the soak runs that has a fault.
+SECONDS = "2" if IS_LONG else "0.5"
 
 
 class PlanTests(SynchronousTestCase):
@@ -290,7 +294,9 @@ class RunTests(ProcessTestCase):
         # Only a machine that is very busy comes near.
         self.patch(test_twistd, "PATIENCE", 180)
         os.symlink(ROOT / "benchmarks", os.path.join(self.folder, "benchmarks"))
-        run = self.run_(sys.executable, "-m", "benchmarks.soak", "--seconds", "2", "--seed", "7", "--fault", "double")
+        run = self.run_(
+            sys.executable, "-m", "benchmarks.soak", "--seconds", SECONDS, "--seed", "7", "--fault", "double"
+        )
         self.assertEqual(1, run.end(), run.output)
         run.expect(r"^FAILED: \d+ duplicated; seed 7$")
         self.assertEqual([], run.errors)

@@ -13,6 +13,7 @@ from getty_tx.codecs import LengthCodec, LineCodec, VarintCodec
 from getty_tx.codecs.common import BATCH
 from getty_tx.errors import CodecError
 from getty_tx.interfaces import IBatchReader, IBatchWriter
+from tests.support.long import examples
 
 SESSION: Any = None
 CODECS = [
@@ -49,7 +50,7 @@ class BatchTests(SynchronousTestCase):
         for codec in CODECS:
             verifyObject(IBatchReader, codec)
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     @given(
         st.sampled_from(CODECS),
         st.lists(st.binary(max_size=20), max_size=8),
@@ -92,7 +93,7 @@ class WriteTests(SynchronousTestCase):
         for codec in (*CODECS, VarintCodec()):
             verifyObject(IBatchWriter, codec)
 
-    @settings(deadline=None, max_examples=200)
+    @settings(deadline=None, max_examples=examples(200))
     @given(
         st.sampled_from([*CODECS, VarintCodec()]),
         st.lists(

@@ -19,10 +19,11 @@ from getty_tx.codecs import (
     VarintCodec,
 )
 from getty_tx.errors import CodecError
+from tests.support.long import examples
 
 SESSION: Any = object()
 
-modest = settings(max_examples=100, deadline=None, database=None)
+modest = settings(max_examples=examples(100), deadline=None, database=None)
 
 lengthCodecs = st.builds(
     LengthCodec,
@@ -160,7 +161,7 @@ class PropertyTests(SynchronousTestCase):
             gatherer.feed(chunk)
         self.assertEqual(gatherer.packages, chunks)
 
-    @settings(modest, max_examples=150)
+    @settings(modest, max_examples=examples(150))
     @given(anyCodec, someBytes, st.integers(0, 3), st.integers(0, 3))
     def test_anyBytes(self, codec: Any, data: bytes, before: int, behind: int) -> None:
         """read() gives a package, a wait or a CodecError, and the same for every view of the same bytes."""

@@ -29,6 +29,7 @@ from tests.support.compressed import (
     plainChunk,
     split,
 )
+from tests.support.long import examples
 
 if TYPE_CHECKING:
     from getty_tx.compression.base import Decompressor
@@ -109,7 +110,7 @@ class GoTests(Case):
 class StreamTests(Case):
     """All formats."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(st.sampled_from(FORMATS), st.lists(messages, max_size=8), st.lists(st.integers(1, 5000), max_size=40))
     def test_anySplit(self, description: str, written: list[bytes], sizes: list[int]) -> None:
         """A stream gives the same data in any pieces."""
@@ -117,7 +118,7 @@ class StreamTests(Case):
         data = b"".join([*map(compressor.compress, written), compressor.end()])
         self.assertEqual(decompress(description, split(data, sizes)), b"".join(written))
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=examples(30), deadline=None)
     @given(st.sampled_from(FORMATS), st.lists(messages, max_size=8))
     def test_flushed(self, description: str, written: list[bytes]) -> None:
         """The data of one write can be read at once."""
@@ -130,7 +131,7 @@ class StreamTests(Case):
                 said += stream.read()
             self.assertEqual(said, message)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(st.sampled_from(("deflate", "snappy", "zstd")), st.binary(min_size=1, max_size=500))
     def test_noise(self, description: str, data: bytes) -> None:
         """Any bytes give data, wait for more, or are a CodecError."""

@@ -19,6 +19,7 @@ from getty_tx.session.inbound import LIMIT
 from getty_tx.session.pausing import PRESSURE
 from getty_tx.testing import MemoryTransport, RecordingListener, connectedSessions
 from tests.support.compressed import BOTH, DEFLATE, DEFLATE_END, FORMATS, CompressionCase, echo, split, stream
+from tests.support.long import examples
 from tests.support.memory import SessionCase, configure, frame
 
 #: What ends a flush of deflate.
@@ -183,7 +184,7 @@ class WritingTests(CompressionCase):
             pair.server.abort()
             pair.flush()
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     @given(st.data())
     def test_anyWrites(self, data: st.DataObject) -> None:
         """The peer reads all writes, in any state."""
@@ -248,7 +249,7 @@ class ReadingTests(CompressionCase):
                 self.assertEqual(b"".join(self.heard.packages), b"".join(written))
                 self.assertEqual((self.heard.errors, self.heard.names[-1]), ([], "close"))
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     @given(st.sampled_from(FORMATS), st.lists(st.binary(max_size=200), max_size=20), st.integers(0, 1000))
     def test_anySplit(self, description: str, packages: list[bytes], seed: int) -> None:
         """The packages are the same for any pieces and flushes of the compressed stream."""
@@ -460,7 +461,7 @@ class SettingTests(CompressionCase):
 class BothSidesTests(SessionCase):
     """Two sessions connected to each other."""
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=examples(30), deadline=None)
     @given(st.sampled_from(FORMATS), st.sampled_from(BOTH), st.integers(0, 10_000))
     def test_random(self, description: str, way: type[MemoryTransport], seed: int) -> None:
         """Packages of any size, pauses at any time and small buffers: all packages arrive, once and in order."""

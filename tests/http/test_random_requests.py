@@ -15,6 +15,7 @@ from getty_tx.http.codec import HTTPCodec
 from getty_tx.http.context import HTTPContext
 from getty_tx.http.handlers import Handler
 from getty_tx.http.refusals import Refused
+from tests.support.long import examples
 
 TOKEN = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=8).map(str.encode)
 VALUE = (
@@ -151,13 +152,13 @@ def requests(draw: Any) -> bytes:
 
 
 CUTS = st.lists(st.integers(0, 2000), max_size=12)
-examples = settings(deadline=None, database=None, max_examples=300, suppress_health_check=list(HealthCheck))
+modest = settings(deadline=None, database=None, max_examples=examples(300), suppress_health_check=list(HealthCheck))
 
 
 class RandomTests(SynchronousTestCase):
     """The codec alone."""
 
-    @examples
+    @modest
     @given(requests(), CUTS)
     def test_wellFormed(self, data: bytes, cuts: list[int]) -> None:
         whole = read(data)
@@ -167,7 +168,7 @@ class RandomTests(SynchronousTestCase):
         self.assertEqual(read(data, range(len(data))), whole)
         self.assertEqual(byH11(data), whole)
 
-    @examples
+    @modest
     @given(st.lists(PIECES, max_size=25).map(b"".join), CUTS)
     def test_any(self, data: bytes, cuts: list[int]) -> None:
         whole = read(data)
@@ -175,7 +176,7 @@ class RandomTests(SynchronousTestCase):
         for many in (False, True):
             self.assertEqual(refusals(read(data, cuts, many)), refusals(whole))
 
-    @examples
+    @modest
     @given(st.lists(PIECES, max_size=25).map(b"".join))
     def test_againstH11(self, data: bytes) -> None:
         """Where both read a request to its end, they read the same; what h11 refuses is not served by us."""
@@ -191,7 +192,7 @@ class RandomTests(SynchronousTestCase):
             served = [each for each in ours if not isinstance(each, int) and each[4]]
             self.assertLessEqual(len(served), at, (data, ours, theirs))
 
-    @examples
+    @modest
     @given(st.binary(max_size=300), CUTS)
     def test_bytes(self, data: bytes, cuts: list[int]) -> None:
         read(data, cuts, True)

@@ -15,6 +15,7 @@ from getty_tx.client.subset import Subset
 from getty_tx.errors import NoSessionError
 from tests.services.test_picking import OneGroup
 from tests.support.fakeregistry import FollowingCase, provider
+from tests.support.long import examples
 
 NAMES = "abcdef"
 
@@ -43,7 +44,7 @@ class SequenceTests(FollowingCase):
         st.sampled_from([None, 1, 3]),
         st.integers(1, 2),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     def test_sequences(self, events: list[tuple[str, str]], subset: int | None, number: int) -> None:
         """A pick is open and of one that is not leaving; nothing is left over."""
         self.setUp()

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.rpc.deadlines import PRECISE, Deadlines, rounded
 from getty_tx.wheel import TICK, TimingWheel
+from tests.support.long import examples
 
 steps = st.tuples(st.sampled_from(["add", "end", "wait"]), st.integers(0, 5), st.sampled_from([0.1, 0.3, 1.0, 1.7]))
 
@@ -218,7 +219,7 @@ class RandomTests(SynchronousTestCase):
             max_size=60,
         )
     )
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(max_examples=examples(150), deadline=None, database=None)
     def test_each(self, steps: list[tuple[str, int, float]]) -> None:
         table = Table()
         due: dict[int, float] = {}

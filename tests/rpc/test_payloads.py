@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.rpc import PayloadError
 from getty_tx.rpc.payloads import BytesPayload, JSONPayload
+from tests.support.long import examples
 
-modest = settings(max_examples=100, deadline=None, database=None)
+modest = settings(max_examples=examples(100), deadline=None, database=None)
 
 DEEP = b"[" * 1_000_000
 

@@ -11,9 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import rpc
 from getty_tx.rpc.messages import Cancel, ErrorReply, GoingAway, Ping, Pong, Reply, Request
+from tests.support.long import examples
 from tests.support.rpc import Both, Foreign, Outcome
 
-modest = settings(max_examples=200, deadline=None, database=None)
+modest = settings(max_examples=examples(200), deadline=None, database=None)
 
 TIMEOUTS = [None, 0.2, 0.5, 1.0, 3.0]
 

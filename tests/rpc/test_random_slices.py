@@ -26,9 +26,10 @@ from getty_tx.rpc.messages import (
     Request,
     Slice,
 )
+from tests.support.long import examples
 from tests.support.rpc import Both, Foreign, Outcome, cutShort, leftInSlices
 
-modest = settings(max_examples=200, deadline=None, database=None)
+modest = settings(max_examples=examples(200), deadline=None, database=None)
 
 TIMEOUTS = [None, 0.2, 0.5, 1.0, 3.0]
 SIZES = [0, 10, 99, 150, 400, 1500, 6000]

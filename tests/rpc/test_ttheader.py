@@ -15,6 +15,7 @@ from getty_tx.errors import CodecError, SettingError
 from getty_tx.rpc.messages import Cancel, ErrorReply, Feature, GoingAway, Ping, Pong, Reply, Request
 from getty_tx.rpc.wires.info import TOKEN, InfoError, packInfo, parseInfo
 from getty_tx.testing import connectedPeer, feedSplit, readAll
+from tests.support.long import examples
 
 if TYPE_CHECKING:
     from getty_tx.rpc.wires.ttheader import TTHeaderCodec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 LIMIT = 4 * 1024 * 1024
 SESSION: Any = SimpleNamespace(maxMsgLen=LIMIT)
 
-modest = settings(max_examples=150, deadline=None, database=None)
+modest = settings(max_examples=examples(150), deadline=None, database=None)
 
 
 def told(message: Any) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from getty_tx.client.hashing import FEW, MANY, Hashing, numberOf, seedOf
 from getty_tx.client.picking import Picker, Skip
 from getty_tx.registry import Provider
 from getty_tx.session.states import CLOSING, OPEN
+from tests.support.long import examples
 
 
 class OneGroup:
@@ -74,7 +75,7 @@ class WeightTests(SynchronousTestCase):
     """Shares of picks."""
 
     @given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(0, 99))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=examples(30), deadline=None)
     def test_roundRobin(self, weights: list[int], seed: int) -> None:
         """Each has its share by weight; the first deadlines of the others move it by a part of one pick each."""
         groups = [OneGroup(i, weight) for i, weight in enumerate(weights)]
@@ -156,7 +157,7 @@ class WeightTests(SynchronousTestCase):
         self.assertEqual(set(shares(found, "roundRobin", 20)), set(groups))
 
     @given(st.data())
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=examples(30), deadline=None)
     def test_sequences(self, data: st.DataObject) -> None:
         """Whatever comes, goes and is skipped: an open one that is not skipped is picked, if there is one."""
         groups = [
@@ -203,7 +204,7 @@ class HashingTests(SynchronousTestCase):
         return found
 
     @given(st.sampled_from([2, 10, FEW, MANY, MANY + 30]), st.integers(0, 1000))
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=examples(12), deadline=None)
     def test_moves(self, number: int, which: int) -> None:
         """Only its own keys move when one goes, and all of them come back with it."""
         groups = [OneGroup(i) for i in range(number)]

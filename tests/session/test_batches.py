@@ -27,6 +27,7 @@ from getty_tx.transports.udp.context import UDPContext
 from getty_tx.workers import WorkerPool
 from tests.session.test_inbound import Recorder, Script
 from tests.support.datagrams import PEER, DatagramCase
+from tests.support.long import examples
 from tests.support.memory import SessionCase, configure, frame
 from tests.support.websocket import WebSocketCase
 from tests.support.websocket import frame as frameOfMessage
@@ -173,7 +174,7 @@ class ReadingTests(BatchCase):
             self.assertIsInstance(self.listener.errors[0], CodecError)
             self.assertEqual(self.lists, [])
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=examples(60))
     @given(st.lists(st.binary(max_size=30), max_size=90), st.lists(st.integers(1, 300), min_size=1), st.booleans())
     def test_anySplit(self, packages: list[bytes], split: list[int], single: bool) -> None:
         """However the stream is cut, the packages are the same, and no list is empty."""

@@ -26,6 +26,7 @@ from getty_tx.session.buffers import CHUNK
 from getty_tx.testing import DirectTransport, MemoryTransport, Peer, RecordingListener
 from tests.session.test_outbound import ListCodec
 from tests.support.certificates import Authority
+from tests.support.long import examples
 from tests.support.memory import SessionCase, configure, frame
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class OrderTests(FileCase):
                 self.assertEqual(pair.server.stats.writeBytes, len(expected))
                 self.assertEqual((pair.server.stats.writePkgs, pair.server.pendingBytes), (3, 0))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         st.lists(
             st.tuples(

@@ -14,6 +14,7 @@ from getty_tx.errors import CodecError, MessageTooLongError
 from getty_tx.session import inbound as inbounds
 from getty_tx.session.gathering import Searched
 from getty_tx.testing import feedSplit, readAll
+from tests.support.long import examples
 from tests.support.memory import SessionCase
 from tests.support.websocket import WebSocketCase, frame
 
@@ -175,7 +176,7 @@ class LinearTests(SessionCase):
 class SearchTests(SessionCase):
     """What is found, and when."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     @given(
         st.sampled_from([b"\n", b"\r\n", b"aab", b"abab"]),
         st.text("ab\r\nx", max_size=60),

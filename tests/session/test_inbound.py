@@ -14,6 +14,7 @@ from getty_tx.codecs import LengthCodec
 from getty_tx.errors import CodecError, MessageTooLongError
 from getty_tx.session.inbound import LIMIT
 from getty_tx.testing import MemoryTransport
+from tests.support.long import examples
 from tests.support.memory import SessionCase, frame
 
 
@@ -231,7 +232,7 @@ class AnswerTests(SessionCase):
             pair.flush()
             self.assertEqual(self.heard.packages, [b"a", b"upgrade", b"REST"])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         st.lists(st.integers(0, 3000), max_size=30),
         st.lists(st.integers(1, 4000), min_size=1, max_size=10),

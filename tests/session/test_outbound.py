@@ -15,6 +15,7 @@ from getty_tx.errors import (
 )
 from getty_tx.session.buffers import CHUNK
 from getty_tx.testing import DirectTransport, MemoryTransport
+from tests.support.long import examples
 from tests.support.memory import SessionCase, frame
 
 BOTH: tuple[type[MemoryTransport], ...] = (DirectTransport, MemoryTransport)
@@ -110,7 +111,7 @@ class SendingTests(SessionCase):
             pair.flush()
             self.assertEqual(len(pair.peer.data), 2 * CHUNK + 1)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         st.lists(
             st.tuples(

@@ -20,6 +20,7 @@ from getty_tx.listener import EventListener
 from getty_tx.session import cork as turn
 from getty_tx.session import outbound
 from getty_tx.testing import DirectTransport, MemoryTransport, Network, Peer
+from tests.support.long import examples
 from tests.support.memory import SessionCase, configure, frame
 
 
@@ -351,14 +352,14 @@ class LifeTests(SessionCase):
 
     ends = st.tuples(deeds, values)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
     @given(networks, ends, ends, st.lists(steps, min_size=3, max_size=25))
     def test_twoSessions(self, network: Any, one: Any, other: Any, script: list[Any]) -> None:
         """Open first, messages in order, none after close(), at most one error, one close, then nothing, none left."""
         SessionCase.setUp(self)
         self.live(network, [one, other], script)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
     @given(networks, ends, st.lists(steps, min_size=3, max_size=25))
     def test_sessionAndRawPeer(self, network: Any, one: Any, script: list[Any]) -> None:
         """The same with a peer that ends only its own side, leaves without reading, or never ends."""

@@ -24,6 +24,7 @@ from getty_tx.errors import CodecError, SessionClosedError, SessionError, Settin
 from getty_tx.session.splicing import SIZE
 from getty_tx.testing import MemoryTransport, Pair, Peer, RecordingListener
 from tests.support.certificates import Authority
+from tests.support.long import examples
 from tests.support.memory import SessionCase, configure, frame
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class RelayCase(SessionCase):
 class MemoryTests(RelayCase):
     """By buffers."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         st.lists(st.tuples(st.sampled_from(["near", "far", "pump"]), st.integers(1, 200_000)), max_size=10),
         st.sampled_from([None, 1000, 70_000]),

@@ -16,6 +16,7 @@ from getty_tx.testing import DirectTransport, MemoryTransport
 from getty_tx.workers import WorkerPool
 from tests.support import websocket
 from tests.support.datagrams import DatagramCase
+from tests.support.long import examples
 from tests.support.memory import SessionCase, frame
 from tests.support.workers import SteppedCase
 
@@ -29,7 +30,7 @@ def echo(session: Any, pkg: Any) -> None:
 class ViewTests(SessionCase):
     """Streams."""
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     @given(
         st.lists(st.integers(0, 3 * VIEWS), max_size=20),
         st.lists(st.integers(1, 4 * VIEWS), min_size=1, max_size=10),

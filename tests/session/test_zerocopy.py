@@ -22,6 +22,7 @@ from getty_tx.session import zerocopy
 from getty_tx.session.buffers import CHUNK
 from getty_tx.session.zerocopy import LAST, Leaving, ZeroCopySocket
 from tests.session.test_outbound import ListCodec
+from tests.support.long import examples
 from tests.support.memory import SessionCase
 
 LONG = b"x" * CHUNK
@@ -421,7 +422,7 @@ class SettingTests(SessionCase):
         self.pair.clock.advance(1)
         self.assertEqual((kernel.closed, Leaving.number), (True, 0))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         st.lists(
             st.integers(0, 300_000) | st.sampled_from([CHUNK - 1, CHUNK, "pump", "done", "off", "on"]), max_size=14

@@ -19,6 +19,7 @@ from getty_tx.status.slices import PAUSE, Slices
 from getty_tx.status.sorting import CACHE_TIME, MAX_CACHED, MAX_TEXT, SortedTables
 from getty_tx.status.table import COLUMNS, MAX_ROWS
 from tests.status.test_parts import StatusParts
+from tests.support.long import examples
 from tests.support.memory import frame
 
 
@@ -70,7 +71,7 @@ class PageTests(SynchronousTestCase):
         rows = self.successResultOf(Deferred.fromCoroutine(mergedPage(parts, begin, end)))
         return [(row["subreactor"], row["id"]) for row in rows]
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(
         st.lists(st.tuples(st.integers(0, 3000), st.sampled_from([1, 3, 100, 10**9])), min_size=1, max_size=5),
         st.integers(0, 2**32),

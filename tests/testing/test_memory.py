@@ -33,6 +33,7 @@ from getty_tx.testing import (
     Peer,
     RecordingListener,
 )
+from tests.support.long import examples
 
 
 class SocketTests(SynchronousTestCase):
@@ -320,7 +321,7 @@ class TransportTests(SynchronousTestCase):
         pair.advance(0.2)
         self.assertEqual(bytes(pair.clientProtocol.data), b"x")
 
-    @hypothesisSettings(max_examples=50, deadline=None)
+    @hypothesisSettings(max_examples=examples(50), deadline=None)
     @given(
         st.lists(st.binary(max_size=3000), max_size=10),
         st.none() | st.lists(st.integers(1, 500), min_size=1) | st.integers().map(Random),

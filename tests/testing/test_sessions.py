@@ -24,6 +24,7 @@ from getty_tx.testing import (
     feedSplit,
     readAll,
 )
+from tests.support.long import examples
 from tests.support.memory import configure, frame
 
 
@@ -107,7 +108,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(readAll(LengthCodec(), frame(b"a") + frame(b"") + b"\0"), ([b"a", b""], b"\0"))
         self.assertEqual(readAll(LengthCodec(), b""), ([], b""))
 
-    @hypothesisSettings(max_examples=50, deadline=None)
+    @hypothesisSettings(max_examples=examples(50), deadline=None)
     @given(
         st.sampled_from([LengthCodec(), NetstringCodec(), VarintCodec()]),
         st.lists(st.binary(max_size=300), max_size=8),

@@ -27,6 +27,7 @@ from twisted.python.monkey import MonkeyPatcher
 
 from getty_tx.tls import HandshakeError, clientPolicy, onsocket, serverPolicy
 from getty_tx.tls.onsocket import SocketTLS
+from tests.support.long import examples
 from tests.support.tlsocket import HOST, VERSIONS, End, OnSocketCase, Peer, peerContext
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ flags = st.lists(st.booleans(), min_size=8, max_size=8)
 
 
 class AnywhereTests(OnSocketCase):
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         isClient=st.booleans(),
         version=st.sampled_from(VERSIONS),

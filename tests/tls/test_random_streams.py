@@ -11,12 +11,13 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from getty_tx.tls import HandshakeError
+from tests.support.long import examples
 from tests.support.tlsocket import VERSIONS, End, OnSocketCase, Peer
 
 #: A stream whose bytes tell where they belong.
 STREAM = b"".join(b"%07d " % number for number in range(40_000))
 
-few = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 version = st.sampled_from(VERSIONS)
 size = st.one_of(st.integers(1, 40), st.integers(1, 70_000))
 

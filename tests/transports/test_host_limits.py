@@ -26,6 +26,7 @@ from getty_tx.transports.websocket.request import UpgradeOptions
 from tests.services.test_server import LOOPBACK, ServerCase
 from tests.support.certificates import selfSigned
 from tests.support.datagrams import DatagramCase
+from tests.support.long import examples
 from tests.support.memory import SessionCase, configure
 from tests.support.websocket import request
 
@@ -244,7 +245,7 @@ class PeerHostTests(DatagramCase):
             self.assertEqual((self.context.hosts, self.context.connections), ({}, 1))
             self.finish()
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(
             st.one_of(
@@ -308,7 +309,7 @@ programs = st.builds(list.__add__, st.lists(dials, min_size=4, max_size=8), st.l
 class RandomTests(LimitCase):
     """Random events of connections."""
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
     @given(programs, st.sampled_from([None, 1, 2, 3]))
     def test_counts(self, program: list[Any], limit: int | None) -> None:
         """Counts match the connections; hosts without connections are removed; nothing is left at the end."""

@@ -17,6 +17,7 @@ from getty_tx.errors import SessionBlockedError, SessionClosedError, WriteTimeou
 from getty_tx.testing import DirectTransport, MemoryTransport
 from getty_tx.tls import clientPolicy, serverPolicy
 from tests.support.certificates import Authority
+from tests.support.long import examples
 from tests.support.memory import SessionCase, frame
 
 HOST = "server.example"
@@ -231,7 +232,7 @@ class LayerTests(LayersCase):
             self.assertEqual(len(refused), 1, name)
             self.assertEnded()
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     @given(
         st.integers(0, 3),
         st.sampled_from([None, 700, 50_000]),

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import wheel
 from getty_tx.wheel import TICK, TimingWheel, WheelTimer
+from tests.support.long import examples
 
 
 class WheelTests(SynchronousTestCase):
@@ -55,7 +56,7 @@ class WheelTests(SynchronousTestCase):
         self.clock.advance(60)
         self.assertEqual(len(self.called), 5)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100), deadline=None)
     @given(st.floats(0, 1000), st.lists(st.tuples(st.floats(0, 0.2), st.floats(0.001, 3)), min_size=1, max_size=10))
     def test_neverEarlyLittleLate(self, start: float, timers: list[tuple[float, float]]) -> None:
         """Each call comes at its time or up to a tick later, whatever the start times of timer and wheel."""

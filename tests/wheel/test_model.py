@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import wheel
 from getty_tx.wheel import TimingWheel, WheelTimer
+from tests.support.long import examples
 
 #: The ticks and steps of the model are exact in floats, so that results are equal.
 MODEL_TICK, MODEL_STEP = 1 / 8, 1 / 64
@@ -103,7 +104,7 @@ class Model:
 class ModelTests(SynchronousTestCase):
     """Random programs."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=examples(300), deadline=None)
     @given(programs, st.lists(deeds, max_size=20))
     def test_programs(self, program: list[Any], reactions: list[Any]) -> None:
         """

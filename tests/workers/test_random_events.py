@@ -14,6 +14,7 @@ from getty_tx import EventListener
 from getty_tx.errors import SessionClosedError
 from getty_tx.testing import DirectTransport, Network, Peer
 from getty_tx.workers import WorkerPool
+from tests.support.long import examples
 from tests.support.memory import SessionCase, configure, frame
 from tests.support.workers import gate, steppedPool
 
@@ -127,7 +128,7 @@ class RandomEventTests(SessionCase):
         gc.freeze()
         self.addCleanup(gc.unfreeze)
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
     @given(pools, st.lists(steps, min_size=4, max_size=40))
     def test_random(self, made: Any, script: list[Any]) -> None:
         """Events and replies are in order, onClose is the last, and nothing is left over."""

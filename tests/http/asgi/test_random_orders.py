@@ -15,6 +15,7 @@ from getty_tx.http.context import HTTPContext
 from getty_tx.testing import MemoryReactor, connectedPeer
 from tests.support.asgi import answer
 from tests.support.http import answersIn
+from tests.support.long import examples
 
 START = "http.response.start"
 BODY = "http.response.body"
@@ -132,7 +133,7 @@ class OrderTests(SynchronousTestCase):
             else:
                 raise Fault
 
-    @settings(deadline=None, database=None, max_examples=150, suppress_health_check=list(HealthCheck))
+    @settings(deadline=None, database=None, max_examples=examples(150), suppress_health_check=list(HealthCheck))
     @given(TASKS, CLIENT, FRAMES, PARTS, st.sampled_from(["1.1", "1.1", "1.0"]), st.sampled_from(["POST", "HEAD"]))
     def test_orders(
         self, script: Any, client: list[str], framing: str, parts: list[bytes], version: str, method: str

@@ -17,6 +17,7 @@ from getty_tx.errors import CodecError, MessageTooLongError, NoPeerAddressError,
 from getty_tx.interfaces import IConnection
 from getty_tx.transports.udp import PEER_TIMEOUT, UDPContext, peers
 from tests.support.datagrams import OTHER, PEER, DatagramCase
+from tests.support.long import examples
 
 ALL_CODECS = ["length", "line", "netstring", "varint", "raw", "json-lines", "getty"]
 
@@ -193,7 +194,7 @@ class ServerTests(DatagramCase):
         self.assertEqual(self.heard.names, ["open", "close"])
         self.finish()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(st.sampled_from(ALL_CODECS), st.lists(st.binary(max_size=80), max_size=20), st.sampled_from(["one", "peer"]))
     def test_anything(self, codec: str, datagrams: list[bytes], sessions: str) -> None:
         """No datagram closes a server or raises."""

@@ -15,6 +15,7 @@ from getty_tx.session.context import ServiceContext
 from getty_tx.testing import RecordingBatchListener
 from getty_tx.transports.websocket.engine import makeSettings
 from getty_tx.transports.websocket.request import UpgradeOptions
+from tests.support.long import examples
 from tests.support.websocket import WebSocketCase, closeFrame, frame, parse, request, response
 
 LIMIT = 70_000
@@ -152,13 +153,13 @@ class EquivalenceTests(WebSocketCase):
         self.pair.reset()
         self.pair.flush()
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
     @given(data=_sequences(True), cuts=_cuts, lists=st.booleans())
     def test_server(self, data: bytes, cuts: list[int], lists: bool) -> None:
         """As a server."""
         self.compare(True, data, cuts, lists)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
     @given(data=_sequences(False), cuts=_cuts, lists=st.booleans())
     def test_client(self, data: bytes, cuts: list[int], lists: bool) -> None:
         """As a client, whose frames are masked at random: their payloads are compared."""

@@ -13,6 +13,7 @@ from getty_tx.errors import UpgradeError
 from getty_tx.transports.websocket.handshake import checkHead
 from getty_tx.transports.websocket.protocol import MAX_HANDSHAKE
 from getty_tx.transports.websocket.request import UpgradeOptions
+from tests.support.long import examples
 from tests.support.websocket import KEY, WebSocketCase, frame, request, response
 
 ECHO = {"message": lambda session, pkg: session.writePkg(pkg)}
@@ -125,7 +126,7 @@ class CheckTests(SynchronousTestCase):
                 self.assertIn(reason, str(checkHead(head, True)), head)
         self.assertLess(len(str(checkHead(b"GET / HTTP/1.1\r\n" + b"\0" * 60_000, True))), 400)
 
-    @settings(max_examples=400)
+    @settings(max_examples=examples(400))
     @given(fields=_fields)
     @example(fields=[b"X-A: a\x85" + SMUGGLED])
     @example(fields=[b"X-A: a", b" " + SMUGGLED])
@@ -261,7 +262,7 @@ class RequestTests(WebSocketCase):
             self.assertIsNotNone(self.pair.peer.lost)
             self.assertEnded()
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         name=st.sampled_from([b"X-A", b"Cookie", b"Origin", b"Host", b"Connection", b"Sec-WebSocket-Protocol"]),
         value=st.one_of(_lines, st.binary(max_size=30)),
@@ -363,7 +364,7 @@ class ResponseTests(WebSocketCase):
             self.assertIn(f"longer than {MAX_HANDSHAKE} bytes", str(failure))
             self.assertEnded()
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
     @given(value=st.one_of(_lines, st.binary(max_size=30)), split=st.sampled_from([None, [1]]))
     def test_anything(self, value: bytes, split: list[int] | None) -> None:
         """With any bytes in a field, the session has the fields that a strict parser sees, or there is none."""
