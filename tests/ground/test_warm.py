@@ -35,21 +35,23 @@ class WarmTests(SynchronousTestCase):
         self.environment = {**os.environ, "PYTHONPATH": f"{self.folder}/a:{self.folder}", "PYTHONUNBUFFERED": "1"}
         Path(self.folder, "show.py").write_text(SHOW)
 
-    def run_(self, words: list[str], isWarm: bool) -> tuple[int, list[str], list[str]]:
-        """Run it with a line of input: status and output."""
+    def run_(self, words: list[str], isWarm: bool, said: str = "") -> tuple[int, list[str], list[str]]:
+        """Run it, with a line of input if it reads one: status and output."""
         command = [sys.executable, *words]
         self.assertTrue(canBeWarm(command, self.environment))
-        process = Process(command, self.environment, self.folder, subprocess.PIPE, isWarm)
+        stdin = subprocess.PIPE if said else subprocess.DEVNULL
+        process = Process(command, self.environment, self.folder, stdin, isWarm)
         self.addCleanup(process.kill)
-        process.type("hello")
-        process.type(None)
+        if said:
+            process.type(said)
+            process.type(None)
         return process.end(), process.lines, process.errors
 
     def test_same(self) -> None:
         """Names, arguments, paths, environment, signals, input and status are those of a cold start."""
         for words in (["-c", SHOW, "7"], ["-m", "show", "0"], ["show.py", "-3"], [f"{self.folder}/show.py", "1", "-x"]):
-            cold = self.run_(words, False)
-            self.assertEqual(cold, self.run_(words, True))
+            cold = self.run_(words, False, "hello")
+            self.assertEqual(cold, self.run_(words, True, "hello"))
             self.assertEqual(int(words[2] if words[0].startswith("-") else words[1]) & 255, cold[0])
             self.assertEqual(["hello", ""], cold[2])
 
