@@ -392,13 +392,13 @@ class HostileTests(StatusCase):
             each.transport.abortConnection()
 
     async def test_manyPages(self) -> None:
-        """Two hundred pages share one collection."""
+        """A hundred pages share one collection."""
         await self.serve()
         client = await self.echo()
         walks: list[object] = []
         collect = self.status._source.walk
         self.patch(self.status._source, "walk", lambda: (walks.append(None), collect())[1])
-        pages = [await self.page() for _ in range(200)]
+        pages = [await self.page() for _ in range(100)]
         for _ in range(20):
             await self.exchange(client)
         walks.clear()
