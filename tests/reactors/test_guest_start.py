@@ -277,12 +277,21 @@ class StayingMixin:
                 task = self.loop.start(end())
                 self.assertTrue(task.done())
                 seen.append((*self.seen(), asyncio.current_task(self.loop)))
-            self.loop.call_soon(lambda: seen.append(("pass", *self.seen())))
-            self.reactor.callLater(0.001, lambda: seen.append(("later", *self.seen())))
+            self.loop.call_soon(inPass)
+
+        def inPass() -> None:
+            seen.append(("pass", *self.seen()))
+            self.reactor.callLater(0, later)
+
+        def later() -> None:
+            seen.append(("later", *self.seen()))
+            self.loop.call_soon(over.set)
+
+        over = asyncio.Event()
 
         async def main() -> None:
             self.reactor.callLater(0, start)
-            await asyncio.sleep(0.01)
+            await over.wait()
 
         self.run_(main)
         within = (self.stays, self.stays, None)
