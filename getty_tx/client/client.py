@@ -325,6 +325,10 @@ class Client(WaitingPool):
         """Fires with :py:attr:`providers` when the registry has named them; at once where there is none."""
         return succeed(self.providers) if self._pool is None else self._pool.whenKnown()
 
+    def providerOf(self, session: Session) -> Any:
+        """The one of :py:attr:`providers` that a session is with; None: it is with none, or there is one endpoint."""
+        return None if self._pool is None else self._pool.find(session)
+
     def eject(self, provider: Any, seconds: float) -> bool:
         """
         Do not pick an endpoint for some time, as long as others are open: what an application does with one that fails.

@@ -6,6 +6,7 @@ Calls over sessions: many in flight on one session, each with its own deadline, 
 - ``streams``: many values for one call, with credit; ``slices``: long requests and replies, a piece at a time.
 - ``services``: ``@rpc.method``, and what a server can be asked for; ``current`` is the call that is served.
 - ``server``, ``client``: peers for the sessions of a Server, and of a Client; ``context`` is what they share.
+- ``outliers``: which providers fail more often than others.
 - ``messages``: what travels; ``wires`` and ``payloads`` make it bytes; ``interfaces`` are their plug points.
 - ``errors``: why a call failed.
 - ``command``: ``python -m getty_tx.rpc``, for a person at a terminal; ``__main__`` runs it.
@@ -26,6 +27,7 @@ from getty_tx.rpc.errors import (
     RemoteError,
     RpcError,
 )
+from getty_tx.rpc.outliers import Outliers
 from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.server import Server
 from getty_tx.rpc.services import method, stream
@@ -42,6 +44,7 @@ __all__ = [
     "Client",
     "Getty",
     "NoSuchMethodError",
+    "Outliers",
     "PayloadError",
     "Peer",
     "RemoteError",

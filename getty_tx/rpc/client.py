@@ -9,11 +9,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as WaitTimeoutError
 
 from getty_tx import client, settings
-from getty_tx.errors import NoSessionError, NotReadyError
+from getty_tx.errors import NoSessionError, NotReadyError, SettingError
 from getty_tx.rpc.context import DRAIN_TIME, TIMEOUT, CallContext, checkEndpoint
 from getty_tx.rpc.current import running
 from getty_tx.rpc.deadlines import checkTimeout
 from getty_tx.rpc.errors import CallCancelledError, CallLostError, CallRefusedError, RpcError
+from getty_tx.rpc.outliers import Outliers, Watch
 from getty_tx.rpc.peer import DEFAULT, Peer
 from getty_tx.rpc.pending import WaitingCall, handOver
 from getty_tx.rpc.services import namesOf
@@ -115,6 +116,7 @@ class Client(Service):
     :param timeout: seconds that a call waits for its reply; None: for ever.
     :param services: what the peer may call over these sessions.
     :param drainTime: seconds that open calls may take when it stops.
+    :param outliers: when a provider is left out whose calls fail more often than those of others; None: never.
     :param options: the settings of a :py:class:`~getty_tx.Client` and of
         :py:class:`~getty_tx.rpc.context.CallContext`.
     :raise SettingError: the description or a setting is invalid.
@@ -132,12 +134,17 @@ class Client(Service):
         timeout: float | None = TIMEOUT,
         services: Mapping[str, object] | None = None,
         drainTime: float = DRAIN_TIME,
+        outliers: Outliers | None = None,
         **options: Any,
     ) -> None:
         checkEndpoint(endpoint)
+        if not isinstance(outliers, Outliers | None):
+            raise SettingError(f"outliers={outliers!r} is neither an rpc.Outliers nor None")
         pool = {name: options.pop(name) for name in _POOL if name in options}
         self.context = CallContext(TTHeader() if wire is None else wire, services, timeout=timeout, **options)
         self.pool = client.Client(self._newSession, endpoint, number, **pool)
+        # Where there is one endpoint, it is not compared with others, and its calls are not counted.
+        self._watch = None if outliers is None or not self.pool.hasSeveral else Watch(self.pool, outliers)
         self.drainTime = settings.seconds("drainTime", drainTime)
         self._reactorGiven = pool.get("reactor")
         self._reactor: Any = None
@@ -152,7 +159,9 @@ class Client(Service):
         return f"<rpc.Client {self.pool.destination}>"
 
     def _newSession(self, session: Session) -> None:
-        Peer(session, self.context)
+        peer = Peer(session, self.context)
+        if self._watch is not None:
+            peer.tally = self._watch.tallyOf(session)
 
     # Calls
 
@@ -353,6 +362,8 @@ class Client(Service):
         Service.startService(self)
         self._reactor = theReactor(self._reactorGiven)
         self.pool.startService()
+        if self._watch is not None:
+            self._watch.start(self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -361,6 +372,8 @@ class Client(Service):
         Calls that are open then fail with CallLostError, and so do new ones.
         """
         Service.stopService(self)
+        if self._watch is not None:
+            self._watch.stop()
         waiting, self._waiting = self._waiting, {}
         for each in waiting:
             each.cancel()

@@ -54,6 +54,7 @@ from getty_tx.status.calls import SAMPLED, CallTotals
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from getty_tx.rpc.outliers import Tally
     from getty_tx.session.session import Session
 
 __all__ = ["DEFAULT", "Peer"]
@@ -107,6 +108,8 @@ class Peer(EventListener):
         self.slices = Slices(self)
         self.isLeaving = False
         self.draining: Draining | None = None
+        #: Counts the calls of its provider, where outliers are looked for.
+        self.tally: Tally | None = None
         self._called: dict[str, CallTotals] = session.context.calls.setdefault("client", {})
         self._timer: Any = None
         # The session's activeAt when it was pinged, and when a call was found unanswered; None: it was not.
@@ -220,10 +223,16 @@ class Peer(EventListener):
     def cancelled(self, waiting: PendingCall) -> None:
         """A caller waits no longer."""
         if self.pending.pop(waiting.number, None) is not None:
-            waiting.totals.running -= 1
-            waiting.totals.fail("cancelled")
+            self.failed(waiting, "cancelled")
             self.slices.cancel(waiting.number)
         waiting.fail(CallCancelledError(f"{waiting.name} was cancelled"))
+
+    def failed(self, waiting: PendingCall, code: str) -> None:
+        """Count a call that was sent and has no result."""
+        waiting.totals.running -= 1
+        waiting.totals.fail(code)
+        if self.tally is not None:
+            self.tally.failed(code)
 
     def tell(self, feature: Feature, message: Any) -> bool:
         """Send a notice, if the other end understands it and there is room for it; returns whether it was sent."""
@@ -236,8 +245,7 @@ class Peer(EventListener):
     def _expired(self, waiting: PendingCall, timeout: float) -> None:
         del self.pending[waiting.number]
         self.context.timeouts += 1
-        waiting.totals.running -= 1
-        waiting.totals.fail("deadline")
+        self.failed(waiting, "deadline")
         self.slices.cancel(waiting.number)
         session = self.session
         if session.lastActive < waiting.expiresAt - timeout:
@@ -293,6 +301,8 @@ class Peer(EventListener):
             totals = waiting.totals
             totals.running -= 1
             totals.done += 1
+            if self.tally is not None:
+                self.tally.answered += 1
             if message.metadata is not None:
                 waiting.metadata = message.metadata
             if waiting.startedAt:
@@ -309,8 +319,7 @@ class Peer(EventListener):
             if waiting is None:
                 self._late()
             else:
-                waiting.totals.running -= 1
-                waiting.totals.fail(message.code if message.code in RpcError.byCode else "other")
+                self.failed(waiting, message.code if message.code in RpcError.byCode else "other")
                 waiting.metadata = message.metadata
                 waiting.fail(errorOf(message.code, message.text, message.details))
         elif kind is Cancel:
@@ -399,8 +408,7 @@ class Peer(EventListener):
                 # What a peer of another wire does, which has no way to say so.
                 why += f", and the peer has never said a word: does it have the wire {self.context.wire!r}, too?"
             for waiting in lost:
-                waiting.totals.running -= 1
-                waiting.totals.fail("lost")
+                self.failed(waiting, "lost")
                 # Unless a callback of another has cancelled it.
                 if not waiting.called:
                     error = CallLostError(f"{waiting.name}: {why}")

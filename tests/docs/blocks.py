@@ -28,7 +28,7 @@ BLOCKS = {
     "guide/groups.md": {"python": "test_groups_page"},
     "from/netpoll.md": {"python": "test_pages", "go": "for comparison, as in from/getty.md"},
     "guide.md": {"indented": "a picture"},
-    **{f"guide/{name}.md": {"python": "test_calls_page"} for name in ("calls", "streams")},
+    **{f"guide/{name}.md": {"python": "test_calls_page"} for name in ("calls", "outliers", "streams")},
     **{
         f"guide/{name}.md": {"python": "test_guide"}
         for name in ("codecs", "services", "sessions", "status", "testing", "timers", "workers")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import re
 from contextlib import redirect_stdout
+from dataclasses import fields
 from typing import Any
 
 from twisted.trial.unittest import TestCase
 
 from getty_tx import Client, Server, rpc
 from getty_tx.rpc.context import CallContext
+from getty_tx.rpc.outliers import FAILURES
 from getty_tx.settings import Setting
 from tests.docs.test_guide import ROOT, codeIn, read, rowsIn, section
 
@@ -163,3 +165,50 @@ class StreamsPageTests(TestCase):
         self.addCleanup(client.stopService)
         await client.whenReady()
         self.assertEqual(await names["use"](client), 6)
+
+
+class Some:
+    """A service."""
+
+    @rpc.method
+    def call(self) -> None:
+        """Do nothing."""
+
+
+class OutliersPageTests(TestCase):
+    """The page about providers that fail."""
+
+    timeout = 60
+
+    async def test_dial(self) -> None:
+        """The client looks for outliers."""
+        names: dict[str, Any] = {"__name__": "outliers"}
+        for place, tree in codeIn(ROOT / "docs" / "guide" / "outliers.md"):
+            exec(compile(tree, place, "exec", dont_inherit=True), names)
+        servers = [rpc.Server("tcp:0:interface=127.0.0.1", {"Some": Some()}) for _ in range(2)]
+        endpoints = []
+        for server in servers:
+            server.startService()
+            self.addCleanup(server.stopService)
+            [address] = await server.whenListening()
+            endpoints.append(f"tcp:127.0.0.1:{address.port}")
+        client = names["dial"](endpoints)
+        self.addCleanup(client.stopService)
+        await client.whenReady(2)
+        self.assertNotIn(None, [peer.tally for peer in client.context.peers])
+
+    def test_settings(self) -> None:
+        """The table has all settings with their defaults."""
+        rows = list(rowsIn(section(read("guide/outliers.md"), "When")))[2:]
+        self.assertEqual(
+            {row[0].strip("`"): float(row[1]) for row in rows},
+            {each.name: each.default for each in fields(rpc.Outliers)},
+        )
+
+    def test_codes(self) -> None:
+        """The table has all codes that there are."""
+        rows = list(rowsIn(section(read("guide/outliers.md"), "What is a failure")))[2:]
+        counted = {code: row[1] for row in rows for code in re.findall("`([a-zA-Z]+)`", row[0])}
+        self.assertEqual({code for code, what in counted.items() if what == "failure"}, FAILURES)
+        own = {code for code, kind in rpc.RpcError.byCode.items() if kind.__module__ == rpc.RpcError.__module__}
+        self.assertEqual(set(counted), own)

@@ -63,7 +63,8 @@ NAMES = {
     ),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
-        "NoSuchMethodError PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method stream "
+        "NoSuchMethodError Outliers PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method "
+        "stream "
     ),
 }
 
