@@ -242,8 +242,8 @@ def encode(snapshot: Snapshot, accept: str) -> tuple[str, bytes]:
     """
     try:
         encoder, contentType = choose_encoder(accept)
-    except ValueError:
-        # The header has a version that is not a number.
+    except (ValueError, TypeError):
+        # The header has a version that is not a number; which one it is differs between versions of the library.
         encoder, contentType = choose_encoder("")
     registry: Any = _Everything(snapshot)
     return contentType, encoder(registry)

@@ -173,6 +173,9 @@ class HTTPTests(StatusCase):
         await client.lost
         while self.server.sessions:
             await self.get("/health/live")
+        for version in ("x", "1.0.0-y"):
+            code, _ = await self.get("/metrics", f"Accept: application/openmetrics-text; version={version}")
+            self.assertEqual(200, code)
         _, text = await self.get("/metrics", "Accept: application/openmetrics-text; version=1.0.0")
         closed = {
             sample.labels["reason"]: sample.value
