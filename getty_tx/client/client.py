@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
-from zope.interface import implementer
 
 from getty_tx import settings
 from getty_tx.client.slot import PoolSlot
@@ -26,6 +24,8 @@ from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from twisted.internet.interfaces import IStreamClientEndpoint
 
     from getty_tx.client.pool import Pool
     from getty_tx.registry.interfaces import IRegistry
@@ -124,14 +124,17 @@ class Client(WaitingPool):
         cache: str | None = None,
         dial: Callable[[Provider], str | IStreamClientEndpoint] | None = None,
     ) -> None:
+        # When there is a client, so that the package itself loads less.
+        from getty_tx.client.given import checkEndpoints, isService, nameOf
+
         if not callable(newSession):
             raise SettingError(f"newSession={newSession!r} cannot be called")
         several: list[Any] = list(endpoint) if isinstance(endpoint, list | tuple) else [endpoint]
         options = {"registry": registry, "subset": subset, "warmUp": warmUp, "zone": zone, "cache": cache, "dial": dial}
-        _check(several, reactor, options)
+        checkEndpoints(several, reactor, options)
         super().__init__()
         self.newSession = newSession
-        self.destination = _named(several)
+        self.destination = nameOf(several)
         self._endpoint = several[0]
         self._workers = WorkerPool.of(workers)
         self._reactor = reactor
@@ -151,14 +154,14 @@ class Client(WaitingPool):
         self.connectTimeout = connectTimeout
         self.handshakeTimeout = handshakeTimeout
         self.pickBy = pickBy
-        if len(several) > 1 or _isService(several[0]):
-            self._pool = self._poolOf(several, options, drainTime)
-
-    def _poolOf(self, several: list[Any], options: Mapping[str, Any], drainTime: float) -> Pool:
-        if not _isService(several[0]):
+        if isService(several[0]):
+            self._pool = self._following(options, drainTime)
+        elif len(several) > 1:
             from getty_tx.client.pool import EndpointPool
 
-            return EndpointPool(self, self._configure, self._check, several, self._endpointOf)
+            self._pool = EndpointPool(self, self._configure, self._check, several, self._endpointOf)
+
+    def _following(self, options: Mapping[str, Any], drainTime: float) -> Pool:
         from getty_tx.client.following import FollowingPool
 
         return FollowingPool(
@@ -197,8 +200,11 @@ class Client(WaitingPool):
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The description of its endpoint, or of all of them in one, in a tuple of one."""
-        return (self.destination,)
+        """
+        What its sessions are counted by: the description of its endpoint, or of each of up to 100; else, and where it
+        follows a registry, that of all of them in one.
+        """
+        return (self.destination,) if self._pool is None else self._pool.counted
 
     @property
     def providers(self) -> list[Any]:
@@ -222,6 +228,11 @@ class Client(WaitingPool):
     def hasSeveral(self) -> bool:
         """True if it has several endpoints, or follows a registry."""
         return self._pool is not None
+
+    @property
+    def ejections(self) -> int:
+        """How many times an endpoint was ejected; see :py:meth:`eject`."""
+        return 0 if self._pool is None else self._pool.ejections
 
     @property
     def isReady(self) -> bool:
@@ -369,7 +380,7 @@ class Client(WaitingPool):
             handshakeTimeout=self.handshakeTimeout,
             workers=self._workers,
             observers=self._observers,
-            endpoints=Endpoints(self.destination),
+            endpoints=Endpoints(self.destination) if self._pool is None else self._pool.endpoints(),
         )
         if self._pool is not None:
             self._pool.start(context)
@@ -459,44 +470,3 @@ class Client(WaitingPool):
         ended: Deferred[None] = gatherResults(ends).addCallback(lambda _: None)
         self._failAll()
         return ended
-
-
-def _isService(endpoint: Any) -> bool:
-    """Whether a registry has to be asked."""
-    return isinstance(endpoint, str) and endpoint.startswith("service:")
-
-
-def _check(several: list[Any], reactor: Any, options: Mapping[str, Any]) -> None:
-    """:raise SettingError: there is no endpoint, or one is none; or an option is there that has no meaning."""
-    if not several:
-        raise SettingError("endpoint=[] names none: give one or more")
-    if len(several) == 1 and _isService(several[0]):
-        return
-    for endpoint in several:
-        if isinstance(endpoint, str):
-            # To find its errors. The endpoint that is used is made with the reactor, when the service starts.
-            clientEndpoint(endpoint, _ResolverlessReactor() if reactor is None else reactor)
-        elif not IStreamClientEndpoint.providedBy(endpoint):
-            raise SettingError(f"endpoint {endpoint!r} is neither a description nor an IStreamClientEndpoint")
-    given = [f"{name}={value!r}" for name, value in options.items() if value not in (None, 0, "")]
-    if given:
-        text = f"{', '.join(given)}: for the providers of a service"
-        raise SettingError(f"{text}; give 'service:NAME' instead of {_named(several)!r}")
-
-
-def _named(endpoints: list[Any]) -> str:
-    """The endpoints in a few words."""
-    names = [each if isinstance(each, str) else repr(each) for each in endpoints]
-    more = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
-
-
-@implementer(IReactorPluggableNameResolver)
-class _ResolverlessReactor:
-    """Replaces the reactor while a description is checked for errors."""
-
-    nameResolver: Any = None
-
-    def installNameResolver(self, resolver: Any) -> Any:
-        """Without effect, because nothing is resolved."""
-        return None

@@ -14,6 +14,7 @@ from getty_tx.client.group import Group, GroupSlot
 from getty_tx.client.hashing import Hashing
 from getty_tx.client.picking import Picker, Skip
 from getty_tx.errors import NoSessionError, SettingError
+from getty_tx.session.totals import Endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,9 @@ log = Logger()
 
 #: Lines about failures in a minute: a network that is away makes all of many endpoints fail.
 LINES = 50
+
+#: Endpoints of which each is counted alone. A name in a metric costs memory wherever it is kept.
+MAX_COUNTED = 100
 
 #: Of so many providers one may be ejected; of fewer one, too.
 EJECTED_OF = 10
@@ -66,6 +70,8 @@ class Pool:
         # Lines in the minute that began then.
         self._lines, self._minute = 0, 0.0
         self._ejected = 0
+        #: How many times a group was ejected.
+        self.ejections = 0
         #: How many groups are dialed.
         self.dialed = 0
         #: How many sessions are open or closing.
@@ -151,6 +157,17 @@ class Pool:
             raise SettingError(f"{given!r} is no session, provider, id or endpoint")
         return self.groups.get(id)
 
+    # Counting
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The names that sessions are counted by. Those of a registry come and go: they are counted together."""
+        return (self.client.destination,)
+
+    def endpoints(self) -> Endpoints:
+        """What finds these names."""
+        return Endpoints(self.client.destination)
+
     # Picking
 
     def pick(self, by: str, key: Any, exclude: Iterable[Any]) -> Session:
@@ -193,6 +210,7 @@ class Pool:
         if self._ejected >= most or left < 1:
             return False
         self._ejected += 1
+        self.ejections += 1
         self._move(group, self.context.reactor.callLater(seconds, self._readmit, group))
         return True
 
@@ -333,6 +351,13 @@ class EndpointPool(Pool):
     def size(self) -> int:
         return (self.client.number if self._context is None else self.number) * len(self.names)
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        return tuple(self.names) if len(self.names) <= MAX_COUNTED else super().counted
+
+    def endpoints(self) -> Endpoints:
+        return _GroupEndpoints() if len(self.names) <= MAX_COUNTED else super().endpoints()
+
     def start(self, context: ServiceContext) -> None:
         super().start(context)
         made = [self._connect(each) for each in self._endpoints]
@@ -342,3 +367,13 @@ class EndpointPool(Pool):
             # A callback of this loop may have closed the client.
             if self.groups.get(group.id) is group:
                 self.dial(group)
+
+
+class _GroupEndpoints(Endpoints):
+    """Finds the endpoint of a session by its group."""
+
+    __slots__ = ()
+
+    def of(self, session: Any) -> str:
+        group: Group = session.connection.factory.group
+        return group.id

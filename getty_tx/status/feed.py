@@ -230,6 +230,10 @@ class Feed(EventListener):
             "subreactors": [
                 _stateOf(member, [] if previous is None else previous.members) for member in snapshot.members
             ],
+            "providers": [
+                {"service": service.name, **asdict(service.providers)}
+                for service in snapshot.services if service.providers is not None
+            ],
             "registries": [asdict(registry) for registry in snapshot.registries],
         }  # fmt: skip
 

@@ -176,6 +176,9 @@ def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isEnded: bool)
         total.calls.setdefault(key, type(calls)()).addAll(calls, isEnded)
     for reason, count in service.refused.items():
         total.refused[reason] = total.refused.get(reason, 0) + count
+    if service.providers is not None:
+        # Of this process: others do not tell of theirs.
+        total.providers = service.providers
     if not isEnded:
         total.isReady = total.isReady or service.isReady
         total.isStopping = total.isStopping and service.isStopping

@@ -100,6 +100,8 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         yield from _calls(snapshot)
     if SIDE in sides:
         yield from _requests(snapshot)
+    if any(service.providers is not None for service in snapshot.services):
+        yield from _providers(snapshot)
     if snapshot.registries:
         yield from _registries(snapshot)
     if snapshot.main is not None:
@@ -148,6 +150,22 @@ def _requests(snapshot: Snapshot) -> Iterator[Metric]:
             sent.add_metric(labels, totals.sent)
         running.add_metric([service.name], service.serving)
     yield from (requests, seconds, received, sent, running)
+
+
+def _providers(snapshot: Snapshot) -> Iterator[Metric]:
+    """The metrics of clients with several endpoints. Providers come and go: they have no labels of their own."""
+    states = GaugeMetricFamily(
+        "getty_client_providers", "Endpoints of a client, by state.", labels=["service", "state"]
+    )
+    ejections = CounterMetricFamily(
+        "getty_client_ejections", "Endpoints that were left out because they failed.", labels=_SERVICE
+    )
+    for service in snapshot.services:
+        if service.providers is not None:
+            for state, count in service.providers.states.items():
+                states.add_metric([service.name, state], count)
+            ejections.add_metric([service.name], service.providers.ejections)
+    yield from (states, ejections)
 
 
 def _registries(snapshot: Snapshot) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, OPEN
 from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, RELAY, TLS, USER, WORKERS
 from getty_tx.session.totals import Totals
+from getty_tx.status.providers import ProvidersSnapshot, providersOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +92,7 @@ class ServiceSnapshot:
     :ivar calls: by side and method, a :py:class:`~getty_tx.status.calls.CallTotals`; for requests a
         :py:class:`~getty_tx.status.requests.RequestTotals`. ``lateReplies``: replies that nobody waited for any more.
     :ivar serving: requests that are being served.
+    :ivar providers: of a client with several endpoints, or with a registry; None of others, and of other processes.
     :ivar timerLag: seconds by which the last tick of the timing wheel was late.
     """
 
@@ -108,6 +110,7 @@ class ServiceSnapshot:
     calls: dict[tuple[str, str], Any] = field(default_factory=dict)
     lateReplies: int = 0
     serving: int = 0
+    providers: ProvidersSnapshot | None = None
 
 
 @dataclass
@@ -207,6 +210,10 @@ def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
             of.opened += sum(totals.closed.values())
     for context, sessions in openSessions:
         yield from _walkSessions(found, context, sessions)
+    if getattr(service, "hasSeveral", False):
+        for providers in providersOf(service):
+            found.providers = providers
+            yield None
     yield found
 
 

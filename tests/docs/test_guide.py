@@ -32,6 +32,7 @@ from getty_tx.settings import Setting
 from getty_tx.status.calls import CallTotals
 from getty_tx.status.histogram import Histogram
 from getty_tx.status.metrics import families
+from getty_tx.status.providers import ProvidersSnapshot
 from getty_tx.status.registries import RegistrySnapshot
 from getty_tx.status.requests import SIDE, RequestTotals
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
@@ -445,6 +446,7 @@ class MetricsTests(SynchronousTestCase):
         snapshot = Snapshot("", [server], histogram, histogram, histogram, {"": histogram})
         snapshot.main = snapshot
         snapshot.registries = [RegistrySnapshot("")]
+        server.providers = ProvidersSnapshot()
         found = {
             family.name + ("_total" if family.type == "counter" else ""): set(family._labelnames)
             for family in families(snapshot)

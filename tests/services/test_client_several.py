@@ -32,7 +32,7 @@ class GroupTests(SeveralCase):
         self.assertEqual(len(self.successResultOf(whole)), 4)
         self.assertEqual([nameOf(each) for each in client.sessions], ["a", "a", "b", "b"])
         self.assertEqual({each.provider for each in client.sessions}, {None})
-        self.assertEqual(client.endpoints, ("a, b",))
+        self.assertEqual(client.endpoints, ("a", "b"))
         self.finish(client)
 
     def test_replaced(self) -> None:

@@ -6,8 +6,10 @@ import os
 import signal
 
 from twisted.internet import reactor
+from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 
+from getty_tx import Client, EventListener
 from getty_tx.status import StatusService
 from getty_tx.status.calls import CallTotals
 from getty_tx.testing import MemoryRegistry
@@ -15,7 +17,7 @@ from tests.docs.test_echo_page import CHROMIUM, PATIENCE
 from tests.status.test_aggregate import ManyStatusCase
 from tests.status.test_service import LOCAL, StatusCase
 from tests.support.devtools import Tab
-from tests.support.memory import frame
+from tests.support.memory import configure, frame
 
 ROWS = "document.querySelectorAll('#sessions tbody tr')"
 
@@ -93,6 +95,31 @@ class PageTests(BrowserCase):
         await tab.until(f"{head}.parentNode.ariaSort === 'ascending' && {ROWS}[0].cells[10].textContent === '1'")
         await self.press(tab, "document.getElementById('after')")
         await tab.until(f"{ROWS}.length === 10 && {ROWS}[9].cells[10].textContent === '2'")
+
+    async def test_endpoints(self) -> None:
+        """A client of several endpoints is shown with each; without one the section is hidden."""
+        await self.serve()
+        tab = await self.browse()
+        await tab.until("document.getElementById('health').textContent === 'ready'")
+        self.assertTrue(await tab.ask("document.getElementById('providers').hidden"))
+        closed = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        good, bad = (f"tcp:127.0.0.1:{port}" for port in (self.port, closed.getHost().port))
+        await closed.stopListening()
+        client = Client(configure(EventListener()), [good, bad], 2)
+        status = StatusService(client, endpoint=LOCAL)
+        for service in (client, status):
+            service.startService()
+            self.addCleanup(service.stopService)
+        await client.whenReady(2)
+        self.statusPort = (await status.whenListening()).port
+        tab = await self.browse()
+        rows = "document.querySelectorAll('#providers tbody tr')"
+        await tab.until(f"{rows}.length === 2 && {rows}[0].cells[5].textContent.includes('refused')")
+        first, second = await tab.ask(f"[...{rows}].map(row => [...row.cells].map(cell => cell.textContent))")
+        self.assertEqual(["client", bad, "connecting", "0 of 2"], [*first[:3], first[4]])
+        self.assertEqual(["client", good, "open", "2 of 2", ""], [*second[:3], *second[4:]])
+        said = "document.querySelector('#providers ul').textContent"
+        self.assertEqual("client: connecting 1, open 1", await tab.ask(said))
 
     async def test_calls(self) -> None:
         """The table of methods appears with the first call, and has their rates; without calls it is hidden."""

@@ -117,6 +117,7 @@ function showState(state) {
   }));
   byId("subreactors").hidden = !many;
   byId("subreactors").querySelector("tbody").replaceChildren(...state.subreactors.map((sub) => showSub(sub, state)));
+  showProviders(state.providers);
   byId("registries").hidden = !state.registries.length;
   byId("registries").querySelector("ul").replaceChildren(...state.registries.map(showRegistry));
   showCalls(state);
@@ -139,6 +140,26 @@ function showSub(sub, state) {
     row.append(element("td", short(value), "number"));
   }
   return row;
+}
+
+// Clients with several endpoints: how many are in which state, and those that need somebody's attention first.
+function showProviders(clients) {
+  const section = byId("providers");
+  section.hidden = !clients.length;
+  section.querySelector("ul").replaceChildren(...clients.map((client) => {
+    const states = Object.entries(client.states).filter(([, count]) => count);
+    const left = states.reduce((sum, [, count]) => sum + count, 0) - client.rows.length;
+    return element("li", `${client.service}: ` + (states.map(([state, count]) => `${state} ${short(count)}`).join(", ") || "none") +
+      (client.ejections ? `; ejected ${short(client.ejections)} times` : "") + (left > 0 ? `; ${left} are not shown` : ""));
+  }));
+  section.querySelector("tbody").replaceChildren(...clients.flatMap((client) => client.rows.map((each) => {
+    const row = element("tr");
+    const kind = ["ejected", "connecting", "ended"].includes(each.state) ? "bad" : "";
+    row.append(element("td", client.service), element("td", each.id), element("td", each.state, kind),
+      element("td", short(each.seconds), "number"), element("td", `${each.sessions} of ${each.places}`, "number"),
+      element("td", each.error));
+    return row;
+  })));
 }
 
 // What is registered there, and what is followed.
