@@ -71,6 +71,7 @@ BLOCKS = {
         for name in (
             "calls",
             "client",
+            "groups",
             "index",
             "processes",
             "reactor",

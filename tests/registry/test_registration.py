@@ -16,6 +16,7 @@ from getty_tx.registry.provider import decodeRecord
 from getty_tx.registry.registration import STOP_TIME
 from getty_tx.registry.registry import CHECK_INTERVAL, HERD_DELAY, MAX_WRITES, SOON
 from getty_tx.testing import MemoryRegistry, MemoryStore
+from tests.support.long import IS_LONG
 
 ECHO = Provider("echo", "tcp:10.0.0.5:8090")
 KEY = ("echo", "tcp%3A10.0.0.5%3A8090")
