@@ -94,6 +94,8 @@ class Server(Service):
         behind ``haproxy:``, because the peer's address is not known when the connection is made.
     :param handshakeTimeout: seconds that a TLS or WebSocket handshake may take, the header of ``haproxy:``, and then an
         ``async def newSession``.
+    :param drainRate: sessions that are closed a second when it stops; None: all at once. A WebSocket client is told in
+        the reason, ``retry=SECONDS``, when to come back, so that not all do at once.
     :param workers: threads for onMessage: a WorkerPool, or a number for ``WorkerPool.keyed``, or a text like that of
         ``--workers``; None: it is called on the reactor's thread. See WorkerPool for their use.
     :param reactor: by default the installed one, looked up when the service starts.
@@ -121,6 +123,9 @@ class Server(Service):
         settings.optionalCount, None, "Connections of one IP address above which new ones are refused; None: no limit."
     )
     handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
+    drainRate: Setting[int | None] = Setting(
+        settings.optionalCount, None, "Sessions that are closed a second when it stops; None: all at once."
+    )
 
     def __init__(
         self,
@@ -129,6 +134,7 @@ class Server(Service):
         maxSessions: int | None = None,
         maxSessionsPerHost: int | None = None,
         handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        drainRate: int | None = None,
         workers: WorkerPool | int | str | None = None,
         reactor: Any = None,
         **registering: Unpack[Registering],
@@ -151,6 +157,7 @@ class Server(Service):
         self.maxSessions = maxSessions
         self.maxSessionsPerHost = maxSessionsPerHost
         self.handshakeTimeout = handshakeTimeout
+        self.drainRate = drainRate
         self._ports: list[IListeningPort] = []
         # Ports that are closing.
         self._ending: list[Deferred[Any]] = []

@@ -66,6 +66,7 @@ class Drain:
         self._reactor = reactor
         self._done: Deferred[None] = Deferred()
         self._deadline = self._half = 0.0
+        self._paces = {context: context.pace() for context in self._contexts if context.drainRate is not None}
 
     def run(self, timeout: float) -> Deferred[None]:
         """
@@ -85,6 +86,7 @@ class Drain:
         remaining = 0
         latest = begin - SILENCE if self._deadline - begin > self._half else begin
         for context in self._contexts:
+            pace = self._paces.get(context)
             remaining += len(context.handshaking)
             for session in list(context.sessions):
                 if session.state == OPEN and IDrainingListener.providedBy(session.listener):
@@ -94,6 +96,9 @@ class Drain:
                         session.callbackFailed(error)
                     remaining += 1
                 elif session.activeAt <= latest and isAtRest(session):
+                    if pace is not None and not pace.take():
+                        remaining += 1
+                        break
                     # As when the service stops: a WebSocket close has the code 1001, going away.
                     session.stop()
                 elif session.state == OPEN and isinstance(session.inbound, Inbound):

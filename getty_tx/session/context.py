@@ -13,6 +13,7 @@ from getty_tx.reactors.shortreads import shortReadsOf
 from getty_tx.session.cork import TurnCork
 from getty_tx.session.cron import Crons
 from getty_tx.session.faults import Faults
+from getty_tx.session.leaving import Pace, closeAtPace
 from getty_tx.session.observers import Observers
 from getty_tx.session.refusals import Refusals
 from getty_tx.session.threads import ThreadCalls
@@ -57,6 +58,8 @@ class ServiceContext:
     :param endpoints: tells the endpoint of a session.
 
     :ivar sessions: the open sessions.
+    :ivar drainRate: sessions that are closed a second when the service stops; None: all at once.
+    :ivar retryWithin: then, seconds in which its clients should come back.
     :ivar threads: calls from other threads.
     :ivar handshaking: the connections that have no session yet.
     :ivar connections: number of connections, including those in a handshake.
@@ -116,6 +119,8 @@ class ServiceContext:
         self.serving: Any = None
         self.lateReplies = 0
         self.closing = False
+        self.drainRate: float | None = None
+        self.retryWithin: float | None = None
         self.threads = ThreadCalls(reactor)
         self._addresses: dict[IAddress, IAddress] = {}
         self._maxSessionsPerHost: int | None = None
@@ -224,9 +229,18 @@ class ServiceContext:
         self.closing = True
         for connection in [*self.handshaking, *self.answering]:
             connection.abort()
-        for session in list(self.sessions):
-            session.stop()
+        if self.drainRate is None:
+            for session in list(self.sessions):
+                session.stop()
+        else:
+            closeAtPace(self.sessions, self.pace(), self.reactor)
         return self.whenIdle()
+
+    def pace(self) -> Pace:
+        """The service stops: how many sessions may be closed, by ``drainRate``. Clients are told when to come back."""
+        assert self.drainRate is not None
+        self.retryWithin = len(self.sessions) / self.drainRate
+        return Pace(self.drainRate, self.seconds)
 
     def sharedAddress(self, address: IAddress) -> IAddress:
         """One object for equal addresses: all sessions of a port have the same local address."""

@@ -88,6 +88,9 @@ class ListenOptions(RegisterOptions, SessionOptions):
          f"How connections are distributed to processes: {', '.join(BALANCES)}.", balance],
         ["drain-timeout", None, f"{DRAIN_TIMEOUT:g}",
          "Seconds until sessions must have ended after SIGTERM, or a reload by SIGHUP.", seconds("drain-timeout")],
+        ["drain-rate", None, "none",
+         "Sessions that a process closes a second when it stops: not all clients come back at once; a number, or none."  # noqa: ISC004
+         " --drain-timeout has to be long enough for all.", optionalCount("drain-rate", "sessions")],
         ["heartbeat-timeout", None, f"{HEARTBEAT_TIMEOUT:g}",
          "Seconds without a heartbeat after which a sub-reactor is replaced.", seconds("heartbeat-timeout")],
     ]  # fmt: skip
@@ -306,6 +309,7 @@ class ListenService(_CommandService):
             **(options.registering() if endpoints is None else {}),
         )
         self.server: Server = getattr(listening, "server", listening)
+        self.server.drainRate = options["drain-rate"]
         super().__init__(options, listening, self.server, reactor)
         if not self._isSub:
             self._addStatus(options)

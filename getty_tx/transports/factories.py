@@ -79,6 +79,7 @@ class SessionFactory:
         self.workers = workers
         self.observers = Observers()
         self.endpoints = Endpoints("")
+        self._drainRate: int | None = None
         self.maxSessions = maxSessions
         self.maxSessionsPerHost = maxSessionsPerHost
         self.handshakeTimeout = handshakeTimeout
@@ -88,6 +89,17 @@ class SessionFactory:
             self._context.maxSessions = self.maxSessions
             self._context.maxSessionsPerHost = self.maxSessionsPerHost
             self._context.handshakeTimeout = self.handshakeTimeout
+
+    @property
+    def drainRate(self) -> int | None:
+        """Sessions that are closed a second when the service stops; None: all at once."""
+        return self._drainRate
+
+    @drainRate.setter
+    def drainRate(self, rate: int | None) -> None:
+        self._drainRate = rate
+        if self._context is not None:
+            self._context.drainRate = rate
 
     @property
     def context(self) -> ServiceContext:
@@ -104,6 +116,7 @@ class SessionFactory:
                 observers=self.observers,
                 endpoints=self.endpoints,
             )
+            self._context.drainRate = self._drainRate
         return self._context
 
     def renew(self, reactor: Any) -> None:

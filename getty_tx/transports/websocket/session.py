@@ -13,6 +13,7 @@ from getty_tx import settings
 from getty_tx.errors import CodecError, MessageTooLongError, SessionClosedError, SessionError
 from getty_tx.session.compressed import CompressionSetting
 from getty_tx.session.facade import SessionTransport
+from getty_tx.session.leaving import farewell
 from getty_tx.session.lifecycle import OPEN
 from getty_tx.session.session import Session
 from getty_tx.transports.websocket.frames import BINARY, CLOSE, TEXT, CloseCode, header, pack16, wholeFrame
@@ -317,7 +318,7 @@ class MessageSession(Session):
 
     def stop(self) -> None:
         if self.state <= OPEN and not self._isClient:
-            self._closeWith(CloseCode.GOING_AWAY, "the server stops")
+            self._closeWith(CloseCode.GOING_AWAY, farewell(self.context.retryWithin))
         super().stop()
 
     def settingChanged(self, name: str) -> None:
