@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from getty_tx.groups.groups import Groups
+    from getty_tx.groups.joining import Take
     from getty_tx.groups.namespaces import Namespace
     from getty_tx.groups.publication import History, Member, Position, Publication
     from getty_tx.groups.stats import GroupStats
@@ -111,6 +112,7 @@ class Group:
         user: str | None = None,
         since: Position | None = None,
         exclusive: bool = False,
+        take: Take | None = None,
     ) -> Deferred[Joined]:
         """
         Make a session a member. It leaves by itself when it is closed. A second time has no effect.
@@ -120,6 +122,9 @@ class Group:
         :param since: where it was when it left: what was published since then comes first.
         :param exclusive: all other members, in all processes, are closed with 4001. Of two that join so at once, the
             one that the engine has heard last stays.
+        :param take: ``take(joined, publications)`` is called in place of writing what was missed, where the group has a
+            history: for protocols that have it in an answer of their own. What was published meanwhile comes when it
+            has returned, and the Deferred that it may return has fired.
         :return: a Deferred with a :py:class:`~getty_tx.groups.Joined`: from then on it gets what is published. Fails
             with :py:exc:`~getty_tx.groups.NotAllowedError`, with :py:exc:`~getty_tx.groups.GroupError` at a limit, with
             EngineDownError, or with :py:exc:`~getty_tx.SessionClosedError`.
@@ -134,7 +139,7 @@ class Group:
             kind = self.kinds.get(keyOf(session))
             (self.kindOf(session) if kind is None else kind).add(session)
             return succeed(NOTHING)
-        return Joining(self, session, info, user, since, exclusive).start()
+        return Joining(self, session, info, user, since, exclusive, take).start()
 
     def _canJoinNow(self, session: Any) -> bool:
         if session.isClosed or session.unsentLimit is None or len(session.memberships) >= MAX_GROUPS:

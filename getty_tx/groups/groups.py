@@ -22,7 +22,7 @@ from getty_tx.groups.namespaces import Namespace, checkName, namespaceOf
 from getty_tx.groups.publication import CLOSE, EXCLUSIVE, Publication, Retention
 from getty_tx.groups.queueing import PublishQueue
 from getty_tx.groups.stats import GroupStats
-from getty_tx.groups.users import Leaving, closeOthers
+from getty_tx.groups.users import KICKED, Leaving, closeOthers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -192,15 +192,16 @@ class Groups(Service):
         """Publish to all sessions of a user: the members of the group ``user:ID``."""
         return self.group(f"user:{user}").publish(pkg)
 
-    def closeUser(self, user: str, reason: str = "", but: Any = None) -> Deferred[None]:
+    def closeUser(self, user: str, reason: str = "", but: Any = None, code: int = KICKED) -> Deferred[None]:
         """
-        Close all sessions of a user, in all processes: WebSockets with code 4002.
+        Close all sessions of a user, in all processes: WebSockets with a code, 4002 unless told otherwise.
 
+        :param code: 3000 to 4999.
         :param but: a session of this process that stays.
         """
         if not self.runs():
             return stopped()
-        pkg = {"reason": reason, "but": "" if but is None else self.keyOf(but)}
+        pkg = {"reason": reason, "but": "" if but is None else self.keyOf(but), "code": code}
         told = self.engine.publish(f"user:{user}", Publication(pkg, kind=CLOSE), Retention())
         return told.addCallback(lambda _: None)
 

@@ -16,12 +16,16 @@ from getty_tx.groups.slow import Behind
 from getty_tx.session.sharing import join as joinMembership
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
     from getty_tx.groups.group import Group
     from getty_tx.groups.publication import History, Position
 
-__all__ = ["MAX_GROUPS", "MAX_INFO", "NOTHING", "Joined", "Joining"]
+    #: What ``join`` may call with what a member has missed.
+    Take: TypeAlias = "Callable[[Joined, Sequence[Publication]], Deferred[Any] | None]"
+
+__all__ = ["MAX_GROUPS", "MAX_INFO", "NOTHING", "Joined", "Joining", "Take"]
 
 #: Groups of one session.
 MAX_GROUPS = 128
@@ -58,7 +62,7 @@ NOTHING = Joined()
 class Joining:
     """One call of :py:meth:`Group.join`."""
 
-    __slots__ = ("_exclusive", "_group", "_held", "_info", "_session", "_since", "_user")
+    __slots__ = ("_exclusive", "_group", "_held", "_info", "_session", "_since", "_take", "_user")
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Joining:
         user: str | None,
         since: Position | None,
         exclusive: bool,
+        take: Take | None = None,
     ) -> None:
         self._group = group
         self._session = session
@@ -75,6 +80,7 @@ class Joining:
         self._user = user
         self._since = since
         self._exclusive = exclusive
+        self._take = take
         self._held: Behind | None = None
 
     def start(self) -> Deferred[Joined]:
@@ -160,11 +166,10 @@ class Joining:
         asked = group.groups.engine.history(group.name, self._since, limit, group.namespace.retention)
         return asked.addCallback(self._found)
 
-    def _found(self, history: History) -> Joined:
+    def _found(self, history: History) -> Any:
         group, session, held = self._group, self._session, self._held
         assert held is not None
-        if group.behind.get(session) is not held or session.isClosed:
-            raise SessionClosedError(f"{session} has left {group.name} before it was in", session)
+        self._checkHeld()
         if group.position is None:
             group.position = history.position
         held.offset = history.position.offset
@@ -172,17 +177,32 @@ class Joining:
         if self._since is not None:
             recovered = history.isWhole
             missed = len(history.publications) if recovered else 0
-            if missed:
+            if missed and self._take is None:
                 entries = [group.groups.entryOf(group, each) for each in history.publications]
                 held.kind.writeTo(session, entries)
             if recovered:
                 group.stats.recovered += 1
             else:
                 group.stats.unrecovered += 1
-        held.go()
-        return Joined(history.position, recovered, missed)
+        joined = Joined(history.position, recovered, missed)
+        waits = None if self._take is None else self._take(joined, history.publications if recovered else ())
+        return self._goOn(None, joined) if waits is None else waits.addCallback(self._goOn, joined)
+
+    def _goOn(self, _: object, joined: Joined) -> Joined:
+        """It gets what was published meanwhile, and all that comes."""
+        self._checkHeld()
+        assert self._held is not None
+        self._held.go()
+        return joined
+
+    def _checkHeld(self) -> None:
+        """:raise SessionClosedError: it has left meanwhile."""
+        if self._group.behind.get(self._session) is not self._held or self._session.isClosed:
+            raise SessionClosedError(f"{self._session} has left {self._group.name} before it was in", self._session)
 
     def _failed(self, failure: Any) -> Any:
         """It was no member long; nobody is told."""
-        self._group.leave(self._session)
+        # It may have left, and may be joining once more.
+        if self._held is None or self._group.behind.get(self._session) is self._held:
+            self._group.leave(self._session)
         return failure

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from getty_tx.session.sharing import writeToAll
+from getty_tx.session.sharing import writeToAll, writeToOne
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -149,7 +149,7 @@ class SharedKind(Kind):
     def writeTo(self, session: Any, entries: Sequence[Entry]) -> int:
         """See :py:meth:`Kind.writeTo`."""
         frame, packages = self.prepare(entries, session)
-        writeToAll([session], 0, frame, packages, self._framing, session.maxPending, float, 1.0, [])
+        writeToOne(session, frame, packages, self._framing)
         return len(frame)
 
 

@@ -31,7 +31,9 @@ def closeOthers(group: Group, publication: Publication) -> None:
     if publication.kind == EXCLUSIVE:
         code, reason, stays = REPLACED, "replaced by another session", pkg
     elif isinstance(pkg, dict):
-        code, reason, stays = KICKED, str(pkg.get("reason") or ""), pkg.get("but")
+        told = pkg.get("code")
+        code = told if isinstance(told, int) and 3000 <= told < 5000 else KICKED
+        reason, stays = str(pkg.get("reason") or ""), pkg.get("but")
     else:
         return
     for session in group.members:

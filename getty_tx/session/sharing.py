@@ -17,7 +17,7 @@ from getty_tx.session.states import OPEN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["STREAM", "IFraming", "StreamFraming", "join", "leave", "leaveAll", "writeToAll"]
+__all__ = ["STREAM", "IFraming", "StreamFraming", "join", "leave", "leaveAll", "writeToAll", "writeToOne"]
 
 log = Logger()
 
@@ -138,3 +138,17 @@ def writeToAll(
         if seconds() >= until:
             break
     return at, at - begin - closed - (len(behind) - missed)
+
+
+def writeToOne(session: Any, frame: bytes, packages: int, framing: IFraming) -> None:
+    """
+    Write such bytes to one session that is open, after all that waits for its peer.
+
+    :param packages: how many packages the bytes are, for the counters.
+    """
+    length = len(frame)
+    session.bytesWritten += length
+    session.pkgsWritten += packages
+    session.outbound.write(frame, length)
+    if framing.after is not None:
+        framing.after(session)

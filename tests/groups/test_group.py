@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
@@ -275,6 +276,68 @@ class NamespaceTests(GroupsCase):
         self.assertEqual(self.got(c), [b"6"])
         history = self.successResultOf(group.history(limit=2))
         self.assertEqual([each.pkg for each in history.publications], [b"5", b"6"])
+
+    def test_resumeBlocked(self) -> None:
+        """What was missed is not lost either if the session's peer does not read just then."""
+        group = self.groups.group("log:1")
+        a = self.member("log:1")
+        first = self.successResultOf(group.publish(b"1"))
+        group.publish(b"2")
+        b = self.session()
+        self.pairs[-1].client.pauseReading()
+        b.writePkg(bytes(200_000))
+        self.assertTrue(b.outbound.blocked)
+        self.successResultOf(group.join(b, since=first))
+        group.publish(b"3")
+        self.go()
+        self.pairs[-1].client.resumeReading()
+        self.go()
+        self.assertEqual((self.got(a)[1:], self.got(b)[1:]), ([b"2", b"3"], [b"2", b"3"]))
+
+    def test_take(self) -> None:
+        """What was missed may be taken in place of being written; what comes meanwhile waits until that is done."""
+        group = self.groups.group("log:1")
+        self.member("log:1")
+        first = self.successResultOf(group.publish(b"1"))
+        group.publish(b"2")
+        taken: list[Any] = []
+        isDone: Deferred[None] = Deferred()
+
+        def take(joined: Any, publications: Any) -> Deferred[None]:
+            taken.append((joined.recovered, joined.missed, [each.pkg for each in publications]))
+            return isDone
+
+        b = self.session()
+        joining = group.join(b, since=first, take=take)
+        group.publish(b"3")
+        self.go()
+        self.assertNoResult(joining)
+        self.assertEqual((taken, self.got(b)), ([(True, 1, [b"2"])], []))
+        isDone.callback(None)
+        self.assertEqual(self.successResultOf(joining).missed, 1)
+        group.publish(b"4")
+        self.go()
+        self.assertEqual(self.got(b), [b"3", b"4"])
+
+    def test_takeFails(self) -> None:
+        """It is no member then; the same where it has left while that was done, and joins once more."""
+        group = self.groups.group("log:1")
+        waiting: list[Deferred[None]] = []
+
+        def take(joined: Any, publications: Any) -> Any:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        a, b = self.session(), self.session()
+        failing, left = group.join(a, take=take), group.join(b, take=take)
+        waiting[0].errback(ValueError("no"))
+        self.failureResultOf(failing, ValueError)
+        self.assertEqual(group.members, [b])
+        group.leave(b)
+        self.successResultOf(group.join(b))
+        waiting[1].callback(None)
+        self.failureResultOf(left, SessionClosedError)
+        self.assertEqual(group.members, [b])
 
     def test_id(self) -> None:
         """The same id is published once within five minutes."""
