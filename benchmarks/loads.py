@@ -93,15 +93,21 @@ class LoadResult:
 @cache
 def compiledLoad(source: Path = SOURCE) -> str | None:
     """The path of a compiled load, or None without a C compiler. It is kept in the user's cache folder."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    command = compiler()
+    if command is None:
         return None
-    return built([compiler, "-O2"], source, SOURCE.with_name("roundtrips.h"))
+    return built([command, "-O2"], source, SOURCE.with_name("roundtrips.h"))
 
 
-def built(compiler: list[str], source: Path, *included: Path) -> str:
+def compiler() -> str | None:
+    """The path of a C compiler, or None without one."""
+    return shutil.which("cc") or shutil.which("gcc")
+
+
+def built(command: list[str], source: Path, *included: Path) -> str:
     """The path of what a compiler makes of a source. It is kept in the user's cache folder until a source changes.
 
+    :param command: the compiler's, without the source.
     :raise subprocess.CalledProcessError: the compiler fails.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "getty_tx-benchmarks"
@@ -112,7 +118,7 @@ def built(compiler: list[str], source: Path, *included: Path) -> str:
         # Compiled aside and moved, because two runs may do so at the same time.
         with tempfile.TemporaryDirectory(dir=folder) as aside:
             fresh = Path(aside) / source.stem
-            subprocess.run([*compiler, "-o", str(fresh), str(source)], check=True)
+            subprocess.run([*command, "-o", str(fresh), str(source)], check=True)
             fresh.rename(program)
     return str(program)
 
@@ -145,7 +151,7 @@ def _start(kind: str, port: int, scenario: Scenario, warmup: float, seconds: flo
     return startLoad([*program, *map(str, numbers), *(["ws"] if scenario.isWebSocket else [])])
 
 
-def _awaitMeasuring(process: subprocess.Popen[str]) -> None:
+def awaitMeasuring(process: subprocess.Popen[str]) -> None:
     """Wait until the warm-up of a load is over."""
     assert process.stdout is not None and process.stderr is not None
     if process.stdout.readline().strip() != "measuring":
@@ -169,7 +175,7 @@ def measured(process: subprocess.Popen[str], server: ServerProcess, seconds: flo
     :raise LoadError: the load failed; the text is what it has said.
     """
     try:
-        _awaitMeasuring(process)
+        awaitMeasuring(process)
     except LoadError:
         process.kill()
         process.communicate()
@@ -210,7 +216,7 @@ def backgroundLoad(server: ServerProcess, scenario: Scenario, seconds: float) ->
     process = _start("auto", server.port, scenario, 0.3, seconds)
     os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
     try:
-        _awaitMeasuring(process)
+        awaitMeasuring(process)
         yield
         status = process.poll()
         if status is not None:

@@ -5,7 +5,10 @@
 #include <time.h>
 
 /* Round trips by size, with 64 steps in every power of two of nanoseconds: exact to 1.6 %. */
-static uint64_t histogram[64 * 64];
+typedef uint64_t trips[64 * 64];
+
+/* Those of a load that has one kind of them. */
+static trips histogram;
 
 static void fail(const char *what)
 {
@@ -20,19 +23,30 @@ static uint64_t now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void record(uint64_t ns)
+static inline void recordIn(uint64_t *into, uint64_t ns)
 {
     unsigned power = ns < 64 ? 5 : 63 - (unsigned)__builtin_clzll(ns);
-    histogram[ns < 64 ? ns : (power - 5) * 64 + ((ns >> (power - 6)) & 63)]++;
+    into[ns < 64 ? ns : (power - 5) * 64 + ((ns >> (power - 6)) & 63)]++;
 }
 
-static double percentile(double share, uint64_t total)
+/* In microseconds; total is how many there are. */
+static inline double percentileOf(const uint64_t *from, double share, uint64_t total)
 {
     uint64_t wanted = (uint64_t)(share * (double)total), seen = 0;
-    for (unsigned i = 0; i < sizeof histogram / sizeof *histogram; i++) {
-        seen += histogram[i];
+    for (unsigned i = 0; i < sizeof(trips) / sizeof *from; i++) {
+        seen += from[i];
         if (seen && seen >= wanted)
             return (i < 64 ? (double)i : (double)(64 + i % 64) * (double)(1ull << (i / 64 - 1))) / 1000;
     }
     return 0;
+}
+
+static inline void record(uint64_t ns)
+{
+    recordIn(histogram, ns);
+}
+
+static inline double percentile(double share, uint64_t total)
+{
+    return percentileOf(histogram, share, total);
 }

@@ -82,6 +82,7 @@ BLOCKS = {
             "workers",
         )
     },
+    "topics/groups-speed.md": {"indented": "tests/benchmarks/test_groups.py reads the options: they take minutes"},
     "topics/http-speed.md": {"indented": "tests/benchmarks/test_httpplot.py reads the options: they take minutes"},
     "topics/performance.md": {
         "sh": "test_commands, as far as that make has the target: it takes minutes",
