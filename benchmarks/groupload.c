@@ -1,6 +1,6 @@
 /* Load of broadcasts: MEMBERS connections to 127.0.0.1:PORT are members of one group, and one more publishes to it.
  *
- *   groupload PORT WIRE MEMBERS SIZE ONCE FLIGHT REST SLOW SLOW_BYTES WARMUP_SECONDS SECONDS
+ *   groupload PORT WIRE MEMBERS SIZE ONCE FLIGHT REST SLOW SLOW_BYTES ECHOES WARMUP_SECONDS SECONDS
  *
  * WIRE: ws (text messages of WebSocket), length (a 4-byte big-endian length before each message), socketio (Socket.IO
  * 5 over WebSocket), nchan (members by WebSocket at /member, publications posted to /pub, echoes are GET /echo). With
@@ -11,7 +11,7 @@
  * ONCE publications are sent at once; FLIGHT such batches are under way, and the next one leaves when the oldest has
  * reached every member and REST times as long has passed as it took. The last SLOW members read SLOW_BYTES a second
  * (0: nothing) once they have joined, and nothing waits for them. Meanwhile ten connections that are no members have
- * 250 echoes a second, sent whether the last have come back or not.
+ * ECHOES echoes a second (0: none), sent whether the last have come back or not.
  * All connections are checked: every publication once, in order, with the right bytes (of compressed ones only their
  * number). Frames count, however they are joined or cut.
  * Prints "measuring" when the warm-up is over, and at the end one JSON object about the time after it: messages
@@ -41,7 +41,6 @@
 #define PATIENCE 30              /* seconds that an answer may take while connections are opened */
 #define RING 8192                /* publications under way at most */
 #define ECHOES 10                /* connections that have echoes */
-#define ECHO_EVERY 4000000u      /* nanoseconds between two echoes */
 #define ECHO_RING 8192           /* echoes under way at most, on a connection */
 #define ECHO_TURN 32             /* members that are read between two looks for echoes */
 #define LINGER 3                 /* seconds after the report, in which the server is read before it has all closed */
@@ -71,6 +70,7 @@ static struct connection *connections, publisher, echoes[ECHOES];
 static struct publication ring[RING];
 static uint64_t published, completed, deliveries, publications, bytes, batchTook, nextAt;
 static uint64_t echoSent[ECHOES][ECHO_RING], echoAsked[ECHOES], echoAnswered[ECHOES], echoCount;
+static uint64_t echoEvery;       /* nanoseconds between two echoes; 0: there are none */
 static trips deliveryTrips, lastTrips, echoTrips;
 static unsigned char chunk[CHUNK * 2], *out;
 static size_t outFrom, outTo, outRoom;
@@ -330,10 +330,10 @@ static void echoTurn(uint64_t t)
     static const char request[] = "GET /echo HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
     struct epoll_event ready[ECHOES + 1];
     int n;
-    if (t >= nextEcho) {
+    if (echoEvery && t >= nextEcho) {
         int number = (int)(turn++ % ECHOES);
         struct connection *c = &echoes[number];
-        nextEcho = t + ECHO_EVERY;
+        nextEcho = t + echoEvery;
         if (echoAsked[number] - echoAnswered[number] < ECHO_RING) {
             echoSent[number][echoAsked[number]++ % ECHO_RING] = now();
             if (c->frames == HTTP && send(c->fd, request, sizeof request - 1, MSG_NOSIGNAL) != sizeof request - 1)
@@ -400,17 +400,18 @@ static void forget(void)
 static void run(unsigned once, unsigned flight, double rest, size_t slowBytes, double warmup, double seconds)
 {
     struct epoll_event ready[READY];
-    uint64_t begin = now(), start = begin + (uint64_t)(warmup * 1e9), stop = start + (uint64_t)(seconds * 1e9);
+    uint64_t begin = now(), start = begin + (uint64_t)(warmup * 1e9), stop = 0;
     uint64_t t, slowAt = begin, batches = 0;
     double cpu = cpuSeconds();
     int measuring = 0;
-    while ((t = now()) < stop) {
+    while ((t = now()) < stop || !measuring) {
         if (!measuring && t >= start) {
             measuring = 1;
             forget();
             puts("measuring");
             fflush(stdout);
             begin = now();
+            stop = begin + (uint64_t)(seconds * 1e9);
             cpu = cpuSeconds();
         }
         if (completed / once > batches) {
@@ -440,8 +441,9 @@ static void run(unsigned once, unsigned flight, double rest, size_t slowBytes, d
 int main(int argc, char **argv)
 {
     struct epoll_event others = {.events = EPOLLIN, .data.ptr = NULL};
-    if (argc != 12) {
-        fprintf(stderr, "usage: groupload PORT WIRE MEMBERS SIZE ONCE FLIGHT REST SLOW SLOW_BYTES WARMUP SECONDS\n");
+    if (argc != 13) {
+        fprintf(stderr, "usage: groupload PORT WIRE MEMBERS SIZE ONCE FLIGHT REST SLOW SLOW_BYTES ECHOES "
+                        "WARMUP_SECONDS SECONDS\n");
         return 2;
     }
     port = atoi(argv[1]);
@@ -455,6 +457,7 @@ int main(int argc, char **argv)
     if (slow >= members || !once || !flight || once * flight > RING)
         refuse("there are to be members that are not slow, and 1 to 8192 publications under way");
     reading = members - slow;
+    echoEvery = atoi(argv[10]) ? 1000000000u / (unsigned)atoi(argv[10]) : 0;
     shape((size_t)atol(argv[4]));
     memberEpoll = epoll_create1(EPOLL_CLOEXEC);
     echoEpoll = epoll_create1(EPOLL_CLOEXEC);
@@ -466,7 +469,7 @@ int main(int argc, char **argv)
     openAll(connections, members, MEMBER);
     openAll(&publisher, 1, PUBLISHER);
     openAll(echoes, ECHOES, ECHO);
-    run(once, flight, atof(argv[7]), (size_t)atol(argv[9]), atof(argv[10]), atof(argv[11]));
+    run(once, flight, atof(argv[7]), (size_t)atol(argv[9]), atof(argv[11]), atof(argv[12]));
     fflush(stdout);
     sleep(LINGER);
     return 0;

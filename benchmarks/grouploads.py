@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import socket
 import zlib
@@ -31,6 +32,9 @@ SLOW_BYTES = 10_240
 
 #: One of so many members is slow, where a row has such.
 SLOW_SHARE = 100
+
+#: Echoes a second of connections that are no members.
+ECHOES = 250
 
 #: The words that may stand behind the numbers of a row.
 WORDS = ("deflate", "window", "burst", "half", "stuck", "slow")
@@ -103,10 +107,15 @@ class Row:
         """Seconds of a group's window."""
         return WINDOW if self.isWindow or self.isBurst else 0.0
 
+    @property
+    def echoes(self) -> int:
+        """Echoes a second: none where a window lets the server rest, and they would be a part of the cost."""
+        return 0 if self.window else ECHOES
+
     def load(self, port: int, wire: str, warmup: float, seconds: float) -> list[str]:
         """What ``groupload.c`` is told."""
         rest, slowBytes = int(self.isHalf), SLOW_BYTES if self.isSlow else 0
-        shape = (self.members, self.size, self.once, self.flight, rest, self.slow, slowBytes)
+        shape = (self.members, self.size, self.once, self.flight, rest, self.slow, slowBytes, self.echoes)
         return [str(port), wire, *map(str, shape), f"{warmup:g}", f"{seconds:g}"]
 
 
@@ -119,10 +128,12 @@ class GroupResult:
     :ivar closed: slow members that the server has closed.
     :ivar p50: from sending a publication to a delivery, in microseconds; so is ``p99``, and to the last delivery of
         each ``last50`` and ``last99``.
-    :ivar echo50: the round trip of an echo of a connection that is no member, in microseconds; so is ``echo99``.
+    :ivar echo50: the round trip of an echo of a connection that is no member, in microseconds; so is ``echo99``. 0
+        where there are none.
     :ivar cpuSeconds: the server's CPU seconds.
     :ivar memory: the server's resident bytes when all had joined and publishing had begun.
     :ivar grown: how many there were more at most until the end.
+    :ivar kernel: how many bytes the kernel has more for all connections of the machine at the end than then.
     """
 
     messages: int
@@ -140,6 +151,7 @@ class GroupResult:
     cpuSeconds: float
     memory: int
     grown: int
+    kernel: int
 
     @property
     def rate(self) -> float:
@@ -176,27 +188,33 @@ def run(server: ServerProcess, row: Row, wire: str, seconds: float, warmup: floa
     try:
         awaitMeasuring(process)
         before = server.cpuSeconds()
-        memory = server.memory()
+        memory, kernel = server.memory(), kernelMemory()
         server.resetPeak()
         line = process.stdout.readline()
         # The load still has its connections: the server's work of closing them is no part of a delivery.
-        used, grown = server.cpuSeconds() - before, server.peakMemory() - memory
+        used, grown, kernel = server.cpuSeconds() - before, server.peakMemory() - memory, kernelMemory() - kernel
         if not line:
             raise LoadError(process.stderr.read().strip() or "the load ended without a result")
     finally:
         process.kill()
         process.communicate()
-    return readLoad(line, used, memory, grown)
+    return readLoad(line, used, memory, grown, kernel)
 
 
-def readLoad(line: str, cpuSeconds: float, memory: int, grown: int) -> GroupResult:
+def kernelMemory() -> int:
+    """Bytes that the kernel has for TCP connections, those of others among them."""
+    found = re.search(r"^TCP: .*\bmem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
+    return int(found[1]) * os.sysconf("SC_PAGE_SIZE") if found else 0
+
+
+def readLoad(line: str, cpuSeconds: float, memory: int, grown: int, kernel: int) -> GroupResult:
     """
     What ``groupload.c`` has printed.
 
     :raise LoadError: it is something else, or nothing was delivered.
     """
     try:
-        found = GroupResult(**json.loads(line), cpuSeconds=cpuSeconds, memory=memory, grown=grown)
+        found = GroupResult(**json.loads(line), cpuSeconds=cpuSeconds, memory=memory, grown=grown, kernel=kernel)
     except (json.JSONDecodeError, TypeError):
         raise LoadError(f"the load has printed no result: {line.strip()[-200:]}") from None
     if not found.publications:

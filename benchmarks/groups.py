@@ -8,7 +8,7 @@ way, the next one when the oldest has reached every member. Behind it may stand 
 permessage-deflate, without it none is offered), ``:window`` (one under way, and groups of getty_tx have a window of 50
 ms), ``:burst`` (20 at once, with that window), ``:half`` (one under way, and none for as long as it took), ``:stuck``
 (1 % of the members read nothing) and ``:slow`` (they read 10 KB a second; nothing waits for them). Ten connections that
-are no members have 250 echoes a second meanwhile.
+are no members have 250 echoes a second meanwhile, but with ``:window`` and ``:burst``.
 
 ``getty`` is a group of getty_tx with a codec of JSON over WebSocket, ``loop`` calls ``writePkg`` for each member
 instead; ``getty length`` and ``loop length`` are the same with LengthCodec over TCP. ``sends`` is a program in C that
@@ -30,10 +30,11 @@ the number of members.
 
 Columns, medians of the repetitions: deliveries a second; the server's CPU time for one in microseconds; p50 and p99 of
 the time from publishing to a delivery, and p99 to the last one of each publication; p99 of the echoes, all in ms; the
-server's resident memory when publishing begins and how much it grows then at its peak, in MB; how busy the load was in
-percent of its core (near 100, rate and times are those of the load); CPU time and rate as multiples of getty's; and,
-behind those, slow members that the server has closed. The load averages before and after are printed: above 2 on two
-cores something else has run. A last line for each row says how getty_tx stands to what it should reach.
+server's resident memory when publishing begins, how much it grows then at its peak, and how much the kernel's for all
+connections of the machine grows until the end, in MB; how busy the load was in percent of its core (near 100, rate and
+times are those of the load); CPU time and rate as multiples of getty's; and, behind those, slow members that the server
+has closed. The load averages before and after are printed: above 2 on two cores something else has run. Below each row
+stands how getty_tx compares with what it should reach.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ ROWS = (
     "1000x100:window",
     "1000x100:burst",
     "10000x100:half",
-    "1000x1024:stuck",
-    "1000x1024:slow",
+    "1000x10240:stuck",
+    "1000x10240:slow",
 )
 
 #: The row of ``--well``.
@@ -82,6 +83,7 @@ _COLUMNS = {
     "echo99": 9,
     "RSS MB": 8,
     "grown": 7,
+    "kernel": 8,
     "load %": 8,
     "CPU x": 8,
     "rate x": 8,
@@ -115,6 +117,7 @@ class Found:
             **{name: round(self.median(name)) for name in times},
             "rss": round(self.median("memory") / 1e6, 1),
             "grown": round(self.median("grown") / 1e6, 1),
+            "kernel": round(self.median("kernel") / 1e6, 1),
             "busy": round(median(result.clientSeconds / result.seconds for result in self.results) * 100),
             "bytes": round(median(result.bytes / result.messages for result in self.results), 1),
             "closed": self.median("closed"),
@@ -133,8 +136,9 @@ def line(name: str, each: Found, first: Found | None) -> str:
     if each.skipped or each.problem:
         return f"  {name:<14}" + (f"- ({each.skipped})" if each.skipped else f"FAILED: {found['problem']}")
     text = f"  {name:<14}{found['rate']:>10.0f}{found['server']:>9.2f}"
-    text += "".join(f"{float(found[key]) / 1000:>9.2f}" for key in ("p50", "p99", "last99", "echo99"))
-    text += f"{found['rss']:>8.1f}{found['grown']:>7.1f}{found['busy']:>8.0f}"
+    text += "".join(f"{float(found[key]) / 1000:>9.2f}" for key in ("p50", "p99", "last99"))
+    text += f"{float(found['echo99']) / 1000:>9.2f}" if found["echo99"] else f"{'-':>9}"
+    text += f"{found['rss']:>8.1f}{found['grown']:>7.1f}{found['kernel']:>8.1f}{found['busy']:>8.0f}"
     if first is not None and first.results and not first.problem:
         own = first.figures
         ratios = (float(found[key]) / float(own[key]) if own[key] else 0.0 for key in ("server", "rate"))
