@@ -38,7 +38,7 @@
 #define READY 256                /* most events of one epoll_wait */
 #define OPENING 64               /* connections that are opened at once */
 #define PER_ADDRESS 10000        /* connections from one address, each of which has so many ports and more */
-#define PATIENCE 30              /* seconds that an answer may take while connections are opened */
+#define PATIENCE 30              /* seconds that an answer may take while connections are opened, and a publication */
 #define RING 8192                /* publications under way at most */
 #define ECHOES 10                /* connections that have echoes */
 #define ECHO_RING 8192           /* echoes under way at most, on a connection */
@@ -310,19 +310,6 @@ static void settle(struct connection *c)
     }
 }
 
-static void openAll(struct connection *all, unsigned count, enum role role)
-{
-    for (unsigned from = 0; from < count; from += OPENING) {
-        unsigned to = from + OPENING < count ? from + OPENING : count;
-        for (unsigned i = from; i < to; i++)
-            dial(&all[i], role, i);
-        for (unsigned i = from; i < to; i++)
-            shakeHands(&all[i]);
-        for (unsigned i = from; i < to; i++)
-            settle(&all[i]);
-    }
-}
-
 /* Ask for an echo when it is time, and take those that have come, and what the publisher has. */
 static void echoTurn(uint64_t t)
 {
@@ -347,6 +334,34 @@ static void echoTurn(uint64_t t)
     n = epoll_wait(echoEpoll, ready, ECHOES + 1, 0);
     for (int i = 0; i < n; i++)
         receive(ready[i].data.ptr);
+}
+
+/* Take what has come for members, for so many milliseconds at most until the first of it; while others are opened, that
+ * is pings. */
+static void takeAll(int patience)
+{
+    struct epoll_event ready[READY];
+    int n = epoll_wait(memberEpoll, ready, READY, patience);
+    for (int i = 0; i < n; i++) {
+        if (patience && i % ECHO_TURN == ECHO_TURN - 1)
+            echoTurn(now());
+        if (ready[i].data.ptr)
+            receive(ready[i].data.ptr);
+    }
+}
+
+static void openAll(struct connection *all, unsigned count, enum role role)
+{
+    for (unsigned from = 0; from < count; from += OPENING) {
+        unsigned to = from + OPENING < count ? from + OPENING : count;
+        for (unsigned i = from; i < to; i++)
+            dial(&all[i], role, i);
+        for (unsigned i = from; i < to; i++)
+            shakeHands(&all[i]);
+        for (unsigned i = from; i < to; i++)
+            settle(&all[i]);
+        takeAll(0);
+    }
 }
 
 static void readSlowly(size_t size)
@@ -399,12 +414,12 @@ static void forget(void)
 
 static void run(unsigned once, unsigned flight, double rest, size_t slowBytes, double warmup, double seconds)
 {
-    struct epoll_event ready[READY];
     uint64_t begin = now(), start = begin + (uint64_t)(warmup * 1e9), stop = 0;
     uint64_t t, slowAt = begin, batches = 0;
     double cpu = cpuSeconds();
     int measuring = 0;
-    while ((t = now()) < stop || !measuring) {
+    /* Until one has reached all, at least: a slow server may have begun it before. */
+    while ((t = now()) < stop || !measuring || (!publications && t < stop + PATIENCE * 1000000000ull)) {
         if (!measuring && t >= start) {
             measuring = 1;
             forget();
@@ -427,13 +442,7 @@ static void run(unsigned once, unsigned flight, double rest, size_t slowBytes, d
             readSlowly(slowBytes / 10);
         }
         echoTurn(t);
-        int n = epoll_wait(memberEpoll, ready, READY, 1);
-        for (int i = 0; i < n; i++) {
-            if (i % ECHO_TURN == ECHO_TURN - 1)
-                echoTurn(now());
-            if (ready[i].data.ptr)
-                receive(ready[i].data.ptr);
-        }
+        takeAll(1);
     }
     report((double)(t - begin) / 1e9, cpuSeconds() - cpu);
 }

@@ -37,6 +37,11 @@ class JsonCodec:
         return "json"
 
 
+def report(failure: Any) -> None:
+    """Log what went wrong: without a log that has begun, only that is printed."""
+    log.err(failure)
+
+
 class Loop:
     """A set of members, and a loop."""
 
@@ -70,13 +75,13 @@ class Grouped:
         self.group = groups.group("room:1")
 
     def join(self, session: Any) -> None:
-        self.group.join(session).addErrback(log.err)
+        self.group.join(session).addErrback(report)
 
     def leave(self, session: Any) -> None:
         pass
 
     def publish(self, pkg: Any) -> None:
-        self.group.publish(pkg).addErrback(log.err)
+        self.group.publish(pkg).addErrback(report)
 
 
 class Room(EventListener):
@@ -100,7 +105,6 @@ class Room(EventListener):
 
 
 def main(port: str, wire: str, kind: str, window: str = "0") -> None:
-    log.startLogging(sys.stderr, setStdout=False)
     room = Grouped(float(window)) if kind == "groups" else Loop()
     listener, isJson = Room(room, wire != "length"), wire != "length"
 
@@ -112,7 +116,7 @@ def main(port: str, wire: str, kind: str, window: str = "0") -> None:
     server = Server(newSession, f"{endpoint}:interface=127.0.0.1")
     server.privilegedStartService()
     server.startService()
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()
 
 
 main(*sys.argv[1:])
