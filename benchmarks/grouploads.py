@@ -37,7 +37,7 @@ SLOW_SHARE = 100
 ECHOES = 250
 
 #: The words that may stand behind the numbers of a row.
-WORDS = ("deflate", "window", "burst", "half", "stuck", "slow")
+WORDS = ("deflate", "one", "window", "burst", "half", "stuck", "slow")
 
 #: The bytes of a publication that is not its text, and what ``groupload.c`` has room for.
 LEAST, MOST = 64, 65536
@@ -49,6 +49,7 @@ class Row:
     What is published.
 
     :ivar isDeflate: over WebSocket with permessage-deflate.
+    :ivar isOne: one at a time, so that no server can join it with another.
     :ivar isWindow: one at a time, and groups of getty_tx have a window of :data:`WINDOW` seconds.
     :ivar isBurst: :data:`BURST` at once, and the same window.
     :ivar isHalf: one at a time, and for as long as it took there is none.
@@ -59,6 +60,7 @@ class Row:
     members: int
     size: int
     isDeflate: bool = False
+    isOne: bool = False
     isWindow: bool = False
     isBurst: bool = False
     isHalf: bool = False
@@ -68,7 +70,7 @@ class Row:
     @classmethod
     def parse(cls, text: str) -> Row:
         """
-        Read ``MEMBERSxBYTES[:deflate][:window|:burst][:half][:stuck|:slow]``.
+        Read ``MEMBERSxBYTES[:deflate][:one|:window|:burst|:half][:stuck|:slow]``.
 
         :raise ValueError: for any other text.
         """
@@ -79,8 +81,8 @@ class Row:
         if set(words) - {*WORDS} or len({*words}) < len(words):
             raise ValueError(f"{text!r} has more behind its numbers than :{', :'.join(WORDS)}, once each")
         row = cls(int(found[1]), int(found[2]), *(word in words for word in WORDS))
-        if (row.isWindow and row.isBurst) or (row.isStuck and row.isSlow):
-            raise ValueError(f"{text!r} has words that exclude each other: window and burst, stuck and slow")
+        if sum((row.isOne, row.isWindow, row.isBurst, row.isHalf)) > 1 or (row.isStuck and row.isSlow):
+            raise ValueError(f"{text!r} has two of one, window, burst and half, or of stuck and slow")
         if not LEAST <= row.size <= MOST:
             raise ValueError(f"{text!r}: a publication has {LEAST} to {MOST} bytes")
         if row.slow >= row.members:
@@ -94,8 +96,8 @@ class Row:
 
     @property
     def flight(self) -> int:
-        """How many such are under way: two, so that the server has always one, but where each has its window."""
-        return 1 if self.isWindow or self.isBurst or self.isHalf else 2
+        """How many such are under way: two, so that the server has always one, if nothing else is asked for."""
+        return 1 if self.isOne or self.isWindow or self.isBurst or self.isHalf else 2
 
     @property
     def slow(self) -> int:

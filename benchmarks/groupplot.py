@@ -62,7 +62,7 @@ def _said(what: str, found: float, bound: float, isMost: bool) -> str:
 def _verdicts(figures: Figures, text: str, own: dict[str, Any]) -> Iterator[str]:
     row = Row.parse(text)
     # Where the server rests between publications, or waits for nobody, that is what is compared.
-    if row == Row(row.members, row.size, row.isDeflate):
+    if row == Row(row.members, row.size, row.isDeflate, row.isOne):
         for peer, bounds in RATES.items():
             if other := figures.get(text, peer):
                 what = f"deliveries a second, times those of {NAMES.get(peer, peer)}"

@@ -5,10 +5,11 @@
 
 A row is MEMBERSxBYTES: one connection publishes text messages of so many bytes, and all members get each. Two are under
 way, the next one when the oldest has reached every member. Behind it may stand ``:deflate`` (WebSocket with
-permessage-deflate, without it none is offered), ``:window`` (one under way, and groups of getty_tx have a window of 50
-ms), ``:burst`` (20 at once, with that window), ``:half`` (one under way, and none for as long as it took), ``:stuck``
-(1 % of the members read nothing) and ``:slow`` (they read 10 KB a second; nothing waits for them). Ten connections that
-are no members have 250 echoes a second meanwhile, but with ``:window`` and ``:burst``.
+permessage-deflate, without it none is offered), ``:one`` (one under way, so that nothing can be joined), ``:window``
+(one under way, and groups of getty_tx have a window of 50 ms), ``:burst`` (20 at once, with that window), ``:half``
+(one under way, and none for as long as it took), ``:stuck`` (1 % of the members read nothing) and ``:slow`` (they read
+10 KB a second; nothing waits for them). Ten connections that are no members have 250 echoes a second meanwhile, but
+with ``:window`` and ``:burst``.
 
 ``getty`` is a group of getty_tx with a codec of JSON over WebSocket, ``loop`` calls ``writePkg`` for each member
 instead; ``getty length`` and ``loop length`` are the same with LengthCodec over TCP. ``sends`` is a program in C that
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 ROWS = (
     *(f"{members}x{size}" for size in (100, 1024) for members in (100, 1000, 10_000)),
+    "1000x100:one",
     "1000x1024:deflate",
     "1000x100:window",
     "1000x100:burst",

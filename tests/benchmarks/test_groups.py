@@ -58,7 +58,7 @@ class RowTests(SynchronousTestCase):
         self.assertEqual(Row(1000, 100), Row.parse("1000x100"))
         self.assertEqual(Row(1000, 100, isDeflate=True, isStuck=True), Row.parse("1000x100:stuck:deflate"))
         wrong = ("1000", "x100", "0x100", "1000x100:fast", "1000x100:slow:slow", "1000x100:slow:stuck", "")
-        for text in (*wrong, "1000x100:burst:window", f"10x{LEAST - 1}", "10x65537", "1x100:stuck"):
+        for text in (*wrong, "1000x100:burst:window", "9x99:one:half", f"10x{LEAST - 1}", "10x65537", "1x100:stuck"):
             self.assertRaises(ValueError, Row.parse, text)
         self.assertEqual(len(ROWS), len({Row.parse(text) for text in (*ROWS, LONG)}))
 
@@ -68,6 +68,7 @@ class RowTests(SynchronousTestCase):
         self.assertEqual(["80", "ws", "1000", "100", "1", "2", "0", "0", "0", "250", "0.5", "2"], told)
         self.assertEqual(["20", "1", "0", "0", "0", "0"], Row.parse("10x100:burst").load(80, "ws", 1, 1)[4:10])
         self.assertEqual(["1", "1", "1", "1", "0"], Row.parse("10x100:half:stuck").load(80, "ws", 1, 1)[4:9])
+        self.assertEqual("1", Row.parse("10x100:one").load(80, "ws", 1, 1)[5])
         self.assertEqual(["10", "10240"], Row.parse("1000x100:slow").load(80, "ws", 1, 1)[7:9])
 
     def test_window(self) -> None:
