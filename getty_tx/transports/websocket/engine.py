@@ -308,15 +308,6 @@ class Engine(WebSocketProtocol):
         bits: int = self._perMessageCompress.server_max_window_bits
         return bits
 
-    def contextIsLost(self) -> None:
-        """
-        The peer was sent a frame that the compressor of this connection has not made: it begins anew.
-
-        Autobahn makes a compressor where it has none. It has no public way to let go of one:
-        tests.transports.websocket.test_sharing fails if the name goes away.
-        """
-        self._perMessageCompress._compressor = None
-
     def onMessageEnd(self) -> None:
         """A message is complete that was not read on the short path."""
         if not self.failedByMe:

@@ -18,15 +18,13 @@ from getty_tx.transports.websocket.frames import BINARY, COMPRESSED, TEXT, heade
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PLAIN", "DeflateFraming", "MessageFraming", "deflateFraming"]
+__all__ = ["PLAIN", "DeflateFraming", "MessageFraming", "PlainFraming", "deflateFraming"]
 
 
 class MessageFraming:
-    """Of sessions of servers: each package is one frame, as text if the codec has written a ``str``."""
+    """Messages of servers: each package is one frame, as text if the codec has written a ``str``."""
 
     __slots__ = ()
-
-    after: Callable[[Any], None] | None = None
 
     def frame(self, data: Any) -> bytes:
         """See :py:class:`getty_tx.session.sharing.IFraming`."""
@@ -41,22 +39,27 @@ class MessageFraming:
         return header(first, len(payload)) + payload
 
 
+class PlainFraming(MessageFraming):
+    """Of sessions of servers without compression."""
+
+    __slots__ = ()
+
+    after: Callable[[Any], None] | None = None
+
+
 class DeflateFraming(MessageFraming):
     """
     Of sessions of servers with permessage-deflate.
 
     :param bits: the largest window that the peers have, of 2**bits bytes.
+    :param after: called with each session that was sent a frame, as its own compressor does not know of it.
     """
 
-    __slots__ = ("_bits",)
+    __slots__ = ("_bits", "after")
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, after: Callable[[Any], None]) -> None:
         self._bits = bits
-
-    @staticmethod
-    def after(session: Any) -> None:
-        """The session's own compressor does not know what the peer has got."""
-        session.contextIsLost()
+        self.after = after
 
     def framed(self, first: int, payload: bytes) -> bytes:
         """The frame with this first byte, compressed."""
@@ -66,10 +69,10 @@ class DeflateFraming(MessageFraming):
         return header(first | COMPRESSED, len(data)) + data
 
 
-PLAIN = MessageFraming()
+PLAIN = PlainFraming()
 
 
 @cache
-def deflateFraming(bits: int) -> DeflateFraming:
+def deflateFraming(bits: int, after: Callable[[Any], None]) -> DeflateFraming:
     """The one for this window."""
-    return DeflateFraming(bits)
+    return DeflateFraming(bits, after)

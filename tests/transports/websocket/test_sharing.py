@@ -9,6 +9,7 @@ from autobahn.websocket.compress import PerMessageDeflate
 
 from getty_tx.codecs import RawCodec
 from getty_tx.session.sharing import STREAM, writeToAll
+from getty_tx.transports.websocket.session import contextIsLost
 from getty_tx.transports.websocket.sharing import PLAIN, deflateFraming
 from tests.support.websocket import WebSocketCase
 
@@ -49,7 +50,7 @@ class SharingTests(WebSocketCase):
     def test_deflate(self) -> None:
         """Shared frames and own ones in any order, for a decompressor that goes on from message to message."""
         session = self.deflated(OFFER)
-        self.assertIs(session.framing, deflateFraming(12))
+        self.assertIs(session.framing, deflateFraming(12, contextIsLost))
         decompressor = zlib.decompressobj(-12)
         text = "the same words again and again, and again the same words"
         for number, isShared in enumerate([True, False, True, True, False, False, True, False]):
@@ -70,6 +71,14 @@ class SharingTests(WebSocketCase):
         self.write(session, message)
         [(_, payload)] = self.said()
         self.assertEqual(zlib.decompressobj(-9).decompress(payload + b"\0\0\xff\xff").decode(), message)
+
+    def test_engine(self) -> None:
+        """The name by which an engine has what compresses."""
+        session = self.deflated(OFFER)
+        session.writePkg("own")
+        self.assertIsNotNone(session._engine._perMessageCompress._compressor)
+        contextIsLost(session)
+        self.assertIsNone(session._engine._perMessageCompress._compressor)
 
     def test_compressorOfAutobahn(self) -> None:
         """The name by which an engine lets go of its compressor."""
