@@ -414,6 +414,9 @@ class Group:
         """Bring nothing more: there are no members, or the service stops."""
         self.position = None
         self.latest = {}
+        if not self.size:
+            # A dict keeps its size when all is gone from it.
+            self.kinds = {}
         for call in (self._windowCall, self._slowCall):
             if call is not None:
                 call.cancel()
