@@ -90,12 +90,13 @@ class Fanout:
             if gone:
                 stretch = sessions[at : at + _STRETCH]
                 wanted = [session for session in stretch if session not in gone]
-                done, written = kind.write(prepared, wanted, 0, limit, seconds, until, behind)
+                done, written, size = kind.write(prepared, wanted, 0, limit, seconds, until, behind)
                 # Where it became late in the stretch, the next one is looked up by its place in the whole list.
                 at = at + len(stretch) if done == len(wanted) else sessions.index(wanted[done], at)
             else:
-                at, written = kind.write(prepared, sessions, at, limit, seconds, until, behind)
+                at, written, size = kind.write(prepared, sessions, at, limit, seconds, until, behind)
             group.stats.deliveries += written * count
+            group.stats.deliveryBytes += size
             for session in behind:
                 group.fallBehind(session, kind, first)
             if at < len(sessions):

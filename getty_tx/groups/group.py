@@ -41,6 +41,7 @@ class Group:
     :ivar name: its name.
     :ivar namespace: its settings.
     :ivar size: members in this process.
+    :ivar stats: the counters of its namespace.
     :ivar position: of the newest publication that has come; None: nobody numbers, or none has come.
     """
 
@@ -323,7 +324,8 @@ class Group:
         if fanout is None:
             if self.begun < self.log.first:
                 lost = self.log.first - self.begun
-                self.stats.drop("log", lost)
+                # Those that are behind find out for themselves.
+                self.stats.drop("log", lost * (self.size - len(self.behind)))
                 self.gap(lost)
                 self.begun = self.log.first
             waiting = self.log.since(self.begun)
@@ -338,8 +340,7 @@ class Group:
             self.log.grown(sum(entry.size for entry in entries) - before)
         if not fanout.run(seconds, until):
             return False
-        self.stats.fanouts += 1
-        self.stats.seconds += seconds() - fanout.entries[0].at
+        self.stats.fannedOut(len(fanout.entries), seconds() - fanout.entries[0].at)
         self._fanout = None
         self._isQueued = False
         if self.ahead:
@@ -377,7 +378,7 @@ class Group:
         """Write the entries to a member that has published some of them, but for those."""
         wanted = [entry for entry in entries if entry.publisher != session.id]
         if wanted and session in kind.sessions and not session.isClosed:
-            kind.writeTo(session, wanted)
+            self.stats.deliveryBytes += kind.writeTo(session, wanted)
             self.stats.deliveries += len(wanted)
 
     def fallBehind(self, session: Any, kind: Kind, number: int) -> None:
@@ -395,6 +396,30 @@ class Group:
         behind.kind.add(behind.session)
         if not self.behind and self._fanout is None:
             self._trim()
+
+    def isBehind(self, session: Any) -> bool:
+        """Whether a member waits for its peer or its history, and has not got what the others have."""
+        return session in self.behind
+
+    # For the status
+
+    @property
+    def arrivals(self) -> int:
+        """Publications that have come to the members of this process, since it has some."""
+        return self.log.next
+
+    @property
+    def waitingBytes(self) -> int:
+        """Bytes of publications that are kept for members that are behind, or under way."""
+        return self.log.size
+
+    def membersBehind(self) -> list[tuple[Any, float, int]]:
+        """
+        The members that wait for their peers.
+
+        :return: for each the session, since when on the clock of the reactor, and the publications that it has not got.
+        """
+        return [(each.session, each.at, self.begun - each.next) for each in self.behind.values() if not each.isHeld]
 
     def _closeSlow(self) -> None:
         self._slowCall = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
@@ -29,9 +29,17 @@ if TYPE_CHECKING:
 
     from getty_tx.groups.publication import Member, Position
 
-__all__ = ["Groups", "stopped"]
+__all__ = ["Groups", "running", "stopped"]
 
 log = Logger()
+
+#: Those of this process that have started and not stopped.
+_running: WeakSet[Groups] = WeakSet()
+
+
+def running() -> list[Groups]:
+    """All that run in this process, in no order. The status finds them here."""
+    return list(_running)
 
 
 def stopped() -> Deferred[Any]:
@@ -90,6 +98,7 @@ class Groups(Service):
         self.seconds: Callable[[], float] = self.reactor.seconds
         self._thread = get_ident()
         self.turns = Turns(self.reactor)
+        _running.add(self)
         self.engine.start(self.reactor, self)
 
     def _installed(self) -> Any:
@@ -111,6 +120,7 @@ class Groups(Service):
         if not self.running:
             return succeed(None)
         Service.stopService(self)
+        _running.discard(self)
         self.turns.stop()
         self._leaving.stop()
         self._queue.stop(EngineDownError("the groups have stopped"))

@@ -24,6 +24,9 @@ class IEngine(Interface):
     :py:exc:`~getty_tx.groups.EngineDownError` while the engine is away, and with
     :py:exc:`~getty_tx.groups.EngineTimeoutError` where the outcome is not known. An engine connects again by itself.
     A name is a text of up to 255 characters without spaces and control characters; it was checked.
+
+    Two more attributes are shown by the status, where an engine has them: ``reconnects``, how often it has tried to
+    connect again, and ``lag``, the seconds that its last answer took.
     """
 
     node: Any = Attribute("A text that names this process among all that share the engine.")

@@ -100,8 +100,8 @@ class Kind:
         seconds: Callable[[], float],
         until: float,
         behind: list[Any],
-    ) -> tuple[int, int]:
-        """See :py:func:`getty_tx.session.sharing.writeToAll`."""
+    ) -> tuple[int, int, int]:
+        """See :py:func:`getty_tx.session.sharing.writeToAll`. :return: the same two, and the bytes of all."""
         raise NotImplementedError
 
     def writeTo(self, session: Any, entries: Sequence[Entry]) -> int:
@@ -141,10 +141,11 @@ class SharedKind(Kind):
         seconds: Callable[[], float],
         until: float,
         behind: list[Any],
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, int]:
         """See :py:meth:`Kind.write`."""
         frame, packages = prepared
-        return writeToAll(sessions, at, frame, packages, self._framing, limit, seconds, until, behind)
+        at, written = writeToAll(sessions, at, frame, packages, self._framing, limit, seconds, until, behind)
+        return at, written, written * len(frame)
 
     def writeTo(self, session: Any, entries: Sequence[Entry]) -> int:
         """See :py:meth:`Kind.writeTo`."""
@@ -171,9 +172,9 @@ class OwnKind(Kind):
         seconds: Callable[[], float],
         until: float,
         behind: list[Any],
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, int]:
         """See :py:meth:`Kind.write`."""
-        written = 0
+        written = size = 0
         while at < len(sessions):
             session = sessions[at]
             at += 1
@@ -182,16 +183,21 @@ class OwnKind(Kind):
             outbound = session.outbound
             if outbound.blockedState is not None and session.pendingBytes > limit:
                 behind.append(session)
-            elif self._writeOwn(session, prepared):
-                written += 1
+            else:
+                before = session.bytesWritten
+                if self._writeOwn(session, prepared):
+                    written += 1
+                    size += session.bytesWritten - before
             if seconds() >= until:
                 break
-        return at, written
+        return at, written, size
 
     def writeTo(self, session: Any, entries: Sequence[Entry]) -> int:
         """See :py:meth:`Kind.writeTo`."""
+        before: int = session.bytesWritten
         self._writeOwn(session, self.prepare(entries, session))
-        return sum(entry.size for entry in entries)
+        size: int = session.bytesWritten - before
+        return size
 
     def _writeOwn(self, session: Any, packages: list[Any]) -> bool:
         try:

@@ -111,7 +111,7 @@ class Behind:
         newest.sort(key=lambda entry: entry.number)
         wanted = [entry for entry in newest if entry.publisher != session.id]
         if wanted:
-            self.kind.writeTo(session, wanted)
+            group.stats.deliveryBytes += self.kind.writeTo(session, wanted)
             group.stats.deliveries += len(wanted)
         missed = group.begun - self.next - len(newest)
         if missed:
@@ -133,7 +133,7 @@ class Behind:
             self.next += len(entries)
             wanted = [entry for entry in entries if entry.publisher != session.id]
             if wanted:
-                self.kind.writeTo(session, wanted)
+                group.stats.deliveryBytes += self.kind.writeTo(session, wanted)
                 group.stats.deliveries += len(wanted)
             if session.pendingBytes:
                 self.wait()

@@ -31,7 +31,7 @@ CHECK_INTERVAL, CHECK_SPACING = 0.02, 10
 
 def isAtRest(session: Session) -> bool:
     """
-    Whether all input is delivered, every callback has returned, and all output is sent.
+    Whether all input is delivered, every callback has returned, and all output is sent, also that of groups.
 
     Only sessions over streams can be at rest: another datagram may always come.
     """
@@ -41,6 +41,8 @@ def isAtRest(session: Session) -> bool:
     if inbound.hasPartial or session.pendingBytes:
         return False
     if session.work is not None and session.work.busy:
+        return False
+    if any(membership.isBehind(session) for membership in session.memberships):
         return False
     handle = socketOf(session.outbound.transport)
     if handle is None:

@@ -84,7 +84,8 @@ class SessionState(CronMember):
     :ivar lastProgress: bytes out and bytes in the kernel, at the last look at a close, or at an answer after the
         peer has ended its side; -1 before the first look.
     :ivar lifetime: watches ``idleTimeout`` and ``maxLifetime``, where one of them is set.
-    :ivar memberships: what the session leaves before onClose: objects with a method ``sessionEnds(session)``.
+    :ivar memberships: what the session leaves before onClose: objects with ``sessionEnds(session)``, and
+        ``isBehind(session)``, whether something of theirs waits for the session.
     :ivar needsDispatch: an event arrived during a callback; ``dispatchEvents`` handles it when that returns.
     :ivar openedAt: when the session was made, in seconds on the reactor's clock.
     :ivar outbound: the way out.

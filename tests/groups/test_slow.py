@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from getty_tx.groups import GroupListener, Namespace
+from twisted.internet.defer import Deferred
+
+from getty_tx.groups import GroupListener, History, Namespace, Position
+from getty_tx.processes.drain import isAtRest
 from tests.support.groups import GroupsCase
 
 KB = bytes(1000)
@@ -29,7 +32,7 @@ class SlowTests(GroupsCase):
         return {
             slow: Namespace(slow=slow, slowSeconds=30, **every)  # type: ignore[arg-type]
             for slow in ("close", "follow", "drop", "latest")
-        }
+        } | {"log": Namespace(historySize=10, historySeconds=60)}
 
     def slowAndFast(self, slow: str) -> tuple[Any, Any, Any]:
         """A group, a member that does not read, and one that does."""
@@ -119,6 +122,34 @@ class SlowTests(GroupsCase):
         self.assertEqual(self.numbers(stuck)[-2:], [18, 19])
         self.assertLess(len(self.numbers(stuck)), 12)
         self.assertEqual(group.latest, {})
+
+    def test_rest(self) -> None:
+        """Who waits for its peer, or for its history, is not at rest: a process that drains does not close it."""
+        group, stuck, fast = self.slowAndFast("close")
+        self.publish(group, range(12))
+        self.assertEqual([group.isBehind(each) for each in (stuck, fast)], [True, False])
+        self.assertEqual([isAtRest(each) for each in (stuck, fast)], [False, True])
+        self.pairs[0].client.resumeReading()
+        self.go()
+        self.assertTrue(isAtRest(stuck))
+        answer: Deferred[History] = Deferred()
+        self.patch(self.groups.engine, "history", lambda *_: answer)
+        joined = self.groups.group("log:1").join(fast)
+        self.assertEqual((fast.pendingBytes, isAtRest(fast)), (0, False))
+        answer.callback(History(Position("epoch", 0)))
+        self.successResultOf(joined)
+        self.assertTrue(isAtRest(fast))
+
+    def test_bytes(self) -> None:
+        """What was written to members is counted in bytes, whether it was left behind or not."""
+        for slow in ("close", "latest"):
+            group, stuck, fast = self.slowAndFast(slow)
+            self.publish(group, range(12))
+            self.pairs[0].client.resumeReading()
+            self.go()
+            self.assertEqual(group.stats.deliveryBytes, stuck.stats.writeBytes + fast.stats.writeBytes)
+            self.pairs.clear()
+            self.listeners.clear()
 
     def test_leaves(self) -> None:
         """A member that is behind may leave, and its requests are answered meanwhile."""
