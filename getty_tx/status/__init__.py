@@ -20,6 +20,8 @@ nothing. The modules, each of which imports only from those below it:
 ``handlertimes``   measures onMessage on some sessions
 ``methods``        the table of methods that are called
 ``table``          the columns of the table of sessions, and its pages
+``groupwalk``      the walk over the groups of this process
+``groups``         groups at one moment
 ``calls``          the counters of calls, which getty_tx.rpc keeps
 ``snapshot``       counters and gauges at one moment, and the walk over the sessions
 ``lasterrors``     the list of the last errors

@@ -98,6 +98,8 @@ class MemberReports:
         records = [record for part in parts for record in part]
         last = self.lastOf(member)
         last.snapshot = decodeSnapshot(record for record in records if not record[0].startswith("error"))
+        for each in last.snapshot.groups.behind:
+            each.subreactor = member.number
         for [seen] in (fields for kind, *fields in records if kind == "errors"):
             errors = [error for kind, *fields in records if kind == "error" for error in fields]
             last.errors = _latest([{**error, "subreactor": member.number} for error in errors])
@@ -110,6 +112,15 @@ class MemberReports:
         if last.snapshot is not None:
             mergeEnded(self.ended.setdefault(member.number, emptySnapshot()), last.snapshot)
         self._endedErrors = _latest([*self._endedErrors, *last.errors])
+
+    def withoutEngine(self) -> list[int]:
+        """The numbers of the sub-reactors for which an engine of groups is away."""
+        found = {
+            member.number
+            for member, last in self._last.items()
+            if last.snapshot is not None and any(not each.isUp for each in last.snapshot.groups.engines.values())
+        }
+        return sorted(found)
 
     def errors(self) -> list[dict[str, Any]]:
         """The last errors of all members, newest first."""
@@ -172,6 +183,14 @@ class AggregateSource:
             found.append(f"{self._name} does not listen")
         elif not processes.isReady:
             found.append(f"{self._name} has no sub-reactor that is ready")
+        return found
+
+    def warnings(self) -> list[str]:
+        """See :py:class:`ISource`."""
+        found = self._own.warnings()
+        numbers = self._reports.withoutEngine()
+        if numbers:
+            found.append(f"the engine of groups is away from sub-reactor {', '.join(map(str, numbers))}")
         return found
 
     def errors(self) -> list[dict[str, Any]]:

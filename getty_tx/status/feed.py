@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from getty_tx.codecs import RawCodec
 from getty_tx.errors import GettyError, SettingError
 from getty_tx.listener import EventListener
+from getty_tx.status.groups import forPage
 from getty_tx.status.lasterrors import MAX_ERRORS
 from getty_tx.status.methods import BY_CALLS, hasCalls, methodsOf
 from getty_tx.status.port import FEED
@@ -211,6 +212,7 @@ class Feed(EventListener):
                 for service in snapshot.services
             ],
             "problems": self._source.problems(),
+            "warnings": self._source.warnings(),
             "states": states,
             "readPkgs": sum(endpoint.totals.readPkgs for endpoint in endpoints),
             "writePkgs": sum(endpoint.totals.writePkgs for endpoint in endpoints),
@@ -235,6 +237,7 @@ class Feed(EventListener):
                 for service in snapshot.services if service.providers is not None
             ],
             "registries": [asdict(registry) for registry in snapshot.registries],
+            "groups": forPage(snapshot.groups),
         }  # fmt: skip
 
     def _allErrors(self) -> list[dict[str, Any]]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import TYPE_CHECKING
 
-__all__ = ["BOUNDS", "Histogram"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["BOUNDS", "Histogram", "bucketsOf"]
 
 #: Upper bounds of the buckets in seconds: from the time of a small handler up to a time that is always too long.
 BOUNDS = (0.00001, 0.000025, 0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0)
@@ -64,10 +68,15 @@ class Histogram:
         return low
 
     def buckets(self) -> list[tuple[str, float]]:
-        """The bounds as texts, each with the number of times up to it."""
-        found: list[tuple[str, float]] = []
-        total = 0
-        for bound, count in zip((*BOUNDS, "+Inf"), self.counts, strict=True):
-            total += count
-            found.append((str(bound), total))
-        return found
+        """See :py:func:`bucketsOf`."""
+        return bucketsOf(BOUNDS, self.counts)
+
+
+def bucketsOf(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
+    """The bounds as texts, each with the number of values up to it, from the number of values in each bucket."""
+    found: list[tuple[str, float]] = []
+    total = 0
+    for bound, count in zip((*bounds, "+Inf"), counts, strict=True):
+        total += count
+        found.append((str(bound), total))
+    return found

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.status.calls import decodeCalls, encodeCalls
+from getty_tx.status.groups import RECORDS, decodeGroups, encodeGroups
 from getty_tx.status.histogram import Histogram
 from getty_tx.status.requests import SIDE, decodeRequests, encodeRequests
 from getty_tx.status.snapshot import EndpointSnapshot, ServiceSnapshot, Snapshot
@@ -28,7 +29,7 @@ def emptySnapshot(process: str = "") -> Snapshot:
 
 
 def encodeSnapshot(snapshot: Snapshot) -> Iterator[str]:
-    """Encode a snapshot as several JSON records: one of the process, and one of each service and endpoint."""
+    """Encode a snapshot as JSON records: one of the process, one of each service and endpoint, and those of groups."""
     histograms = [snapshot.lag, snapshot.turn, snapshot.handler]
     waits = {name: _encode(histogram) for name, histogram in snapshot.workerWait.items()}
     yield json.dumps(["process", snapshot.cpu, *map(_encode, histograms), waits])
@@ -52,6 +53,7 @@ def encodeSnapshot(snapshot: Snapshot) -> Iterator[str]:
                 endpoint.pendingBytes,
             ]
             yield json.dumps(["endpoint", name, *numbers])
+    yield from encodeGroups(snapshot.groups)
 
 
 def decodeSnapshot(records: Iterable[Any]) -> Snapshot:
@@ -98,6 +100,8 @@ def decodeSnapshot(records: Iterable[Any]) -> Snapshot:
             endpoint.states = {state: _count(states[state]) for state in endpoint.states}
             endpoint.paused = {reason: _count(paused[reason]) for reason in endpoint.paused}
             snapshot.services[-1].endpoints[_text(name)] = endpoint
+        elif kind in RECORDS:
+            decodeGroups(snapshot.groups, kind, fields)
         else:
             raise ValueError(f"unknown record {kind!r:.40}")
     if snapshot is None:
@@ -155,6 +159,7 @@ def mergeInto(total: Snapshot, snapshot: Snapshot, isEnded: bool = False) -> Non
     for name, histogram in snapshot.workerWait.items():
         total.workerWait.setdefault(name, Histogram()).addAll(histogram)
     total.cpu += snapshot.cpu
+    total.groups.addAll(snapshot.groups, isEnded)
     services = {service.name: service for service in total.services}
     for service in snapshot.services:
         merged = services.get(service.name)

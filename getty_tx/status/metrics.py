@@ -9,11 +9,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 
 from getty_tx.session.totals import CLOSE_REASONS
+from getty_tx.status.histogram import bucketsOf
 from getty_tx.status.requests import SIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from getty_tx.status.groups import GroupsSnapshot, NamespaceSnapshot
     from getty_tx.status.histogram import Histogram
     from getty_tx.status.snapshot import Snapshot
 
@@ -29,6 +31,22 @@ _TRAFFIC = (
     ("getty_read_bytes", "Bytes received, below compression and above TLS.", "readBytes"),
     ("getty_write_bytes", "Bytes accepted for sending.", "writeBytes"),
     ("getty_dropped_datagrams", "Datagrams dropped: bad, empty, too long or too many.", "dropped"),
+)
+
+#: The metrics of groups that have no other label than the namespace: kind, name, help and value.
+_OF_GROUPS: tuple[tuple[Any, str, str, Callable[[NamespaceSnapshot], float]], ...] = (
+    (GaugeMetricFamily, "getty_groups", "Groups that have members, in each process.", lambda of: of.groups),
+    (GaugeMetricFamily, "getty_group_memberships", "Members of groups.", lambda of: of.memberships),
+    (GaugeMetricFamily, "getty_group_behind", "Members that wait for their peers.", lambda of: of.behind),
+    (
+        GaugeMetricFamily,
+        "getty_group_waiting_bytes",
+        "Bytes of kept publications.",
+        lambda of: of.waitingBytes,
+    ),
+    (CounterMetricFamily, "getty_group_deliveries", "Publications times members.", lambda of: of.stats.deliveries),
+    (CounterMetricFamily, "getty_group_delivery_bytes", "Bytes of these.", lambda of: of.stats.deliveryBytes),
+    (CounterMetricFamily, "getty_group_gaps", "How often a member missed something.", lambda of: of.stats.gaps),
 )
 
 
@@ -104,6 +122,8 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         yield from _providers(snapshot)
     if snapshot.registries:
         yield from _registries(snapshot)
+    if snapshot.groups.namespaces:
+        yield from _groups(snapshot.groups)
     if snapshot.main is not None:
         yield from _subReactors(snapshot, snapshot.main)
 
@@ -194,6 +214,54 @@ def _registries(snapshot: Snapshot) -> Iterator[Metric]:
         events.add_metric(labels, registry.events)
         failures.add_metric(labels, registry.failures)
     yield from (connected, stale, providers, registrations, events, failures)
+
+
+def _groups(snapshot: GroupsSnapshot) -> Iterator[Metric]:
+    """The metrics of groups, by namespace, and of their engines. Never by group: there may be any number of these."""
+    from getty_tx.groups.stats import DROP_REASONS, FLUSH_BOUNDS, TIME_BOUNDS
+
+    label = ["namespace"]
+    plain: list[tuple[Any, Callable[[NamespaceSnapshot], float]]] = [
+        (kind(name, text, labels=label), value) for kind, name, text, value in _OF_GROUPS
+    ]
+    publications = CounterMetricFamily(
+        "getty_group_publications", "Publications of this process, or from the engine.", labels=[*label, "direction"]
+    )
+    dropped = CounterMetricFamily(
+        "getty_group_dropped", "Publications that members did not get, by reason.", labels=[*label, "reason"]
+    )
+    recoveries = CounterMetricFamily(
+        "getty_group_recoveries", "Members that came back, by whether they got all.", labels=[*label, "result"]
+    )
+    flushes = HistogramMetricFamily(
+        "getty_group_flush_publications", "Publications that leave in one piece.", labels=label
+    )
+    seconds = HistogramMetricFamily(
+        "getty_group_fanout_seconds", "From the arrival of publications to their last member.", labels=label
+    )
+    for name, namespace in snapshot.namespaces.items():
+        stats = namespace.stats
+        for family, value in plain:
+            family.add_metric([name], value(namespace))
+        publications.add_metric([name, "out"], stats.published)
+        publications.add_metric([name, "in"], stats.arrived)
+        for reason in DROP_REASONS:
+            dropped.add_metric([name, reason], stats.dropped.get(reason, 0))
+        recoveries.add_metric([name, "recovered"], stats.recovered)
+        recoveries.add_metric([name, "unrecovered"], stats.unrecovered)
+        flushes.add_metric([name], bucketsOf(FLUSH_BOUNDS, stats.flushes), stats.flushed)
+        seconds.add_metric([name], bucketsOf(TIME_BOUNDS, stats.times), stats.seconds)
+    yield from (family for family, _ in plain)
+    yield from (publications, dropped, recoveries, flushes, seconds)
+    label = ["engine"]
+    up = GaugeMetricFamily("getty_group_engine_up", "1 while it is there, for all processes.", labels=label)
+    reconnects = CounterMetricFamily("getty_group_engine_reconnects", "Attempts to connect again.", labels=label)
+    lag = GaugeMetricFamily("getty_group_engine_lag_seconds", "How long its last answer took.", labels=label)
+    for name, engine in snapshot.engines.items():
+        for of, number in ((up, engine.isUp), (reconnects, engine.reconnects), (lag, engine.lag)):
+            if number is not None:
+                of.add_metric([name], number)
+    yield from (up, reconnects, lag)
 
 
 def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:

@@ -190,15 +190,16 @@ class _File(_Leaf):
 class _Health(_Leaf):
     isOpen = True
 
-    def __init__(self, access: Access, problems: Callable[[], list[str]]) -> None:
+    def __init__(self, access: Access, problems: Callable[[], list[str]], warnings: Callable[[], list[str]]) -> None:
         super().__init__(access)
         self._problems = problems
+        self._warnings = warnings
 
     def answer(self, request: Any) -> bytes:
         problems = self._problems()
         if problems:
             return _respond(request, SERVICE_UNAVAILABLE, "\n".join(problems))
-        return _respond(request, 200, "ok")
+        return _respond(request, 200, "\n".join(["ok", *(f"warning: {each}" for each in self._warnings())]))
 
 
 class _Metrics(_Leaf):
@@ -285,8 +286,8 @@ def statusSite(source: ISource, access: Access, reactor: Any) -> Site:
     for name, (file, kind) in FILES.items():
         root.putChild(name, _File(access, file, kind))
     health = Resource()
-    health.putChild(b"live", _Health(access, list))
-    health.putChild(b"ready", _Health(access, source.problems))
+    health.putChild(b"live", _Health(access, list, list))
+    health.putChild(b"ready", _Health(access, source.problems, source.warnings))
     root.putChild(b"health", health)
     root.putChild(b"metrics", _Metrics(access, source))
     root.putChild(b"sessions", _Table(access, source.columns, source.table, Query()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, OPEN
 from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, RELAY, TLS, USER, WORKERS
 from getty_tx.session.totals import Totals
+from getty_tx.status.groups import GroupsSnapshot
 from getty_tx.status.providers import ProvidersSnapshot, providersOf
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Snapshot:
     :ivar cpu: seconds of CPU time; 0 if not measured.
     :ivar main: if merged, the main process alone. ``slots`` and ``members``: the sub-reactors and their processes.
     :ivar registries: those of this process; if merged, of the main process.
+    :ivar groups: those of this process; if merged, of all.
     """
 
     process: str
@@ -136,6 +138,7 @@ class Snapshot:
     slots: list[SlotSnapshot] = field(default_factory=list)
     members: list[MemberSnapshot] = field(default_factory=list)
     registries: list[RegistrySnapshot] = field(default_factory=list)
+    groups: GroupsSnapshot = field(default_factory=GroupsSnapshot)
 
     @property
     def endpoints(self) -> list[EndpointSnapshot]:

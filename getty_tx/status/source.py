@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import Attribute, Interface, implementer
 
 from getty_tx.server import Server
+from getty_tx.status.groups import GroupsSnapshot
+from getty_tx.status.groupwalk import GroupsWalk, isEngineAway
 from getty_tx.status.registries import registriesOf
 from getty_tx.status.sampler import Sampler
 from getty_tx.status.slices import Slices
@@ -56,6 +58,9 @@ class ISource(Interface):
     def problems() -> list[str]:
         """The reasons why the process is not ready, as texts; empty if it is ready."""
 
+    def warnings() -> list[str]:
+        """What does not keep the process from being ready, as texts for everybody: without names and addresses."""
+
     def errors() -> list[dict[str, Any]]:
         """The last errors that other processes have reported, newest first."""
 
@@ -92,6 +97,7 @@ class ProcessSource:
         self._slices = Slices(reactor)
         self.sorted = SortedTables(services, self._slices, reactor)
         self.sampler = Sampler(services, reactor)
+        self._groups = GroupsWalk(reactor)
 
     def start(self) -> None:
         """See :py:class:`ISource`."""
@@ -113,6 +119,10 @@ class ProcessSource:
                 found.append(f"{name} does not listen" if isinstance(service, Server) else f"{name} has no session")
         return found
 
+    def warnings(self) -> list[str]:
+        """See :py:class:`ISource`."""
+        return ["the engine of groups is away"] if isEngineAway() else []
+
     def errors(self) -> list[dict[str, Any]]:
         """See :py:class:`ISource`."""
         return []
@@ -129,6 +139,11 @@ class ProcessSource:
                 if found is not None:
                     services.append(found)
                 yield None
+        groups = GroupsSnapshot()
+        for each in self._groups.walk():
+            if each is not None:
+                groups = each
+            yield None
         sampler = self.sampler
         yield Snapshot(
             self.process,
@@ -138,6 +153,7 @@ class ProcessSource:
             sampler.handler.copy(),
             {name: histogram.copy() for name, histogram in sampler.workerWait.items()},
             registries=registriesOf(self._services.values()),
+            groups=groups,
         )
 
     def table(self, query: Query) -> Deferred[dict[str, Any]]:

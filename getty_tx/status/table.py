@@ -54,6 +54,7 @@ COLUMNS: dict[str, Callable[[Session, str, float], Any]] = {
     "writeBytes": lambda session, service, now: session.bytesWritten,
     "pendingBytes": lambda session, service, now: session.pendingBytes,
     "dropped": lambda session, service, now: session.datagramsDropped,
+    "groups": lambda session, service, now: len(session.memberships),
     "paused": _pauses,
 }
 

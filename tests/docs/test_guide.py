@@ -24,12 +24,14 @@ from getty_tx import rpc
 from getty_tx.codecs import LineCodec
 from getty_tx.endpoints import clientEndpoint, serverEndpoint
 from getty_tx.errors import SettingError
+from getty_tx.groups.stats import GroupStats
 from getty_tx.listener import EventListener
 from getty_tx.session.refusals import REASONS
 from getty_tx.session.session import Session
 from getty_tx.session.totals import CLOSE_REASONS
 from getty_tx.settings import Setting
 from getty_tx.status.calls import CallTotals
+from getty_tx.status.groups import NamespaceSnapshot
 from getty_tx.status.histogram import Histogram
 from getty_tx.status.metrics import families
 from getty_tx.status.providers import ProvidersSnapshot
@@ -447,6 +449,7 @@ class MetricsTests(SynchronousTestCase):
         snapshot.main = snapshot
         snapshot.registries = [RegistrySnapshot("")]
         server.providers = ProvidersSnapshot()
+        snapshot.groups.namespaces[""] = NamespaceSnapshot(GroupStats())
         found = {
             family.name + ("_total" if family.type == "counter" else ""): set(family._labelnames)
             for family in families(snapshot)

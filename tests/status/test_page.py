@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
+from weakref import WeakSet
 
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 
 from getty_tx import Client, EventListener
+from getty_tx.groups import groups
 from getty_tx.status import StatusService
 from getty_tx.status.calls import CallTotals
 from getty_tx.testing import MemoryRegistry
@@ -120,6 +123,39 @@ class PageTests(BrowserCase):
         self.assertEqual(["client", good, "open", "2 of 2", ""], [*second[:3], *second[4:]])
         said = "document.querySelector('#providers ul').textContent"
         self.assertEqual("client: connecting 1, open 1", await tab.ask(said))
+
+    async def test_groups(self) -> None:
+        """Groups appear with the first Groups, in the table of sessions, too; an engine that is away is a warning."""
+        self.patch(groups, "_running", WeakSet())
+        await self.serve()
+        await self.echo()
+        tab = await self.browse()
+        await tab.until(f"{ROWS}.length === 1")
+        self.assertTrue(await tab.ask("document.getElementById('groups').hidden"))
+        columns = "[...document.querySelectorAll('#sessions th')].map(cell => cell.dataset.column)"
+        self.assertNotIn("groups", await tab.ask(columns))
+        rooms = groups.Groups()
+        rooms.startService()
+        self.addCleanup(rooms.stopService)
+        [session] = self.server.contexts[0].sessions
+        room = rooms.group("<b>room")
+        await room.join(session)
+        await tab.until(f"{columns}.includes('groups')")
+        place = (await tab.ask(columns)).index("groups")
+        self.assertEqual("1", await tab.ask(f"{ROWS}[0].cells[{place}].textContent"))
+        load = LoopingCall(room.publish, frame(b"ping"))
+        load.start(0.05)
+        self.addCleanup(load.stop)
+        row = "document.querySelector('#%s tbody tr')"
+        await tab.until(f"{row % 'busiest'} && {row % 'busiest'}.cells[2].textContent.startsWith('20')")
+        self.assertEqual(
+            ["<b>room", "1"], await tab.ask(f"[...{row % 'largest'}.cells].slice(0, 2).map(c => c.textContent)")
+        )
+        self.assertTrue(await tab.ask("document.getElementById('behind').hidden"))
+        engine: Any = rooms.engine
+        engine.isUp = False
+        await tab.until("document.getElementById('health').textContent === 'ready; the engine of groups is away'")
+        self.assertEqual("engine this process: away", await tab.ask("document.querySelector('#groups ul').textContent"))
 
     async def test_calls(self) -> None:
         """The table of methods appears with the first call, and has their rates; without calls it is hidden."""

@@ -1,7 +1,7 @@
 // The live page: sends its query for the table to the feed, and shows the messages of the feed.
 "use strict";
 
-const NUMBERS = ["pendingBytes", "dropped", "readPkgs", "writePkgs", "readBytes", "writeBytes", "age", "silence", "id",
+const NUMBERS = ["pendingBytes", "dropped", "groups", "readPkgs", "writePkgs", "readBytes", "writeBytes", "age", "silence", "id",
   "subreactor", "pid"];
 // Numbers that identify something: these are sorted from the lowest first.
 const NAMES = ["id", "subreactor", "pid"];
@@ -81,7 +81,8 @@ function milliseconds(seconds) {
 
 function showState(state) {
   mayClose = state.mayClose;
-  health(state.problems.length ? state.problems.join("; ") : "ready", state.problems.length ? "bad" : "good");
+  const said = state.problems.length ? state.problems : ["ready", ...state.warnings];
+  health(said.join("; "), state.problems.length || state.warnings.length ? "bad" : "good");
   const rates = Object.fromEntries(
     ["readPkgs", "writePkgs", "readBytes", "writeBytes"].map((name) => [name, rate(state, name)]));
   const numbers = [
@@ -120,6 +121,7 @@ function showState(state) {
   showProviders(state.providers);
   byId("registries").hidden = !state.registries.length;
   byId("registries").querySelector("ul").replaceChildren(...state.registries.map(showRegistry));
+  showGroups(state.groups);
   showCalls(state);
   last = state;
 }
@@ -180,6 +182,34 @@ function showRegistry(registry) {
   return item;
 }
 
+function showGroups(groups) {
+  byId("groups").hidden = !groups;
+  if (!groups) return;
+  byId("ofGroups").textContent = `groups ${short(groups.groups)}, memberships ${short(groups.memberships)}, ` +
+    `deliveries ${short(groups.deliveries)}, dropped ${short(groups.dropped)}, behind ${short(groups.isBehind)}`;
+  byId("groups").querySelector("ul").replaceChildren(...groups.engines.map((engine) => element("li",
+    `engine ${engine.name}: ${engine.isUp ? "up" : `away${engine.error && `: ${engine.error}`}`}` +
+    (engine.reconnects === null ? "" : `, reconnects ${engine.reconnects}`) +
+    (engine.lag === null ? "" : `, lag ${short(milliseconds(engine.lag))} ms`), engine.isUp ? "" : "bad")));
+  for (const name of ["largest", "busiest"]) {
+    byId(name).hidden = !groups[name].length;
+    fill(byId(name), groups[name], (group) => [group.name],
+      (group) => [group.members, group.rate, group.deliveries, group.behind]);
+  }
+  byId("behind").hidden = !groups.behind.length;
+  fill(byId("behind"), groups.behind, (member) => [member.group, member.subreactor || "", member.session, member.name],
+    (member) => [member.seconds, member.missed]);
+}
+
+function fill(table, items, textsOf, numbersOf) {
+  table.tBodies[0].replaceChildren(...items.map((item) => {
+    const row = element("tr");
+    row.append(...textsOf(item).map((text) => element("td", text)),
+      ...numbersOf(item).map((number) => element("td", short(number), "number")));
+    return row;
+  }));
+}
+
 // The rates of methods, too; one that was not in the last message has none.
 function showCalls(state) {
   const calls = state.calls;
@@ -217,6 +247,7 @@ function showHead(columns) {
   const row = byId("sessions").tHead.rows[0];
   if ([...row.cells].map((cell) => cell.dataset.column || "").join() !== [...columns, ""].join()) {
     row.replaceChildren();
+    byId("sessions").tBodies[0].replaceChildren();
     for (const name of columns) {
       const cell = element("th");
       cell.scope = "col";
@@ -246,6 +277,8 @@ function showHead(columns) {
 function showTable(table) {
   if (["sort", "descending", "offset"].some((name) => table[name] !== query[name])) return;
   total = table.total;
+  // Without groups there is no column for them.
+  if (!last || !last.groups) table.sessions.forEach((session) => delete session.groups);
   if (table.sessions.length) showHead(Object.keys(table.sessions[0]));
   const body = byId("sessions").tBodies[0];
   // Rows are reused by session, so that a row keeps the focus of the keyboard.
