@@ -18,15 +18,30 @@ _SCHEMES = {
 }
 
 
+#: The engine of a sub-reactor: one for its process.
+_ofProcess: list[IEngine] = []
+
+
 def engineFrom(engine: Any = None) -> IEngine:
     """
     An engine.
 
-    :param engine: None, a text such as ``redis://127.0.0.1``, or an engine.
+    :param engine: None: in a sub-reactor the groups of all of them, else those of this process. Or a text such as
+        ``redis://127.0.0.1``, or an engine.
     :raise SettingError: it is none of these.
     """
     if engine is None:
-        return MemoryEngine()
+        # Not earlier: a program with one process needs nothing of several.
+        from getty_tx.processes.beside import ownEnd
+
+        end = ownEnd()
+        if end is None:
+            return MemoryEngine()
+        if not _ofProcess:
+            from getty_tx.groups.hub.engine import HubEngine
+
+            _ofProcess.append(HubEngine(end))
+        return _ofProcess[0]
     if isinstance(engine, str):
         scheme = engine.partition("://")[0]
         if scheme not in _SCHEMES:

@@ -8,6 +8,7 @@ Several processes: a main process accepts connections, and a sub-reactor on ever
 ``member``      the main process's record of one sub-reactor, and of a connection on its way to one
 ``child``       the process of a sub-reactor, with its channel
 ``channel``     the channel between the processes: messages with descriptors; the table of all messages
+``beside``      a pair of sockets beside the channel, for what services in sub-reactors tell each other
 ``queries``     queries to the sub-reactors, and their answers
 ``ports``       the ports of the main process: it accepts, or lends the sockets
 ``handover``    handover of accepted connections: limits, acknowledgements, counts

@@ -6,7 +6,8 @@ message. The first byte of a message is its kind. Numbers of connections have 4 
 byte order.
 
 ===============  =========  =======================================================================================
-from the main    CONFIG     JSON: the settings; the first message. With listening sockets, where they are lent
+from the main    CONFIG     JSON: the settings; the first message. With listening sockets, where they are lent, and a
+                            socket beside the channel, the last one
                  TAKE       numbers and endpoints of connections, with their sockets
                  REFUSE     as TAKE, for connections that the main process refuses: they get an answer
                  DRAIN      seconds in which to end

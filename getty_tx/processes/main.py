@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from getty_tx.errors import GettyError
 from getty_tx.processes import channel as passing
 from getty_tx.processes.balance import REUSE_PORT, makeBalancer
+from getty_tx.processes.beside import Beside
 from getty_tx.processes.channel import unpackNumbers
 from getty_tx.processes.child import SubProcess
 from getty_tx.processes.handover import Handover
@@ -102,6 +103,7 @@ class MainProcess:
             heartbeatTimeout=config.heartbeatTimeout,
             drainTimeout=config.drainTimeout,
         )
+        self._beside = Beside(reactor)
         self._handover: Handover | None = None
         if config.balance != REUSE_PORT:
             self._handover = Handover(
@@ -228,7 +230,7 @@ class MainProcess:
             "answering": None if config.queries is None else config.queries.target,
         }
         lent = [each.fileno() for port in self._ports if (each := port.lend(member.slot)) is not None]
-        member.send(passing.CONFIG, json.dumps(message).encode(), lent)
+        member.send(passing.CONFIG, json.dumps(message).encode(), [*lent, self._beside.open(member)])
 
     def _shareOf(self, member: Member) -> int | None:
         """Return the member's part of ``maxSessions`` where the main process cannot count, else None."""
@@ -276,6 +278,7 @@ class MainProcess:
             if self._config.queries is not None:
                 self._config.queries.received(member, data)
         elif kind == passing.READY:
+            self._beside.taken(member)
             supervisor.memberReady(member)
         elif kind == passing.FAILED:
             supervisor.memberFailed(member, data.decode(errors="replace"))
@@ -293,6 +296,7 @@ class MainProcess:
 
     def _lost(self, member: Member) -> None:
         self.supervisor.memberUnreachable(member)
+        self._beside.lost(member)
         self._endedCounts = addUp([self._endedCounts, lasting(member.counts)])
         member.counts = {}
         if self._config.queries is not None:

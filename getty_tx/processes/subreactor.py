@@ -30,6 +30,7 @@ from twisted.python import reflect
 from twisted.python.threadable import isInIOThread
 
 from getty_tx.errors import GettyError
+from getty_tx.processes import beside
 from getty_tx.processes import channel as passing
 from getty_tx.processes.channel import Channel, packNumbers, receiveOne, unpackConnections
 from getty_tx.processes.drain import Drain
@@ -397,6 +398,7 @@ def main() -> None:
     if not data:
         return
     config = json.loads(data[1:])
+    beside.adopt(lent.pop())
     sys.path[:] = config["path"]
     for name in ("PYTHONPATH", "LISTEN_PID"):
         os.environ.pop(name, None)

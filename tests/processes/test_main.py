@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -51,6 +52,7 @@ class HeartbeatTests(SynchronousTestCase):
     def start(self, queries: Any) -> MainProcess:
         """Start two sub-reactors, which are ready; ``self.members`` has them."""
         self.patch(main, "SubProcess", FakeProcess)
+        self.patch(main, "Beside", lambda reactor: Mock())
         config = ProcessesConfig("a:b", [], [], 2, "round-robin", None, None, 10.0, 10.0, queries)
         made = MainProcess(config, Clock(), print)
         made.supervisor.start()

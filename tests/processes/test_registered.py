@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
@@ -60,6 +61,7 @@ class RegisteredTests(AnnouncingCase):
         super().setUp()
         self.port: Any = FakePort()
         self.patch(main, "SubProcess", DrainingProcess)
+        self.patch(main, "Beside", lambda reactor: Mock())
         self.patch(main, "accepting", lambda *args: self.port)
         self.clock.callWhenRunning = lambda call: call()
 
