@@ -14,6 +14,8 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import ensureDeferred
+
 from getty_tx.groups import GroupListener, Groups, Namespace, Position
 from getty_tx.listener import EventListener
 
@@ -55,8 +57,11 @@ class Rooms(EventListener):
         self.groups = Groups(None, {"room": namespace})
         self.groups.startService()
 
-    async def onMessage(self, session: Session, pkg: bytes) -> None:
-        """A line: answered with one."""
+    def onMessage(self, session: Session, pkg: bytes) -> None:
+        """A line: answered with one. The next one need not wait for that."""
+        ensureDeferred(self._take(session, pkg))
+
+    async def _take(self, session: Session, pkg: bytes) -> None:
         try:
             answer = await self.answer(session, json.loads(pkg))
         except Exception as error:

@@ -94,7 +94,7 @@ class Sequencer:
             stream.at = now
             stream.retention = retention
             position = publication.position = stream.position
-            stream.kept.append(replace(publication, publisher=0))
+            stream.kept.append(replace(publication, publisher=0) if publication.publisher else publication)
             while len(stream.kept) > retention.size:
                 stream.kept.popleft()
         if id is not None:

@@ -84,9 +84,11 @@ def packPayload(publication: Publication) -> bytes:
 
 def _checkPayload(payload: bytes) -> None:
     """Others are to read it: what is wrong is found with the one that has sent it."""
-    size = _KEY.unpack_from(payload)[0]
-    stop = _KEY.size if size == _NONE else _KEY.size + size
-    textOf(payload[_KEY.size : stop])
+    [size] = _KEY.unpack_from(payload)
+    stop = _KEY.size
+    if size != _NONE:
+        stop += size
+        textOf(payload[_KEY.size : stop])
     if payload[stop : stop + 1] not in (b"b", b"s", b"j"):
         raise WireError("a publication has no package")
 
@@ -142,10 +144,9 @@ class Publishing:
             self.number, self.kind, self.publisher, self.size, self.seconds, nameSize, idSize = _PUBLISH.unpack_from(
                 body
             )
-            at = _PUBLISH.size
-            self.nameData = body[at : at + nameSize]
+            at = _PUBLISH.size + nameSize
+            self.nameData = body[_PUBLISH.size : at]
             self.name = textOf(self.nameData)
-            at += nameSize
             self.id: str | None = None
             if idSize != _NONE:
                 self.id = textOf(body[at : at + idSize])

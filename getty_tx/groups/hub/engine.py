@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from getty_tx.groups.errors import EngineDownError, EngineTimeoutError, GroupError
 from getty_tx.groups.hub import carried, wire
-from getty_tx.groups.hub.link import Link
+from getty_tx.groups.hub.link import Link, Turn
 from getty_tx.groups.hub.wire import WireError
 from getty_tx.groups.interfaces import IEngine
 
@@ -93,7 +93,9 @@ class HubEngine:
         self._user = user
         self._reactor = reactor
         if self._link is None:
-            self._link = Link(self._end, reactor, self._received, self._lost, self._sent, "the main process")
+            self._link = Link(
+                self._end, reactor, Turn(reactor), self._received, self._lost, self._sent, "the main process"
+            )
             self._link.send(wire.frame(wire.HELLO, wire.GREETING))
             self.isUp = True
         elif self._link.fileno() >= 0:

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from getty_tx.groups.hub import carried, wire
 from getty_tx.groups.hub.carried import Publishing
-from getty_tx.groups.hub.link import Link
+from getty_tx.groups.hub.link import Link, Turn
 from getty_tx.groups.hub.wire import WireError
 from getty_tx.groups.publication import PUBLICATION, Member, Publication, Retention
 from getty_tx.groups.sequencer import Sequencer
@@ -47,6 +47,7 @@ class Hub:
         self.interested: dict[str, dict[Spoke, None]] = {}
         self.dropped = 0
         self._number = 0
+        self._turn = Turn(reactor)
         # Equal ones are one object: most groups have the settings of a few namespaces.
         self._retentions: dict[tuple[int, float], Retention] = {}
 
@@ -60,7 +61,7 @@ class Hub:
         self._number += 1
         spoke = Spoke(self, str(self._number), name)
         self.spokes.add(spoke)
-        spoke.link = Link(end, self.reactor, spoke.received, spoke.lost, spoke.sent, name)
+        spoke.link = Link(end, self.reactor, self._turn, spoke.received, spoke.lost, spoke.sent, name)
         return spoke
 
     def publish(self, origin: Spoke, publishing: Publishing) -> None:

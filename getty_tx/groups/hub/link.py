@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-__all__ = ["Link"]
+__all__ = ["Link", "Turn"]
 
 log = Logger()
 
@@ -34,6 +34,25 @@ READ_BYTES = 65536
 SEND_BYTES = 256 * 1024
 
 
+class Turn:
+    """The links that have something to send when the turn of the reactor ends: one timed call for all of them."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._links: list[Link] = []
+
+    def add(self, link: Link) -> None:
+        """It has something to send."""
+        if not self._links:
+            self._reactor.callLater(0, self._ends)
+        self._links.append(link)
+
+    def _ends(self) -> None:
+        links, self._links = self._links, []
+        for link in links:
+            link.flush()
+
+
 @implementer(IReadWriteDescriptor)
 class Link:
     """
@@ -41,6 +60,7 @@ class Link:
 
     :param end: the socket; the link closes it.
     :param reactor: the reactor.
+    :param turn: of all links of this reactor, or of this one.
     :param received: called with kind and body of each frame. What it raises ends the link.
     :param lost: called once, when either end is closed, with why: an exception, or None.
     :param sent: called after each attempt to send.
@@ -52,14 +72,15 @@ class Link:
     __slots__ = (
         "_end",
         "_frames",
+        "_isDue",
         "_isWriting",
-        "_later",
         "_lost",
         "_name",
         "_queue",
         "_reactor",
         "_received",
         "_sent",
+        "_turn",
         "waiting",
     )
 
@@ -67,6 +88,7 @@ class Link:
         self,
         end: socket.socket,
         reactor: Any,
+        turn: Turn,
         received: Callable[[int, bytes], object],
         lost: Callable[[BaseException | None], object],
         sent: Callable[[], object],
@@ -81,7 +103,8 @@ class Link:
         self._name = name
         self._frames = Frames()
         self._queue: deque[bytes | memoryview] = deque()
-        self._later: Any = None
+        self._turn = turn
+        self._isDue = False
         self._isWriting = False
         self.waiting = 0
         reactor.addReader(self)
@@ -92,19 +115,16 @@ class Link:
             return
         self._queue.append(data)
         self.waiting += len(data)
-        if self._later is None and not self._isWriting:
-            self._later = self._reactor.callLater(0, self._flush)
+        if not self._isDue and not self._isWriting:
+            self._isDue = True
+            self._turn.add(self)
 
     def flush(self) -> None:
-        """Send now what the system takes."""
-        if self._later is not None:
-            self._later.cancel()
-            self._flush()
-
-    def _flush(self) -> None:
-        self._later = None
-        self._write()
-        self._sent()
+        """Send now what the system takes, if nothing waits for that."""
+        if self._isDue:
+            self._isDue = False
+            self._write()
+            self._sent()
 
     def _write(self) -> None:
         end, queue = self._end, self._queue
@@ -149,9 +169,7 @@ class Link:
         end, self._end = self._end, None
         if end is None:
             return
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
+        self._isDue = False
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
         self._queue.clear()

@@ -1,0 +1,256 @@
+"""Groups over two sub-reactors: what the way through the main process costs, and what a death and a reload do.
+
+Limits: from publishing to the last of 200 members, p99 with 2 processes is at most 1.3 times that with one, by turns
+in one run. The main process takes at most 20 us of CPU for a publication of 100 bytes to both. 500 members, of which
+four publish all the time: a sub-reactor is killed 20 times, and the server is reloaded 10 times. All get all, in one
+order, nothing is lost or doubled for those who come back, presence has all of them within a second, and nobody who is
+back in time has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import selectors
+import signal
+import socket
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.acceptance.harness import LISTENERS, Figure, NotMeasured, Target, connect, main
+from benchmarks.acceptance.processes import LISTEN, subs, whole
+from benchmarks.acceptance.rooms import LEAVE_DELAY, Record, RoomClient, settled, talk
+from benchmarks.servers import ServerProcess, cores
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+ROOM = "room:x"
+
+#: Of the comparison of p99.
+MEMBERS = 200
+PUBLICATIONS = 400
+ROUNDS = 5
+LATENCY_LIMIT = 1.3
+
+#: Of the main process's CPU time: publishers, and how many they publish at once, so often.
+PUBLISHERS = 4
+AT_ONCE, TIMES = 50, 100
+CPU_LIMIT = 20.0
+
+#: Of kills and reloads.
+CROWD = 500
+KILLS = 20
+RELOADS = 10
+PAUSE = 0.2
+
+
+def start(target: Target, more: str) -> ServerProcess:
+    """A server with rooms."""
+    command = target.serve.replace("length:order=little", "line")
+    listener = f"{LISTENERS.rpartition('.')[0]}.rooms:Rooms"
+    return ServerProcess(f"{command} --max-sessions none {more}", everywhere=True, listen=LISTEN, listener=listener)
+
+
+class Lines:
+    """Connections that send lines, and wait for a number of lines from each."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.connections: list[socket.socket] = []
+        self.due: dict[socket.socket, int] = {}
+        for _ in range(count):
+            connection = connect(port)
+            self.selector.register(connection, selectors.EVENT_READ)
+            self.connections.append(connection)
+            self.due[connection] = 0
+        self.missing = 0
+
+    def send(self, connection: socket.socket, request: dict[str, str], count: int = 1) -> None:
+        """Send a request so often."""
+        connection.sendall((json.dumps(request).encode() + b"\n") * count)
+
+    def expect(self, connection: socket.socket, count: int = 1) -> None:
+        """So many lines will come."""
+        self.due[connection] += count
+        self.missing += count
+
+    def wait(self) -> float:
+        """Wait for them; when the last one came."""
+        until = time.perf_counter() + 20
+        while self.missing > 0:
+            for key, _ in self.selector.select(1.0):
+                connection = key.fileobj
+                assert isinstance(connection, socket.socket)
+                data = connection.recv(1 << 20)
+                if not data or time.perf_counter() > until:
+                    raise EOFError("publications have not come")
+                self.missing -= data.count(b"\n")
+        return time.perf_counter()
+
+    def join(self) -> None:
+        """All become members."""
+        for connection in self.connections:
+            self.send(connection, {"join": ROOM})
+            self.expect(connection)
+        self.wait()
+
+    def close(self) -> None:
+        """Close all."""
+        for connection in self.connections:
+            connection.close()
+        self.selector.close()
+
+
+def reaches(target: Target, more: str) -> float:
+    """The p99 from publishing to the last member, in seconds."""
+    times: list[float] = []
+    with start(target, more) as server:
+        lines = Lines(server.port, MEMBERS)
+        lines.join()
+        time.sleep(0.3)
+        for number in range(PUBLICATIONS):
+            publisher = lines.connections[number % MEMBERS]
+            for connection in lines.connections:
+                lines.expect(connection)
+            lines.expect(publisher)
+            begun = time.perf_counter()
+            lines.send(publisher, {"say": ROOM, "text": "x" * 60})
+            times.append(lines.wait() - begun)
+        lines.close()
+    return sorted(times)[int(len(times) * 0.99)]
+
+
+def latency(target: Target) -> Figure:
+    """Two processes and one, by turns."""
+    if cores()[0] == cores()[1]:
+        raise NotMeasured("two processes need two cores")
+    figures: dict[str, list[float]] = {"": [], "--processes 2": []}
+    for _ in range(ROUNDS):
+        for more, got in figures.items():
+            got.append(reaches(target, more))
+    one, two = (statistics.median(got) * 1000 for got in figures.values())
+    return Figure(
+        f"publishing to the last of {MEMBERS}, p99, 2 processes",
+        two / one,
+        LATENCY_LIMIT,
+        f"{two / one:.2f} times that of one",
+        f"{two:.2f} and {one:.2f} ms, the median of {ROUNDS}",
+    )
+
+
+def cpuOf(pid: int) -> float:
+    """CPU time of a process, in seconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def cpu(target: Target) -> Figure:
+    """The main process's CPU time for a publication."""
+    with start(target, "--processes 2") as server:
+        lines = Lines(server.port, PUBLISHERS)
+        lines.join()
+        time.sleep(0.3)
+        before = cpuOf(server.pid)
+        begun = time.perf_counter()
+        for _ in range(TIMES):
+            for connection in lines.connections:
+                lines.send(connection, {"say": ROOM, "text": "x" * 60}, AT_ONCE)
+                lines.expect(connection, AT_ONCE * (PUBLISHERS + 1))
+            lines.wait()
+        count = AT_ONCE * TIMES * PUBLISHERS
+        seconds = time.perf_counter() - begun
+        took = (cpuOf(server.pid) - before) / count * 1e6
+        lines.close()
+    note = f"{count} publications, {count / seconds:,.0f} a second"
+    return Figure("the main process's CPU for a publication", took, CPU_LIMIT, f"{took:.1f} us", note)
+
+
+async def presence(clients: list[RoomClient]) -> int:
+    """How many members presence has too many or too few, a second after the last has come."""
+    await asyncio.sleep(1.0)
+    answer = await clients[0].ask({"who": ROOM})
+    return len(set(answer["who"]) ^ {client.user for client in clients}) + abs(len(answer["who"]) - len(clients))
+
+
+async def crowd(
+    server: ServerProcess, what: str, disturb: Callable[[list[RoomClient]], Awaitable[int]]
+) -> list[Figure]:
+    """A crowd that is disturbed."""
+    record = Record(server.port, ROOM)
+    clients = [RoomClient(record, f"user{number}") for number in range(CROWD)]
+    running = [asyncio.create_task(client.run()) for client in clients]
+    for client in clients:
+        await client.joined.wait()
+    talking = [asyncio.create_task(talk(client, PAUSE)) for client in clients[:PUBLISHERS]]
+    missing = await disturb(clients)
+    record.running = False
+    await asyncio.gather(*talking)
+    missing += not await settled(clients, 30.0)
+    wrong = list(record.check())
+    away = await presence(clients)
+    leaves = 0
+    await asyncio.sleep(LEAVE_DELAY)
+    for client in {client.pid: client for client in clients}.values():
+        leaves += (await client.ask({"heard": ROOM}))["heard"][1]
+    for client in clients:
+        if client.writer is not None:
+            client.writer.close()
+    await asyncio.gather(*running)
+    note = f"{len(record.texts)} publications to {CROWD}, {record.gone} came back; {'; '.join(wrong[:3])}"
+    return [
+        Figure(f"{what}, lost, doubled, or in another order", len(wrong), 0, str(len(wrong)), note),
+        Figure(f"{what}, wrong in presence", away, 0, str(away)),
+        Figure(f"{what}, told to have left", leaves, 0, str(leaves)),
+        Figure(f"{what}, not whole", missing, 0, str(missing)),
+    ]
+
+
+async def kill(target: Target) -> list[Figure]:
+    """Kill one of two, again and again."""
+    with start(target, "--processes 2") as server:
+
+        async def disturb(clients: list[RoomClient]) -> int:
+            killed: set[int] = set()
+            missing = 0
+            for number in range(KILLS):
+                await asyncio.sleep(0.5)
+                victim = subs(server)[number % 2]
+                killed.add(victim)
+                os.kill(victim, signal.SIGKILL)
+                missing += not await whole(server, killed)
+                # It is to have served for a while, as otherwise the next would be a death in a series.
+                await asyncio.sleep(2.2)
+            return missing
+
+        return await crowd(server, f"{KILLS} kills", disturb)
+
+
+async def reload(target: Target) -> list[Figure]:
+    """Reload, again and again."""
+    with start(target, "--processes 2 --drain-timeout 4") as server:
+
+        async def disturb(clients: list[RoomClient]) -> int:
+            missing = 0
+            for _ in range(RELOADS):
+                before = set(subs(server))
+                os.kill(server.pid, signal.SIGHUP)
+                missing += not await whole(server, before)
+                await asyncio.sleep(0.5)
+            return missing
+
+        return await crowd(server, f"{RELOADS} reloads", disturb)
+
+
+def measure(target: Target) -> Iterator[Figure]:
+    yield cpu(target)
+    yield latency(target)
+    yield from asyncio.run(kill(target))
+    yield from asyncio.run(reload(target))
+
+
+if __name__ == "__main__":
+    sys.exit(main("groups_processes", measure, __doc__, seconds=600))
