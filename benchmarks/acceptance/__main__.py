@@ -17,6 +17,7 @@ from benchmarks.acceptance import (
     fairness,
     files,
     fuzz_http,
+    groups_processes,
     hostile_calls,
     hostile_http,
     idle_memory,
@@ -65,6 +66,7 @@ MODULES = {
     "workers": (workers, 120),
     "processes": (processes, 600),
     "processes_http": (processes_http, 300),
+    "groups_processes": (groups_processes, 600),
     "registry": (registry, 1500),
 }
 

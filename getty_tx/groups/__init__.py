@@ -16,6 +16,7 @@ Groups: rooms, broadcast, history and presence.
 ``stats``          counters
 ``engines``        engines by their texts
 ``memory``         the engine of one process
+``hub/``           the engine of sub-reactors, with the main process as their hub
 ``sequencer``      numbers, histories and presence, without I/O
 ``interfaces``     the plug points: engines, and what they tell
 ``publication``    publications, positions, members: what groups and engines tell each other

@@ -72,6 +72,7 @@ BLOCKS = {
             "calls",
             "client",
             "groups",
+            "groups-hub",
             "index",
             "processes",
             "reactor",
