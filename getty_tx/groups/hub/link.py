@@ -35,19 +35,29 @@ SEND_BYTES = 256 * 1024
 
 
 class Turn:
-    """The links that have something to send when the turn of the reactor ends: one timed call for all of them."""
+    """
+    The links that have something to send: what one read has led to leaves when it ends, and all else when the turn of
+    the reactor ends, with one timed call for all links.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._links: list[Link] = []
+        self._isReading = False
 
     def add(self, link: Link) -> None:
         """It has something to send."""
-        if not self._links:
-            self._reactor.callLater(0, self._ends)
+        if not self._links and not self._isReading:
+            self._reactor.callLater(0, self.ends)
         self._links.append(link)
 
-    def _ends(self) -> None:
+    def begins(self) -> None:
+        """A link reads."""
+        self._isReading = True
+
+    def ends(self) -> None:
+        """Send what is to be sent."""
+        self._isReading = False
         links, self._links = self._links, []
         for link in links:
             link.flush()
@@ -56,7 +66,7 @@ class Turn:
 @implementer(IReadWriteDescriptor)
 class Link:
     """
-    One end, for a reactor. What is sent leaves when the turn of the reactor ends.
+    One end, for a reactor.
 
     :param end: the socket; the link closes it.
     :param reactor: the reactor.
@@ -110,7 +120,7 @@ class Link:
         reactor.addReader(self)
 
     def send(self, data: bytes) -> None:
-        """Send a frame when the turn ends. No effect after ``lost``."""
+        """Send a frame at the end of the turn, or of what is read now. No effect after ``lost``."""
         if self._end is None:
             return
         self._queue.append(data)
@@ -223,7 +233,9 @@ class Link:
 
     def doRead(self) -> Any:
         """Receive frames."""
+        self._turn.begins()
         self._read()
+        self._turn.ends()
 
     def doWrite(self) -> Any:
         """Send what waits."""
