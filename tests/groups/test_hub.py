@@ -360,8 +360,12 @@ class EndTests(HubCase):
         self.assertEqual(again.take(), [("down", "the main process is gone")])
 
     def test_lastWords(self) -> None:
-        """What a process has published before it was killed arrives, though its end is known first."""
+        """What a process has published before it was killed arrives: its end may be known first, it may not read."""
         a, b = self.subscribed(), self.subscribed()
+        self.stop(b[0])
+        a[0].publish("room", Publication(b"unread"), NONE)
+        self.clock.pump()
+        a[1].take()
         self.clock.stopped.add(self.spokes[b[0]].link)
         self.unheard = b[0].publish("room", Publication(b"last"), KEPT).addErrback(lambda _: None)
         self.clock.pump()
@@ -371,6 +375,16 @@ class EndTests(HubCase):
         self.clock.pump()
         self.assertEqual(a[1].take(), [("room", b"last", 1)])
         self.assertEqual(self.hub.spokes, {self.spokes[a[0]]})
+
+    def test_mainKilled(self) -> None:
+        """The same words, where it has not read all."""
+        engine, user = self.subscribed()
+        self.clock.stopped.add(self.spokes[engine].link)
+        engine.publish("room", Publication(b"x"), KEPT).addErrback(lambda _: None)
+        self.clock.pump()
+        self.spokes[engine].link.close()
+        self.clock.pump()
+        self.assertEqual(user.take(), [("down", "the main process is gone")])
 
     def test_listenerFails(self) -> None:
         """What the groups raise does not end the pair."""

@@ -200,6 +200,9 @@ class Link:
             data = self._end.recv(READ_BYTES)
         except BlockingIOError:
             return False
+        except ConnectionResetError:
+            # The other end was closed with unread frames. The system says so once, after its last frames.
+            return True
         except OSError as error:
             self.close(error)
             return False
