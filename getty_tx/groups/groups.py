@@ -320,6 +320,7 @@ class Groups(Service):
             group.stop()
             if self.running:
                 self.engine.unsubscribe(group.name)
+            self._leaving.forget(group.name)
 
     def entryOf(self, group: Group, publication: Publication) -> Entry:
         """A publication of the history, for one member."""

@@ -43,30 +43,51 @@ def closeOthers(group: Group, publication: Publication) -> None:
 
 class Leaving:
     """
-    Members that have gone, and may come back: a user who is back in time has neither left nor come.
+    Members that have gone, and may come back: a user who is back in time has neither left nor come, and neither has one
+    who has another session. A user who comes to another process may be heard of there before it is gone from the first.
     """
 
     def __init__(self, groups: Groups) -> None:
         self._groups = groups
         # By group and user, or key where there is no user: the call that tells it.
         self._gone: dict[tuple[str, str], Any] = {}
+        # By group, and by user or key, the keys of sessions that have come since the group has members here.
+        self._there: dict[str, dict[str, set[str]]] = {}
 
     def changed(self, group: Group, joined: Sequence[Member], left: Sequence[Member]) -> None:
         """Members have come or gone, in any process."""
+        there = self._there.setdefault(group.name, {})
         for member in left:
+            keys = there.get(_who(member))
+            if keys is not None:
+                keys.discard(member.key)
+                if keys:
+                    continue
+                del there[_who(member)]
             self._left(group, member)
         for member in joined:
-            call = self._gone.pop((group.name, _who(member)), None)
+            who = _who(member)
+            keys = there.get(who)
+            if keys is not None:
+                keys.add(member.key)
+                continue
+            there[who] = {member.key}
+            call = self._gone.pop((group.name, who), None)
             if call is not None:
                 call.cancel()
             else:
                 group.tell("onJoin", group, member)
+
+    def forget(self, name: str) -> None:
+        """A group has no members here any more, and nothing is heard of it."""
+        self._there.pop(name, None)
 
     def stop(self) -> None:
         """Tell nothing more."""
         for call in self._gone.values():
             call.cancel()
         self._gone.clear()
+        self._there.clear()
 
     def _left(self, group: Group, member: Member) -> None:
         delay = group.namespace.leaveDelay

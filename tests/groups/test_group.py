@@ -252,6 +252,20 @@ class NamespaceTests(GroupsCase):
         log = [each for each in self.told.log if each[0] != "state"]
         self.assertEqual(log, [("join", "a"), ("join", "b"), ("leave", "b")])
 
+    def test_otherSession(self) -> None:
+        """Who has another session, which may have come before the first has gone, has not left; nobody comes twice."""
+        self.member("who:1", user="b")
+        a = self.member("who:1", user="a")
+        again = self.member("who:1", user="a")
+        a.close()
+        self.go(6)
+        log = [each for each in self.told.log if each[0] != "state"]
+        self.assertEqual(log, [("join", "b"), ("join", "a")])
+        again.close()
+        self.go(6)
+        self.assertEqual(self.told.log[-1], ("leave", "a"))
+        self.assertEqual(len(self.groups._leaving._there["who:1"]), 1)
+
     def test_resume(self) -> None:
         """What was published meanwhile comes first, or nothing of it."""
         a = self.member("log:1")

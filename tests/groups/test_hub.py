@@ -48,7 +48,9 @@ class OrderTests(HubCase):
     def test_arrivesFirst(self) -> None:
         engine, user = self.subscribed()
         engine.publish("room", Publication(b"x"), KEPT).addCallback(lambda _: user.heard.append(("fired",)))
+        self.clock.advance(0.25)
         self.clock.pump()
+        self.assertEqual(engine.lag, 0.25)
         self.assertEqual(user.take(), [("room", b"x", 1), ("fired",)])
 
     def test_packages(self) -> None:

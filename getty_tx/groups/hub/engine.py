@@ -54,6 +54,8 @@ class HubEngine:
     It does not come back when the main process is gone: sub-reactors end then. What it knows is lost with it.
 
     :param end: this process's end of the pair of sockets.
+
+    :ivar lag: the seconds that the last publication took to be answered.
     """
 
     description = "the main process"
@@ -61,6 +63,7 @@ class HubEngine:
     def __init__(self, end: socket.socket) -> None:
         self.node = f"{os.getpid()}-{token_hex(3)}"
         self.isUp = False
+        self.lag = 0.0
         self._end = end
         self._link: Link | None = None
         self._reactor: Any = None
@@ -258,6 +261,7 @@ class HubEngine:
         number, position = carried.unpackPublished(body)
         request = self._requests.pop(number, None)
         if request is not None:
+            self.lag = self._reactor.seconds() + ANSWER_SECONDS - request.until
             request.done.callback(position)
 
     def _done(self, body: bytes) -> None:
