@@ -155,7 +155,7 @@ class Connection(EventListener):
         :param done: called with the answer, which may be a :py:class:`ReplyError`; with an EngineDownError if it was
             not sent, or with an EngineTimeoutError if nobody knows what has become of it.
         """
-        self._send(done, parts, True)
+        self.sendPacked(done, packedCommand(parts))
 
     def sendSubscription(self, done: Callable[[Any], object], *parts: Any) -> None:
         """
@@ -164,14 +164,19 @@ class Connection(EventListener):
         :param done: called with None, or with an error as in :py:meth:`send`.
         """
         errors: list[Any] = []
-        self._send(errors.append, parts, False)
-        self._send(lambda pong: done(_first(errors, pong)), (b"PING", b"subscribed"), True)
+        self.sendPacked(errors.append, packedCommand(parts), False)
+        self.send(lambda pong: done(_first(errors, pong)), b"PING", b"subscribed")
 
-    def _send(self, done: Callable[[Any], object], parts: tuple[Any, ...], isAnswered: bool) -> None:
+    def sendPacked(self, done: Callable[[Any], object], data: bytes, isAnswered: bool = True) -> None:
+        """
+        As :py:meth:`send`.
+
+        :param data: a command as bytes.
+        :param isAnswered: whether it has an answer if it succeeds.
+        """
         if self._session is None:
             done(EngineDownError(f"{self._user.description} is away"))
             return
-        data = packedCommand(parts)
         self._queue.append(data)
         self._queued += len(data)
         self._waiting.append((done, self._reactor.seconds(), isAnswered))

@@ -18,11 +18,11 @@ from getty_tx.groups.publication import PUBLICATION, History, Position
 from getty_tx.groups.redis.codec import ReplyError
 from getty_tx.groups.redis.connection import PING_INTERVAL, TIMEOUT, Connection
 from getty_tx.groups.redis.envelope import EnvelopeError, positionFrom, publicationFrom, restOf, unnumbered
-from getty_tx.groups.redis.layout import Layout
+from getty_tx.groups.redis.layout import Layout, newEpoch
 from getty_tx.groups.redis.presence import LEASE_INTERVAL, LEASE_TIME, Presence
-from getty_tx.groups.redis.publishing import Publishing, call, errorOf
-from getty_tx.groups.redis.recovering import NUMBERS_KEPT, Login, Recovery, newEpoch
-from getty_tx.groups.redis.scripts import HISTORY, PUBLISH, PUBLISH_ONCE
+from getty_tx.groups.redis.publishing import PublishCommands, Publishing, call, errorOf
+from getty_tx.groups.redis.recovering import Login, Recovery
+from getty_tx.groups.redis.scripts import HISTORY, NUMBERS_KEPT, PUBLISH, PUBLISH_ONCE
 from getty_tx.groups.redis.subscribing import Subscriptions
 from getty_tx.settings import seconds
 from getty_tx.transports.reconnecting import RECONNECT_INTERVAL
@@ -98,6 +98,7 @@ class RedisEngine:
         self.isUp = False
         self.node = ""
         self._layout = Layout(prefix)
+        self._commands = PublishCommands(self._layout, ID_KEPT)
         self._login = Login(user, password, database)
         self._connection = Connection(endpoint, self, timeout, pingInterval, reconnectInterval)
         self._lease = seconds("leaseInterval", leaseInterval), seconds("leaseTime", leaseTime)
@@ -268,21 +269,13 @@ class RedisEngine:
             return fail(PublicationTooLongError(text))
         if self._connection.isFull:
             return fail(EngineDownError(f"{self.description} does not keep up: too much waits for it already"))
-        layout = self._layout
         publishing = Publishing(self._connection, self._subscriptions.sentFor(name))
-        channel = layout.channel(name)
         if retention.size and publication.kind == PUBLICATION:
-            keys = [layout.numbers(name), layout.stream(name)]
-            if id is not None:
-                keys.append(layout.id(name, id))
-            milliseconds = max(0, int(retention.seconds * 1000))
-            kept = max(NUMBERS_KEPT, milliseconds)
-            head = channel, rest, retention.size, milliseconds, newEpoch(), kept, ID_KEPT
-            publishing.call(PUBLISH, len(keys), *keys, *head)
+            publishing.send(self._commands.numbered(name, retention, id, newEpoch(), rest), PUBLISH)
         elif id is not None:
-            publishing.call(PUBLISH_ONCE, 1, layout.id(name, id), channel, unnumbered(rest), ID_KEPT)
+            publishing.send(self._commands.once(name, id, unnumbered(rest)), PUBLISH_ONCE)
         else:
-            publishing.send(b"PUBLISH", channel, unnumbered(rest))
+            publishing.send(self._commands.plain(name, unnumbered(rest)))
         return publishing.deferred
 
     def history(self, name: str, since: Position | None, limit: int, retention: Retention) -> Deferred[History]:

@@ -11,7 +11,7 @@ the length of KEY in bytes; empty: it has none. LENGTH is that of PACKAGE, in th
 :py:mod:`~getty_tx.groups.packing`; empty: all that is left. Between KEY and PACKAGE is nothing. So other programs
 publish with ``G1||||||||`` before the package::
 
-    redis-cli PUBLISH 'app:{17}:chat:42' 'G1||||||||j{"text":"hello"}'
+    redis-cli PUBLISH 'app:{54}:chat:42' 'G1||||||||j{"text":"hello"}'
 
 Members that have come or gone are JSON: ``M1|{"joined":[[KEY,USER,INFO],...],"left":[...]}``.
 
@@ -112,21 +112,20 @@ def publicationFrom(message: bytes, token: bytes) -> tuple[Publication, bool]:
         except ValueError:
             raise EnvelopeError("its key is not UTF-8") from None
         tail = tail[size:]
-    if length and _number("length", length) != len(tail):
-        raise EnvelopeError(f"a package of {len(tail)} bytes where {length[:_DIGITS].decode()} are named")
-    number = _number("kind", kind) if kind else PUBLICATION
+    if length and (len(length) > _DIGITS or not length.isdigit() or int(length) != len(tail)):
+        raise EnvelopeError(f"a package of {len(tail)} bytes where {length[:_DIGITS]!r} are named")
+    number = _number("kind", kind) if kind and kind != b"0" else PUBLICATION
     try:
         pkg = unpacked(tail)
     except GroupError as error:
         raise EnvelopeError(str(error)) from None
-    _checkKind(number, pkg)
+    if number:
+        _checkKind(number, pkg)
     session = _number("publisher", publisher) if isOwn and publisher else 0
     return Publication(pkg, position, key, number, session, len(tail)), isOwn
 
 
 def _checkKind(kind: int, pkg: Any) -> None:
-    if kind == PUBLICATION:
-        return
     wanted = {EXCLUSIVE: str, CLOSE: dict}.get(kind)
     if wanted is None or not isinstance(pkg, wanted):
         raise EnvelopeError(f"kind {kind} with a {type(pkg).__name__}")

@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from getty_tx.groups.errors import EngineDownError, GroupError
-from getty_tx.groups.redis.codec import ReplyError
+from getty_tx.groups.redis.codec import ReplyError, packedCommand
 from getty_tx.groups.redis.envelope import EnvelopeError, positionFrom
+from getty_tx.groups.redis.scripts import NUMBERS_KEPT, PUBLISH, PUBLISH_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from getty_tx.groups.publication import Position
+    from getty_tx.groups.publication import Position, Retention
     from getty_tx.groups.redis.connection import Connection
+    from getty_tx.groups.redis.layout import Layout
     from getty_tx.groups.redis.scripts import Script
     from getty_tx.groups.redis.subscribing import Subscription
 
-__all__ = ["Publishing", "call", "errorOf"]
+__all__ = ["PublishCommands", "Publishing", "call", "errorOf"]
 
 #: What the errors begin with that say that this server does not serve now, or not any more. Nothing was done.
 _AWAY = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "CLUSTERDOWN")
+
+#: Groups whose commands are kept half made.
+_MAX_HEADS = 10_000
 
 
 def errorOf(reply: ReplyError, connection: Connection) -> Exception:
@@ -60,7 +65,16 @@ class Publishing:
     :param subscription: that of this process, if its SUBSCRIBE was sent before.
     """
 
-    __slots__ = ("_connection", "_isAnswered", "_isBack", "_position", "_script", "_subscription", "deferred")
+    __slots__ = (
+        "_command",
+        "_connection",
+        "_isAnswered",
+        "_isBack",
+        "_position",
+        "_script",
+        "_subscription",
+        "deferred",
+    )
 
     def __init__(self, connection: Connection, subscription: Subscription | None) -> None:
         self.deferred: Deferred[Position | None] = Deferred()
@@ -69,18 +83,21 @@ class Publishing:
         self._isBack = subscription is None
         self._isAnswered = False
         self._position: Position | None = None
-        self._script: tuple[Script, tuple[Any, ...]] | None = None
+        self._command: bytes | None = None
+        self._script: Script | None = None
 
-    def send(self, *parts: Any) -> None:
-        """Send a command."""
+    def send(self, command: bytes, script: Script | None = None) -> None:
+        """
+        Send it.
+
+        :param command: as bytes.
+        :param script: the one that the command calls, if it does.
+        """
+        if script is not None:
+            self._command, self._script = command, script
         if self._subscription is not None:
             self._subscription.own.append(self)
-        self._connection.send(self._answered, *parts)
-
-    def call(self, script: Script, *parts: Any) -> None:
-        """Run a script."""
-        self._script = script, parts
-        self.send(b"EVALSHA", script.sha, *parts)
+        self._connection.sendPacked(self._answered, command)
 
     def cameBack(self) -> None:
         """It was brought to this process, or will not be any more."""
@@ -115,11 +132,10 @@ class Publishing:
 
     def _failed(self, error: Exception) -> None:
         self._forget()
-        script, self._script = self._script, None
+        command, self._command = self._command, None
         if isinstance(error, ReplyError):
-            if script is not None and str(error).startswith("NOSCRIPT"):
-                self.send(b"EVAL", script[0].text, *script[1])
-                self._script = script
+            if command is not None and self._script is not None and str(error).startswith("NOSCRIPT"):
+                self.send(command.replace(self._script.called, self._script.sent, 1))
                 return
             error = errorOf(error, self._connection)
         self.deferred.errback(error)
@@ -128,3 +144,61 @@ class Publishing:
         subscription = self._subscription
         if subscription is not None and self in subscription.own:
             subscription.own.remove(self)
+
+
+class PublishCommands:
+    """
+    Makes the commands that publish. What is the same for all publications of a group is made once.
+
+    :param idKept: milliseconds for which an id is remembered.
+    """
+
+    __slots__ = ("_heads", "_idKept", "_layout")
+
+    def __init__(self, layout: Layout, idKept: int) -> None:
+        self._layout = layout
+        self._idKept = idKept
+        self._heads: dict[tuple[str, Retention | None], bytes] = {}
+
+    def numbered(self, name: str, retention: Retention, id: str | None, epoch: bytes, rest: bytes) -> bytes:
+        """Number it, keep it, and publish it; with an id once."""
+        if id is not None:
+            return b"*13\r\n%b%b" % (self._numberedHead(name, retention, id), _bulks(epoch, rest))
+        head = self._heads.get((name, retention))
+        if head is None:
+            head = self._keep(name, retention, b"*12\r\n" + self._numberedHead(name, retention, None))
+        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (head, len(epoch), epoch, len(rest), rest)
+
+    def once(self, name: str, id: str, message: bytes) -> bytes:
+        """Publish it once."""
+        layout = self._layout
+        head = b"EVALSHA", PUBLISH_ONCE.sha, 1, layout.id(name, id), layout.channel(name), self._idKept
+        return packedCommand((*head, message))
+
+    def plain(self, name: str, message: bytes) -> bytes:
+        """Publish it."""
+        head = self._heads.get((name, None))
+        if head is None:
+            head = self._keep(name, None, b"*3\r\n" + _bulks(b"PUBLISH", self._layout.channel(name)))
+        return b"%b$%d\r\n%b\r\n" % (head, len(message), message)
+
+    def _numberedHead(self, name: str, retention: Retention, id: str | None) -> bytes:
+        layout = self._layout
+        keys = [layout.numbers(name).encode(), layout.stream(name).encode()]
+        if id is not None:
+            keys.append(layout.id(name, id).encode())
+        milliseconds = max(0, int(retention.seconds * 1000))
+        times = retention.size, milliseconds, max(NUMBERS_KEPT, milliseconds), self._idKept
+        head = b"EVALSHA", PUBLISH.sha, b"%d" % len(keys), *keys, layout.channel(name)
+        return _bulks(*head, *(b"%d" % each for each in times))
+
+    def _keep(self, name: str, retention: Retention | None, head: bytes) -> bytes:
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
+        self._heads[name, retention] = head
+        return head
+
+
+def _bulks(*parts: bytes) -> bytes:
+    """Parts of a command, as bytes."""
+    return b"".join(b"$%d\r\n%b\r\n" % (len(each), each) for each in parts)

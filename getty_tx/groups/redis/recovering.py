@@ -16,8 +16,9 @@ from twisted.logger import Logger
 from getty_tx.groups.errors import EngineDownError
 from getty_tx.groups.redis.codec import ReplyError
 from getty_tx.groups.redis.envelope import EnvelopeError, positionFrom
+from getty_tx.groups.redis.layout import newEpoch
 from getty_tx.groups.redis.publishing import call
-from getty_tx.groups.redis.scripts import RENEW, SCRIPTS
+from getty_tx.groups.redis.scripts import NUMBERS_KEPT, RENEW, SCRIPTS
 from getty_tx.groups.redis.subscribing import BATCH, Together
 
 if TYPE_CHECKING:
@@ -28,20 +29,12 @@ if TYPE_CHECKING:
     from getty_tx.groups.redis.layout import Layout
     from getty_tx.groups.redis.subscribing import Subscription, Subscriptions
 
-__all__ = ["NUMBERS_KEPT", "Login", "Recovery", "newEpoch"]
+__all__ = ["Login", "Recovery"]
 
 log = Logger()
 
-#: Milliseconds after its last publication for which the numbering of a group goes on: a day.
-NUMBERS_KEPT = 86_400_000
-
 #: Subscriptions for which processes that come back wait up to a second, so that not all of them come at once.
 _MANY = 1000
-
-
-def newEpoch() -> str:
-    """A name for a new numbering."""
-    return f"{int(uniform(0, 1 << 48)):012x}"
 
 
 class Login:

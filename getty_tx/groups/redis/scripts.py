@@ -9,7 +9,22 @@ from __future__ import annotations
 
 from hashlib import sha1
 
-__all__ = ["HISTORY", "LEASE", "LEAVE", "MEMBERS", "PUBLISH", "PUBLISH_ONCE", "REAP", "RENEW", "SCRIPTS", "Script"]
+__all__ = [
+    "HISTORY",
+    "LEASE",
+    "LEAVE",
+    "MEMBERS",
+    "NUMBERS_KEPT",
+    "PUBLISH",
+    "PUBLISH_ONCE",
+    "REAP",
+    "RENEW",
+    "SCRIPTS",
+    "Script",
+]
+
+#: Milliseconds after its last publication for which the numbering of a group goes on: a day.
+NUMBERS_KEPT = 86_400_000
 
 
 class Script:
@@ -18,13 +33,17 @@ class Script:
 
     :ivar text: in Lua.
     :ivar sha: its name in Redis.
+    :ivar called: what a command says that calls it, as bytes; ``sent``: the same, with its text.
     """
 
-    __slots__ = ("sha", "text")
+    __slots__ = ("called", "sent", "sha", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.sha = sha1(text.encode()).hexdigest().encode()
+        data = text.encode()
+        self.sha = sha1(data).hexdigest().encode()
+        self.called = b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % self.sha
+        self.sent = b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(data), data)
 
 
 #: The numbers of a group are made here: with a new epoch, what another one has left is no part of its history.
@@ -41,8 +60,8 @@ local function numbers(given, kept)
 end
 """
 
-#: Keys: numbers, stream, and the id's if there is one. Arguments: channel, rest of the message, entries to keep,
-#: milliseconds to keep them, a new epoch, milliseconds to keep the numbers, milliseconds to keep the id.
+#: Keys: numbers, stream, and the id's if there is one. Arguments: channel, entries to keep, milliseconds to keep them,
+#: milliseconds to keep the numbers, milliseconds to keep the id, a new epoch, rest of the message.
 #: Answers epoch, offset, and 1, or 0 if the id is known.
 PUBLISH = Script(
     _EPOCH
@@ -54,29 +73,29 @@ if KEYS[3] then
     return {string.sub(known, 1, bar - 1), tonumber(string.sub(known, bar + 1)), 0}
   end
 end
-local epoch = numbers(ARGV[5], ARGV[6])
+local epoch = numbers(ARGV[6], ARGV[4])
 local offset = redis.call('HINCRBY', KEYS[1], 'o', 1)
 local number = string.format('%.0f', offset)
-redis.call('PEXPIRE', KEYS[1], ARGV[6])
-if ARGV[4] ~= '0' then
-  redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[3], number .. '-0', 'd', ARGV[2])
-  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+if ARGV[3] ~= '0' then
+  redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], number .. '-0', 'd', ARGV[7])
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
 end
 if KEYS[3] then
-  redis.call('SET', KEYS[3], epoch .. '|' .. number, 'PX', ARGV[7])
+  redis.call('SET', KEYS[3], epoch .. '|' .. number, 'PX', ARGV[5])
 end
-redis.call('PUBLISH', ARGV[1], 'G1|' .. epoch .. '|' .. number .. '|' .. ARGV[2])
+redis.call('PUBLISH', ARGV[1], 'G1|' .. epoch .. '|' .. number .. '|' .. ARGV[7])
 return {epoch, offset, 1}
 """
 )
 
-#: Keys: the id's. Arguments: channel, message, milliseconds to keep the id. Answers 1, or 0 if the id is known.
+#: Keys: the id's. Arguments: channel, milliseconds to keep the id, message. Answers 1, or 0 if the id is known.
 PUBLISH_ONCE = Script(
     """
-if not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[3]) then
+if not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[2]) then
   return 0
 end
-redis.call('PUBLISH', ARGV[1], ARGV[2])
+redis.call('PUBLISH', ARGV[1], ARGV[3])
 return 1
 """
 )
