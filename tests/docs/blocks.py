@@ -65,6 +65,7 @@ BLOCKS = {
     "howto/registry-one-machine.md": dict.fromkeys(("python", "toml", "indented"), "test_registry_pages"),
     "howto/systemd.md": {"ini": "test_commands", "sh": "test_commands"},
     "howto/zookeeper.md": {"sh": "test_pages", **dict.fromkeys(("json", "text"), "test_zookeeper_page")},
+    "howto/redis.md": dict.fromkeys(("python", "sh", "text"), "test_redis_page"),
     "howto/tracing.md": {"python": "test_tracing_page"},
     **{
         f"inside/{name}.md": {"indented": "a picture"}
@@ -73,6 +74,7 @@ BLOCKS = {
             "client",
             "groups",
             "groups-hub",
+            "groups-redis",
             "index",
             "processes",
             "reactor",

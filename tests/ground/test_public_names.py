@@ -61,6 +61,7 @@ NAMES = {
         "IFollower IFollowing IRegistration IRegistry Provider RecordError Registry RegistryError defaultRegistry "
         "parseService registryFrom "
     ),
+    "getty_tx.groups.redis": ("RedisEngine redisEngine "),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
         "NoSuchMethodError Outliers PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method "

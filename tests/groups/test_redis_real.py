@@ -131,6 +131,28 @@ class PublishingTests(RedisCase):
         self.assertEqual([each.pkg for each in first.publications], [3])
         self.assertEqual(self.server.call("PUBSUB", "NUMSUB", f"getty:{{{partitionOf('a')}}}:a")[1], 2)
 
+    async def test_subscribeAgain(self) -> None:
+        """Within one turn, and with publications between."""
+        engine, user = self.begin()
+        await user.when("up")
+        sent = []
+        for number in range(3):
+            done = engine.subscribe("a")
+            sent.append(engine.publish("a", Publication(number), KEPT))
+            engine.unsubscribe("a")
+            await self.assertFailure(done, GroupError)
+            engine.subscribe("a").addErrback(lambda _: None)
+            engine.unsubscribe("a")
+            await engine.subscribe("a")
+            engine.unsubscribe("a")
+        await gatherResults(sent)
+        await engine.subscribe("a")
+        engine.unsubscribe("a")
+        await engine.subscribe("a")
+        await engine.publish("a", Publication("end"), KEPT)
+        self.assertEqual(user.publications[-1].pkg, "end")
+        self.assertEqual(engine.garbage, 0)
+
     async def test_scriptsForgotten(self) -> None:
         """Scripts that Redis has forgotten are sent again."""
         one, first, other, _second = await self.two("a")

@@ -443,7 +443,7 @@ class SettingsTests(SynchronousTestCase):
             "redis://u:p%40@10.0.0.1:7000/2?prefix=app": "Redis at 10.0.0.1:7000",
             "redis://:p@[::1]": "Redis at ::1:6379",
             "rediss://redis.example?timeout=2.5": "Redis at redis.example:6379",
-            "unix:///run/redis.sock?database=3&prefix=x": "Redis at /run/redis.sock",
+            "redis+unix:///run/redis.sock?database=3&prefix=x": "Redis at /run/redis.sock",
         }.items():
             self.assertEqual(redisEngine(text).description, description)
 
@@ -473,9 +473,9 @@ class SettingsTests(SynchronousTestCase):
             f"redis://:secret@localhost?passwordFile={path}": "keep one of them",
             "rediss://localhost?certificate=x": "go together",
             f"rediss://localhost?trustRoots={path}": "trustRoots",
-            "unix://host/x": "whole path",
-            "unix:///": "whole path",
-            "unix:///run/s?database=x": "database 'x'",
+            "redis+unix://host/x": "whole path",
+            "redis+unix:///": "whole path",
+            "redis+unix:///run/s?database=x": "database 'x'",
         }.items():
             error = self.assertRaises(SettingError, redisEngine, text)
             self.assertIn(part, str(error), text)

@@ -2,7 +2,7 @@
 The names of keys and channels.
 
 All begin with the application's prefix and a partition in braces, ``app:{54}``, so that what one script touches is in
-one slot of a cluster. The partition of a group is the CRC-32 of its name (in UTF-8; that of zip and PHP) modulo 64: 54 for ``chat:42``.
+one slot of a cluster. The partition of a group is the CRC-32 of its name in UTF-8, that of zip and PHP, modulo 64.
 
 =============================  ====================================================================================
 ``app:{54}:chat:42``           the channel of the group ``chat:42``

@@ -4,10 +4,10 @@ Texts that name an engine in Redis::
     redis://localhost                                       port 6379, database 0, prefix getty
     redis://user:password@redis.example:6379/2?prefix=app
     rediss://redis.example?trustRoots=/etc/ca.pem           over TLS
-    unix:///run/redis/redis.sock?prefix=app&database=2
+    redis+unix:///run/redis/redis.sock?prefix=app&database=2
 
 User and password are percent-encoded. What may follow the question mark: ``prefix``, ``passwordFile`` (a file whose
-first line is the password), ``user`` and ``database`` (for ``unix:``), ``timeout`` in seconds, and for ``rediss:``
+first line is the password), ``timeout`` in seconds, for ``redis+unix:`` ``user`` and ``database``, and for ``rediss:``
 ``trustRoots``, ``certificate`` and ``privateKey``.
 """
 
@@ -27,13 +27,15 @@ from getty_tx.groups.redis.engine import RedisEngine
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-__all__ = ["redisEngine"]
+__all__ = ["ALLOWED", "redisEngine"]
 
+_UNIX = "redis+unix"
 _COMMON = ("prefix", "passwordFile", "timeout")
-_ALLOWED = {
+#: What may stand behind the question mark, by scheme.
+ALLOWED = {
     "redis": _COMMON,
     "rediss": (*_COMMON, "trustRoots", "certificate", "privateKey"),
-    "unix": (*_COMMON, "user", "database"),
+    _UNIX: (*_COMMON, "user", "database"),
 }
 
 #: The most databases that one may want to name.
@@ -51,20 +53,20 @@ def redisEngine(text: str) -> RedisEngine:
         port = url.port
     except ValueError as error:
         raise SettingError(f"{_shown(text)}: {error}") from None
-    if url.scheme not in _ALLOWED:
-        raise SettingError(f"{_shown(text)}: write redis://HOST, rediss://HOST or unix:///PATH")
+    if url.scheme not in ALLOWED:
+        raise SettingError(f"{_shown(text)}: write redis://HOST, rediss://HOST or redis+unix:///PATH")
     if url.fragment:
         raise SettingError(f"{_shown(text)}: # stands for nothing here; in a password it is %23")
     options = _options(text, url)
     user, password = _credentials(text, url, options)
-    if url.scheme == "unix":
+    if url.scheme == _UNIX:
         endpoint, database = _unix(text, url), _database(text, options.get("database", "0"))
     else:
         endpoint, database = _network(text, url, port, options), _database(text, url.path.removeprefix("/") or "0")
     given: dict[str, Any] = {"prefix": options["prefix"]} if "prefix" in options else {}
     if "timeout" in options:
         given["timeout"] = _seconds(text, options["timeout"])
-    where = url.path if url.scheme == "unix" else f"{url.hostname}:{port or 6379}"
+    where = url.path if url.scheme == _UNIX else f"{url.hostname}:{port or 6379}"
     try:
         return RedisEngine(
             endpoint, user=user, password=password, database=database, description=f"Redis at {where}", **given
@@ -79,7 +81,7 @@ def _shown(text: str) -> str:
 
 
 def _options(text: str, url: SplitResult) -> dict[str, str]:
-    allowed = _ALLOWED[url.scheme]
+    allowed = ALLOWED[url.scheme]
     options: dict[str, str] = {}
     try:
         pairs = parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
@@ -116,7 +118,7 @@ def _credentials(text: str, url: SplitResult, options: dict[str, str]) -> tuple[
 
 def _unix(text: str, url: SplitResult) -> str:
     if url.hostname or not url.path.startswith("/") or url.path == "/":
-        raise SettingError(f"{_shown(text)}: write the whole path of a socket, unix:///run/redis/redis.sock")
+        raise SettingError(f"{_shown(text)}: write the whole path of a socket, redis+unix:///run/redis/redis.sock")
     return f"unix:{quoteStringArgument(unquote(url.path))}"
 
 

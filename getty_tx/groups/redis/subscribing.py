@@ -87,8 +87,8 @@ class Subscriptions:
         self._token = token
         self.byName: dict[str, Subscription] = {}
         self._byChannel: dict[bytes, Subscription] = {}
-        # The channels whose SUBSCRIBE was sent on this connection, and those for which something is to be sent.
-        self._sent: set[bytes] = set()
+        # Those whose SUBSCRIBE was sent on this connection, and the channels for which something is to be sent.
+        self._sent: dict[bytes, Subscription] = {}
         self._changed: dict[bytes, None] = {}
         self._unarrived: set[Publishing] = set()
         # What comes before the engine is up; None: it is up.
@@ -130,7 +130,7 @@ class Subscriptions:
     def sentFor(self, name: str) -> Subscription | None:
         """The subscription of a group whose SUBSCRIBE is sent before what is sent now; None: there is none."""
         subscription = self.byName.get(name)
-        if subscription is not None and subscription.channel not in self._sent:
+        if subscription is not None and self._sent.get(subscription.channel) is not subscription:
             self.sendChanges()
         return subscription
 
@@ -146,10 +146,12 @@ class Subscriptions:
         :param done: called once, when all is answered; by default each group's Deferred fires.
         """
         changed, self._changed = self._changed, {}
-        removed = [each for each in changed if each in self._sent and each not in self._byChannel]
+        # One that nobody wanted any more and somebody wants again is another one.
+        removed = [each for each in changed if each in self._sent and self._sent[each] is not self._byChannel.get(each)]
+        for each in removed:
+            del self._sent[each]
         added = [self._byChannel[each] for each in changed if each in self._byChannel and each not in self._sent]
-        self._sent.difference_update(removed)
-        self._sent.update(each.channel for each in added)
+        self._sent.update((each.channel, each) for each in added)
         for batch in _batches(removed):
             self._connection.sendSubscription(_noted, b"UNSUBSCRIBE", *batch)
         calls = Together(done)
@@ -159,11 +161,12 @@ class Subscriptions:
 
     def _subscribe(self, subscriptions: Sequence[Subscription], done: Callable[[Any], object]) -> None:
         def answered(error: Any) -> None:
-            if error is None and not all(each.isConfirmed for each in subscriptions):
+            wanted = [each for each in subscriptions if self._byChannel.get(each.channel) is each]
+            if error is None and not all(each.isConfirmed for each in wanted):
                 error = EngineDownError("Redis has not confirmed a subscription")
                 self._connection.fail(error)
             if error is None:
-                for each in subscriptions:
+                for each in wanted:
                     each.isInForce = True
                     _fire(each)
             elif isinstance(error, ReplyError) and len(subscriptions) > 1:
@@ -182,7 +185,8 @@ class Subscriptions:
 
     def _refused(self, subscription: Subscription, error: ReplyError) -> GroupError:
         """Such as a channel that its rules do not allow: nobody who waits for it gets it later."""
-        self._sent.discard(subscription.channel)
+        if self._sent.get(subscription.channel) is subscription:
+            del self._sent[subscription.channel]
         if subscription.waiting and self.byName.get(subscription.name) is subscription:
             del self.byName[subscription.name], self._byChannel[subscription.channel]
         return GroupError(f"{subscription.name}: Redis refuses the subscription: {error}")
