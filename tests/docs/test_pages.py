@@ -205,7 +205,7 @@ class PageTests(FolderMixin, TestCase):
         self.assertGreater(len(pages), 10)
         commands = 0
         for path in pages:
-            # These have tests of their own: one makes certificates, others need OpenTelemetry, thriftpy2, etcd or Redis.
+            # These have tests of their own: one makes certificates, others need OpenTelemetry, thriftpy2, etcd, Redis.
             if path.name not in ("etcd.md", "kitex.md", "redis.md", "tls.md", "tracing.md"):
                 commands += self.page(str(path.relative_to(DOCS))).commands
         self.assertGreater(commands, 3)

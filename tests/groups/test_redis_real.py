@@ -41,10 +41,12 @@ class RedisCase(TestCase):
         self.addCleanup(self.server.remove)
         self.server.start()
 
-    def begin(self, endpoint: str | None = None, **settings: Any) -> tuple[RedisEngine, Listening]:
+    def begin(
+        self, endpoint: str | None = None, listening: Listening | None = None, **settings: Any
+    ) -> tuple[RedisEngine, Listening]:
         """Start an engine."""
         engine = RedisEngine(endpoint or self.server.endpoint, **{**FAST, **settings})
-        user = Listening()
+        user = listening or Listening()
         engine.start(reactor, user)
         self.addCleanup(engine.stop)
         return engine, user
@@ -140,8 +142,8 @@ class PublishingTests(RedisCase):
             done = engine.subscribe("a")
             sent.append(engine.publish("a", Publication(number), KEPT))
             engine.unsubscribe("a")
-            await self.assertFailure(done, GroupError)
-            engine.subscribe("a").addErrback(lambda _: None)
+            await done
+            engine.subscribe("a")
             engine.unsubscribe("a")
             await engine.subscribe("a")
             engine.unsubscribe("a")

@@ -116,7 +116,7 @@ class Publishing:
         if type(reply) is list:
             epoch, offset, isNew = reply
             try:
-                self._position = positionFrom(epoch, b"%d" % offset)
+                self._position = positionFrom(epoch, b"%d" % offset) if epoch else None
             except EnvelopeError as error:
                 self._failed(error)
                 return

@@ -62,7 +62,7 @@ end
 
 #: Keys: numbers, stream, and the id's if there is one. Arguments: channel, entries to keep, milliseconds to keep them,
 #: milliseconds to keep the numbers, milliseconds to keep the id, a new epoch, rest of the message.
-#: Answers epoch, offset, and 1, or 0 if the id is known.
+#: Answers epoch, offset, and 1, or 0 if the id is known: then without an epoch if that one had no number.
 PUBLISH = Script(
     _EPOCH
     + """
@@ -70,6 +70,9 @@ if KEYS[3] then
   local known = redis.call('GET', KEYS[3])
   if known then
     local bar = string.find(known, '|', 1, true)
+    if not bar then
+      return {'', 0, 0}
+    end
     return {string.sub(known, 1, bar - 1), tonumber(string.sub(known, bar + 1)), 0}
   end
 end

@@ -119,13 +119,13 @@ class Subscriptions:
         return done
 
     def remove(self, name: str) -> None:
-        """Want a group no more."""
+        """Want a group no more. Whoever still waits for it is told that there is nothing to wait for."""
         subscription = self.byName.pop(name, None)
         if subscription is not None:
             del self._byChannel[subscription.channel]
             self._changed[subscription.channel] = None
             _cameBack(subscription.own)
-            self._fail([subscription], GroupError(f"{name}: nobody wants it any more"))
+            _fire(subscription)
 
     def sentFor(self, name: str) -> Subscription | None:
         """The subscription of a group whose SUBSCRIBE is sent before what is sent now; None: there is none."""
