@@ -80,7 +80,7 @@ class RedisServer:
                 self.call("PING")
                 return
             except OSError:
-                if time.monotonic() > until:
+                if time.monotonic() > until or self._process.poll() is not None:
                     raise AssertionError("redis-server does not start") from None
                 time.sleep(0.005)
 
