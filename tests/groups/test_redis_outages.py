@@ -134,6 +134,18 @@ class ServerTests(OutageCase):
         self.assertNotEqual(position.epoch, first.publications[0].position.epoch)
         await self.checkAll((one, first), (other, second))
 
+    async def test_replica(self) -> None:
+        """A server that takes no publications any more is left, and taken again when it does."""
+        one, first, other, second = await self.both()
+        self.server.call("REPLICAOF", "127.0.0.1", "1")
+        await self.assertFailure(one.publish("a", Publication(1), KEPT), EngineDownError)
+        await first.when("down")
+        while "is a replica" not in str(one.lastError):
+            await deferLater(reactor, 0.01)
+        self.server.call("REPLICAOF", "NO", "ONE")
+        await first.when("up", 2)
+        await self.checkAll((one, first), (other, second))
+
     async def test_awayAtFirst(self) -> None:
         """The reason is told, and when it comes all is well."""
         self.server.kill()

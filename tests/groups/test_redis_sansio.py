@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import CodecError, SessionClosedError, SettingError
-from getty_tx.groups import EngineDownError, EngineTimeoutError, Member, Position, Publication, Retention
+from getty_tx.groups import EngineDownError, EngineTimeoutError, Groups, Member, Position, Publication, Retention
 from getty_tx.groups.publication import CLOSE, EXCLUSIVE
 from getty_tx.groups.redis import codec as codecs
 from getty_tx.groups.redis import connection as connections
@@ -19,6 +21,7 @@ from getty_tx.groups.redis.codec import PushNotification, ReplyError, RespCodec,
 from getty_tx.groups.redis.connection import Connection
 from getty_tx.groups.redis.layout import Layout, newEpoch, partitionOf
 from getty_tx.groups.redis.publishing import PublishCommands, Publishing
+from getty_tx.groups.redis.recovering import Login
 from getty_tx.groups.redis.scripts import PUBLISH
 from getty_tx.groups.redis.subscribing import Subscriptions
 
@@ -435,7 +438,37 @@ class OrderTests(ConnectionCase):
         self.assertIn("READONLY", str(self.session.failed))
 
 
+class LoginTests(ConnectionCase):
+    def test_unsuitable(self) -> None:
+        """Servers that cannot be used are named."""
+        for hello, part in (
+            ({b"version": b"6.0.16", b"mode": b"standalone", b"role": b"master"}, "Redis 6.0.16"),
+            ({b"version": b"7.0.15", b"mode": b"cluster", b"role": b"master"}, "cluster"),
+            ({b"version": b"7.0.15", b"mode": b"sentinel", b"role": b"replica"}, "replica"),
+            (ReplyError("ERR unknown command `HELLO`, with args beginning with: `3`"), "older than Redis 6.2"),
+            ({b"version": b"6.2.0", b"mode": b"standalone", b"role": b"master"}, None),
+            ({b"version": b"255.255.255", b"mode": b"standalone"}, None),
+        ):
+            self.setUp()
+            Login("u", "p", 3).send(self.connection, "name", self.answers.append)
+            self.clock.advance(0)
+            self.assertIn(packedCommand((b"HELLO", 3, b"AUTH", b"u", b"p", b"SETNAME", b"name")), self.session.take())
+            self.reply(hello, *["OK"] * 20)
+            [error] = self.answers
+            self.assertEqual(error is None, part is None)
+            self.assertIn(part or "", str(error))
+
+
 class SettingsTests(SynchronousTestCase):
+    def test_withoutHiredis(self) -> None:
+        """One line says what is to be installed."""
+        names = [name for name in sys.modules if name.startswith("getty_tx.groups.redis")]
+        with patch.dict(sys.modules, {"hiredis": None}):
+            for name in names:
+                del sys.modules[name]
+            error = self.assertRaises(SettingError, Groups, "redis://localhost")
+        self.assertEqual(str(error), "redis:// needs hiredis: pip install 'getty_tx[redis]'")
+
     def test_texts(self) -> None:
         """What is right."""
         for text, description in {

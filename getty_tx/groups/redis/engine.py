@@ -119,6 +119,11 @@ class RedisEngine:
         return max(0, self._connection.made - 1)
 
     @property
+    def lastError(self) -> BaseException | None:
+        """Why it is down; None while it is up."""
+        return self._down
+
+    @property
     def garbage(self) -> int:
         """Messages that were none of groups, and were skipped."""
         return self._subscriptions.garbage

@@ -70,11 +70,15 @@ class Login:
             if isinstance(reply, Exception):
                 errors.append(reply)
 
+        def greeted(reply: Any) -> None:
+            unsuitable = _unsuitable(reply)
+            noted(reply if unsuitable is None else EngineDownError(unsuitable))
+
         def ended(reply: Any) -> None:
             noted(reply)
             done(errors[0] if errors else None)
 
-        connection.send(noted, *parts)
+        connection.send(greeted, *parts)
         if self._database:
             connection.send(noted, b"SELECT", self._database)
         # Known from Redis 7.0 on, and not allowed to each user.
@@ -134,10 +138,7 @@ class Recovery:
         if error is None:
             return False
         if isinstance(error, ReplyError):
-            text = str(error)
-            if "unknown command" in text and "HELLO" in text:
-                text = f"Redis 6.2 or newer is needed: {text}"
-            error = EngineDownError(f"Redis refuses: {text}")
+            error = EngineDownError(f"Redis refuses: {error}")
         self._isOver = True
         self._connection.fail(error)
         return True
@@ -217,6 +218,22 @@ class Recovery:
             return
         self._isOver = True
         self._done()
+
+
+def _unsuitable(reply: Any) -> str | None:
+    """What is wrong with a server that has answered HELLO so; None: nothing."""
+    if isinstance(reply, ReplyError) and "unknown command" in str(reply):
+        return "this server is older than Redis 6.2"
+    if not isinstance(reply, dict):
+        return None
+    version = reply.get(b"version", b"").decode(errors="replace").split(".")
+    if all(each.isdigit() for each in version[:2]) and [int(each) for each in version[:2]] < [6, 2]:
+        return f"this server is Redis {'.'.join(version)}: 6.2 or newer is needed"
+    if reply.get(b"mode") == b"cluster":
+        return "this server is a part of a cluster: give one that stands alone, or behind Sentinel"
+    if reply.get(b"role") == b"replica":
+        return "this server is a replica, and takes no publications"
+    return None
 
 
 def _position(reply: Any) -> Position | None:
