@@ -285,6 +285,16 @@ class PresenceTests(OutageCase):
         self.assertEqual(first.said[-1], ("members", "a", ["comes"], ["goes"]))
         self.assertEqual(sorted(each.key for each in await other.presence("a", 10)), ["comes", "stays"])
 
+    async def test_flushed(self) -> None:
+        """All data is deleted while everybody is connected: it is there again soon, and nobody is told."""
+        one, first, other, second = await self.both()
+        one.present("a", Member("1"))
+        await second.when(("members", "a", ["1"], []))
+        self.server.call("FLUSHALL")
+        while await other.counts(["a"]) != {"a": 1}:
+            await deferLater(reactor, 0.02)
+        self.assertEqual(len([said for said in first.said + second.said if said[0] == "members"]), 2)
+
     async def test_redisHangs(self) -> None:
         """Longer than a lease: nobody could renew one, and nobody is taken for dead."""
         one, first, other, second = await self.both(timeout=5.0)

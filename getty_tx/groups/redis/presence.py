@@ -41,6 +41,9 @@ KEPT = 86_400_000
 #: Members of one command and of one message.
 MANY = 500
 
+#: What the script for leases answers: the lease was there; it had ended. 1: Redis has lost it with its data.
+_NOT, _TO_ALL = 0, 2
+
 
 class Presence:
     """
@@ -64,7 +67,8 @@ class Presence:
         self._leaseCall: Any = None
         self._saidAt = 0.0
         self._version = b""
-        self._mustAnnounce = False
+        # Whether all is to be said again: not, or to Redis, or to others as well.
+        self._mustSay = _NOT
         self.live: frozenset[str] = frozenset()
 
     def start(self, reactor: Any) -> None:
@@ -179,9 +183,9 @@ class Presence:
 
     def up(self) -> None:
         """All is in force: say what this process has."""
-        announce, self._mustAnnounce = self._mustAnnounce, False
+        must, self._mustSay = self._mustSay, _NOT
         self._leaseCall = self._reactor.callLater(self._interval, self._renewed)
-        self.sayAll(announce)
+        self.sayAll(must == _TO_ALL)
 
     def down(self) -> None:
         """The connection is gone."""
@@ -200,9 +204,9 @@ class Presence:
             return
         if error is not None or self._leaseCall is None:
             return
-        announce, self._mustAnnounce = self._mustAnnounce, False
-        if announce or self._reactor.seconds() - self._saidAt >= KEPT / 3000:
-            self.sayAll(announce)
+        must, self._mustSay = self._mustSay, _NOT
+        if must or self._reactor.seconds() - self._saidAt >= KEPT / 3000:
+            self.sayAll(must == _TO_ALL)
         elif self._changed:
             self._sendLater()
 
@@ -211,8 +215,8 @@ class Presence:
             if isinstance(reply, Exception):
                 done(reply)
                 return
-            self._version, isRevived, ended, live = reply
-            self._mustAnnounce |= bool(isRevived)
+            self._version, must, ended, live = reply
+            self._mustSay = max(self._mustSay, must)
             if live:
                 self.live = frozenset(each.decode(errors="replace") for each in live)
             for each in ended:

@@ -203,9 +203,9 @@ return members
 )
 
 #: Keys: live, gone, state. Arguments: the process, milliseconds of its lease, the version that it knows, milliseconds
-#: for which those that are gone are remembered. Answers the version, whether this one had been taken for gone, those
-#: whose end was found just now, and all live ones, or an empty list if the version is the known one. Where nobody has
-#: renewed anything for half a lease, it was Redis that was away: then all leases are renewed.
+#: for which those that are gone are remembered. Answers the version; 2 if this one had been taken for gone, 1 if it had
+#: no lease, or 0; those whose end was found just now; all live ones, or an empty list if the version is the known one.
+#: Where nobody has renewed anything for half a lease, it was Redis that was away: then all leases are renewed.
 LEASE = Script(
     """
 local time = redis.call('TIME')
@@ -214,7 +214,7 @@ local last = tonumber(redis.call('HGET', KEYS[3], 'at')) or now
 redis.call('HSET', KEYS[3], 'at', string.format('%.0f', now))
 local changed = false
 local others = {}
-local revived = redis.call('ZREM', KEYS[2], ARGV[1])
+local was = redis.call('ZREM', KEYS[2], ARGV[1]) * 2
 if now - last > ARGV[2] / 2 then
   for _, node in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     redis.call('ZADD', KEYS[1], now + ARGV[2], node)
@@ -231,14 +231,18 @@ end
 if changed then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[4])
 end
-if redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1]) == 1 or changed then
+if redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1]) == 1 then
+  changed = true
+  was = math.max(was, 1)
+end
+if changed then
   redis.call('HINCRBY', KEYS[3], 'version', 1)
 end
 local version = redis.call('HGET', KEYS[3], 'version') or '0'
 if version == ARGV[3] then
-  return {version, revived, others, {}}
+  return {version, was, others, {}}
 end
-return {version, revived, others, redis.call('ZRANGE', KEYS[1], 0, -1)}
+return {version, was, others, redis.call('ZRANGE', KEYS[1], 0, -1)}
 """
 )
 
