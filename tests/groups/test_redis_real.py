@@ -197,6 +197,23 @@ class PublishingTests(RedisCase):
         self.server.call("CONFIG", "SET", "maxmemory", "0")
         self.assertEqual((await engine.publish("a", Publication(1), KEPT)).offset, 1)
 
+    async def test_stop(self) -> None:
+        """Whatever waits ends with it, and nothing is heard from then on."""
+        engine, user = self.begin()
+        await user.when("up")
+        await engine.subscribe("a")
+        waiting = [engine.publish("a", Publication(1), KEPT), engine.subscribe("b"), engine.history("a", None, 1, KEPT)]
+        said = list(user.said)
+        await engine.stop()
+        for each in waiting:
+            each.addErrback(lambda failure: failure.trap(EngineDownError) and None)
+            self.assertTrue(each.called)
+        await self.assertFailure(engine.publish("a", Publication(1), KEPT), EngineDownError)
+        self.assertEqual(user.said, said)
+        engine.start(reactor, user)
+        await user.when("up", 2)
+        self.assertEqual((await engine.publish("a", Publication(2), KEPT)).offset, 2)
+
 
 class HistoryTests(RedisCase):
     async def test_wholeOrNot(self) -> None:

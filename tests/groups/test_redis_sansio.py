@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
-from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.errors import CodecError, SessionClosedError, SettingError
-from getty_tx.groups import EngineDownError, EngineTimeoutError, Groups, Member, Position, Publication, Retention
+from getty_tx.errors import CodecError, SessionClosedError
+from getty_tx.groups import EngineDownError, EngineTimeoutError, Member, Position, Publication, Retention
 from getty_tx.groups.publication import CLOSE, EXCLUSIVE
 from getty_tx.groups.redis import codec as codecs
 from getty_tx.groups.redis import connection as connections
-from getty_tx.groups.redis import envelope, redisEngine
+from getty_tx.groups.redis import envelope
 from getty_tx.groups.redis.codec import PushNotification, ReplyError, RespCodec, packedCommand
 from getty_tx.groups.redis.connection import Connection
 from getty_tx.groups.redis.layout import Layout, newEpoch, partitionOf
 from getty_tx.groups.redis.publishing import PublishCommands, Publishing
-from getty_tx.groups.redis.recovering import Login
 from getty_tx.groups.redis.scripts import PUBLISH
 from getty_tx.groups.redis.subscribing import Subscriptions
 
@@ -436,80 +433,3 @@ class OrderTests(ConnectionCase):
         self.reply(ReplyError("READONLY You can't write against a read only replica."))
         self.failureResultOf(done, EngineDownError)
         self.assertIn("READONLY", str(self.session.failed))
-
-
-class LoginTests(ConnectionCase):
-    def test_unsuitable(self) -> None:
-        """Servers that cannot be used are named."""
-        for hello, part in (
-            ({b"version": b"6.0.16", b"mode": b"standalone", b"role": b"master"}, "Redis 6.0.16"),
-            ({b"version": b"7.0.15", b"mode": b"cluster", b"role": b"master"}, "cluster"),
-            ({b"version": b"7.0.15", b"mode": b"sentinel", b"role": b"replica"}, "replica"),
-            (ReplyError("ERR unknown command `HELLO`, with args beginning with: `3`"), "older than Redis 6.2"),
-            ({b"version": b"6.2.0", b"mode": b"standalone", b"role": b"master"}, None),
-            ({b"version": b"255.255.255", b"mode": b"standalone"}, None),
-        ):
-            self.setUp()
-            Login("u", "p", 3).send(self.connection, "name", self.answers.append)
-            self.clock.advance(0)
-            self.assertIn(packedCommand((b"HELLO", 3, b"AUTH", b"u", b"p", b"SETNAME", b"name")), self.session.take())
-            self.reply(hello, *["OK"] * 20)
-            [error] = self.answers
-            self.assertEqual(error is None, part is None)
-            self.assertIn(part or "", str(error))
-
-
-class SettingsTests(SynchronousTestCase):
-    def test_withoutHiredis(self) -> None:
-        """One line says what is to be installed."""
-        names = [name for name in sys.modules if name.startswith("getty_tx.groups.redis")]
-        with patch.dict(sys.modules, {"hiredis": None}):
-            for name in names:
-                del sys.modules[name]
-            error = self.assertRaises(SettingError, Groups, "redis://localhost")
-        self.assertEqual(str(error), "redis:// needs hiredis: pip install 'getty_tx[redis]'")
-
-    def test_texts(self) -> None:
-        """What is right."""
-        for text, description in {
-            "redis://localhost": "Redis at localhost:6379",
-            "redis://u:p%40@10.0.0.1:7000/2?prefix=app": "Redis at 10.0.0.1:7000",
-            "redis://:p@[::1]": "Redis at ::1:6379",
-            "rediss://redis.example?timeout=2.5": "Redis at redis.example:6379",
-            "redis+unix:///run/redis.sock?database=3&prefix=x": "Redis at /run/redis.sock",
-        }.items():
-            self.assertEqual(redisEngine(text).description, description)
-
-    def test_wrong(self) -> None:
-        """Each wrong part is named, and no password is shown."""
-        path = self.mktemp()
-        for text, part in {
-            "http://localhost": "redis://HOST",
-            "redis://": "no host",
-            "redis://localhost:0": "port 0",
-            "redis://localhost:70000": "Port out of range",
-            "redis://localhost/x": "database 'x'",
-            "redis://localhost/1/2": "database '1/2'",
-            "redis://u@localhost": "needs a password",
-            "redis://u:@localhost": "password is empty",
-            "redis://localhost?prefix=": "prefix= is empty",
-            "redis://localhost?prefix=a&prefix=b": "prefix= is there twice",
-            "redis://localhost?prefix=a b": "prefix='a b'",
-            "redis://localhost?prefix=%7B": "prefix='{'",
-            "redis://localhost?db=1": "no db=",
-            "redis://localhost?prefix": "name=value",
-            "redis://localhost?timeout=0": "timeout=0",
-            "redis://localhost?timeout=nan": "timeout=nan",
-            "redis://localhost?trustRoots=x": "no trustRoots=",
-            "redis://:secret@localhost#x": "%23",
-            f"redis://localhost?passwordFile={path}": "cannot be read",
-            f"redis://:secret@localhost?passwordFile={path}": "keep one of them",
-            "rediss://localhost?certificate=x": "go together",
-            f"rediss://localhost?trustRoots={path}": "trustRoots",
-            "redis+unix://host/x": "whole path",
-            "redis+unix:///": "whole path",
-            "redis+unix:///run/s?database=x": "database 'x'",
-        }.items():
-            error = self.assertRaises(SettingError, redisEngine, text)
-            self.assertIn(part, str(error), text)
-            self.assertNotIn("secret", str(error))

@@ -161,7 +161,12 @@ class RedisEngine:
             self._presence.withdraw(lambda: ended.callback(None))
         else:
             ended.callback(None)
-        return ended.addCallback(lambda _: self._connection.stop())
+        return ended.addCallback(self._withdrawn)
+
+    def _withdrawn(self, _: None) -> Deferred[None]:
+        ended = self._connection.stop()
+        self._subscriptions.lost(EngineDownError(f"{self.description} was stopped"))
+        return ended
 
     # What the connection tells
 
