@@ -307,3 +307,20 @@ class PresenceTests(OutageCase):
         await deferLater(reactor, 0.3)
         self.assertEqual(await one.counts(["a"]), {"a": 2})
         self.assertEqual(len([said for said in first.said + second.said if said[0] == "members"]), 4)
+
+
+class AppendOnlyTests(OutageCase):
+    more = ("--appendonly", "yes")
+
+    async def test_killed(self) -> None:
+        """With a file of its commands a restart costs nothing but the time."""
+        one, first, other, second = await self.both()
+        await gatherResults([other.publish("a", Publication(number), KEPT) for number in range(3, 6)])
+        await first.whenTrue(lambda: len(first.publications) == 6)
+        self.server.kill()
+        await gatherResults([first.when("down"), second.when("down")])
+        self.server.start()
+        await gatherResults([first.when("up", 2), second.when("up", 2)])
+        self.assertEqual((await one.publish("a", Publication(6), KEPT)).offset, 7)
+        self.assertNotIn(("missed", "a"), first.said + second.said)
+        await self.checkAll((one, first), (other, second))

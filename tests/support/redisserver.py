@@ -77,7 +77,8 @@ class RedisServer:
         until = time.monotonic() + START_TIME
         while True:
             try:
-                self.call("PING")
+                # Also one that still reads its data has started.
+                self.call("HELLO", "3")
                 return
             except OSError:
                 if time.monotonic() > until or self._process.poll() is not None:
