@@ -26,7 +26,7 @@ KEPT = Retention(1000, 60.0)
 NONE = Retention()
 
 #: Settings with which outages are found soon.
-FAST = {"timeout": 0.5, "pingInterval": 0.3, "reconnectInterval": 0.03, "leaseInterval": 0.15, "leaseTime": 0.6}
+FAST = {"timeout": 1.0, "pingInterval": 0.3, "reconnectInterval": 0.03, "leaseInterval": 0.15, "leaseTime": 5.0}
 
 
 class RedisCase(TestCase):
