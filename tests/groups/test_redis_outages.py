@@ -273,6 +273,8 @@ class PresenceTests(OutageCase):
         one.present("a", Member("stays"))
         one.present("a", Member("goes"))
         await second.when(("members", "a", ["goes", "stays"], []))
+        # Once this is answered, that they were told is known.
+        await one.counts(["a"])
         self.server.kill()
         await gatherResults([first.when("down"), second.when("down")])
         one.present("a", Member("comes"))

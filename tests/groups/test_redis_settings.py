@@ -1,4 +1,4 @@
-"""What the engine of Redis is told, and which servers it takes."""
+"""What the engine of Redis is told, which servers it takes, and what others are told of members, without Redis."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from unittest.mock import patch
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.errors import SettingError
-from getty_tx.groups import Groups
+from getty_tx.groups import EngineDownError, Groups, Member
 from getty_tx.groups.redis import RedisEngine, redisEngine
 from getty_tx.groups.redis.codec import ReplyError, packedCommand
+from getty_tx.groups.redis.envelope import membersMessage
+from getty_tx.groups.redis.layout import Layout
+from getty_tx.groups.redis.presence import Presence
 from getty_tx.groups.redis.recovering import Login
 from tests.groups.test_redis_sansio import ConnectionCase
 
@@ -103,3 +106,32 @@ class SettingsTests(SynchronousTestCase):
         ):
             error = self.assertRaises(SettingError, RedisEngine, **arguments)
             self.assertIn(part, str(error))
+
+
+class PresenceTests(ConnectionCase):
+    def test_unsure(self) -> None:
+        """Where nobody knows whether others were told, they are told again, of who has left meanwhile as well."""
+        presence = Presence(self.connection, Layout("p"), "node", 2.0, 7.0)
+        presence.start(self.clock)
+
+        def connected() -> bytes:
+            presence.begin(self.answers.append)
+            self.reply([b"1", 0, [], [b"node"]])
+            presence.up()
+            self.clock.advance(0)
+            self.clock.advance(0)
+            return self.session.take()
+
+        connected()
+        for key in ("stays", "goes"):
+            presence.present("a", Member(key))
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertIn(membersMessage([Member("stays"), Member("goes")], []), self.session.take())
+        presence.present("a", Member("not sent"))
+        presence.down()
+        self.connection.fail(EngineDownError("x"))
+        presence.absent("a", "goes")
+        presence.absent("a", "not sent")
+        self.open()
+        self.assertIn(membersMessage([Member("stays")], [Member("goes")]), connected())

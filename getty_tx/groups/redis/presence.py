@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from getty_tx.groups.errors import EngineTimeoutError
+from getty_tx.groups.publication import Member
 from getty_tx.groups.redis.codec import ReplyError
 from getty_tx.groups.redis.envelope import EnvelopeError, memberFrom, membersMessage, packedMember
 from getty_tx.groups.redis.publishing import call, errorOf
@@ -22,7 +24,6 @@ from getty_tx.groups.redis.subscribing import Together
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from getty_tx.groups.publication import Member
     from getty_tx.groups.redis.connection import Connection
     from getty_tx.groups.redis.layout import Layout
 
@@ -45,6 +46,15 @@ MANY = 500
 _NOT, _TO_ALL = 0, 2
 
 
+class _Unsure:
+    """Others may know a member or not: nobody knows whether they were told."""
+
+    __slots__ = ("member",)
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+
+
 class Presence:
     """
     The members of this process, and questions about those of all.
@@ -62,7 +72,7 @@ class Presence:
         self._reactor: Any = None
         self._members: dict[str, dict[str, Member]] = {}
         # What is to be told, by group and key: as which member others know it; None: they do not know it.
-        self._changed: dict[str, dict[str, Member | None]] = {}
+        self._changed: dict[str, dict[str, Member | _Unsure | None]] = {}
         self._sendCall: Any = None
         self._leaseCall: Any = None
         self._saidAt = 0.0
@@ -109,7 +119,7 @@ class Presence:
         for name, keys in changed.items():
             self._sendGroup(name, keys)
 
-    def _sendGroup(self, name: str, keys: Mapping[str, Member | None]) -> None:
+    def _sendGroup(self, name: str, keys: Mapping[str, Member | _Unsure | None]) -> None:
         members = self._members.get(name, {})
         if members:
             self._connection.send(_ignore, b"SADD", self._layout.groups(self._node), name)
@@ -117,8 +127,9 @@ class Presence:
         for at in range(0, len(items), MANY):
             part = dict(items[at : at + MANY])
             written = [members[key] for key in part if key in members]
-            joined = [member for member in written if part[member.key] is None]
-            left = [known for key, known in part.items() if known is not None and key not in members]
+            joined = [member for member in written if not isinstance(part[member.key], Member)]
+            gone = [known for key, known in part.items() if known is not None and key not in members]
+            left = [each.member if isinstance(each, _Unsure) else each for each in gone]
             message = membersMessage(joined, left) if joined or left else b""
             self._write(name, written, [each.key for each in left], message, False, part)
         if not members:
@@ -131,7 +142,7 @@ class Presence:
         deleted: Sequence[str],
         message: bytes,
         isAll: bool,
-        known: Mapping[str, Member | None],
+        known: Mapping[str, Member | _Unsure | None],
     ) -> None:
         """:param known: what others know, if this fails."""
 
@@ -142,8 +153,10 @@ class Presence:
                         "{name}: presence is not told: {error}", name=name, error=errorOf(reply, self._connection)
                     )
                 changed = self._changed.setdefault(name, {})
+                told = {each.key: each for each in written} if isinstance(reply, EngineTimeoutError) else {}
                 for key, member in known.items():
-                    changed.setdefault(key, member)
+                    unsure = member is None and key in told
+                    changed.setdefault(key, _Unsure(told[key]) if unsure else member)
 
         layout = self._layout
         values = [part for each in written for part in (each.key, packedMember(each))]
