@@ -11,6 +11,7 @@ from getty_tx.groups.fanout import Fanout
 from getty_tx.groups.joining import MAX_GROUPS, NOTHING, Joined, Joining
 from getty_tx.groups.kinds import Entry, Kind, OwnKind, SharedKind, keyOf
 from getty_tx.groups.log import Log, firstOf
+from getty_tx.groups.publication import Position
 from getty_tx.groups.slow import Behind
 from getty_tx.session.sharing import leave as leaveMembership
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from getty_tx.groups.groups import Groups
     from getty_tx.groups.joining import Take
     from getty_tx.groups.namespaces import Namespace
-    from getty_tx.groups.publication import History, Member, Position, Publication
+    from getty_tx.groups.publication import History, Member, Publication
     from getty_tx.groups.stats import GroupStats
 
 __all__ = ["Group"]
@@ -248,7 +249,11 @@ class Group:
         if history.isWhole:
             self._goOn(history.publications)
         else:
+            # What was held is not missed, though the history may know of it.
             self.position = history.position
+            first = next((each.position for each in self._held or () if each.position is not None), None)
+            if first is not None and first.epoch == history.position.epoch:
+                self.position = Position(first.epoch, first.offset - 1)
             self.gap(None)
             self._goOn(())
 

@@ -80,7 +80,7 @@ class Groups(Service):
         self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
         self._active: dict[str, Group] = {}
         self._publishers: WeakValueDictionary[int, Any] = WeakValueDictionary()
-        self._subscribing: dict[str, Deferred[None]] = {}
+        self._subscribing: dict[str, list[Deferred[None]]] = {}
         self._leaving = Leaving(self)
         self._queue = PublishQueue(self)
         self._waiting: list[Deferred[None]] = []
@@ -293,23 +293,18 @@ class Groups(Service):
             if subscribed.called and not subscribed.paused:
                 # In most processes that is the end of it.
                 return subscribed
-            self._subscribing[name] = subscribed
+            self._subscribing[name] = []
             subscribed.addBoth(self._subscribed, name)
-        waits = self._subscribing.get(name)
-        if waits is None:
+        waiting = self._subscribing.get(name)
+        if waiting is None:
             return None
         result: Deferred[None] = Deferred()
-
-        def both(outcome: Any) -> Any:
-            result.callback(outcome)
-            return outcome
-
-        waits.addBoth(both)
+        waiting.append(result)
         return result
 
-    def _subscribed(self, outcome: Any, name: str) -> Any:
-        self._subscribing.pop(name, None)
-        return outcome
+    def _subscribed(self, outcome: Any, name: str) -> None:
+        for each in self._subscribing.pop(name, ()):
+            each.callback(outcome)
 
     def hasLeft(self, group: Group, session: Any) -> None:
         """A session has left."""

@@ -268,7 +268,7 @@ class AnswerTests(SubTestCase):
             await self.receive(client)
         self.ask(7, "collect", -1)
         self.ask(8, "order", "id")
-        [(number, things), (_, [[order, total]])] = await self.answers(2)
+        [(number, things), (_, [[order, total]])] = sorted(await self.answers(2))
         snapshot = decodeSnapshot(thing for thing in things if not thing[0].startswith("error"))
         [service] = snapshot.services
         self.assertEqual((7, "server", ["tcp:8090"]), (number, service.name, list(service.endpoints)))
