@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
@@ -9,14 +10,18 @@ from getty_tx.errors import SettingError
 from getty_tx.groups.interfaces import IEngine
 from getty_tx.groups.memory import MemoryEngine
 
-__all__ = ["engineFrom"]
+__all__ = ["VARIABLE", "engineFrom"]
 
 #: The module and function that make an engine of a text, by its scheme. Imported when somebody asks for one.
 _SCHEMES = {
     "redis": ("getty_tx.groups.redis", "redisEngine"),
     "rediss": ("getty_tx.groups.redis", "redisEngine"),
+    "redis+unix": ("getty_tx.groups.redis", "redisEngine"),
 }
 
+
+#: The environment's word for the engine of programs that name none.
+VARIABLE = "GETTY_GROUPS"
 
 #: The engine of a sub-reactor: one for its process.
 _ofProcess: list[IEngine] = []
@@ -26,10 +31,12 @@ def engineFrom(engine: Any = None) -> IEngine:
     """
     An engine.
 
-    :param engine: None: in a sub-reactor the groups of all of them, else those of this process. Or a text such as
-        ``redis://127.0.0.1``, or an engine.
+    :param engine: None: what :py:data:`VARIABLE` in the environment names; without it in a sub-reactor the groups of
+        all of them, else those of this process. Or a text such as ``redis://127.0.0.1``, or an engine.
     :raise SettingError: it is none of these.
     """
+    if engine is None:
+        engine = os.environ.get(VARIABLE) or None
     if engine is None:
         # Not earlier: a program with one process needs nothing of several.
         from getty_tx.processes.beside import ownEnd

@@ -55,8 +55,8 @@ class Groups(Service):
     A session of any Server or Client of this reactor may be a member. It is a service of Twisted; one that nobody has
     started starts with the first that joins or publishes, and stops with the reactor, after its servers.
 
-    :param engine: None: the groups of this process; in a sub-reactor those of all of them. Or a text such as
-        ``redis://127.0.0.1``, or an :py:class:`~getty_tx.groups.IEngine`.
+    :param engine: a text such as ``redis://127.0.0.1``, or an :py:class:`~getty_tx.groups.IEngine`. None: that of
+        ``GETTY_GROUPS`` in the environment; without it the groups of this process, in a sub-reactor those of all.
     :param namespaces: settings by the word before ``:`` in a group's name; those of ``""`` for all other names.
     :raise SettingError: the engine is none.
     """
@@ -85,6 +85,8 @@ class Groups(Service):
         self._queue = PublishQueue(self)
         self._waiting: list[Deferred[None]] = []
         self._thread = 0
+        # What waits until the engine is there for the first time; None: it was, or it has said that it is away.
+        self._starting: list[Deferred[None]] | None = None
         self._wasStarted = False
         self.lastError: BaseException | None = None
 
@@ -99,6 +101,7 @@ class Groups(Service):
         self._thread = get_ident()
         self.turns = Turns(self.reactor)
         _running.add(self)
+        self._starting = []
         self.engine.start(self.reactor, self)
 
     def _installed(self) -> Any:
@@ -124,6 +127,9 @@ class Groups(Service):
         self.turns.stop()
         self._leaving.stop()
         self._queue.stop(EngineDownError("the groups have stopped"))
+        starting, self._starting = self._starting, None
+        for each in starting or ():
+            each.errback(EngineDownError("the groups have stopped"))
         for group in self._active.values():
             group.stop()
         return self.engine.stop()
@@ -188,9 +194,9 @@ class Groups(Service):
             self._publishers[publisher] = but
         publication = Publication(pkg, key=key, publisher=publisher, size=size)
         group.stats.published += 1
-        if not self.engine.isUp and namespace.whenDown != "fail":
+        if not self.engine.isUp and namespace.whenDown != "fail" and self._starting is None:
             return self._publishWhileDown(group, publication, id)
-        return self.engine.publish(group.name, publication, namespace.retention, id)
+        return self.ask("publish", group.name, publication, namespace.retention, id)
 
     def _publishWhileDown(self, group: Group, publication: Publication, id: str | None) -> Deferred[Position | None]:
         if group.namespace.whenDown == "queue":
@@ -212,13 +218,18 @@ class Groups(Service):
         if not self.runs():
             return stopped()
         pkg = {"reason": reason, "but": "" if but is None else self.keyOf(but), "code": code}
-        told = self.engine.publish(f"user:{user}", Publication(pkg, kind=CLOSE), Retention())
+        told = self.ask("publish", f"user:{user}", Publication(pkg, kind=CLOSE), Retention())
         return told.addCallback(lambda _: None)
 
     def ask(self, question: str, *arguments: Any) -> Deferred[Any]:
         """Ask the engine, by the name of its method."""
         if not self.runs():
             return stopped()
+        if self._starting is not None:
+            # The first ones need not fail because they were so early.
+            waiting: Deferred[Any] = Deferred()
+            self._starting.append(waiting)
+            return waiting.addCallback(lambda _: getattr(self.engine, question)(*arguments))
         answer: Deferred[Any] = getattr(self.engine, question)(*arguments)
         return answer
 
@@ -251,7 +262,8 @@ class Groups(Service):
         if self.lastError is not None:
             log.info("groups: {engine} is back", engine=self.engine.description)
         self.lastError = None
-        waiting, self._waiting = self._waiting, []
+        starting, self._starting = self._starting, None
+        waiting, self._waiting = [*self._waiting, *(starting or ())], []
         for each in waiting:
             each.callback(None)
         self._queue.send()
@@ -260,6 +272,9 @@ class Groups(Service):
     def engineDown(self, error: BaseException) -> None:
         """See :py:class:`~getty_tx.groups.IEngineUser`."""
         self.lastError = error
+        starting, self._starting = self._starting, None
+        for each in starting or ():
+            each.errback(EngineDownError(str(error)))
         log.warn("groups: {engine} is away: {error}", engine=self.engine.description, error=error)
         self._tellState(False, error)
 
@@ -289,7 +304,7 @@ class Groups(Service):
         name = group.name
         if name not in self._active:
             self._active[name] = group
-            subscribed = self.engine.subscribe(name)
+            subscribed = self.ask("subscribe", name)
             if subscribed.called and not subscribed.paused:
                 # In most processes that is the end of it.
                 return subscribed

@@ -154,7 +154,7 @@ class Joining:
             group.groups.engine.present(group.name, member)
         if self._exclusive:
             claim = Publication(group.groups.keyOf(session), kind=EXCLUSIVE)
-            told = group.groups.engine.publish(group.name, claim, Retention())
+            told = group.groups.ask("publish", group.name, claim, Retention())
             return told.addCallback(self._askHistory)
         return self._askHistory(None)
 
@@ -163,7 +163,7 @@ class Joining:
             return NOTHING
         group = self._group
         limit = 0 if self._since is None else MAX_RECOVERED
-        asked = group.groups.engine.history(group.name, self._since, limit, group.namespace.retention)
+        asked = group.groups.ask("history", group.name, self._since, limit, group.namespace.retention)
         return asked.addCallback(self._found)
 
     def _found(self, history: History) -> Any:

@@ -92,8 +92,12 @@ class Host:
 
     def run(self, module: str, *arguments: str) -> Running:
         """Run a module on it."""
+        return self.start("-m", module, *arguments)
+
+    def start(self, *arguments: str) -> Running:
+        """Run Python on it."""
         running = Running()
-        args = ["ip", "netns", "exec", self.name, sys.executable, "-m", module, *arguments]
+        args = ["ip", "netns", "exec", self.name, sys.executable, *arguments]
         reactor.spawnProcess(running, shutil.which("ip"), args, env=os.environ)
         return running
 
