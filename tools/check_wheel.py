@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("getty-echo", "getty-serve", "getty-rpc", "getty-http", "getty-asgi", "getty-dial")
+COMMANDS = ("getty-echo", "getty-serve", "getty-rpc", "getty-http", "getty-asgi", "getty-gateway", "getty-dial")
 NEEDED = (
     "getty_tx/__init__.py",
     "getty_tx/py.typed",

@@ -1,5 +1,6 @@
 """
-The ``twistd`` commands: ``getty-echo``, ``getty-serve``, ``getty-rpc``, ``getty-http``, ``getty-asgi``, ``getty-dial``.
+The ``twistd`` commands: ``getty-echo``, ``getty-serve``, ``getty-rpc``, ``getty-http``, ``getty-asgi``,
+``getty-gateway``, ``getty-dial``.
 
 ===============  ==========================================================================
 ``echo``         ``getty-echo``: sends every package back
@@ -7,7 +8,8 @@ The ``twistd`` commands: ``getty-echo``, ``getty-serve``, ``getty-rpc``, ``getty
 ``rpc``          ``getty-rpc``: serves calls of a user's services
 ``http``         ``getty-http``: serves a router of handlers
 ``asgi``         ``getty-asgi``: serves an ASGI application
-``web``          what ``http`` and ``asgi`` share
+``gateway``      ``getty-gateway``: serves clients of Centrifuge's protocol
+``web``          what ``http``, ``asgi`` and ``gateway`` share
 ``reloading``    what ``--reload`` watches, and how a command starts anew
 ``environment``  what ``--env-file`` sets
 ``listen``       the options of a server, and the services of all but ``dial``

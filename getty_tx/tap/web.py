@@ -1,4 +1,4 @@
-"""The options and the service that ``getty-http`` and ``getty-asgi`` share."""
+"""The options and the service that ``getty-http``, ``getty-asgi`` and ``getty-gateway`` share."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ try:
     from getty_tx.http.interfaces import IApplication
     from getty_tx.http.proxy import Proxies
     from getty_tx.http.response import headersOf
+    from getty_tx.http.router import Router
     from getty_tx.http.server import Server
 except ImportError as missing:
-    raise SystemExit(f"getty-http and getty-asgi: {missing}") from missing
+    raise SystemExit(f"getty-http, getty-asgi and getty-gateway: {missing}") from missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from getty_tx.session.session import Session
 
-__all__ = ["HTTPContext", "Handler", "IApplication", "WebOptions", "WebService", "makeService"]
+__all__ = ["HTTPContext", "Handler", "IApplication", "Router", "WebOptions", "WebService", "makeService"]
 
 log = Logger()
 

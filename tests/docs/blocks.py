@@ -23,6 +23,7 @@ BLOCKS = {
     },
     "from/uvicorn.md": {"indented": "test_http_page, but for uvicorn's own"},
     "commands-http.md": {"indented": "test_http_page"},
+    "commands-gateway.md": {"indented": "the commands of test_gateway_page, but for the engine"},
     "guide/http.md": {"python": "test_http_page"},
     "guide/registry.md": {"python": "test_registry_page"},
     "guide/groups.md": {"python": "test_groups_page"},
@@ -46,6 +47,10 @@ BLOCKS = {
             "websocket-on-http",
             "workers",
         )
+    },
+    "howto/gateway.md": {
+        **dict.fromkeys(("toml", "python", "sh", "indented"), "test_gateway_page"),
+        "js": "for a browser: tests/gateway/client.js does the same",
     },
     "howto/kitex.md": {"python": "test_pages", "text": "test_pages"},
     "howto/etcd.md": {

@@ -88,10 +88,11 @@ class DropinTests(SynchronousTestCase):
             self.assertLessEqual(set(findImports(tree)), allowed, dropin)
 
     def test_commands(self) -> None:
-        """There are four commands, each described in one short line."""
+        """There are seven commands, each described in one short line."""
         makers = self.findMakers()
         self.assertEqual(
-            {"getty-echo", "getty-serve", "getty-rpc", "getty-http", "getty-asgi", "getty-dial"}, set(makers)
+            {"getty-echo", "getty-serve", "getty-rpc", "getty-http", "getty-asgi", "getty-gateway", "getty-dial"},
+            set(makers),
         )
         for maker in makers.values():
             self.assertNotIn("\n", maker.description)

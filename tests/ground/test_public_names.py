@@ -49,6 +49,7 @@ NAMES = {
         "IHalfCloseListener IReactorTurns IReadWriter IReader IWriter Until "
     ),
     "getty_tx.status": ("DEFAULT_STATUS StatusService "),
+    "getty_tx.gateway": ("Gateway GatewaySettings Rules readSettings "),
     "getty_tx.logs": ("JSONObserver json "),
     "getty_tx.workers": ("Work WorkerPool current "),
     "getty_tx.http": (
@@ -72,7 +73,7 @@ NAMES = {
 #: The files that Twisted finds its plugins in.
 DROPINS = {"getty_tx_commands.py", "getty_tx_endpoints.py", "getty_tx_reactors.py"}
 
-COMMANDS = {"getty-asgi", "getty-dial", "getty-echo", "getty-http", "getty-rpc", "getty-serve"}
+COMMANDS = {"getty-asgi", "getty-dial", "getty-echo", "getty-gateway", "getty-http", "getty-rpc", "getty-serve"}
 
 #: Prints how many modules ``import getty_tx`` loads, and those among them that it must not load.
 IMPORTED = """

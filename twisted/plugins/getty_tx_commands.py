@@ -41,6 +41,13 @@ gettyASGI = ServiceMaker(
     "getty-asgi",
 )
 
+gettyGateway = ServiceMaker(
+    "getty_tx gateway",
+    "getty_tx.tap.gateway",
+    "Serve WebSocket clients of Centrifuge's protocol, and an HTTP API that publishes.",
+    "getty-gateway",
+)
+
 gettyDial = ServiceMaker(
     "getty_tx client pool",
     "getty_tx.tap.dial",

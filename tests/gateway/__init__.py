@@ -1,0 +1,1 @@
+"""A gateway: clients of Centrifuge's protocol."""
