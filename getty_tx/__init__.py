@@ -61,6 +61,7 @@ from getty_tx.wheel import TimingWheel, WheelTimer
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
+    from getty_tx.session.ratelimit import RateLimit
     from getty_tx.session.relay import relay
 
 __version__ = "0.1.0"
@@ -86,6 +87,7 @@ __all__ = [
     "NotReadyError",
     "Observer",
     "PeerClosedError",
+    "RateLimit",
     "ReadTimeoutError",
     "RefuseRequest",
     "SelfConnectError",
@@ -113,7 +115,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``relay`` is loaded where it is asked for."""
+    """``relay`` and ``RateLimit`` are loaded where they are asked for."""
+    if name == "RateLimit":
+        from getty_tx.session.ratelimit import RateLimit
+
+        return RateLimit
     if name == "relay":
         from getty_tx.session.relay import relay
 

@@ -16,7 +16,7 @@ from getty_tx.gateway.settings import GatewaySettings, Rules
 from getty_tx.gateway.tokens import Tokens
 from getty_tx.groups import Groups
 from getty_tx.groups.namespaces import namespaceOf
-from getty_tx.session.ratelimit import TokenBucket
+from getty_tx.session.ratelimit import RateLimit, TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class Gateway(MultiService):
         namespaces = {name: replace(each.namespace, wrap=wrap, listener=events) for name, each in self._rules.items()}
         self.groups = Groups(engine, namespaces, reactor=reactor)
         self.addService(self.groups)  # type: ignore[no-untyped-call]  # Twisted's
-        self._listener = GatewayListener(self)
+        self._listener = RateLimit(GatewayListener(self), messages=settings.messageRate)
         self._codec = RawCodec()
 
     def addTo(self, router: Router) -> None:

@@ -96,6 +96,7 @@ class GatewaySettings:
     :ivar apiPath: of the HTTP API.
     :ivar maxChannels: subscriptions of a session.
     :ivar joinRate: subscriptions in a second; as many as ``maxChannels`` may come at once.
+    :ivar messageRate: messages of a client in a second; one that sends more waits.
     :ivar maxMessage: bytes of a message of a client.
     :ivar connectTimeout: seconds until a client has to say who it is.
     :ivar pingInterval: seconds between two pings. A client that has not answered until the next one is closed.
@@ -115,6 +116,7 @@ class GatewaySettings:
     apiPath: str = "/api"
     maxChannels: int = 128
     joinRate: float = 20.0
+    messageRate: float = 100.0
     maxMessage: int = 64 * 1024
     connectTimeout: float = 15.0
     pingInterval: float = 25.0
@@ -123,7 +125,7 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         """:raise SettingError: a value is out of its bounds."""
-        for name in ("joinRate", "connectTimeout", "pingInterval", "expiredDelay"):
+        for name in ("joinRate", "messageRate", "connectTimeout", "pingInterval", "expiredDelay"):
             settings.seconds(name, getattr(self, name))
         if self.pingInterval < 1:
             raise SettingError(f"pingInterval={self.pingInterval:g} is less than 1 second, the least that clients know")

@@ -31,7 +31,7 @@ The life of one session, and what the sessions of one service share.
 ``observers``  hooks that see every session of a service
 ``totals``     ``session.stats``; totals of ended sessions, by endpoint and close reason
 ``refusals``   refused connections, counted by reason
-``ratelimit``  how much somebody may ask for in a second
+``ratelimit``  ``RateLimit``: how much a peer may ask for in a second
 ``faults``     which faults are worth a line in the log
 =============  ==========================================================================================
 

@@ -9,6 +9,7 @@ __all__ = [
     "HOLDS_QUEUED",
     "PRESSURE",
     "QUOTA",
+    "RATE",
     "RELAY",
     "TLS",
     "UPGRADE",
@@ -36,6 +37,8 @@ QUOTA = 128
 RELAY = 256
 #: What comes may belong to another protocol, which is not agreed upon yet. A peer that ends its side is let go.
 UPGRADE = 512
+#: The peer has sent more than a RateLimit lets through.
+RATE = 1024
 
 #: The reasons that also hold packages which wait for a worker.
-HOLDS_QUEUED = USER | PRESSURE
+HOLDS_QUEUED = USER | PRESSURE | RATE

@@ -20,7 +20,7 @@ NAMES = {
     "getty_tx": (
         "Client CodecError EventListener GettyError HandshakeTimeoutError IBatchListener IBatchReader "
         "IBatchWriter IConnection IEventListener IReadWriter IReader IWriter IdleTimeoutError "
-        "MessageTooLongError NoPeerAddressError NoSessionError NotReadyError Observer PeerClosedError "
+        "MessageTooLongError NoPeerAddressError NoSessionError NotReadyError Observer PeerClosedError RateLimit "
         "ReadTimeoutError RefuseRequest SelfConnectError Server Session SessionBlockedError "
         "SessionClientFactory SessionClosedError SessionDatagramProtocol SessionError SessionProtocol "
         "SessionRefusedError SessionServerFactory SettingError Stats TimingWheel UDPContext Until "
