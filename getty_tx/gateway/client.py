@@ -38,12 +38,13 @@ from getty_tx.groups import Member
 from getty_tx.groups.errors import GroupError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.python.failure import Failure
 
     from getty_tx.gateway.gateway import Gateway
     from getty_tx.groups import Group, Publication
+    from getty_tx.session.ratelimit import TokenBucket
 
 __all__ = ["MAX_PENDING", "GatewayClient"]
 
@@ -87,16 +88,16 @@ class GatewayClient:
         self._gateway = gateway
         self.session = session
         self.user = ""
-        self._info: dict[str, Any] = {}
+        self._info: Mapping[str, Any] = _NOBODY.info
         self.subscriptions: dict[str, Subscription] = {}
         self._isConnected = self._awaitsPong = False
         self._connecting: Connecting | None = None
         # Commands that came with the one that connects.
-        self._waiting: list[Command] = []
+        self._waiting: Sequence[Command] = ()
         self._pending = 0
-        seconds = session.context.seconds
-        self._joins = gateway.bucket(seconds)
-        self._queries = gateway.bucket(seconds)
+        # Made when they are needed: most clients are idle.
+        self._joins: TokenBucket | None = None
+        self._queries: TokenBucket | None = None
         wheel = session.context.wheel
         self._timer: Any = wheel.schedule(gateway.settings.connectTimeout, GatewayClient._isStale, self)
 
@@ -124,7 +125,7 @@ class GatewayClient:
             if self.session.isClosed:
                 return
             if self._connecting is not None:
-                self._waiting.extend(commands[index:])
+                self._waiting = [*self._waiting, *commands[index:]]
                 return
             self._runOne(command)
 
@@ -231,7 +232,7 @@ class GatewayClient:
     def closed(self) -> None:
         """The session has ended."""
         self._stopTimer()
-        self._waiting.clear()
+        self._waiting = ()
         for subscription in self.subscriptions.values():
             subscription.stop()
         self.subscriptions.clear()
@@ -263,7 +264,7 @@ class GatewayClient:
             raise CommandError(101)
         self.user = claims.user
         self.session.attributes["user"] = claims.user
-        self._info = dict(claims.info)
+        self._info = claims.info
         self._connecting = connecting = Connecting(self, self._gateway, claims, command)
         # What comes meanwhile has to wait, as it is for somebody who is connected.
         self.session.pauseReading()
@@ -284,14 +285,16 @@ class GatewayClient:
         """It is connected, and has all that it is subscribed to: what has waited comes now."""
         self._connecting = None
         self.session.resumeReading()
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, ()
         self._run(waiting)
 
     def _notConnected(self, failure: Failure) -> Failure:
         self._connecting = None
-        self._waiting.clear()
+        self._waiting = ()
         for subscription in list(self.subscriptions.values()):
             self.endSubscription(subscription)
+        if self.user:
+            self.group(f"user:{self.user}").leave(self.session)
         if not self.session.isClosed:
             self.session.resumeReading()
         return failure
@@ -328,6 +331,8 @@ class GatewayClient:
         channel = command.channel
         wantsJoins, flags, position = command.flag("join_leave"), command.number("flag"), positionIn(command)
         token = command.text("token", "")
+        if self._joins is None:
+            self._joins = self._gateway.bucket(self.session.context.seconds)
         if not self._joins.take():
             raise CommandError(111)
         claims = None
@@ -342,7 +347,7 @@ class GatewayClient:
             self.write(reply(command.id, "subscribe", result, publications=texts))
 
         def join(_: object) -> Any:
-            info = self._info if claims is None or not claims.info else dict(claims.info)
+            info = self._info if claims is None or not claims.info else claims.info
             return subscription.join(position, answer, info)
 
         def failed(failure: Failure) -> Failure | None:
@@ -375,6 +380,8 @@ class GatewayClient:
     def _query(self, command: Command, what: str, answer: Callable[..., Deferred[Any]]) -> Deferred[Any]:
         channel = command.channel
         group = self.group(channel)
+        if self._queries is None:
+            self._queries = self._gateway.bucket(self.session.context.seconds)
         if not self._queries.take():
             raise CommandError(111)
         asked = self.may(what, channel).addCallback(lambda _: answer(group, command))

@@ -13,6 +13,8 @@ from getty_tx.gateway.subscription import positionIn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from twisted.python.failure import Failure
+
     from getty_tx.gateway.client import GatewayClient
     from getty_tx.gateway.gateway import Gateway
     from getty_tx.gateway.tokens import Claims
@@ -63,7 +65,15 @@ class Connecting:
             client.goOn()
             return succeed(None)
         known = [*joins[: len(joins) - len(channels)], *self._told.values()]
-        return _all(known).addCallback(self._known).addCallback(lambda _: _all(joins)).addCallback(self._done)
+        joined = _all(joins)
+
+        def failed(failure: Failure) -> Failure:
+            # The others do not come to an end, or fail as well.
+            joined.addErrback(lambda _: None)
+            return failure
+
+        told = _all(known).addCallback(self._known).addErrback(failed)
+        return told.addCallback(lambda _: joined).addCallback(self._done)
 
     def _positions(self) -> dict[str, tuple[str, int] | None]:
         subs = self._command.params.get("subs", {})
@@ -85,7 +95,7 @@ class Connecting:
             told.callback(None)
             return held
 
-        joined = subscription.join(position, answer, dict(self._claims.info))
+        joined = subscription.join(position, answer, self._claims.info)
 
         def failed(failure: Any) -> Any:
             self._client.endSubscription(subscription)

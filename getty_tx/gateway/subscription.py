@@ -10,7 +10,7 @@ from getty_tx.gateway.protocol import SUBSCRIPTION_EXPIRED, CommandError, positi
 from getty_tx.groups.publication import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -65,7 +65,7 @@ class Subscription:
         self,
         position: tuple[str, int] | None,
         answer: Callable[[dict[str, Any], Sequence[Publication]], Deferred[Any] | None],
-        info: dict[str, Any] | None = None,
+        info: Mapping[str, Any] | None = None,
     ) -> Deferred[Any]:
         """
         Become a member of the group.
@@ -84,7 +84,7 @@ class Subscription:
         asked = self.group.history(limit=0)
         return asked.addCallback(lambda now: self._join(Position(now.position.epoch, offset), info))
 
-    def _join(self, since: Position | None, info: dict[str, Any] | None) -> Deferred[Any]:
+    def _join(self, since: Position | None, info: Mapping[str, Any] | None) -> Deferred[Any]:
         client = self.client
         self._since = since
         if not self.isWanted:

@@ -431,6 +431,25 @@ class AsyncTests(GatewayCase):
         self.settle()
         self.assertEqual(self.gateway.groups.active, {})
 
+    def test_downAtConnect(self) -> None:
+        """The same for the channels that come with the connection: it has none of them, and may try again."""
+        client = self.client()
+        self.slow.isSlow = True
+        token = signed(sub="ann", channels=["chat:1", "chat:2", "chat:3"])
+        number = client.say(connect={"token": token})
+        (first, result), (second, _), _ = self.slow.waiting
+        first.callback(result)
+        second.errback(EngineDownError("away"))
+        [reply] = client.heard()
+        self.assertEqual((reply["id"], reply["error"]["code"]), (number, 100))
+        self.slow.waiting = self.slow.waiting[2:]
+        self.slow.answer()
+        self.assertEqual((client.heard(), self.gateway.groups.active), ([], {}))
+        self.slow.isSlow = False
+        self.assertEqual(
+            sorted(client.ask(connect={"token": token})["connect"]["subs"]), ["chat:1", "chat:2", "chat:3"]
+        )
+
     def test_engineDown(self) -> None:
         """A temporary error: the client asks again."""
         client = self.user("ann")

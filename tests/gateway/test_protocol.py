@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -30,6 +30,7 @@ from getty_tx.groups import (
     Publication,
     PublicationTooLongError,
 )
+from tests.support.long import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(codec="utf-8"), max_size=5),
@@ -88,6 +89,7 @@ class ProtocolTests(SynchronousTestCase):
             infoOf(Member("n:1", "ann", {"a": 1})), {"client": "n:1", "user": "ann", "conn_info": {"a": 1}}
         )
 
+    @settings(max_examples=examples(100), deadline=None)
     @given(JSON, st.none() | st.integers(1, 2**63 - 1), st.booleans())
     def test_publications(self, data: object, offset: int | None, isEncoded: bool) -> None:
         """Whatever was published: one line with the data, and the offset where there is one."""
@@ -103,6 +105,7 @@ class ProtocolTests(SynchronousTestCase):
             wanted["offset"] = offset
         self.assertEqual(json.loads(text), wanted)
 
+    @settings(max_examples=examples(100), deadline=None)
     @given(st.text(max_size=40) | st.sampled_from(["{", "[", '{"id":1,']).flatmap(lambda t: st.just(t * 3)))
     def test_anything(self, message: str) -> None:
         """It is commands, or the connection is closed."""
