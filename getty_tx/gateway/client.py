@@ -24,6 +24,7 @@ from getty_tx.gateway.protocol import (
     CommandError,
     Disconnect,
     DisconnectError,
+    clientOf,
     encodePublication,
     errorOf,
     errorReply,
@@ -104,6 +105,10 @@ class GatewayClient:
     @property
     def id(self) -> str:
         """What names it, for the client and for others."""
+        return clientOf(self._key)
+
+    @property
+    def _key(self) -> str:
         return self._gateway.groups.keyOf(self.session)
 
     # What comes
@@ -371,7 +376,7 @@ class GatewayClient:
             raise DisconnectError(BAD_REQUEST)
         group = self.group(channel)
         try:
-            pkg = encodePublication(command.params["data"], infoOf(Member(self.id, self.user, self._info)))
+            pkg = encodePublication(command.params["data"], infoOf(Member(self._key, self.user, self._info)))
         except (ValueError, RecursionError):
             raise CommandError(107) from None
         published = self.may("publish", channel).addCallback(lambda _: group.publish(pkg))

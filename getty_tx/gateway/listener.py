@@ -88,7 +88,7 @@ class GatewayEvents(GroupListener):
     def _endFor(self, group: Group, session: Any) -> None:
         for each in group.members if session is None else [session]:
             subscription = _subscriptionOf(group, each)
-            if subscription is not None:
+            if subscription is not None and subscription.isReady:
                 subscription.endWith(INSUFFICIENT_STATE)
 
 

@@ -10,6 +10,7 @@ its command, or a push, or a ping, which is ``{}`` as well. The names and the nu
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from getty_tx.errors import GettyError
@@ -39,6 +40,7 @@ __all__ = [
     "CommandError",
     "Disconnect",
     "DisconnectError",
+    "clientOf",
     "encode",
     "encodePublication",
     "errorOf",
@@ -380,9 +382,14 @@ def publicationText(publication: Publication) -> str:
     return text
 
 
+def clientOf(key: str) -> str:
+    """What a session is called outside, by its key, which may have names of machines: the same in all processes."""
+    return blake2b(key.encode(), digest_size=10).hexdigest()
+
+
 def infoOf(member: Member) -> dict[str, Any]:
     """What the protocol tells of a member: of those who are present, who come and go, and who publish."""
-    info: dict[str, Any] = {"user": member.user or "", "client": member.key}
+    info: dict[str, Any] = {"user": member.user or "", "client": clientOf(member.key)}
     if member.info:
         info["conn_info"] = dict(member.info)
     return info

@@ -59,7 +59,7 @@ def presenceOf(group: Group) -> Deferred[Sequence[Member]]:
 
 def presenceResult(members: Sequence[Member]) -> dict[str, Any]:
     """As the protocol has it."""
-    return {"presence": {member.key: infoOf(member) for member in members}}
+    return {"presence": {info["client"]: info for info in map(infoOf, members)}}
 
 
 def statsOf(group: Group) -> Deferred[dict[str, int]]:

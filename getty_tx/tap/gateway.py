@@ -8,6 +8,7 @@ from twisted.python import usage
 
 from getty_tx.errors import SettingError
 from getty_tx.gateway import Gateway, GatewaySettings, readSettings
+from getty_tx.groups.engines import engineFrom
 from getty_tx.tap.listen import listenService
 from getty_tx.tap.web import Router, WebOptions, WebService
 
@@ -68,14 +69,16 @@ class Options(WebOptions):
         except SettingError as error:
             raise usage.UsageError(f"--config {error}") from error
         try:
-            self.gateway = _Gateway(self.changed(), settings, self["engine"])
+            engine = engineFrom(self["engine"])
+        except (SettingError, ImportError) as error:
+            # Its text may have a password.
+            raise usage.UsageError(f"--engine: {error}") from error
+        try:
+            self.gateway = _Gateway(self.changed(), settings, engine)
             router = Router()
             self.gateway.addTo(router)
         except SettingError as error:
-            option = "engine" if str(error).startswith("engine=") else f"config {self['config']}"
-            raise usage.UsageError(f"--{option}: {error}") from error
-        except ImportError as error:
-            raise usage.UsageError(f"--engine: {error}") from error
+            raise usage.UsageError(f"--config {self['config']}: {error}") from error
         return router
 
     def serves(self) -> str:

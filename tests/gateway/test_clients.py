@@ -19,7 +19,7 @@ class ConnectTests(GatewayCase):
         """It is told who it is, and when it has to expect pings."""
         client = self.client()
         reply = client.ask(connect={"token": signed(sub="ann")})
-        self.assertRegex(reply["connect"].pop("client"), r"local:\d+")
+        self.assertRegex(reply["connect"].pop("client"), "^[0-9a-f]{20}$")
         self.assertEqual(reply, {"connect": {"ping": 25, "pong": True}})
 
     def test_noToken(self) -> None:

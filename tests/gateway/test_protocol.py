@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from getty_tx.gateway.protocol import (
     CommandError,
     DisconnectError,
+    clientOf,
     encodePublication,
     errorOf,
     errorReply,
@@ -84,10 +85,13 @@ class ProtocolTests(SynchronousTestCase):
             self.assertEqual((told.code, told.asDict().get("temporary", False)), (code, code == 100))
 
     def test_info(self) -> None:
-        self.assertEqual(infoOf(Member("n:1")), {"client": "n:1", "user": ""})
-        self.assertEqual(
-            infoOf(Member("n:1", "ann", {"a": 1})), {"client": "n:1", "user": "ann", "conn_info": {"a": 1}}
-        )
+        """Nobody is told the name of a machine."""
+        client = clientOf("machine-17:1")
+        self.assertNotIn("machine", client)
+        self.assertEqual(infoOf(Member("machine-17:1")), {"client": client, "user": ""})
+        info = infoOf(Member("machine-17:1", "ann", {"a": 1}))
+        self.assertEqual(info, {"client": client, "user": "ann", "conn_info": {"a": 1}})
+        self.assertNotEqual(client, clientOf("machine-17:2"))
 
     @settings(max_examples=examples(100), deadline=None)
     @given(JSON, st.none() | st.integers(1, 2**63 - 1), st.booleans())

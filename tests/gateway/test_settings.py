@@ -15,8 +15,8 @@ from getty_tx.gateway.tokens import Claims, Tokens
 from getty_tx.groups import Namespace
 from tests.support.gateway import SECRET, jwt, signed
 
-FILE = """
-secret = "a secret of more than 32 bytes, for tests"
+FILE = f"""
+secret = "{SECRET}"
 origins = ["https://*.example.org"]
 pingInterval = 10
 

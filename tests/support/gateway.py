@@ -21,7 +21,8 @@ except ImportError:
 
 __all__ = ["CHAT", "KEY", "SECRET", "GatewayCase", "RawClient", "signed"]
 
-SECRET = "a secret of more than 32 bytes, for tests"
+#: Longer than tokens with HS512 need it, too.
+SECRET = "a secret of more than 64 bytes, for tests of tokens with HS256 and with others"
 KEY = "a key for tests, long enough"
 
 #: Of channels with all that there is.
