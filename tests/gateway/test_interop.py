@@ -167,16 +167,13 @@ class NodeTests(InteropCase):
         self.assertEqual(await node.next("disconnected"), {"code": 3503, "reason": "gone"})
 
     async def test_refresh(self) -> None:
-        """It gets a new token when its own ends, and answers pings."""
+        """It gets a new token when its own ends, be that before it has connected."""
         node = await self.connect(self.token("ann", 1))
-        await node.next("connected")
         node.do("token", self.token("ann"))
         await node.next("getToken")
         node.do("subscribe", "chat:1")
         await node.next("subscribed")
-        # One that has ended already: it comes back with the next.
-        node.do("disconnect")
-        await node.next("disconnected")
+        self.assertEqual(len(self.group.members), 1)
 
     async def test_restart(self) -> None:
         """Another server has another history: the client is told that it has missed something."""
