@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from getty_tx.gateway import Rules
-from getty_tx.groups import EngineDownError, MemoryEngine
-from tests.support.gateway import CHAT, SECRET, GatewayCase, RawClient, signed
+from getty_tx.groups import EngineDownError
+from tests.support.gateway import CHAT, SECRET, GatewayCase, RawClient, SlowEngine, signed
 
 
 class ConnectTests(GatewayCase):
@@ -327,29 +325,6 @@ class SubscribeTests(GatewayCase):
         self.assertEqual(found, [*[None] * 4, {"data": 1, "offset": 5}, None, None, {"data": "fine", "offset": 8}])
         again = self.recovering(offset=0)["subscribe"]
         self.assertEqual([each["offset"] for each in again["publications"]], [5, 8])
-
-
-class SlowEngine(MemoryEngine):
-    """Answers when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: list[tuple[Deferred[Any], Any]] = []
-        self.isSlow = False
-
-    def history(self, *arguments: Any) -> Any:
-        answer = super().history(*arguments)
-        if not self.isSlow:
-            return answer
-        later: Deferred[Any] = Deferred()
-        self.waiting.append((later, answer.result))  # type: ignore[attr-defined,unused-ignore]
-        return later
-
-    def answer(self) -> None:
-        """Answer all that was asked."""
-        waiting, self.waiting = self.waiting, []
-        for later, result in waiting:
-            later.callback(result)
 
 
 class AsyncTests(GatewayCase):

@@ -6,11 +6,12 @@ import json
 import struct
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from getty_tx import http
 from getty_tx.gateway import Gateway, GatewaySettings, Rules
-from getty_tx.groups import Namespace
+from getty_tx.groups import MemoryEngine, Namespace
 from getty_tx.testing import MemoryReactor, connectedHTTP
 from tests.support.websocket import frame, parse, request
 
@@ -19,7 +20,7 @@ try:
 except ImportError:
     jwt = None  # type: ignore[assignment,unused-ignore]
 
-__all__ = ["CHAT", "KEY", "SECRET", "GatewayCase", "RawClient", "signed"]
+__all__ = ["CHAT", "KEY", "SECRET", "GatewayCase", "RawClient", "SlowEngine", "signed"]
 
 #: Longer than tokens with HS512 need it, too.
 SECRET = "a secret of more than 64 bytes, for tests of tokens with HS256 and with others"
@@ -117,6 +118,36 @@ class RawClient:
         """Send one command that fails; the code of the error."""
         error: int = self.ask(**command)["error"]["code"]
         return error
+
+
+class SlowEngine(MemoryEngine):
+    """
+    Answers questions for history when the test says so.
+
+    :ivar isSlow: whether it does that now.
+    :ivar isLate: whether the answer is what there is then, and not what there was when it was asked.
+    :ivar waiting: what was asked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.isSlow = self.isLate = False
+        self.waiting: list[tuple[Deferred[Any], Any]] = []
+
+    def history(self, *arguments: Any) -> Any:
+        answer: Any = super().history(*arguments)
+        if not self.isSlow:
+            return answer
+        later: Deferred[Any] = Deferred()
+        self.waiting.append((later, arguments if self.isLate else answer.result))
+        return later
+
+    def answer(self) -> None:
+        """Answer all that was asked."""
+        waiting, self.waiting = self.waiting, []
+        for later, found in waiting:
+            answer: Any = super().history(*found) if isinstance(found, tuple) else found
+            later.callback(getattr(answer, "result", answer))
 
 
 class GatewayCase(SynchronousTestCase):
