@@ -104,12 +104,12 @@ class GatewaySettings:
     :ivar namespaces: by the word before ``:`` in the name of a channel; ``""`` for all other names.
     """
 
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     publicKey: str | None = None
     audience: str | None = None
     issuer: str | None = None
     anonymous: bool = False
-    apiKey: str | None = None
+    apiKey: str | None = field(default=None, repr=False)
     origins: tuple[str, ...] = ()
     personal: bool = False
     path: str = "/connection/websocket"

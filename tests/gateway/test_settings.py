@@ -60,7 +60,9 @@ class FileTests(SynchronousTestCase):
         where = self.mktemp()
         with open(where, "w", encoding="utf-8") as file:
             file.write(SECRET + "\n")
-        self.assertEqual(self.read(f'secretFile = "{where}"').secret, SECRET)
+        found = self.read(f'secretFile = "{where}"')
+        self.assertEqual(found.secret, SECRET)
+        self.assertNotIn(SECRET, repr(found))
 
     def test_wrong(self) -> None:
         """The error names the file, the place and what is wrong."""
