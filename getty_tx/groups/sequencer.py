@@ -37,8 +37,8 @@ class _Stream:
 
     __slots__ = ("at", "epoch", "kept", "offset", "retention")
 
-    def __init__(self, at: float) -> None:
-        self.epoch = uuid4().hex[:8]
+    def __init__(self, at: float, epoch: str) -> None:
+        self.epoch = epoch
         self.offset = 0
         self.kept: deque[Publication] = deque()
         self.retention = Retention()
@@ -65,6 +65,10 @@ class Sequencer:
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._streams: dict[str, _Stream] = {}
+        # Groups begin with the same epoch: who asks for one that nothing was published to makes nothing that is kept.
+        # When numberings are forgotten, those that begin later have another.
+        self._epochs = uuid4().hex[:8]
+        self._forgotten = 0
         self._ids: OrderedDict[tuple[str, str], tuple[float, Position | None]] = OrderedDict()
         # By group and node the members by key.
         self._present: dict[str, dict[str, dict[str, Member]]] = {}
@@ -106,9 +110,11 @@ class Sequencer:
 
     def history(self, name: str, since: Position | None, limit: int) -> History:
         """See :py:meth:`getty_tx.groups.IEngine.history`."""
-        now = self._seconds()
-        stream = self._stream(name, now)
-        stream.forgetOld(now)
+        stream = self._streams.get(name)
+        if stream is None:
+            position = Position(self._epoch, 0)
+            return History(position, (), since is None or since == position)
+        stream.forgetOld(self._seconds())
         kept, position = stream.kept, stream.position
         if since is None:
             newest = list(islice(kept, max(0, len(kept) - limit), None)) if limit else []
@@ -171,10 +177,13 @@ class Sequencer:
     def sweep(self) -> None:
         """Forget what is too old. Called by itself once a minute, at a publication."""
         now = self._sweptAt = self._seconds()
+        hasForgotten = False
         for name, stream in list(self._streams.items()):
             stream.forgetOld(now)
             if now - stream.at >= max(KEPT_SECONDS, stream.retention.seconds):
                 del self._streams[name]
+                hasForgotten = True
+        self._forgotten += hasForgotten
         while self._ids:
             key, (at, _) = next(iter(self._ids.items()))
             if now - at < ID_SECONDS:
@@ -184,5 +193,10 @@ class Sequencer:
     def _stream(self, name: str, now: float) -> _Stream:
         stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[name] = _Stream(now)
+            stream = self._streams[name] = _Stream(now, self._epoch)
         return stream
+
+    @property
+    def _epoch(self) -> str:
+        """Of numberings that begin now."""
+        return f"{self._epochs}.{self._forgotten}"
