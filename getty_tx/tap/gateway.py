@@ -8,6 +8,7 @@ from twisted.python import usage
 
 from getty_tx.errors import SettingError
 from getty_tx.gateway import Gateway, GatewaySettings, readSettings
+from getty_tx.groups import MemoryEngine
 from getty_tx.groups.engines import engineFrom
 from getty_tx.tap.listen import listenService
 from getty_tx.tap.web import Router, WebOptions, WebService
@@ -44,8 +45,8 @@ class Options(WebOptions):
     optParameters = [
         ["config", "c", None, "File in TOML (required): keys, and who may do what in which channels."],
         ["engine", None, None,
-         "What carries publications between processes and machines, such as redis://127.0.0.1"  # noqa: ISC004
-         " [default: this process alone]."],
+         "What carries publications between machines, such as redis://127.0.0.1"  # noqa: ISC004
+         " [default: GETTY_GROUPS of the environment, or this command's processes alone]."],
     ]  # fmt: skip
 
     gateway: Gateway
@@ -59,11 +60,6 @@ class Options(WebOptions):
         """See :py:meth:`getty_tx.tap.web.WebOptions.findApplication`."""
         if self["config"] is None:
             raise usage.UsageError("--config is required: a file in TOML, such as gateway.toml")
-        if self["processes"] is not None and self["engine"] is None:
-            raise usage.UsageError(
-                f"--processes {self['processes']}: clients of one process would not hear those of another; give them an"
-                " --engine, such as redis://127.0.0.1"
-            )
         try:
             settings = readSettings(self["config"])
         except SettingError as error:
@@ -85,7 +81,12 @@ class Options(WebOptions):
         """See :py:meth:`getty_tx.tap.listen.ListenOptions.serves`."""
         settings = self.gateway.settings
         api = "" if settings.apiKey is None else f", and the API below {settings.apiPath}"
-        return f"clients at {settings.path}{api}; groups of {self.gateway.groups.engine.description}"
+        return f"clients at {settings.path}{api}; groups of {self._carrier()}"
+
+    def _carrier(self) -> str:
+        if self["processes"] is not None and isinstance(self.gateway.groups.engine, MemoryEngine):
+            return "its processes"
+        return str(self.gateway.groups.engine.description)
 
 
 class _Gateway(Gateway):

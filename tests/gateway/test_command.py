@@ -47,7 +47,6 @@ class OptionTests(TestCase):
             (("--config", "/no/such/file"), "--config /no/such/file: "),
             (("--config", broken), f"--config {broken}: "),
             (("--config", config, "--engine", "ftp://x"), "--engine: engine="),
-            (("--config", config, "--processes", "2"), "--processes 2: "),
             (("--config", config, "more"), "'more' is not an option"),
             (("--config", config, "--listen", "udp:8000"), "--listen udp:8000"),
         ):
@@ -59,6 +58,8 @@ class OptionTests(TestCase):
         Path(config).write_text(CONFIG)
         options = self.parse("--config", config, "--idle-timeout", "9", "--listen", "tcp:0:interface=127.0.0.1")
         self.assertIn("the API below /api; groups of this process", options.serves())
+        several = self.parse("--config", config, "--processes", "2")
+        self.assertIn("groups of its processes", several.serves())
         service: Any = gateway.makeService(options)
         self.assertFalse(options.gateway.groups.running)
         service.privilegedStartService()
@@ -93,3 +94,28 @@ class ProcessTests(ProcessTestCase):
             self.assertEqual(closed.rcvd.code, 1001)
         self.assertEqual(0, process.end(), process.output)
         self.assertNotIn("Traceback", process.output)
+
+    def test_processes(self) -> None:
+        """Clients of all processes hear what was published in one of them."""
+        import json
+        from urllib.request import Request, urlopen
+
+        from websockets.sync.client import connect
+
+        Path(self.folder, "gateway.toml").write_text(CONFIG)
+        process = self.twistd(
+            "getty-gateway", "--config", "gateway.toml", "--listen", "tcp:0:interface=127.0.0.1", "--processes", "2"
+        )
+        port = int(process.expect(r"getty-gateway serves \S*:(\d+): clients at .*groups of its processes")[1])
+        clients = [connect(f"ws://127.0.0.1:{port}/connection/websocket") for _ in range(4)]
+        for client in clients:
+            self.addCleanup(client.close)
+            client.send('{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"news:1"}}')
+            self.assertEqual([json.loads(client.recv(5))["id"] for _ in range(2)], [1, 2])
+        for number in range(1, 5):
+            body = json.dumps({"channel": "news:1", "data": [number]}).encode()
+            asked = Request(f"http://127.0.0.1:{port}/api/publish", body, {"X-API-Key": KEY})
+            with urlopen(asked, timeout=5) as answer:
+                self.assertEqual(json.load(answer)["result"]["offset"], number)
+            for client in clients:
+                self.assertEqual(json.loads(client.recv(5))["push"]["pub"], {"data": [number], "offset": number})
