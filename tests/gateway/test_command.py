@@ -106,7 +106,7 @@ class ProcessTests(ProcessTestCase):
         process = self.twistd(
             "getty-gateway", "--config", "gateway.toml", "--listen", "tcp:0:interface=127.0.0.1", "--processes", "2"
         )
-        port = int(process.expect(r"getty-gateway serves \S*:(\d+): clients at .*groups of its processes")[1])
+        port = int(process.expect(r"getty-gateway serves \S*:(\d+) with 2 processes.*groups of its processes")[1])
         clients = [connect(f"ws://127.0.0.1:{port}/connection/websocket") for _ in range(4)]
         for client in clients:
             self.addCleanup(client.close)
