@@ -9,7 +9,6 @@ From records to changes of providers.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -61,7 +60,8 @@ class Changes:
         # Ids without a record that are kept.
         self._held: set[str] = set()
         # When providers went, and the calls of those that wait to come back.
-        self._departures: dict[str, deque[float]] = {}
+        self._departures: dict[str, tuple[float, ...]] = {}
+        self._forgotAt = 0.0
         self._joining: dict[str, IDelayedCall] = {}
 
     @property
@@ -203,9 +203,10 @@ class Changes:
                 continue
             self._held.discard(id)
             removed.append(self.providers.pop(id))
-            times = self._departures.setdefault(id, deque(maxlen=MAX_DEPARTURES + 1))
-            times.append(now)
-        if len(self._departures) > 2 * len(self.providers) + 1000:
+            self._departures[id] = (*self._departures.get(id, ())[-MAX_DEPARTURES:], now)
+        if now - self._forgotAt >= _MINUTE:
+            # Thousands may go in an hour, most of them for ever.
+            self._forgotAt = now
             self._departures = {id: times for id, times in self._departures.items() if now - times[-1] < _MINUTE}
         return removed
 

@@ -157,6 +157,21 @@ class ToldTests(FollowingCase):
         self.clock.advance(FLAPPING_WAIT * 2)
         self.assertNotIn("b", self.follower.providers)
 
+    def test_departuresForgotten(self) -> None:
+        """Who went more than a minute ago takes no memory."""
+        many = [A.but(id=str(number)) for number in range(50)]
+        self.write(B, *many)
+        self.registry.startService()
+        self.delete(*many)
+        self.clock.advance(1)
+        changes = self.following._changes
+        self.assertEqual(len(changes._departures), 50)
+        self.write(A)
+        self.clock.advance(60)
+        self.delete(A)
+        self.clock.advance(1)
+        self.assertEqual(list(changes._departures), [A.id])
+
     def test_gathered(self) -> None:
         """What comes after a pause is told at once, and what comes soon after it together, of each key the last."""
         self.write(A, B)
