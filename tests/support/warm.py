@@ -114,8 +114,11 @@ def _server() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_REQUEST)
     root = str(Path(__file__).resolve().parents[2])
-    program = f"from {__name__} import serve; serve({theirs.fileno()}, {root!r})"
-    environment = {**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    # Not by PYTHONPATH: what the environment has of the package, installed as editable, would be left out then.
+    start = f"import sys; sys.path.insert(0, {root!r})"
+    program = f"{start}; from {__name__} import serve; serve({theirs.fileno()}, {root!r})"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PYTHONUNBUFFERED"] = "1"
     process = subprocess.Popen([sys.executable, "-c", program], env=environment, pass_fds=[theirs.fileno()])
     theirs.close()
 
@@ -132,12 +135,13 @@ def serve(descriptor: int, root: str) -> None:
     Fork for each request, and tell how the forks end. It returns in a fork, when the fork's program has ended.
 
     :param descriptor: of the channel.
-    :param root: the entry of PYTHONPATH that no program has asked for.
+    :param root: the first entry of the path, which no program has asked for.
     """
     for name in IMPORTS:
         importlib.import_module(name)
     assert "twisted.internet.reactor" not in sys.modules
-    sys.path[:] = [entry for entry in sys.path if entry not in ("", root)]
+    sys.path.remove(root)
+    sys.path[:] = [entry for entry in sys.path if entry]
     gc.collect()
     gc.freeze()
     # Ctrl-C is for the tests; the forks are ended by them.
