@@ -14,9 +14,9 @@ import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
+from benchmarks.acceptance.cron import PEER, Transport
 from benchmarks.acceptance.harness import Figure, Target, main, noCollections
 from getty_tx.codecs import LengthCodec
 from getty_tx.groups import Groups
@@ -34,19 +34,6 @@ GROUPS = 3
 ROUNDS = 5
 
 MEMORY_LIMIT, TIME_LIMIT, REST_LIMIT = 250, 3.0, 1
-
-HERE = IPv4Address("TCP", "192.0.2.1", 8090)
-PEER = IPv4Address("TCP", "198.51.100.1", 50000)
-
-
-class Transport:
-    """A connection on which nothing is said."""
-
-    def getHost(self) -> IPv4Address:
-        return HERE
-
-    def getPeer(self) -> IPv4Address:
-        return PEER
 
 
 def openSessions(clock: Clock) -> list[Session]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from twisted.internet import defer, task
 
-from benchmarks.providers.follow import quietSession, until
+from benchmarks.providers.follow import picks, quietSession, until
 from benchmarks.providers.provide import SERVICE
 from benchmarks.servers import ROOT, ServerProcess
 from getty_tx import Client
@@ -29,8 +29,6 @@ from getty_tx.registry import Provider, registryFrom
 
 #: Looks, and how much more there may be at the last than at the first.
 LOOKS, LIMIT = 10, 1.1
-
-BY = ("roundRobin", "random", "leastPending", "hash")
 
 
 async def change(reactor: Any, text: str, count: int, port: int, rate: float) -> None:
@@ -58,28 +56,13 @@ async def change(reactor: Any, text: str, count: int, port: int, rate: float) ->
         registrations.append(registry.register(Provider(SERVICE, endpoint, f"provider-{number:05}")))
 
 
-def picks(client: Any) -> list[float]:
-    """Microseconds of a pick by each strategy, the best of five times 2,000."""
-    found = []
-    for by in BY:
-        more = {"key": b"a key"} if by == "hash" else {}
-        best = 1.0
-        for _ in range(5):
-            began = time.perf_counter()
-            for _ in range(2000):
-                client.pick(by, **more)
-            best = min(best, (time.perf_counter() - began) / 2000)
-        found.append(best * 1e6)
-    return found
-
-
 def look(client: Any) -> tuple[float, int]:
     """Resident memory in MB, and objects of Python."""
     gc.collect()
     with open("/proc/self/statm") as file:
         memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     objects = len(gc.get_objects())
-    times = ", ".join(f"{by} {value:.2f}" for by, value in zip(BY, picks(client), strict=True))
+    times = ", ".join(f"{by} {value:.2f}" for by, value in picks(client).items())
     sessions, known = len(client.sessions), len(client.providers)
     print(f"{memory:.1f} MB, {objects} objects, {sessions} sessions, {known} providers; us: {times}", flush=True)
     return memory, objects

@@ -47,15 +47,16 @@ class Fanout:
         # Sessions that have left meanwhile, and those that do not get all of the entries.
         self._gone: set[Any] = set()
         self._excluded: list[tuple[Any, Kind]] = []
-        publishers = {entry.publisher for entry in entries if entry.publisher}
+        publishers = {group.groups.publisher(entry.publisher) for entry in entries if entry.publisher}
         # The kind, its members, and the index of the next one.
         self._parts: deque[tuple[Kind, Any, list[Any], int]] = deque()
         for kind in list(group.kinds.values()):
             sessions = kind.snapshot()
             if not sessions:
                 continue
-            if publishers:
-                self._exclude(kind, sessions, publishers)
+            for session in publishers & kind.sessions.keys():
+                self._excluded.append((session, kind))
+                self._gone.add(session)
             try:
                 prepared = kind.prepare(entries, sessions[0])
             except Exception:
@@ -63,12 +64,6 @@ class Fanout:
                 group.stats.drop("codec", len(sessions) * len(entries))
                 continue
             self._parts.append((kind, prepared, sessions, 0))
-
-    def _exclude(self, kind: Kind, sessions: list[Any], publishers: set[int]) -> None:
-        for session in sessions:
-            if session.id in publishers:
-                self._excluded.append((session, kind))
-                self._gone.add(session)
 
     def left(self, session: Any) -> None:
         """It is no member any more."""

@@ -445,8 +445,10 @@ class Group:
         self.position = None
         self.latest = {}
         if not self.size:
-            # A dict keeps its size when all is gone from it.
+            # A dict keeps its size when all is gone from it. Who joins next gets nothing of what was under way.
             self.kinds = {}
+            self.begun = self.log.next
+            self.log.trim(self.begun)
         for call in (self._windowCall, self._slowCall):
             if call is not None:
                 call.cancel()

@@ -79,6 +79,7 @@ class Groups(Service):
         self.stats: dict[str, GroupStats] = {name: GroupStats() for name in self._namespaces}
         self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
         self._active: dict[str, Group] = {}
+        # Sessions that are left out of publications under way, by id.
         self._publishers: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._subscribing: dict[str, list[Deferred[None]]] = {}
         self._leaving = Leaving(self)
@@ -288,6 +289,10 @@ class Groups(Service):
     def keyOf(self, session: Any) -> str:
         """What names a session in all processes."""
         return f"{self.engine.node}:{session.id}"
+
+    def publisher(self, number: int) -> Any:
+        """The session with this id that was left out of a publication; None: it is gone."""
+        return self._publishers.get(number)
 
     def isSettled(self, group: Group) -> bool:
         """Whether its subscription is in force."""

@@ -181,7 +181,7 @@ class OwnKind(Kind):
             if session.isClosed:
                 continue
             outbound = session.outbound
-            if outbound.blockedState is not None and session.pendingBytes > limit:
+            if outbound.blocked or outbound.queued > limit:
                 behind.append(session)
             else:
                 before = session.bytesWritten
@@ -201,11 +201,8 @@ class OwnKind(Kind):
 
     def _writeOwn(self, session: Any, packages: list[Any]) -> bool:
         try:
-            if len(packages) == 1:
-                session.writePkg(packages[0])
-            else:
-                for pkg in packages:
-                    session.writePkg(pkg)
+            for pkg in packages:
+                session.writePkg(pkg)
         except Exception as error:
             # Its codec cannot encode it, or it has just been closed: no other member has to do with that.
             session.callbackFailed(error)

@@ -11,26 +11,18 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from getty_tx.groups.log import firstOf
+from getty_tx.session.leaving import closeWith
 
 if TYPE_CHECKING:
     from getty_tx.groups.group import Group
     from getty_tx.groups.kinds import Kind
 
-__all__ = ["TRY_AGAIN", "Behind", "closeMember"]
+__all__ = ["TRY_AGAIN", "Behind"]
 
 log = Logger()
 
 #: The code of a WebSocket's Close frame that says "try again later" (IANA's registry of close codes).
 TRY_AGAIN = 1013
-
-
-def closeMember(session: Any, code: int, reason: str) -> None:
-    """Close a session, a WebSocket with this code."""
-    closeWith = getattr(session, "closeWith", None)
-    if closeWith is not None:
-        closeWith(code, reason)
-    else:
-        session.close(reason)
 
 
 class Behind:
@@ -155,4 +147,4 @@ class Behind:
         group = self.group
         group.stats.drop("slow", group.begun - self.next)
         log.info("{session}: closed by {group}: {why}", session=self.session, group=group.name, why=why)
-        closeMember(self.session, TRY_AGAIN, f"too slow for {group.name}"[:120])
+        closeWith(self.session, TRY_AGAIN, f"too slow for {group.name}"[:120])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.groups.publication import EXCLUSIVE
-from getty_tx.groups.slow import closeMember
+from getty_tx.session.leaving import closeWith
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def closeOthers(group: Group, publication: Publication) -> None:
         return
     for session in group.members:
         if group.groups.keyOf(session) != stays:
-            closeMember(session, code, reason[:120])
+            closeWith(session, code, reason[:120])
 
 
 class Leaving:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["INTERVAL", "Pace", "closeAtPace", "farewell"]
+__all__ = ["INTERVAL", "Pace", "closeAtPace", "closeWith", "farewell"]
 
 #: Seconds between two rounds.
 INTERVAL = 0.05
@@ -61,6 +61,19 @@ def closeAtPace(sessions: Iterable[Any], pace: Pace, reactor: Any) -> None:
             waiting.pop().stop()
 
     some()
+
+
+def closeWith(session: Any, code: int, reason: str) -> None:
+    """
+    Close a session: a WebSocket with this code in its Close frame, others without.
+
+    :param code: as for :py:meth:`getty_tx.MessageSession.closeWith`.
+    """
+    close = getattr(session, "closeWith", None)
+    if close is not None:
+        close(code, reason)
+    else:
+        session.close(reason)
 
 
 def farewell(retryWithin: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.listener import ListenerProxy, missingEvents
+from getty_tx.session.leaving import closeWith
 from getty_tx.session.pausing import RATE
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class RateLimit(ListenerProxy):
             wait = max(wait, limits.bytes.until(0))
         if self._closes:
             if over < 0:
-                self._onReactor(session, _close, session)
+                self._onReactor(session, closeWith, session, POLICY_VIOLATION, "too many messages")
                 return False
         elif wait > 0:
             self._onReactor(session, _pause, session, limits, wait)
@@ -191,11 +192,3 @@ def _pause(session: Any, limits: _Limits, wait: float) -> None:
 def _resume(limits: _Limits, session: Any) -> None:
     limits.timer = None
     session.inbound.resume(RATE)
-
-
-def _close(session: Any) -> None:
-    closeWith = getattr(session, "closeWith", None)
-    if closeWith is not None:
-        closeWith(POLICY_VIOLATION, "too many messages")
-    else:
-        session.close("too many messages")

@@ -78,6 +78,18 @@ class MembersTests(GroupsCase):
         self.assertEqual((self.got(a), self.got(b), group.members), ([], [b"1"], [b]))
         self.assertEqual(a.memberships, ())
 
+    def test_emptied(self) -> None:
+        """Who joins when all have left gets nothing of what was under way, and nothing of that is kept."""
+        a = self.member()
+        group = self.groups.group("room")
+        group.publish(b"1")
+        group.leave(a)
+        self.assertEqual(len(group.log), 0)
+        b = self.member()
+        group.publish(b"2")
+        self.go()
+        self.assertEqual((self.got(a), self.got(b)), ([], [b"2"]))
+
     def test_close(self) -> None:
         """It leaves before onClose, by itself."""
         seen = []
