@@ -18,6 +18,8 @@ from benchmarks.acceptance import (
     files,
     fuzz_http,
     groups_processes,
+    groups_soak,
+    groups_storms,
     hostile_calls,
     hostile_http,
     idle_memory,
@@ -67,6 +69,8 @@ MODULES = {
     "processes": (processes, 600),
     "processes_http": (processes_http, 300),
     "groups_processes": (groups_processes, 600),
+    "groups_soak": (groups_soak, int(groups_soak.SECONDS) + 120),
+    "groups_storms": (groups_storms, 600),
     "registry": (registry, 1500),
 }
 

@@ -9,6 +9,7 @@ Groups: rooms, broadcast, history and presence.
 ``fanout``         publications to all members, in slices of 2 ms
 ``log``            the last publications, while a member is behind
 ``slow``           members that are behind
+``recent``         the newest of a history, for all who come back at once
 ``users``          members as users: who is closed for whom, and who has really left
 ``queueing``       publications that wait for the engine
 ``namespaces``     settings of groups, and what a name may be

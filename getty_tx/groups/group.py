@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from getty_tx.groups.joining import Take
     from getty_tx.groups.namespaces import Namespace
     from getty_tx.groups.publication import History, Member, Publication
+    from getty_tx.groups.recent import Recent
     from getty_tx.groups.stats import GroupStats
 
 __all__ = ["Group"]
@@ -65,6 +66,7 @@ class Group:
         "name",
         "namespace",
         "position",
+        "recent",
         "size",
         "stats",
     )
@@ -79,7 +81,8 @@ class Group:
         asks = namespace.mayJoin is not None or namespace.maxMembers is not None
         self.joinsAtOnce = not (asks or namespace.presence or namespace.historySize)
         self.position: Position | None = None
-        # For the room. Members by kind, those that are behind, and of these the ones that are ahead after a history;
+        # For the room: the newest of the history, if somebody has asked for it.
+        # Members by kind, those that are behind, and of these the ones that are ahead after a history;
         # entries, and the number of the first that no fan-out has.
         self.kinds: dict[Hashable, Kind] = {}
         self.behind: dict[Any, Behind] = {}
@@ -87,6 +90,7 @@ class Group:
         self.latest: dict[str | None, Entry] = {}
         self.log = Log(namespace.maxWaiting)
         self.begun = 0
+        self.recent: Recent | None = None
         self._fanout: Fanout | None = None
         # Publications that came while what was missed before them is asked for.
         self._held: list[Publication] | None = None
@@ -232,10 +236,14 @@ class Group:
                         # It was among those that were found.
                         return
             self.position = position
+            if self.recent is not None:
+                self.recent.arrived(publication)
         self.enter(publication)
 
     def missed(self) -> None:
         """Publications are missing: ask for them, and bring nothing meanwhile."""
+        if self.recent is not None:
+            self.recent.forget()
         if not self.namespace.historySize or self.position is None:
             self.gap(None)
         elif self._held is None:
@@ -444,6 +452,9 @@ class Group:
         """Bring nothing more: there are no members, or the service stops."""
         self.position = None
         self.latest = {}
+        if self.recent is not None:
+            self.recent.forget()
+            self.recent = None
         if not self.size:
             # A dict keeps its size when all is gone from it. Who joins next gets nothing of what was under way.
             self.kinds = {}

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail, maybeDeferred
 from getty_tx.errors import SessionClosedError
 from getty_tx.groups.errors import GroupError, NotAllowedError
 from getty_tx.groups.publication import EXCLUSIVE, Member, Publication, Retention
+from getty_tx.groups.recent import Recent
 from getty_tx.groups.slow import Behind
 from getty_tx.session.sharing import join as joinMembership
 
@@ -32,9 +33,6 @@ MAX_GROUPS = 128
 
 #: Bytes of what others are told of a member, as JSON.
 MAX_INFO = 1024
-
-#: Publications that a member gets that comes back.
-MAX_RECOVERED = 300
 
 #: Bytes. The system keeps some megabytes for a peer that does not read, unless told otherwise.
 UNSENT = 16 * 1024
@@ -162,9 +160,9 @@ class Joining:
         if self._held is None:
             return NOTHING
         group = self._group
-        limit = 0 if self._since is None else MAX_RECOVERED
-        asked = group.groups.ask("history", group.name, self._since, limit, group.namespace.retention)
-        return asked.addCallback(self._found)
+        if group.recent is None:
+            group.recent = Recent(group)
+        return group.recent.ask(self._since).addCallback(self._found)
 
     def _found(self, history: History) -> Any:
         group, session, held = self._group, self._session, self._held
@@ -178,7 +176,8 @@ class Joining:
             recovered = history.isWhole
             missed = len(history.publications) if recovered else 0
             if missed and self._take is None:
-                entries = [group.groups.entryOf(group, each) for each in history.publications]
+                assert group.recent is not None
+                entries = [group.recent.entryOf(each) for each in history.publications]
                 held.kind.writeTo(session, entries)
             if recovered:
                 group.stats.recovered += 1

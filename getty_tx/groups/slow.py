@@ -145,6 +145,8 @@ class Behind:
     def close(self, why: str) -> None:
         """Close it: it comes back, and asks for what it has missed."""
         group = self.group
+        if self.session.isClosed:
+            return
         group.stats.drop("slow", group.begun - self.next)
         log.info("{session}: closed by {group}: {why}", session=self.session, group=group.name, why=why)
         closeWith(self.session, TRY_AGAIN, f"too slow for {group.name}"[:120])

@@ -85,6 +85,18 @@ class SlowTests(GroupsCase):
         self.assertEqual(self.numbers(fast), list(range(60)))
         self.assertEqual(self.numbers(stuck), list(range(len(self.numbers(stuck)))))
 
+    def test_closeOnce(self) -> None:
+        """What it has not got is counted once, though another member's time comes before it is gone."""
+        group, stuck, _ = self.slowAndFast("close")
+        stuck.writeTimeout = None
+        self.publish(group, range(60))
+        behind = group.behind[stuck]
+        behind.close("a test")
+        dropped = dict(self.groups.stats["close"].dropped)
+        behind.close("a test")
+        self.assertEqual(self.groups.stats["close"].dropped, dropped)
+        self.assertTrue(dropped["slow"])
+
     def test_follow(self) -> None:
         """It misses what is forgotten, is told, and goes on."""
         group, stuck, _ = self.slowAndFast("follow")
