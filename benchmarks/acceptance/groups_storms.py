@@ -253,7 +253,7 @@ def masses() -> Iterator[Figure]:
     """Memberships by the hundred thousand, at random."""
     clock, chance = Clock(), random.Random(1)
     history = Namespace(historySize=10, historySeconds=60)
-    spaces = {"plain": Namespace(), "presence": Namespace(presence=True, joinLeave=True), "history": history}
+    spaces = {"plain": Namespace(), "presence": Namespace(presence=True), "history": history}
     groups = Groups(namespaces=spaces, reactor=clock)
     groups.startService()
     sessions = openSessions(clock)
