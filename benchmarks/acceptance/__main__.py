@@ -18,6 +18,7 @@ from benchmarks.acceptance import (
     files,
     fuzz_http,
     groups_processes,
+    groups_slow,
     groups_soak,
     groups_storms,
     hostile_calls,
@@ -71,6 +72,7 @@ MODULES = {
     "groups_processes": (groups_processes, 600),
     "groups_soak": (groups_soak, int(groups_soak.SECONDS) + 120),
     "groups_storms": (groups_storms, 600),
+    "groups_slow": (groups_slow, 900),
     "registry": (registry, 1500),
 }
 
