@@ -1,10 +1,11 @@
 """
 Run the Autobahn test suite's cases against getty_tx, as server and as client: ``conformance.py --help``.
 
-The cases are driven by kosoku. As server, ``twistd getty-echo`` answers them; on a port of HTTP (the roles ``http``
-and ``asgi``), ``conformance_http.py``; as client, ``conformance_client.py``. A folder for each role holds the report,
-``index.html``, and the logs. A case has passed if its behaviour is OK, NON-STRICT (a "should" of the RFC was not
-followed) or INFORMATIONAL (the RFC leaves it open), and its closing OK or INFORMATIONAL.
+The cases are driven by kosoku. As server, ``twistd getty-echo`` answers them; on a port of HTTP (the roles ``http``,
+``asgi`` and ``group``, which broadcasts meanwhile), ``conformance_http.py``; as client, ``conformance_client.py``. A
+folder for each role holds the report, ``index.html``, and the logs. A case has passed if its behaviour is OK,
+NON-STRICT (a "should" of the RFC was not followed) or INFORMATIONAL (the RFC leaves it open), and its closing OK or
+INFORMATIONAL.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ SERVERS = {
     "server": [*TWISTD, "-n", "--pidfile=", *ECHO.split()],
     "http": [*HTTP, "sessions"],
     "asgi": [*HTTP, "asgi"],
+    "group": [*HTTP, "group"],
 }
 CLIENT = [sys.executable, str(Path(__file__).with_name("conformance_client.py"))]
 

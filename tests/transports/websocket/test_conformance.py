@@ -23,7 +23,8 @@ class ConformanceTests(ProcessTestCase):
     def test_roles(self) -> None:
         """
         All cases have passed in each role: ``twistd getty-echo`` as the server, a port of HTTP, an ASGI application,
-        and a pool of one session as the client. They run at the same time, as most cases wait that nothing happens.
+        a port beside a group that is published to, and a pool of one session as the client. They run at the same time,
+        as most cases wait that nothing happens.
         """
         # It ends its processes, unless it is killed: so let it end by itself.
         self.patch(test_twistd, "PATIENCE", 120)
@@ -31,6 +32,6 @@ class ConformanceTests(ProcessTestCase):
         cases = ["--quick"] if IS_LONG else [word for case in SMOKE for word in ("--case", case)]
         run = self.run_(sys.executable, tool, *cases, "--folder", "report", "--limit", "90")
         self.assertEqual(0, run.end(), run.output)
-        for role in ("server", "http", "asgi", "client"):
+        for role in ("server", "http", "asgi", "group", "client"):
             [count] = run.expect(rf"^{role}: (\d+) of \1 cases passed").groups()
             self.assertGreaterEqual(int(count), LEAST)
