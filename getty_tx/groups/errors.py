@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from getty_tx.errors import GettyError
 
-__all__ = ["EngineDownError", "EngineTimeoutError", "GroupError", "NotAllowedError", "PublicationTooLongError"]
+__all__ = [
+    "EngineDownError",
+    "EngineTimeoutError",
+    "GroupError",
+    "NotAllowedError",
+    "PublicationTooLongError",
+    "tooLong",
+]
 
 
 class GroupError(GettyError):
@@ -29,3 +36,9 @@ class NotAllowedError(GroupError):
 
 class PublicationTooLongError(GroupError):
     """The publication has more bytes than ``maxPublication`` of its namespace."""
+
+
+def tooLong(name: str, size: int, limit: int) -> PublicationTooLongError:
+    """The error of a publication of ``size`` bytes to the group ``name``."""
+    text = f"{name}: a publication of {size} bytes is longer than maxPublication={limit} of its namespace"
+    return PublicationTooLongError(f"{text}: publish it in parts, or set maxPublication= higher")

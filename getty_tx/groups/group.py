@@ -49,6 +49,7 @@ class Group:
 
     __slots__ = (
         "__weakref__",
+        "_encoded",
         "_fanout",
         "_hasMore",
         "_held",
@@ -92,6 +93,8 @@ class Group:
         self.begun = 0
         self.recent: Recent | None = None
         self._fanout: Fanout | None = None
+        # The package that was encoded to be measured, its kind, and its bytes.
+        self._encoded: tuple[Any, Kind, bytes] | None = None
         # Publications that came while what was missed before them is asked for.
         self._held: list[Publication] | None = None
         self._isQueued = self._hasMore = False
@@ -287,8 +290,29 @@ class Group:
 
     # For the room: the way to the members
 
+    def encodedAhead(self, pkg: Any) -> int:
+        """
+        The bytes of a package that is about to be published to this process: what a codec makes of it for the first
+        kind of members. That is kept for the way to them. 0: no kind shares bytes, or ``wrap`` makes another package.
+        """
+        self._encoded = None
+        if self.namespace.wrap is not None:
+            return 0
+        for kind in self.kinds.values():
+            if isinstance(kind, SharedKind) and kind.sessions:
+                try:
+                    frame, size = kind.encoded(pkg, next(iter(kind.sessions)))
+                except Exception:
+                    # The way to the members says so, and counts it.
+                    return 0
+                if size <= self.namespace.maxPublication:
+                    self._encoded = pkg, kind, frame
+                return size
+        return 0
+
     def enter(self, publication: Publication) -> None:
         """Bring a publication to the members of this process."""
+        encoded, self._encoded = self._encoded, None
         self.stats.arrived += 1
         if self.namespace.listener is not None:
             self.tell("onPublication", self, publication)
@@ -301,6 +325,8 @@ class Group:
         offset = 0 if publication.position is None else publication.position.offset
         now = self.groups.seconds()
         entry = Entry(self.log.next, pkg, publication.key, publication.publisher, size, now, offset)
+        if encoded is not None and encoded[0] is pkg:
+            entry.frames[encoded[1]] = encoded[2]
         self.log.add(entry)
         if self.namespace.slow == "latest":
             self.latest[publication.key] = entry

@@ -13,12 +13,14 @@ from twisted.python import threadable
 from zope.interface import implementer
 
 from getty_tx.errors import SettingError
-from getty_tx.groups.errors import EngineDownError, GroupError, PublicationTooLongError
+from getty_tx.groups.errors import EngineDownError, GroupError, tooLong
 from getty_tx.groups.fanout import Turns
 from getty_tx.groups.group import Group
 from getty_tx.groups.interfaces import IEngine, IEngineUser
 from getty_tx.groups.kinds import Entry
+from getty_tx.groups.memory import MemoryEngine
 from getty_tx.groups.namespaces import Namespace, checkName, namespaceOf
+from getty_tx.groups.packing import packedOf
 from getty_tx.groups.publication import CLOSE, EXCLUSIVE, Publication, Retention
 from getty_tx.groups.queueing import PublishQueue
 from getty_tx.groups.stats import GroupStats
@@ -71,6 +73,8 @@ class Groups(Service):
         from getty_tx.groups.engines import engineFrom
 
         self.engine: IEngine = engineFrom(engine)
+        # Nobody makes bytes of a package before it is on its way to its members.
+        self._isLocal = isinstance(self.engine, MemoryEngine)
         self._namespaces = {"": Namespace(), **(namespaces or {})}
         for name, each in self._namespaces.items():
             if not isinstance(each, Namespace):
@@ -181,19 +185,25 @@ class Groups(Service):
             return result
         if not self.runs():
             return stopped()
-        size = len(pkg) if isinstance(pkg, bytes | str) else 0
         namespace = group.namespace
-        if size > namespace.maxPublication:
-            what = f"{group.name}: a publication of {size} bytes is longer than"
-            return fail(PublicationTooLongError(f"{what} maxPublication={namespace.maxPublication}"))
         if group.isFull:
             what = f"{group.name}: maxWaiting={namespace.maxWaiting} bytes wait for members already"
             return fail(GroupError(f"{what}: publish less, or after the Deferred of the last one"))
+        limit, size = namespace.maxPublication, 0
+        if isinstance(pkg, bytes | str):
+            size = len(pkg)
+            # A character is up to four bytes.
+            if size * 4 > limit and isinstance(pkg, str) and not pkg.isascii():
+                size = len(pkg.encode(errors="surrogatepass"))
+        elif self._isLocal:
+            size = group.encodedAhead(pkg)
+        if size > limit:
+            return fail(tooLong(group.name, size, limit))
         publisher = 0
         if but is not None:
             publisher = but.id
             self._publishers[publisher] = but
-        publication = Publication(pkg, key=key, publisher=publisher, size=size)
+        publication = Publication(pkg, key=key, publisher=publisher, size=size, limit=limit)
         group.stats.published += 1
         if not self.engine.isUp and namespace.whenDown != "fail" and self._starting is None:
             return self._publishWhileDown(group, publication, id)
@@ -201,7 +211,15 @@ class Groups(Service):
 
     def _publishWhileDown(self, group: Group, publication: Publication, id: str | None) -> Deferred[Position | None]:
         if group.namespace.whenDown == "queue":
+            try:
+                # What waits is bounded by its bytes.
+                packedOf(publication, group.name)
+            except GroupError as error:
+                return fail(error)
             return self._queue.add(group, publication, id)
+        publication.size = publication.size or group.encodedAhead(publication.pkg)
+        if publication.size > publication.limit:
+            return fail(tooLong(group.name, publication.size, publication.limit))
         group.enter(publication)
         return succeed(None)
 

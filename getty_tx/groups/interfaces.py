@@ -65,7 +65,8 @@ class IEngine(Interface):
         Number a publication and bring it to all subscribers, this process among them, in one order for all.
 
         ``publicationArrived`` comes before the Deferred fires if this process has subscribed. Kinds other than
-        PUBLICATION are brought, and neither numbered nor kept.
+        PUBLICATION are brought, and neither numbered nor kept. An engine that makes bytes of packages refuses those of
+        more than ``publication.limit`` with :py:exc:`~getty_tx.groups.PublicationTooLongError`.
 
         :param retention: a :py:class:`~getty_tx.groups.Retention`.
         :param id: a text: within 5 minutes a publication with the same id is not published once more; the answer is

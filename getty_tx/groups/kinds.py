@@ -122,9 +122,16 @@ class SharedKind(Kind):
         """The bytes of a publication, made once."""
         frame = entry.frames.get(self)
         if frame is None:
-            frame = entry.frames[self] = self._framing.frame(session.encoder.write(session, entry.pkg))
+            frame, _ = self.encoded(entry.pkg, session)
+            entry.frames[self] = frame
             entry.size = max(entry.size, len(frame))
         return frame
+
+    def encoded(self, pkg: Any, session: Any) -> tuple[bytes, int]:
+        """The bytes of a package, and how many the codec has made; frames may have compressed them."""
+        data = session.encoder.write(session, pkg)
+        size = sum(map(len, data)) if isinstance(data, list) else len(data)
+        return self._framing.frame(data), size
 
     def prepare(self, entries: Sequence[Entry], session: Any) -> tuple[bytes, int]:
         """See :py:meth:`Kind.prepare`."""

@@ -42,7 +42,7 @@ class Namespace:
     :ivar leaveDelay: seconds until somebody who has gone counts as gone for ``onLeave``. A user who is back by then has
         neither left nor come.
     :ivar maxMembers: members of a group in one process; None: no limit.
-    :ivar maxPublication: bytes of a publication.
+    :ivar maxPublication: bytes of a publication; what is neither bytes nor a text is measured when it is encoded.
     :ivar maxWaiting: bytes that a group keeps for members that are behind, and of publications that are under way.
     :ivar whenDown: what ``publish`` does while the engine is away: ``fail``; ``local``: members of this process get it,
         without a position; ``queue``: it waits for up to 5 seconds.

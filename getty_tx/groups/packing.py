@@ -8,11 +8,14 @@ data of others: it is checked, and never pickled.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from getty_tx.groups.errors import GroupError
+from getty_tx.groups.errors import GroupError, tooLong
 
-__all__ = ["packed", "unpacked"]
+if TYPE_CHECKING:
+    from getty_tx.groups.publication import Publication
+
+__all__ = ["packed", "packedOf", "unpacked"]
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
@@ -21,17 +24,30 @@ def packed(pkg: Any) -> bytes:
     """
     A package as bytes.
 
-    :raise GroupError: it is neither bytes nor text, and JSON cannot say it.
+    :raise GroupError: it is neither bytes nor text, and JSON cannot say it; or UTF-8 cannot say the text.
     """
     if isinstance(pkg, bytes):
         return b"b" + pkg
-    if isinstance(pkg, str):
-        return b"s" + pkg.encode()
     try:
+        if isinstance(pkg, str):
+            return b"s" + pkg.encode()
         return b"j" + _encode(pkg).encode()
     except (TypeError, ValueError, RecursionError) as error:
         text = f"a {type(pkg).__name__} cannot be brought to other processes: publish bytes, str, or what JSON can say"
         raise GroupError(f"{text}: {error}") from None
+
+
+def packedOf(publication: Publication, name: str) -> bytes:
+    """
+    The package of a publication to this group as bytes; the publication has their number as its size then.
+
+    :raise GroupError: as :py:func:`packed`; PublicationTooLongError: it is longer than its limit.
+    """
+    data = packed(publication.pkg)
+    publication.size = size = len(data) - 1
+    if size > publication.limit > 0:
+        raise tooLong(name, size, publication.limit)
+    return data
 
 
 def unpacked(data: bytes) -> Any:

@@ -43,6 +43,8 @@ class Publication:
     :ivar kind: ``PUBLICATION``, or what is told to processes.
     :ivar publisher: the number of the local session that does not get it (``but``); 0: all get it.
     :ivar size: its length in bytes, as an engine counts it; 0 where it was not encoded yet.
+    :ivar limit: bytes that it may have where an engine makes bytes of it: ``maxPublication`` of the publisher's
+        namespace. 0: no limit.
     """
 
     pkg: Any
@@ -51,6 +53,7 @@ class Publication:
     kind: int = PUBLICATION
     publisher: int = 0
     size: int = 0
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

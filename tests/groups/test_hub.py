@@ -180,7 +180,7 @@ class HistoryTests(HubCase):
     def test_unreadable(self) -> None:
         """A package that cannot be read keeps its place in the order."""
         a, b = self.subscribed(), self.subscribed()
-        self.patch(engineModule.carried, "packed", lambda pkg: b"jno JSON")
+        self.patch(engineModule.carried, "packedOf", lambda publication, name: b"jno JSON")
         a[0].publish("room", Publication(b"x"), KEPT)
         self.clock.pump()
         self.assertEqual(b[1].take(), [("room", None, 1)])

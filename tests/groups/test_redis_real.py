@@ -101,8 +101,8 @@ class PublishingTests(RedisCase):
         await second.whenTrue(lambda: len(second.publications) == 4)
         for user, publisher in ((first, 7), (second, 0)):
             kinds = [(each.pkg, each.key, each.kind, each.publisher, each.size) for each in user.publications]
-            self.assertEqual(kinds[0], ({"ä": [1, None]}, "ké|y", 0, publisher, 16))
-            self.assertEqual(kinds[1], (b"|\r\n\0", None, 0, 0, 5))
+            self.assertEqual(kinds[0], ({"ä": [1, None]}, "ké|y", 0, publisher, 15))
+            self.assertEqual(kinds[1], (b"|\r\n\0", None, 0, 0, 4))
             self.assertEqual(kinds[2][:3], ("member-1", None, EXCLUSIVE))
             self.assertEqual(kinds[3][:3], ({"reason": "x"}, None, CLOSE))
             numbered = [each.position is not None for each in user.publications]

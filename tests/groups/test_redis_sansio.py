@@ -64,7 +64,7 @@ class EnvelopeTests(SynchronousTestCase):
     )
     def test_roundTrip(self, pkg: Any, key: str | None, publisher: int) -> None:
         publication = Publication(pkg, key=key, publisher=publisher)
-        rest = envelope.restOf(publication, b"me")
+        rest = envelope.restOf(publication, b"me", "room")
         found, isOwn = envelope.publicationFrom(b"G1|abc|7|" + rest, b"me")
         self.assertTrue(isOwn)
         publication.position = Position("abc", 7)
@@ -76,7 +76,7 @@ class EnvelopeTests(SynchronousTestCase):
     @given(st.binary(max_size=60), st.integers(0, 60))
     def test_anything(self, noise: bytes, at: int) -> None:
         """Whatever comes is a publication or an EnvelopeError."""
-        whole = envelope.unnumbered(envelope.restOf(Publication({"a": 1}, key="k"), b"me"))
+        whole = envelope.unnumbered(envelope.restOf(Publication({"a": 1}, key="k"), b"me", "room"))
         for message in (noise, b"G1|" + noise, whole[:at] + noise, whole[:at] + noise + whole[at:]):
             try:
                 envelope.publicationFrom(message, b"me")
@@ -112,7 +112,7 @@ class EnvelopeTests(SynchronousTestCase):
 
     def test_kinds(self) -> None:
         for kind, pkg in ((EXCLUSIVE, "key"), (CLOSE, {"reason": "r"})):
-            rest = envelope.restOf(Publication(pkg, kind=kind), b"me")
+            rest = envelope.restOf(Publication(pkg, kind=kind), b"me", "room")
             found, _ = envelope.publicationFrom(envelope.unnumbered(rest), b"")
             self.assertEqual((found.kind, found.pkg), (kind, pkg))
 
@@ -360,14 +360,14 @@ class OrderTests(ConnectionCase):
         self.user.told.clear()
 
     def publish(self, pkg: Any) -> Any:
-        rest = envelope.restOf(Publication(pkg), b"me")
+        rest = envelope.restOf(Publication(pkg), b"me", "room")
         publishing = Publishing(self.connection, self.subscriptions.sentFor("a"))
         publishing.send(self.commands.numbered("a", Retention(1, 1.0), None, b"e", rest), PUBLISH)
         publishing.deferred.addCallback(lambda position: self.user.told.append(position.offset))
         return publishing.deferred
 
     def push(self, number: int, pkg: Any, node: bytes = b"me") -> None:
-        message = b"G1|e|%d|" % number + envelope.restOf(Publication(pkg), node)
+        message = b"G1|e|%d|" % number + envelope.restOf(Publication(pkg), node, "room")
         self.subscriptions.pushed([b"message", self.channel, message])
 
     def test_pushFirst(self) -> None:
@@ -413,7 +413,9 @@ class OrderTests(ConnectionCase):
         """They are told before what comes behind them; numbers of an other epoch as well."""
         for number in (4, 5, 7):
             self.push(number, number)
-        self.subscriptions.pushed([b"message", self.channel, b"G1|f|8|" + envelope.restOf(Publication(8), b"me")])
+        self.subscriptions.pushed(
+            [b"message", self.channel, b"G1|f|8|" + envelope.restOf(Publication(8), b"me", "room")]
+        )
         self.assertEqual(self.user.told, [4, 5, "missed", 7, "missed", 8])
 
     def test_scriptUnknown(self) -> None:

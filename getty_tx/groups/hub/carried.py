@@ -24,7 +24,7 @@ from getty_tx.groups.hub.wire import (
     frame,
     textOf,
 )
-from getty_tx.groups.packing import packed, unpacked
+from getty_tx.groups.packing import packedOf, unpacked
 from getty_tx.groups.publication import CLOSE, History, Position, Publication
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def _bytesOf(text: str | None, what: str) -> tuple[int, bytes]:
     return len(data), data
 
 
-def packPayload(publication: Publication) -> bytes:
+def packPayload(publication: Publication, name: str) -> bytes:
     """
-    Key and package of a publication.
+    Key and package of a publication to this group.
 
     :raise GroupError: JSON cannot say it; PublicationTooLongError: it is too long.
     """
-    data = packed(publication.pkg)
+    data = packedOf(publication, name)
     if len(data) > MAX_PUBLICATION:
         text = f"a publication of {len(data)} bytes is longer than the {MAX_PUBLICATION} between processes"
         raise PublicationTooLongError(text)
@@ -116,7 +116,7 @@ def packPublish(number: int, name: str, publication: Publication, retention: Ret
 
     :raise GroupError: it cannot be brought to other processes.
     """
-    payload = packPayload(publication)
+    payload = packPayload(publication, name)
     nameSize, nameData = _bytesOf(name, "name")
     idSize, idData = _bytesOf(id, "id")
     head = _PUBLISH.pack(

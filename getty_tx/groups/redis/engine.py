@@ -269,7 +269,7 @@ class RedisEngine:
         if not self.isUp:
             return fail(self._downError())
         try:
-            rest = restOf(publication, self._token)
+            rest = restOf(publication, self._token, name)
         except UnicodeError as error:
             return fail(GroupError(f"{name}: a text that UTF-8 cannot say: {error}"))
         except GroupError as error:

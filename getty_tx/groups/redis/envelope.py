@@ -24,7 +24,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.groups.errors import GroupError
-from getty_tx.groups.packing import packed, unpacked
+from getty_tx.groups.packing import packedOf, unpacked
 from getty_tx.groups.publication import CLOSE, EXCLUSIVE, PUBLICATION, Member, Position, Publication
 
 if TYPE_CHECKING:
@@ -58,15 +58,15 @@ class EnvelopeError(GroupError):
     """A message in a channel, or an entry in a history, is none."""
 
 
-def restOf(publication: Publication, token: bytes) -> bytes:
+def restOf(publication: Publication, token: bytes, name: str) -> bytes:
     """
     What follows epoch and offset.
 
     :param token: names this process.
-    :raise GroupError: the package cannot be brought to others.
+    :param name: of the group.
+    :raise GroupError: the package cannot be brought to others, or is longer than it may be.
     """
-    body = packed(publication.pkg)
-    publication.size = len(body)
+    body = packedOf(publication, name)
     publisher = publication.publisher
     kind = publication.kind
     key = b"" if publication.key is None else publication.key.encode()
@@ -122,7 +122,7 @@ def publicationFrom(message: bytes, token: bytes) -> tuple[Publication, bool]:
     if number:
         _checkKind(number, pkg)
     session = _number("publisher", publisher) if isOwn and publisher else 0
-    return Publication(pkg, position, key, number, session, len(tail)), isOwn
+    return Publication(pkg, position, key, number, session, len(tail) - 1), isOwn
 
 
 def _checkKind(kind: int, pkg: Any) -> None:
