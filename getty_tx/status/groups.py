@@ -118,15 +118,19 @@ class GroupsSnapshot:
     :ivar engines: by their descriptions.
     :ivar rows: the largest and the busiest groups, by name.
     :ivar behind: the members that are behind for the longest time.
+    :ivar hubDropped: publications that the main process has dropped for sub-reactors; None: it has no hub of groups.
     """
 
     namespaces: dict[str, NamespaceSnapshot] = field(default_factory=dict)
     engines: dict[str, EngineSnapshot] = field(default_factory=dict)
     rows: dict[str, GroupRow] = field(default_factory=dict)
     behind: list[BehindRow] = field(default_factory=list)
+    hubDropped: int | None = None
 
     def addAll(self, other: GroupsSnapshot, isEnded: bool = False) -> None:
         """Add another process; with ``isEnded`` its counters only."""
+        if other.hubDropped is not None:
+            self.hubDropped = (self.hubDropped or 0) + other.hubDropped
         for name, namespace in other.namespaces.items():
             mine = self.namespaces.setdefault(name, NamespaceSnapshot(type(namespace.stats)()))
             mine.stats.addAll(namespace.stats)

@@ -51,6 +51,13 @@ def _running() -> list[Groups]:
     return [] if module is None else module.running()
 
 
+def _dropped() -> int | None:
+    """What the hub of this process has dropped for its sub-reactors; None: there is none."""
+    module = sys.modules.get("getty_tx.groups.hub.hub")
+    every = [] if module is None else module.hubs()
+    return sum(each.dropped for each in every) if every else None
+
+
 def isEngineAway() -> bool:
     """Whether an engine of this process is away."""
     return not all(groups.isUp for groups in _running())
@@ -73,7 +80,7 @@ class GroupsWalk:
 
     def walk(self) -> Iterator[GroupsSnapshot | None]:
         """Yields None after each step, and the snapshot at the end."""
-        found = GroupsSnapshot()
+        found = GroupsSnapshot(hubDropped=_dropped())
         every = _running()
         for groups in every:
             self._counters.update((stats, name) for name, stats in groups.stats.items())

@@ -262,6 +262,9 @@ def _groups(snapshot: GroupsSnapshot) -> Iterator[Metric]:
             if number is not None:
                 of.add_metric([name], number)
     yield from (up, reconnects, lag)
+    if snapshot.hubDropped is not None:
+        text = "Publications that the main process dropped for a sub-reactor that did not read."
+        yield CounterMetricFamily("getty_group_hub_dropped", text, snapshot.hubDropped)
 
 
 def _subReactors(snapshot: Snapshot, main: Snapshot) -> Iterator[Metric]:

@@ -450,6 +450,7 @@ class MetricsTests(SynchronousTestCase):
         snapshot.registries = [RegistrySnapshot("")]
         server.providers = ProvidersSnapshot()
         snapshot.groups.namespaces[""] = NamespaceSnapshot(GroupStats())
+        snapshot.groups.hubDropped = 0
         found = {
             family.name + ("_total" if family.type == "counter" else ""): set(family._labelnames)
             for family in families(snapshot)

@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from getty_tx.codecs import LengthCodec
 from getty_tx.groups import EngineDownError, Groups, MemoryEngine, Namespace, Position, groups, joining
+from getty_tx.groups.hub import hub as hubModule
 from getty_tx.status.aggregate import AggregateSource, MemberReports
 from getty_tx.status.groups import SHOWN, decodeGroups, forPage
 from getty_tx.status.groupwalk import GROUPS_PER_STEP, GroupsWalk
@@ -56,6 +57,7 @@ class SeenCase(GroupsCase):
     def setUp(self) -> None:
         # Other tests of this process may have left some to the reactor's end.
         self.patch(groups, "_running", WeakSet())
+        self.patch(hubModule, "_hubs", WeakSet())
         super().setUp()
         self.walk = GroupsWalk(self.clock)
 
@@ -307,6 +309,25 @@ class MergedTests(SeenCase):
         reports.lost(first)
         reports.lost(second)
         self.assertEqual(source.warnings(), [])
+
+    def test_hub(self) -> None:
+        """The main process shows what its hub has dropped for sub-reactors; without a hub there is no such metric."""
+        self.member("room:1")
+        records = self.reported()
+        names = {family.name for family in families(decodeSnapshot(records))}
+        self.assertNotIn("getty_group_hub_dropped", names)
+        self.groups.stopService()
+        hub = hubModule.Hub(self.clock)
+        hub.dropped = 3
+        many: Any = Many()
+        reports = MemberReports(many)
+        for member in many.members:
+            reports.received(member, [records])
+        asked = AggregateSource("echo", many, reports, {}, self.clock).collect()
+        self.clock.pump([0.01] * 5)
+        self.clock.advance(2.0)
+        values = self.values(self.successResultOf(asked))
+        self.assertEqual((values["_memberships room"], values["_hub_dropped_total"]), (2, 3))
 
     def test_invalid(self) -> None:
         """Records that are none are refused."""

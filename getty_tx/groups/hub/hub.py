@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from twisted.logger import Logger
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-__all__ = ["MAX_WAITING", "Hub", "Spoke"]
+__all__ = ["MAX_WAITING", "Hub", "Spoke", "hubs"]
 
 log = Logger()
 
@@ -28,6 +29,13 @@ LOW_SHARE = 0.25
 
 #: Names in one frame.
 NAMES = 1000
+
+_hubs: WeakSet[Hub] = WeakSet()
+
+
+def hubs() -> list[Hub]:
+    """Those of this process: one, where it has sub-reactors with groups. The status finds it here."""
+    return list(_hubs)
 
 
 class Hub:
@@ -50,6 +58,7 @@ class Hub:
         self._turn = Turn(reactor)
         # Equal ones are one object: most groups have the settings of a few namespaces.
         self._retentions: dict[tuple[int, float], Retention] = {}
+        _hubs.add(self)
 
     def add(self, end: socket.socket, name: str) -> Spoke:
         """
