@@ -4,7 +4,7 @@ Limits: from publishing to the last of 200 members, p99 with 2 processes is at m
 The main process takes at most 20 us of CPU for a publication of 100 bytes to both. 500 members, of which
 four publish all the time: a sub-reactor is killed 20 times, and the server is reloaded 10 times. All get all, in one
 order, nothing is lost or doubled for those who come back, presence has all of them within a second, and nobody who is
-back in time has left.
+back in time has left, or has come, as those processes hear it that took over.
 """
 
 from __future__ import annotations
@@ -189,6 +189,7 @@ async def crowd(
     running = [asyncio.create_task(client.run()) for client in clients]
     for client in clients:
         await client.joined.wait()
+    begun = {client.pid for client in clients}
     talking = [asyncio.create_task(talk(client, PAUSE)) for client in clients[:PUBLISHERS]]
     missing = await disturb(clients)
     record.running = False
@@ -196,10 +197,13 @@ async def crowd(
     missing += not await settled(clients, 30.0)
     wrong = list(record.check())
     away = await presence(clients)
-    leaves = 0
+    joins = leaves = 0
     await asyncio.sleep(LEAVE_DELAY)
     for client in {client.pid: client for client in clients}.values():
-        leaves += (await client.ask({"heard": ROOM}))["heard"][1]
+        joined, left = (await client.ask({"heard": ROOM}))["heard"]
+        # Those that were there at the beginning have heard who came then.
+        joins += joined if client.pid not in begun else 0
+        leaves += left
     for client in clients:
         if client.writer is not None:
             client.writer.close()
@@ -209,6 +213,7 @@ async def crowd(
         Figure(f"{what}, lost, doubled, or in another order", len(wrong), 0, str(len(wrong)), note),
         Figure(f"{what}, wrong in presence", away, 0, str(away)),
         Figure(f"{what}, told to have left", leaves, 0, str(leaves)),
+        Figure(f"{what}, told to have come", joins, 0, str(joins)),
         Figure(f"{what}, not whole", missing, 0, str(missing)),
     ]
 

@@ -82,6 +82,7 @@ class Groups(Service):
         self._reactor = reactor
         self.stats: dict[str, GroupStats] = {name: GroupStats() for name in self._namespaces}
         self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
+        # Some had their last member a moment ago.
         self._active: dict[str, Group] = {}
         # Sessions that are left out of publications under way, by id.
         self._publishers: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -156,7 +157,7 @@ class Groups(Service):
     @property
     def active(self) -> Mapping[str, Group]:
         """The groups that have members in this process, by name."""
-        return self._active
+        return {name: group for name, group in self._active.items() if group.size}
 
     # What applications call
 
@@ -257,7 +258,7 @@ class Groups(Service):
     def publicationArrived(self, name: str, publication: Publication) -> None:
         """See :py:class:`~getty_tx.groups.IEngineUser`."""
         group = self._active.get(name)
-        if group is None:
+        if group is None or not group.size:
             return
         if publication.kind in (EXCLUSIVE, CLOSE):
             closeOthers(group, publication)
@@ -267,7 +268,7 @@ class Groups(Service):
     def publicationsMissed(self, name: str) -> None:
         """See :py:class:`~getty_tx.groups.IEngineUser`."""
         group = self._active.get(name)
-        if group is not None:
+        if group is not None and group.size:
             group.missed()
 
     def membersChanged(self, name: str, joined: Sequence[Member], left: Sequence[Member]) -> None:
@@ -349,11 +350,16 @@ class Groups(Service):
         if group.namespace.presence and self.running:
             self.engine.absent(group.name, self.keyOf(session))
         if not group.size and self._active.get(group.name) is group:
-            del self._active[group.name]
             group.stop()
-            if self.running:
-                self.engine.unsubscribe(group.name)
-            self._leaving.forget(group.name)
+            if self._isLocal or not (self.running and self._leaving.lingers(group)):
+                self.emptied(group)
+
+    def emptied(self, group: Group) -> None:
+        """A group has no members here any more, and nothing is to be heard of it."""
+        del self._active[group.name]
+        if self.running:
+            self.engine.unsubscribe(group.name)
+        self._leaving.forget(group.name)
 
     def entryOf(self, group: Group, publication: Publication) -> Entry:
         """A publication of the history, for one member."""

@@ -92,8 +92,11 @@ class Member:
     :ivar key: names the session, in all processes.
     :ivar user: who it is; None: nobody says.
     :ivar info: what the application tells of it: what JSON can say, up to 1 KiB.
+    :ivar away: where it has come: for how many seconds its user was away; 0: the user has another session in the group,
+        also where it has gone. None: for longer than anybody remembers, or the engine does not know.
     """
 
     key: str
     user: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    away: float | None = field(default=None, compare=False)

@@ -20,6 +20,9 @@ __all__ = ["KICKED", "REPLACED", "Leaving", "closeOthers"]
 REPLACED = 4001
 KICKED = 4002
 
+#: Seconds that an engine may take to tell that the last member has gone.
+LINGER = 1.0
+
 
 def closeOthers(group: Group, publication: Publication) -> None:
     """
@@ -45,12 +48,15 @@ class Leaving:
     """
     Members that have gone, and may come back: a user who is back in time has neither left nor come, and neither has one
     who has another session. A user who comes to another process may be heard of there before it is gone from the first.
+    What was before the group had members here an engine may know (``away`` of members).
     """
 
     def __init__(self, groups: Groups) -> None:
         self._groups = groups
         # By group and user, or key where there is no user: the call that tells it.
         self._gone: dict[tuple[str, str], Any] = {}
+        # By group that has no members here any more: the call that ends it.
+        self._lingering: dict[str, Any] = {}
         # By group, and by user or key, the keys of sessions that have come since the group has members here.
         self._there: dict[str, dict[str, set[str]]] = {}
 
@@ -64,6 +70,9 @@ class Leaving:
                 if keys:
                     continue
                 del there[_who(member)]
+            if member.away is not None:
+                # Another session of the user is there.
+                continue
             self._left(group, member)
         for member in joined:
             who = _who(member)
@@ -75,18 +84,41 @@ class Leaving:
             call = self._gone.pop((group.name, who), None)
             if call is not None:
                 call.cancel()
-            else:
+            elif member.away is None or member.away > group.namespace.leaveDelay:
                 group.tell("onJoin", group, member)
 
+    def lingers(self, group: Group) -> bool:
+        """
+        A group has no members here any more. :return: whether it is to be heard of for a while, whoever has gone: the
+        last one may be back by then, in another process.
+        """
+        if group.name not in self._there:
+            return False
+        before = self._lingering.pop(group.name, None)
+        if before is not None:
+            before.cancel()
+        delay = group.namespace.leaveDelay + LINGER
+        self._lingering[group.name] = self._groups.reactor.callLater(delay, self._lingered, group)
+        return True
+
+    def _lingered(self, group: Group) -> None:
+        del self._lingering[group.name]
+        if not group.size:
+            # Processes that have members still hear who is back, and tell the rest.
+            for key in [key for key in self._gone if key[0] == group.name]:
+                self._gone.pop(key).cancel()
+            self._groups.emptied(group)
+
     def forget(self, name: str) -> None:
-        """A group has no members here any more, and nothing is heard of it."""
+        """Nothing is heard of a group any more."""
         self._there.pop(name, None)
 
     def stop(self) -> None:
         """Tell nothing more."""
-        for call in self._gone.values():
+        for call in [*self._gone.values(), *self._lingering.values()]:
             call.cancel()
         self._gone.clear()
+        self._lingering.clear()
         self._there.clear()
 
     def _left(self, group: Group, member: Member) -> None:

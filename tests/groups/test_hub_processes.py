@@ -25,7 +25,7 @@ class TwoProcessesTests(ManyTestCase):
     def test_all(self) -> None:
         """
         All get all, in one order, and nothing twice: while nothing happens, when a process is killed, and over a
-        reload. Presence is that of all processes.
+        reload. Presence is that of all processes, and nobody has come or left over a reload.
         """
         process = self.serve("--drain-timeout=4", "--codec=line", listener="benchmarks.acceptance.rooms:Rooms")
         [port] = self.ports(process)
@@ -61,6 +61,9 @@ class TwoProcessesTests(ManyTestCase):
         await self.said(record, 50)
         who = await clients[5].ask({"who": record.room})
         self.assertEqual(sorted(client.user for client in clients), who["who"])
+        # Those who took over have heard that nobody has come: all were back in time.
+        for client in {client.pid: client for client in clients}.values():
+            self.assertEqual([0, 0], (await client.ask({"heard": record.room}))["heard"])
 
         record.running = False
         await asyncio.gather(*talking)

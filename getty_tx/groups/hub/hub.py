@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -11,6 +12,7 @@ from twisted.logger import Logger
 from getty_tx.groups.hub import carried, wire
 from getty_tx.groups.hub.carried import Publishing
 from getty_tx.groups.hub.link import Link, Turn
+from getty_tx.groups.hub.returning import Returning
 from getty_tx.groups.hub.wire import WireError
 from getty_tx.groups.publication import PUBLICATION, Member, Publication, Retention
 from getty_tx.groups.sequencer import Sequencer
@@ -54,6 +56,7 @@ class Hub:
         self.spokes: set[Spoke] = set()
         self.interested: dict[str, dict[Spoke, None]] = {}
         self.dropped = 0
+        self.returning = Returning(reactor.seconds)
         self._number = 0
         self._turn = Turn(reactor)
         # Equal ones are one object: most groups have the settings of a few namespaces.
@@ -94,7 +97,15 @@ class Hub:
                     spoke.deliver(name, data, kind)
         origin.link.send(carried.packPublished(publishing.number, position))
 
-    def membersChanged(self, name: str, joined: Sequence[Member], left: Sequence[Member]) -> None:
+    def came(self, name: str, member: Member) -> None:
+        """A member has come."""
+        self._tellMembers(name, [replace(member, away=self.returning.came(name, member))], [])
+
+    def went(self, name: str, members: Sequence[Member]) -> None:
+        """Members have gone."""
+        self._tellMembers(name, [], [replace(each, away=self.returning.went(name, each)) for each in members])
+
+    def _tellMembers(self, name: str, joined: Sequence[Member], left: Sequence[Member]) -> None:
         """Tell it to all that have members of the group."""
         spokes = self.interested.get(name)
         if spokes:
@@ -119,7 +130,7 @@ class Hub:
             self.unsubscribe(spoke, name)
         spoke.names.clear()
         for name, members in self.sequencer.nodeGone(spoke.node).items():
-            self.membersChanged(name, [], members)
+            self.went(name, members)
 
 
 class Spoke:
@@ -203,13 +214,13 @@ class Spoke:
         name, key, user, info = wire.plain(body, str, str, str | None, dict)
         member = Member(key, user, info)
         if self._hub.sequencer.present(self.node, name, member):
-            self._hub.membersChanged(name, [member], [])
+            self._hub.came(name, member)
 
     def _absent(self, body: bytes) -> None:
         name, key = wire.plain(body, str, str)
         member = self._hub.sequencer.absent(self.node, name, key)
         if member is not None:
-            self._hub.membersChanged(name, [], [member])
+            self._hub.went(name, [member])
 
     def _presence(self, body: bytes) -> None:
         number, name, limit = wire.plain(body, int, str, int)
@@ -306,4 +317,5 @@ def _plainMember(member: Member) -> list[Any]:
 
 
 def _members(name: str, joined: Sequence[Member], left: Sequence[Member]) -> bytes:
-    return wire.jsonOf(wire.MEMBERS, [name, [*map(_plainMember, joined)], [*map(_plainMember, left)]])
+    lists = [[[*_plainMember(each), each.away] for each in members] for members in (joined, left)]
+    return wire.jsonOf(wire.MEMBERS, [name, *lists])

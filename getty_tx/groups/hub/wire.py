@@ -21,7 +21,7 @@ from the main     HELLO        as above: the answer
                   PUBLISHED    the number of a PUBLISH, and its position
                   DELIVER      kind, publisher, position, name, and the payload as it came
                   MISSED       JSON: names of groups of which publications were dropped for this sub-reactor
-                  MEMBERS      JSON: name, those who have joined, those who have left
+                  MEMBERS      JSON: name, those who have joined, those who have left: key, user, info, away
                   ANSWER       number, a byte that is 1 in the last part, and a part of the answer
 ================  ===========  =====================================================================================
 
@@ -83,7 +83,7 @@ HELLO, SUBSCRIBE, UNSUBSCRIBE, PUBLISH, HISTORY, PRESENT, ABSENT, PRESENCE, COUN
 DONE, PUBLISHED, DELIVER, MISSED, MEMBERS, ANSWER = b"odDxmA"
 
 #: What a connection begins with. A reload may start sub-reactors of another version than the main process has.
-VERSION = 1
+VERSION = 2
 GREETING = b"getty groups" + bytes([VERSION])
 
 #: Bytes of the longest publication: a namespace's ``maxPublication`` is usually far below.
@@ -216,7 +216,7 @@ def plain(body: bytes, *types: Any) -> Any:
 def membersOf(values: Any) -> list[Member]:
     """Members from JSON. :raise WireError: they are none."""
     try:
-        return [Member(key, user, info) for key, user, info in values]
+        return [Member(key, user, info, *away) for key, user, info, *away in values]
     except (TypeError, ValueError) as error:
         raise WireError(f"no members: {error}") from None
 
