@@ -295,7 +295,10 @@ class Groups(Service):
         starting, self._starting = self._starting, None
         for each in starting or ():
             each.errback(EngineDownError(str(error)))
-        log.warn("groups: {engine} is away: {error}", engine=self.engine.description, error=error)
+        what, engine = str(error), self.engine.description
+        if not what.startswith(engine):
+            what = f"{engine} is away: {what}"
+        log.warn("groups: {what}", what=what)
         self._tellState(False, error)
 
     def _tellState(self, isUp: bool, error: BaseException | None) -> None:

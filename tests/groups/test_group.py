@@ -26,6 +26,7 @@ from getty_tx.groups import (
 )
 from getty_tx.groups.joining import MAX_GROUPS, UNSENT
 from tests.support.groups import GroupsCase
+from tests.tap.test_listen import keepLog
 
 
 class CountingCodec(LengthCodec):
@@ -187,6 +188,17 @@ class MembersTests(GroupsCase):
         self.failureResultOf(groups.group("room").publish(b"1"), EngineDownError)
         self.failureResultOf(groups.closeUser("bob"), EngineDownError)
         self.assertEqual((session.memberships, groups.group("room").size), ((), 0))
+
+    def test_downInLog(self) -> None:
+        """The log says once what is away, whether the error says that as well or not."""
+        lines = keepLog(self)
+        for text, said in (
+            ("this process is away: refused", "groups: this process is away: refused"),
+            ("refused", "groups: this process is away: refused"),
+            ("this process is gone", "groups: this process is gone"),
+        ):
+            self.groups.engineDown(EngineDownError(text))
+            self.assertEqual(lines.pop(), said)
 
     def test_codecFails(self) -> None:
         """A package that a codec cannot encode is dropped and counted; the next one arrives."""
