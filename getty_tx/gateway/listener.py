@@ -8,6 +8,7 @@ from twisted.logger import Logger
 
 from getty_tx.gateway.client import GatewayClient
 from getty_tx.gateway.protocol import INSUFFICIENT_STATE, infoOf, publicationText, push, pushText
+from getty_tx.gateway.walks import Comings, Walk
 from getty_tx.groups import GroupListener
 from getty_tx.listener import EventListener
 
@@ -63,6 +64,8 @@ class GatewayEvents(GroupListener):
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        # Of channels whose clients are being told.
+        self._comings: dict[Group, Comings] = {}
 
     def onJoin(self, group: Any, member: Member) -> None:
         """Tell those that want to hear who comes."""
@@ -73,11 +76,15 @@ class GatewayEvents(GroupListener):
         self._tell(group, "leave", member)
 
     def _tell(self, group: Group, kind: str, member: Member) -> None:
-        text = push(group.name, kind, {"info": infoOf(member)})
-        for session in group.members:
-            subscription = _subscriptionOf(group, session)
-            if subscription is not None and subscription.isReady and subscription.wantsJoins:
-                subscription.client.write(text)
+        comings = self._comings.get(group)
+        if comings is None or comings.hasStopped:
+            comings = self._comings[group] = Comings(group, _subscriptionOf, self._told)
+        node, _, number = member.key.rpartition(":")
+        isOwn = kind == "join" and node == group.groups.engine.node
+        comings.add(push(group.name, kind, {"info": infoOf(member)}), int(number) if isOwn else 0)
+
+    def _told(self, group: Group) -> None:
+        del self._comings[group]
 
     def onGap(self, group: Any, session: Any, missed: int | None) -> None:
         """A client has missed something: where it can have that from the history, it is told to come for it."""
@@ -86,10 +93,15 @@ class GatewayEvents(GroupListener):
             self._gateway.groups.reactor.callLater(0, self._endFor, group, session)
 
     def _endFor(self, group: Group, session: Any) -> None:
-        for each in group.members if session is None else [session]:
+        def end(each: Any) -> None:
             subscription = _subscriptionOf(group, each)
             if subscription is not None and subscription.isReady:
                 subscription.endWith(INSUFFICIENT_STATE)
+
+        if session is None:
+            Walk(group, end)
+        else:
+            end(session)
 
 
 def wrap(group: Group, publication: Publication) -> str:

@@ -8,7 +8,7 @@ all groups together. They take turns, and small ones come first.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from getty_tx.groups.group import Group
     from getty_tx.groups.kinds import Entry, Kind
 
-__all__ = ["SLICE", "Fanout", "Turns"]
+__all__ = ["SLICE", "Fanout", "ITurn", "Turns"]
 
 log = Logger()
 
@@ -105,16 +105,27 @@ class Fanout:
         return True
 
 
+class ITurn(Protocol):
+    """What has turns: a group, or what else goes to the members of one."""
+
+    @property
+    def size(self) -> int:
+        """Members."""
+
+    def go(self, seconds: Callable[[], float], until: float) -> bool:
+        """Its turn, until it is late. :return: whether nothing is left to do now."""
+
+
 class Turns:
     """The groups that have something to bring to their members, and the time that they get."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._seconds: Callable[[], float] = reactor.seconds
-        self._waiting: deque[Group] = deque()
+        self._waiting: deque[ITurn] = deque()
         self._call: Any = None
 
-    def add(self, group: Group) -> None:
+    def add(self, group: ITurn) -> None:
         """It has something. It is called in the reactor's next turn."""
         if group.size <= SMALL:
             self._waiting.appendleft(group)
