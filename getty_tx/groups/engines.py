@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
 from getty_tx.groups.interfaces import IEngine
 from getty_tx.groups.memory import MemoryEngine
+
+if TYPE_CHECKING:
+    from getty_tx.groups.hub.engine import HubEngine
 
 __all__ = ["VARIABLE", "engineFrom"]
 
@@ -24,16 +27,17 @@ _SCHEMES = {
 VARIABLE = "GETTY_GROUPS"
 
 #: The engine of a sub-reactor: one for its process.
-_ofProcess: list[IEngine] = []
+_ofProcess: list[HubEngine] = []
 
 
-def engineFrom(engine: Any = None) -> IEngine:
+def engineFrom(engine: Any = None, user: Any = None) -> IEngine:
     """
     An engine.
 
     :param engine: None: what :py:data:`VARIABLE` in the environment names; without it in a sub-reactor the groups of
         all of them, else those of this process. Or a text such as ``redis://127.0.0.1``, or an engine.
-    :raise SettingError: it is none of these.
+    :param user: the Groups that will use it.
+    :raise SettingError: it is none of these; or other Groups of this sub-reactor use the one there is.
     """
     if engine is None:
         engine = os.environ.get(VARIABLE) or None
@@ -48,6 +52,8 @@ def engineFrom(engine: Any = None) -> IEngine:
             from getty_tx.groups.hub.engine import HubEngine
 
             _ofProcess.append(HubEngine(end))
+        if user is not None:
+            _ofProcess[0].claim(user)
         return _ofProcess[0]
     if isinstance(engine, str):
         scheme = engine.partition("://")[0]

@@ -60,7 +60,7 @@ class Groups(Service):
     :param engine: a text such as ``redis://127.0.0.1``, or an :py:class:`~getty_tx.groups.IEngine`. None: that of
         ``GETTY_GROUPS`` in the environment; without it the groups of this process, in a sub-reactor those of all.
     :param namespaces: settings by the word before ``:`` in a group's name; those of ``""`` for all other names.
-    :raise SettingError: the engine is none.
+    :raise SettingError: the engine is none; or this sub-reactor has other Groups without one, which are not stopped.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Groups(Service):
     ) -> None:
         from getty_tx.groups.engines import engineFrom
 
-        self.engine: IEngine = engineFrom(engine)
+        self.engine: IEngine = engineFrom(engine, self)
         # Nobody makes bytes of a package before it is on its way to its members.
         self._isLocal = isinstance(self.engine, MemoryEngine)
         self._namespaces = {"": Namespace(), **(namespaces or {})}
@@ -108,7 +108,13 @@ class Groups(Service):
         self.turns = Turns(self.reactor)
         _running.add(self)
         self._starting = []
-        self.engine.start(self.reactor, self)
+        try:
+            self.engine.start(self.reactor, self)
+        except Exception:
+            self._starting = None
+            self.running = 0
+            _running.discard(self)
+            raise
 
     def _installed(self) -> Any:
         if self._reactor is None:

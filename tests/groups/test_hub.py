@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from typing import Any
 
 from zope.interface.verify import verifyObject
 
+from getty_tx.errors import SettingError
 from getty_tx.groups import (
     EngineDownError,
     EngineTimeoutError,
@@ -13,16 +16,19 @@ from getty_tx.groups import (
     Groups,
     IEngine,
     Member,
+    MemoryEngine,
     Position,
     Publication,
     PublicationTooLongError,
     Retention,
+    engines,
 )
 from getty_tx.groups.hub import engine as engineModule
 from getty_tx.groups.hub.engine import ANSWER_SECONDS
 from getty_tx.groups.hub.hub import MAX_WAITING
 from getty_tx.groups.hub.wire import MAX_PUBLICATION
 from getty_tx.groups.publication import CLOSE
+from getty_tx.processes import beside
 from tests.support.hub import KEPT, HubCase, User
 
 NONE = Retention()
@@ -251,7 +257,28 @@ class PresenceTests(HubCase):
     def test_oneOnly(self) -> None:
         """A second Groups() of a sub-reactor is told that it cannot be."""
         engine, _ = self.engine()
-        self.assertRaises(GroupError, Groups(engine, reactor=self.clock).startService)
+        self.assertRaises(SettingError, Groups(engine, reactor=self.clock).startService)
+
+    def test_oneAtStart(self) -> None:
+        """It is told when it is made, before anything was started; one that has stopped is in nobody's way."""
+        self.patch(engines, "_ofProcess", [])
+        self.patch(beside, "_own", [self.pair()[0]])
+        self.patch(os, "environ", {})
+        first = Groups(reactor=self.clock)
+        error = self.assertRaises(SettingError, Groups)
+        for text in ("engine=None", "already", "namespaces=", "gateway.groups", "redis://"):
+            self.assertIn(text, str(error))
+        Groups(MemoryEngine())
+        first.startService()
+        self.assertRaises(SettingError, Groups)
+        first.stopService()
+        again = Groups(reactor=self.clock)
+        self.assertRaises(SettingError, first.startService)
+        self.assertFalse(first.running)
+        del again
+        gc.collect()
+        first.startService()
+        first.stopService()
 
 
 class SlowTests(HubCase):

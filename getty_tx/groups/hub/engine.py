@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from getty_tx.errors import SettingError
 from getty_tx.groups.errors import EngineDownError, EngineTimeoutError, GroupError
 from getty_tx.groups.hub import carried, wire
 from getty_tx.groups.hub.link import Link, Turn
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["ANSWER_SECONDS", "MAX_WAITING", "HubEngine"]
 
 log = Logger()
+
+#: What those are told who want a second one.
+_ONE = (
+    "engine=None: there are Groups() in this sub-reactor already, with several processes there is one for all. Give "
+    "it the namespaces= of both (a Gateway has its own: gateway.groups), or name an engine, such as redis://localhost"
+)
 
 #: Seconds in which the main process has to answer.
 ANSWER_SECONDS = 5.0
@@ -68,6 +76,8 @@ class HubEngine:
         self._link: Link | None = None
         self._reactor: Any = None
         self._user: IEngineUser | None = None
+        # Those that will start it, as long as they are there.
+        self._claim: Callable[[], IEngineUser | None] = lambda: None
         self._number = 0
         # In the order of their deadlines.
         self._requests: dict[int, _Request] = {}
@@ -85,14 +95,23 @@ class HubEngine:
             wire.HELLO: wire.checkGreeting,
         }
 
+    def claim(self, user: IEngineUser) -> None:
+        """
+        These groups will start it.
+
+        :raise SettingError: others will, or have, and are not stopped.
+        """
+        if (self._user or self._claim() or user) is not user:
+            raise SettingError(_ONE)
+        self._claim = ref(user)
+
     def start(self, reactor: Any, user: IEngineUser) -> None:
         """
         See :py:class:`~getty_tx.groups.IEngine`.
 
-        :raise GroupError: other groups of this process have it.
+        :raise SettingError: other groups of this process have it.
         """
-        if self._user is not None:
-            raise GroupError("there are Groups() in this sub-reactor already: have one, with all namespaces")
+        self.claim(user)
         self._user = user
         self._reactor = reactor
         if self._link is None:
@@ -111,6 +130,7 @@ class HubEngine:
     def stop(self) -> Deferred[None]:
         """See :py:class:`~getty_tx.groups.IEngine`."""
         self._user = None
+        self._claim = lambda: None
         self.isUp = False
         if self._link is not None:
             self._link.send(wire.frame(wire.RESET))
