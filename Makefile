@@ -11,6 +11,7 @@ SEED ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
+NPM := build/npm
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
 # One line from make itself instead of a traceback, and nothing after it. Expands to nothing if all is well.
@@ -35,12 +36,12 @@ run: $(VENV)/run.stamp  ## start the echo server on 127.0.0.1: TCP and UDP 8090 
 		--listen tcp:$(PORT):interface=127.0.0.1 --listen udp:$(PORT):interface=127.0.0.1 \
 		--listen ws:$(WSPORT):interface=127.0.0.1:path=/echo --status tcp:$(STATUSPORT):interface=127.0.0.1
 
-test: lint docs  ## lint, build the documentation, run all tests, build the wheel and try it
+test: lint docs $(NPM)/test.stamp  ## lint, build the documentation, run all tests, build the wheel and try it
 	@echo "trial: the tests, in $(JOBS) processes"
 	@$(BIN)/python tools/run_trial.py -j$(JOBS) tests
 	@$(BIN)/python tools/check_wheel.py
 
-long: $(VENV)/test.stamp  ## all tests, with those that take long and three times the examples, ten minutes
+long: $(VENV)/test.stamp $(NPM)/test.stamp  ## all tests, with those that take long and three times the examples, ten minutes
 	@GETTY_LONG_TESTS=1 $(BIN)/python tools/run_trial.py -j$(JOBS) tests
 
 lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
@@ -102,3 +103,12 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	@echo "installing the test tools into $(VENV) (once)"
 	@$(PIP) 'getty_tx[docs,test]'
 	@touch $@
+
+# The client of browsers, for tests of the gateway. Where npm or the network is missing these say that they were skipped.
+$(NPM)/test.stamp: Makefile
+	@if command -v npm >/dev/null; then \
+		echo "installing npm's client of the gateway into $(NPM)"; \
+		mkdir -p $(NPM) && npm install --prefix $(NPM) --no-save --no-audit --no-fund --ignore-scripts \
+			--fetch-retries=1 --fetch-timeout=20000 centrifuge@5.7.4 ws@8.23.0 >$(NPM)/install.log 2>&1 </dev/null \
+			&& touch $@ || echo "npm has failed ($(NPM)/install.log says why): tests with its client are skipped"; \
+	fi

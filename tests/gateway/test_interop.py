@@ -1,7 +1,7 @@
 """
 The ready clients: npm's ``centrifuge`` in node, and ``centrifuge-python``; their own recovery included.
 
-``npm install --prefix build/npm centrifuge@5.7.4 ws@8.23.0`` brings the first; another folder is named by NODE_PATH.
+``make test`` brings the first where there is npm; another folder is named by NODE_PATH.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from getty_tx import http
 from getty_tx.gateway import Gateway, GatewaySettings
@@ -27,6 +27,9 @@ from tests.support.gateway import CHAT, SECRET, signed
 
 HERE = Path(__file__).parent
 MODULES = HERE.parents[1] / "build" / "npm" / "node_modules"
+
+#: What ``make test`` installs.
+PACKAGES = "centrifuge@5.7.4 ws@8.23.0"
 
 
 def nodePath() -> str:
@@ -36,7 +39,7 @@ def nodePath() -> str:
     path = os.pathsep.join([str(MODULES), os.environ.get("NODE_PATH", "")])
     finds = ["node", "-e", "require.resolve('centrifuge'); require.resolve('ws')"]
     if subprocess.run(finds, env={**os.environ, "NODE_PATH": path}, capture_output=True).returncode:
-        raise SkipTest("there is no centrifuge: npm install --prefix build/npm centrifuge@5.7.4 ws@8.23.0")
+        raise SkipTest(f"there is no centrifuge: npm install --prefix build/npm {PACKAGES}")
     return path
 
 
@@ -105,6 +108,15 @@ class Node(ProcessProtocol):
             assert event not in ("stderr", "failed") or event == wanted, value
             if event == wanted:
                 return value
+
+
+class PackagesTests(SynchronousTestCase):
+    def test_versions(self) -> None:
+        """``make test`` installs what these tests were written for."""
+        makefile = HERE.parents[1] / "Makefile"
+        if not makefile.exists():
+            raise SkipTest("there is no Makefile: these are not all of the sources")
+        self.assertIn(f" {PACKAGES} ", makefile.read_text())
 
 
 class NodeTests(InteropCase):
