@@ -1,0 +1,145 @@
+"""Messages on a stream: a byte that says whether it is compressed, four of its length, and itself."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from getty_tx.http.grpc.errors import StatusError
+from getty_tx.http.grpc.status import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ENCODINGS", "MAX_RECEIVED", "Messages", "decompressor", "frame", "gzipped"]
+
+#: Bytes of a message that is received, at most; grpcio and grpc-go have the same.
+MAX_RECEIVED = 4 * 1024 * 1024
+
+#: What this side reads and writes.
+ENCODINGS = b"identity,gzip,deflate"
+
+#: zlib's window bits of both encodings: gzip's head, and zlib's.
+_GZIP, _DEFLATE = 31, 15
+
+
+def frame(message: bytes, isCompressed: bool = False) -> bytes:
+    """A message as it is sent."""
+    return b"%c%b%b" % (isCompressed, len(message).to_bytes(4, "big"), message)
+
+
+def gzipped(message: bytes) -> bytes:
+    """A message that is compressed by gzip, as it is sent."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    return frame(packer.compress(message) + packer.flush(), True)
+
+
+def decompressor(encoding: bytes) -> Callable[[bytes, int], bytes] | None:
+    """
+    What decompresses messages of an encoding: called with a message and the bytes that it may become.
+
+    :return: None: messages cannot be compressed.
+    :raise StatusError: the encoding is not known.
+    """
+    if encoding == b"identity" or not encoding:
+        return None
+    if encoding == b"gzip":
+        return _gunzip
+    if encoding == b"deflate":
+        return _inflate
+    name = encoding.decode("latin-1")
+    raise StatusError(Code.UNIMPLEMENTED, f"grpc-encoding {name} is not supported: use one of {ENCODINGS.decode()}")
+
+
+def _gunzip(data: bytes, limit: int) -> bytes:
+    return _unpacked(data, limit, _GZIP)
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    return _unpacked(data, limit, _DEFLATE)
+
+
+def _unpacked(data: bytes, limit: int, bits: int) -> bytes:
+    unpacker = zlib.decompressobj(bits)
+    try:
+        message = unpacker.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise StatusError(Code.INTERNAL, f"a message cannot be decompressed: {error}") from None
+    if len(message) > limit:
+        raise tooLarge(f"more than {limit} bytes when it is decompressed", limit)
+    if not unpacker.eof:
+        raise StatusError(Code.INTERNAL, "a compressed message is cut off")
+    return message
+
+
+def tooLarge(what: str, limit: int) -> StatusError:
+    """What refuses a message above the limit."""
+    return StatusError(Code.RESOURCE_EXHAUSTED, f"a message has {what}: maxReceived is {limit}")
+
+
+class Messages:
+    """
+    Cuts the data of a stream into messages.
+
+    :param limit: bytes of a message, at most, also when it is decompressed.
+
+    :ivar unpack: what decompresses; None: the peer may not compress.
+    """
+
+    __slots__ = ("_limit", "_need", "_parts", "_size", "unpack")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.unpack: Callable[[bytes, int], bytes] | None = None
+        # What has come of a message that is not whole; its bytes; and those with which it, or its head, is whole.
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._need = 5
+
+    @property
+    def isWhole(self) -> bool:
+        """No message is cut off where the data ends now."""
+        return not self._size
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """
+        Take what has come.
+
+        :return: the messages that are whole now.
+        :raise StatusError: one is too large, or cannot be decompressed.
+        """
+        size = self._size + len(data)
+        if size < self._need or self._parts:
+            self._parts.append(data)
+            self._size = size
+            if size < self._need:
+                return []
+            data = b"".join(self._parts)
+            self._parts.clear()
+        found: list[bytes] = []
+        at = 0
+        need = 5
+        while size - at >= 5:
+            flag = data[at]
+            length = int.from_bytes(data[at + 1 : at + 5], "big")
+            if length > self._limit:
+                raise tooLarge(f"{length} bytes", self._limit)
+            stop = at + 5 + length
+            if stop > size:
+                need = stop - at
+                break
+            message = data[at + 5 : stop]
+            found.append(self._unpacked(flag, message) if flag else message)
+            at = stop
+        self._need = need
+        self._size = size - at
+        if self._size:
+            self._parts.append(data[at:])
+        return found
+
+    def _unpacked(self, flag: int, message: bytes) -> bytes:
+        if flag != 1:
+            raise StatusError(Code.INTERNAL, f"the first byte of a message is {flag}, not 0 or 1")
+        if self.unpack is None:
+            raise StatusError(Code.INTERNAL, "a message is compressed, and grpc-encoding does not say how")
+        return self.unpack(message, self._limit)

@@ -1,0 +1,157 @@
+"""
+What a peer may waste: budgets for frames that cost time and carry nothing.
+
+Engines check that frames are valid. This looks at the heads of the frames, before the engine has them, for what is
+valid and too much: each budget is named after the attack that it ends. The numbers are those of other servers, which
+are named with them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from getty_tx.http.two.errors import ConnectionFault, ErrorCode
+from getty_tx.session.ratelimit import TokenBucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["PREFACE", "Guard"]
+
+#: What a client sends first (RFC 9113, 3.4).
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+#: Streams that may be reset before they have ended, at once, and in a second (CVE-2023-44487, rapid reset;
+#: CVE-2025-8671, where the client has the server reset them). gunicorn takes 200 in 10 seconds.
+RESETS, RESETS_RATE = 200, 20
+
+#: Frames without a use, at once, and in a second: PING, SETTINGS, PRIORITY, unknown types, and data of less than TINY
+#: bytes (CVE-2019-9511 to 9518). nghttp2 has 10,000 and 330, Envoy 1,000 answers that wait.
+USELESS, USELESS_RATE = 1000, 300
+
+#: Bytes of a DATA frame below which it counts as such: the least that gRPC sends is 5, so they are not many.
+TINY = 5
+
+#: Empty DATA frames that end nothing, of a connection; hyper has the same.
+EMPTY = 100
+
+#: WINDOW_UPDATE frames: some, more for each stream, and one for so many bytes that were sent. Envoy counts DATA frames.
+UPDATES, UPDATES_A_STREAM, SENT_AN_UPDATE = 1000, 4, 256
+
+#: Bytes of one header block, as it comes: HEADERS and CONTINUATION together (VU#421644).
+MAX_BLOCK = 64 * 1024
+
+#: A flood, to nginx: more than eight times as many bytes as they carry, above 1 MiB.
+_SHARE, _SPARE = 8, 1024 * 1024
+
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
+
+_END_STREAM = 1
+
+
+class Guard:
+    """
+    Reads the heads of the frames of one connection.
+
+    :param seconds: the clock.
+    :param skip: bytes before the first frame, which is the length of the preface on a server.
+
+    :ivar opened: HEADERS frames that have come.
+    :ivar sent: bytes that were sent; who sends counts them.
+    """
+
+    __slots__ = (
+        "_block",
+        "_carried",
+        "_empty",
+        "_left",
+        "_part",
+        "_resets",
+        "_total",
+        "_updates",
+        "_useless",
+        "opened",
+        "sent",
+    )
+
+    def __init__(self, seconds: Callable[[], float], skip: int = 0) -> None:
+        # Bytes of the present frame that have not come, or of the preface; and the head of a frame that came in parts.
+        self._left = skip
+        self._part = b""
+        self._resets = TokenBucket(RESETS_RATE, RESETS, seconds)
+        self._useless = TokenBucket(USELESS_RATE, USELESS, seconds)
+        self._block = self._total = self._carried = self._empty = self._updates = 0
+        self.opened = self.sent = 0
+
+    @property
+    def isWithin(self) -> bool:
+        """A frame, or a header block, has begun and not ended."""
+        return self._left > 0 or bool(self._part) or self._block > 0
+
+    def look(self, data: bytes) -> None:
+        """
+        Look at what has come.
+
+        :raise ConnectionFault: it is too much of what has no use.
+        """
+        at = self._left
+        end = len(data)
+        if at > end:
+            self._left = at - end
+            return
+        if self._part:
+            data = self._part + data
+            end = len(data)
+            self._part = b""
+        while at + 9 <= end:
+            word = int.from_bytes(data[at : at + 5], "big")
+            length = word >> 16
+            kind = word >> 8 & 255
+            if kind == _DATA:
+                if length < TINY and not word & _END_STREAM:
+                    self._tiny(length)
+                self._carried += length
+            elif kind in (_HEADERS, _CONTINUATION):
+                self._headers(kind, length, word & 4)
+            elif kind == _WINDOW_UPDATE:
+                self._updates += 1
+                if self._updates > UPDATES + UPDATES_A_STREAM * self.opened + self.sent // SENT_AN_UPDATE:
+                    raise _calm("WINDOW_UPDATE frames")
+            elif kind != _RST_STREAM and kind != _GOAWAY and self._useless.spend(1) < 0:
+                raise _calm("frames without a use")
+            self._total += 9 + length
+            at += 9 + length
+        if self._total > _SPARE and self._total // _SHARE > self._carried + _SPARE:
+            raise _calm("bytes that carry nothing")
+        if at < end:
+            self._part = data[at:]
+            self._left = 0
+        else:
+            self._left = at - end
+
+    def _tiny(self, length: int) -> None:
+        if not length:
+            self._empty += 1
+            if self._empty > EMPTY:
+                raise _calm("empty DATA frames")
+        if self._useless.spend(1) < 0:
+            raise _calm("DATA frames of a few bytes")
+
+    def _headers(self, kind: int, length: int, isWhole: int) -> None:
+        if kind == _HEADERS:
+            self.opened += 1
+        self._block += length
+        self._carried += length
+        if self._block > MAX_BLOCK:
+            raise _calm(f"bytes of one header block: {MAX_BLOCK} are taken")
+        if isWhole:
+            self._block = 0
+
+    def streamReset(self) -> None:
+        """A stream was reset for what the peer did. :raise ConnectionFault: it was one too many."""
+        if self._resets.spend(1) < 0:
+            raise _calm("streams that were reset")
+
+
+def _calm(what: str) -> ConnectionFault:
+    return ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many {what}")
