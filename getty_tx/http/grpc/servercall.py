@@ -58,7 +58,6 @@ class ServerCall(Stream):
 
     def _unary(self) -> None:
         data = self._data
-        self._owed = len(data)
         method = self.method
         assert method is not None
         try:

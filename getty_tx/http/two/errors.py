@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from getty_tx.errors import GettyError
 
-__all__ = ["ConnectionFault", "ErrorCode", "StreamRefused", "StreamReset"]
+__all__ = ["ConnectionFault", "ErrorCode", "StreamRefused", "StreamReset", "goAwayFrame"]
 
 
 class ErrorCode(IntEnum):
@@ -58,3 +58,13 @@ class StreamReset(GettyError):
         name = _NAMES.get(code, str(code))
         super().__init__(f"the peer has ended the stream: {name}")
         self.code = code
+
+
+def goAwayFrame(code: int, last: int, text: bytes = b"") -> bytes:
+    """
+    A GOAWAY frame, for connections whose engine makes none (RFC 9113, 6.8).
+
+    :param last: the number of the last stream that was served.
+    """
+    length = (8 + len(text)).to_bytes(3, "big")
+    return b"%b\x07\0\0\0\0\0%b%b%b" % (length, last.to_bytes(4, "big"), code.to_bytes(4, "big"), text)

@@ -38,8 +38,12 @@ EMPTY = 100
 #: WINDOW_UPDATE frames: some, more for each stream, and one for so many bytes that were sent. Envoy counts DATA frames.
 UPDATES, UPDATES_A_STREAM, SENT_AN_UPDATE = 1000, 4, 256
 
-#: Bytes of one header block, as it comes: HEADERS and CONTINUATION together (VU#421644).
-MAX_BLOCK = 64 * 1024
+#: Bytes of one header block, as it comes, HEADERS and CONTINUATION together; and CONTINUATION frames of it (VU#421644,
+#: CONTINUATION flood). nghttp2 takes as many, h2 64.
+MAX_BLOCK, MAX_CONTINUATIONS = 64 * 1024, 8
+
+#: Entries of a SETTINGS frame, of six bytes each; nghttp2 has the same, Go 100.
+MAX_SETTINGS = 32
 
 #: A flood, to nginx: more than eight times as many bytes as they carry, above 1 MiB.
 _SHARE, _SPARE = 8, 1024 * 1024
@@ -62,6 +66,7 @@ class Guard:
 
     __slots__ = (
         "_block",
+        "_blockParts",
         "_carried",
         "_empty",
         "_left",
@@ -80,13 +85,18 @@ class Guard:
         self._part = b""
         self._resets = TokenBucket(RESETS_RATE, RESETS, seconds)
         self._useless = TokenBucket(USELESS_RATE, USELESS, seconds)
-        self._block = self._total = self._carried = self._empty = self._updates = 0
+        self._block = self._blockParts = self._total = self._carried = self._empty = self._updates = 0
         self.opened = self.sent = 0
 
     @property
     def isWithin(self) -> bool:
         """A frame, or a header block, has begun and not ended."""
-        return self._left > 0 or bool(self._part) or self._block > 0
+        return self._left > 0 or bool(self._part) or self._blockParts > 0
+
+    @property
+    def mark(self) -> int:
+        """While ``isWithin`` is true, a number that is another one for the next frame or header block."""
+        return -self.opened if self._blockParts else self._total
 
     def look(self, data: bytes) -> None:
         """
@@ -117,8 +127,11 @@ class Guard:
                 self._updates += 1
                 if self._updates > UPDATES + UPDATES_A_STREAM * self.opened + self.sent // SENT_AN_UPDATE:
                     raise _calm("WINDOW_UPDATE frames")
-            elif kind != _RST_STREAM and kind != _GOAWAY and self._useless.spend(1) < 0:
-                raise _calm("frames without a use")
+            elif kind != _RST_STREAM and kind != _GOAWAY:
+                if self._useless.spend(1) < 0:
+                    raise _calm("frames without a use")
+                if kind == _SETTINGS and length > MAX_SETTINGS * 6:
+                    raise _calm(f"entries of a SETTINGS frame: {MAX_SETTINGS} are taken")
             self._total += 9 + length
             at += 9 + length
         if self._total > _SPARE and self._total // _SHARE > self._carried + _SPARE:
@@ -141,11 +154,14 @@ class Guard:
         if kind == _HEADERS:
             self.opened += 1
         self._block += length
+        self._blockParts += 1
         self._carried += length
         if self._block > MAX_BLOCK:
             raise _calm(f"bytes of one header block: {MAX_BLOCK} are taken")
+        if self._blockParts > 1 + MAX_CONTINUATIONS:
+            raise _calm(f"CONTINUATION frames: {MAX_CONTINUATIONS} are taken")
         if isWhole:
-            self._block = 0
+            self._block = self._blockParts = 0
 
     def streamReset(self) -> None:
         """A stream was reset for what the peer did. :raise ConnectionFault: it was one too many."""

@@ -9,6 +9,8 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from getty_tx.http.two.errors import ConnectionFault
+
     Headers = Sequence[tuple[bytes, bytes]]
 
 __all__ = ["IEngine", "IEngineEvents"]
@@ -24,6 +26,7 @@ class IEngine(Interface):
     """
 
     isOver: bool = Attribute("The connection has ended, orderly or by a fault: what take() gives now is the last.")
+    fault: ConnectionFault | None = Attribute("The rule that the peer has broken, if that has ended the connection.")
 
     def receive(data: bytes) -> None:
         """
@@ -59,6 +62,9 @@ class IEngine(Interface):
     def waiting(stream: int) -> int:
         """Bytes of data of a stream that wait for credit, or for :py:meth:`take`."""
 
+    def credit(stream: int) -> int:
+        """Bytes of data that the peer takes of a stream now, whatever the connection's own credit is."""
+
     def ping(data: bytes) -> None:
         """Ask the peer for an answer, by eight bytes."""
 
@@ -66,7 +72,7 @@ class IEngine(Interface):
         """Say that no new streams will be accepted soon (RFC 9113, 6.8), and accept those that are on their way."""
 
     def goAway(code: int, text: bytes = b"") -> None:
-        """Say that no new streams are accepted: those that were opened go on."""
+        """Say that no new streams are accepted: those that were opened go on, later ones are not told."""
 
 
 class IEngineEvents(Interface):
@@ -90,8 +96,8 @@ class IEngineEvents(Interface):
     def streamEnded(stream: int, code: int) -> None:
         """Both sides of a stream have ended, or one has reset it; it is forgotten. Comes once for each stream."""
 
-    def creditCame() -> None:
-        """The peer takes more data, of one stream or of all."""
+    def creditCame(stream: int) -> None:
+        """The peer takes more data of a stream; 0: of all together."""
 
     def settingsCame(settings: Mapping[int, int]) -> None:
         """The peer's settings, by number."""
@@ -103,4 +109,4 @@ class IEngineEvents(Interface):
         """The answer to ``ping``."""
 
     def goingAway(last: int, code: int, text: bytes) -> None:
-        """The peer accepts no streams above ``last``."""
+        """The peer accepts no streams above ``last``: those of this side end, with REFUSED_STREAM."""

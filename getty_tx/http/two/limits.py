@@ -1,10 +1,10 @@
-"""The limits of one connection of HTTP/2."""
+"""The limits and the times of one connection of HTTP/2."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "Times"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +25,30 @@ class Limits:
     connectionWindow: int = 1024 * 1024
     maxHeaders: int = 32 * 1024
     maxFields: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """
+    How long a connection waits for what, in seconds; None: for ever. Each is kept to within a look, which comes when
+    the next one may be due: things take at most twice as long.
+
+    :ivar frameTimeout: for the rest of a frame or of a header block that has begun, and for the preface.
+    :ivar stallTimeout: for credit for a stream that has data to send; then it is reset. None leaves a client as much
+        time as it likes, and with it as many bytes of its streams.
+    :ivar keepAlive: for the next stream, when there is none; then a server closes the connection.
+    :ivar maxAge: until a server drains a connection, give or take a tenth.
+    :ivar maxAgeGrace: for the streams of a connection that has reached ``maxAge``; then it is closed.
+    :ivar pingInterval: without input, before the peer is asked for an answer.
+    :ivar pingTimeout: for that answer, or any other input; then the connection is dropped.
+    :ivar pingIdle: ask also while there are no streams.
+    """
+
+    frameTimeout: float | None = 10.0
+    stallTimeout: float | None = 30.0
+    keepAlive: float | None = None
+    maxAge: float | None = None
+    maxAgeGrace: float | None = None
+    pingInterval: float | None = None
+    pingTimeout: float = 20.0
+    pingIdle: bool = True

@@ -15,6 +15,7 @@ from ngh2.exceptions import (
 from zope.interface import implementer
 
 from getty_tx.http.two.errors import ConnectionFault, ErrorCode, StreamRefused
+from getty_tx.http.two.guard import MAX_CONTINUATIONS, MAX_SETTINGS
 from getty_tx.http.two.interfaces import IEngine
 
 if TYPE_CHECKING:
@@ -26,14 +27,11 @@ __all__ = ["NgEngine"]
 # SETTINGS (RFC 9113, 6.5.2); the last one says that priorities of RFC 7540 are not looked at (RFC 9218, 2.1).
 _ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_HEADERS, _NO_PRIORITIES = 2, 3, 4, 6, 9
 
+#: More than any number of streams.
+_NO_LIMIT = 2**31 - 1
+
 #: Answers to PING and SETTINGS that wait to be sent, above which the connection ends; nghttp2 and Envoy have the same.
 MAX_ANSWERS = 1000
-
-#: Entries of a SETTINGS frame; nghttp2 has the same.
-MAX_SETTINGS = 32
-
-#: CONTINUATION frames behind one HEADERS frame; nghttp2 has the same (VU#421644).
-MAX_CONTINUATIONS = 8
 
 #: The guard counts what wastes time, for all engines: the engine's own buckets are never the first to be empty.
 _ENDLESS = 2**62, 2**31
@@ -53,11 +51,12 @@ class NgEngine:
     :param told: what is told of the peer's bytes.
     """
 
-    __slots__ = ("_connection", "_told", "isOver")
+    __slots__ = ("_connection", "_maxStreams", "_peerGoes", "_told", "fault", "isOver")
 
     def __init__(self, isServer: bool, limits: Limits, told: IEngineEvents) -> None:
         self._told = told
-        self.isOver = False
+        self.isOver = self._peerGoes = False
+        self.fault: ConnectionFault | None = None
         self._connection = connection = Connection(
             Role.SERVER if isServer else Role.CLIENT,
             Configuration(
@@ -71,8 +70,11 @@ class NgEngine:
                 glitch_rate_limit=_ENDLESS,
             ),
         )
+        # nghttp2 would end the connection for a stream too many, where the server's connection refuses it. So it knows
+        # of no limit, and its first frame is changed to say ours.
+        self._maxStreams = _said(limits.maxStreams) if isServer else b""
         settings = {_WINDOW: limits.streamWindow, _MAX_HEADERS: limits.maxHeaders, _NO_PRIORITIES: 1}
-        settings[_MAX_STREAMS if isServer else _ENABLE_PUSH] = limits.maxStreams if isServer else 0
+        settings[_MAX_STREAMS if isServer else _ENABLE_PUSH] = _NO_LIMIT if isServer else 0
         connection.initiate_connection(settings)
         connection.set_local_window_size(limits.connectionWindow)
 
@@ -89,9 +91,8 @@ class NgEngine:
         self._tell()
         if fault is not None:
             self.isOver = True
+            self.fault = fault
             raise fault
-        if not connection.want_read:
-            self.isOver = True
 
     def _tell(self) -> None:
         told = self._told
@@ -105,7 +106,7 @@ class NgEngine:
             elif kind is events.StreamClosed:
                 told.streamEnded(event.stream_id, event.error_code)
             elif kind is events.WindowUpdated:
-                told.creditCame()
+                told.creditCame(event.stream_id)
             elif kind is not events.SettingsAcknowledged:
                 self._tellMore(kind, event)
 
@@ -122,11 +123,15 @@ class NgEngine:
         elif kind is events.PingAcknowledged:
             told.pongCame(event.opaque_data)
         elif kind is events.GoAwayReceived:
+            self._peerGoes = True
             told.goingAway(event.last_stream_id, event.error_code, event.debug_data)
         elif kind is events.InformationalResponseReceived:
             told.informed(event.stream_id, event.headers)
         elif kind is events.ConnectionClosed:
             self.isOver = True
+            if event.error_code and not self._peerGoes:
+                reason = event.debug_data.decode("latin-1") or "the peer has broken a rule of HTTP/2"
+                self.fault = ConnectionFault(event.error_code, reason)
 
     def take(self) -> bytes:
         """Bytes for the peer."""
@@ -137,6 +142,9 @@ class NgEngine:
             self.isOver = True
             return b""
         if data:
+            if self._maxStreams:
+                data = data.replace(_said(_NO_LIMIT), self._maxStreams, 1)
+                self._maxStreams = b""
             # That streams have ended is known when their last frame was taken.
             self._tell()
         return data
@@ -192,15 +200,28 @@ class NgEngine:
 
     def waiting(self, stream: int) -> int:
         """Bytes of data of a stream that wait."""
-        return self._connection.queued_body_size(stream)
+        return 0 if self.isOver else self._connection.queued_body_size(stream)
+
+    def credit(self, stream: int) -> int:
+        """Bytes of data that the peer takes of a stream now."""
+        try:
+            return self._connection.stream_remote_window_size(stream)
+        except NGH2Error:
+            return 0
 
     def ping(self, data: bytes) -> None:
         """Ask the peer for an answer."""
-        self._connection.ping(data)
+        try:
+            self._connection.ping(data)
+        except _ENDED:
+            return
 
     def warn(self) -> None:
         """Say that no new streams will be accepted soon."""
-        self._connection.send_shutdown_notice()
+        try:
+            self._connection.send_shutdown_notice()
+        except _ENDED:
+            return
 
     def goAway(self, code: int, text: bytes = b"") -> None:
         """Say that no new streams are accepted."""
@@ -208,3 +229,8 @@ class NgEngine:
             self._connection.send_goaway(code, debug_data=text)
         except _ENDED:
             return
+
+
+def _said(maxStreams: int) -> bytes:
+    """The entry of a SETTINGS frame."""
+    return _MAX_STREAMS.to_bytes(2, "big") + maxStreams.to_bytes(4, "big")

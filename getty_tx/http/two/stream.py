@@ -27,19 +27,18 @@ class Stream:
     :ivar connection: the connection.
     :ivar number: of the stream on it; 0: it is not open yet.
     :ivar hasEnded: nothing can be sent any more.
+    :ivar owed: bytes of data that came and were not taken; what is left at the end is credited then.
+    :ivar wasReset: this side has ended it.
     """
 
-    __slots__ = ("_blocked", "_owed", "_waitsSince", "connection", "hasEnded", "number")
+    __slots__ = ("_blocked", "connection", "hasEnded", "number", "owed", "wasReset")
 
     def __init__(self, connection: Connection, number: int = 0) -> None:
         self.connection = connection
         self.number = number
-        self.hasEnded = False
-        # Bytes of data that came and are not credited yet.
-        self._owed = 0
+        self.hasEnded = self.wasReset = False
+        self.owed = 0
         self._blocked: list[Deferred[None]] | None = None
-        # Since when it has data, and no credit for it; 0: it is not so.
-        self._waitsSince = 0.0
 
     # What the peer does
 
@@ -71,17 +70,16 @@ class Stream:
 
     def take(self, size: int) -> None:
         """Bytes of data were taken: the peer may send as many more."""
-        owed = self._owed + size
-        if owed >= self.connection.creditAt:
-            self._owed = 0
-            self.connection.engine.consumed(self.number, owed)
+        if not self.hasEnded:
+            # The engine tells the peer when it is worth a frame.
+            self.owed -= size
+            self.connection.engine.consumed(self.number, size)
             self.connection.touch()
-        else:
-            self._owed = owed
 
     def reset(self, code: int = ErrorCode.CANCEL) -> None:
         """End the stream; what waits is dropped. ``ended`` follows."""
         if not self.hasEnded:
+            self.wasReset = True
             self.connection.engine.reset(self.number, code)
             self.connection.touch()
 
@@ -107,6 +105,8 @@ class Stream:
         if self._blocked is None:
             self._blocked = []
             self.connection.blocked.add(self)
+            # It may be that nothing waits for credit, but for the end of a callback of the engine.
+            self.connection.touch()
         self._blocked.append(waiting)
         return waiting
 
@@ -121,19 +121,22 @@ class Stream:
     def finish(self, error: BaseException | None) -> None:
         """For the connection: the stream has ended."""
         self.hasEnded = True
-        owed, self._owed = self._owed, 0
+        owed, self.owed = self.owed, 0
         if owed:
             # The credit of the connection is not the stream's alone.
             self.connection.engine.consumed(self.number, owed)
+            self.connection.touch()
         blocked, self._blocked = self._blocked, None
-        if blocked is not None:
-            self.connection.blocked.discard(self)
-        self.ended(error)
-        for each in blocked or ():
-            if error is None:
-                each.callback(None)
-            else:
-                each.errback(error)
+        try:
+            self.ended(error)
+        finally:
+            if blocked is not None:
+                self.connection.blocked.discard(self)
+                for each in blocked:
+                    if error is None:
+                        each.callback(None)
+                    else:
+                        each.errback(error)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number} of {self.connection.session}>"
