@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-
-from getty_tx.errors import RefuseRequest, SessionError
-from getty_tx.http.answers import AnswerFields, GoneError, encodeTrailers, statusLine
-from getty_tx.http.body import BodyLostError
+from getty_tx.errors import SessionError
+from getty_tx.http.answers import AnswerFields, encodeTrailers, statusLine
 from getty_tx.http.counting import LOST
-from getty_tx.http.refusals import PHRASES
-from getty_tx.http.response import TEXT
+from getty_tx.http.exchanging import Exchanging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,11 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Answering"]
 
-log = Logger()
-
-#: What is no fault of the application.
-_OF_THE_CLIENT = GoneError | BodyLostError
-
 _CLOSE = b"Connection: close\r\n"
 _KEEP = b"Connection: keep-alive\r\n"
 
@@ -40,7 +30,7 @@ MAX_HEADS = 256
 _NOTHING, _LENGTH, _CHUNKS, _END = range(4)
 
 
-class Answering:
+class Answering(Exchanging):
     """
     Sends the answers of one connection, one after the other.
 
@@ -88,17 +78,6 @@ class Answering:
         """Whether the connection ends with this answer. Only asked while it drains, or if the request has a body."""
         raise NotImplementedError
 
-    def count(self, request: Request, status: int, sent: int, now: float) -> None:
-        """A request is over, ``now`` seconds on the reactor's clock; ``sent`` bytes of the body of its answer."""
-        context = self.context
-        duration = now - request.began
-        if status == LOST:
-            context.counters.lose(request.method, request.route, sent, _sizeOf(request))
-        else:
-            context.counters.add(request.method, request.route, status, duration, sent, _sizeOf(request))
-        if context.access is not None:
-            context.access(request, status, sent, duration)
-
     def countLater(self, request: Request, sent: int) -> None:
         """Count an answer when all of it has left: its client may go before."""
         status, atLeast = self.status, max(0, sent - self.session.pendingBytes)
@@ -109,14 +88,6 @@ class Answering:
 
     # Whole answers
 
-    def isServing(self, request: Request) -> bool:
-        """Whether the answer of this request is awaited."""
-        return self.request is request and not self.session.isClosed
-
-    def _check(self, request: Request) -> None:
-        if self.request is not request:
-            raise GoneError(f"{request}: its answer is complete, or its client has gone")
-
     def _headOf(self, request: Request, status: int, fields: AnswerFields) -> bytes:
         """The head but for the length and the empty line. The request's ``keepAlive`` is what happens."""
         prefix = fields.prefix(status, self.context.dates)
@@ -125,12 +96,6 @@ class Answering:
             request.keepAlive = False
             return prefix + _CLOSE
         return prefix if request.version == "1.1" else prefix + _KEEP
-
-    def _renewDates(self) -> float:
-        now = self._seconds()
-        if now >= self.context.dates.until:
-            self.context.dates.renew(now)
-        return now
 
     def answer(self, request: Request, status: int, fields: AnswerFields, body: bytes) -> None:
         """Send a whole answer."""
@@ -181,42 +146,18 @@ class Answering:
             return False
         return True
 
-    def refuse(self, request: Request, status: int, reason: str, fields: AnswerFields | None = None) -> None:
-        """Answer with a status and a text that says why."""
-        text = f"{status} {PHRASES.get(status, '')}: {reason}\n" if reason else f"{status} {PHRASES.get(status, '')}\n"
-        self.answer(request, status, TEXT if fields is None else fields, text.encode())
+    def takeBack(self) -> bool:
+        """Forget an answer that has begun, if nothing of it has left."""
+        if self.status and self._head is None:
+            return False
+        self.status = 0
+        self._head = None
+        return True
 
-    def fail(self, request: Request, error: BaseException) -> None:
-        """The application has failed, or refuses the request."""
-        if self.request is not request:
-            if not (self._isOfTheClient(error) or isinstance(error, RefuseRequest)):
-                log.error("{request}: failed after its end: {error!r}", request=request, error=error)
-            return
-        hasLeft = self.status and self._head is None
-        if not hasLeft:
-            self.status = 0
-            self._head = None
-        if isinstance(error, RefuseRequest) and not hasLeft:
-            pairs = [(name.encode(), value.encode()) for name, value in error.headers.items()]
-            self.refuse(request, error.status, error.reason, AnswerFields([*pairs, _TEXT_TYPE]))
-            return
-        isOfTheClient = self._isOfTheClient(error)
-        if not isOfTheClient:
-            log.failure("{request}: the application failed", failure=Failure(error), request=request)
-        if hasLeft:
-            if isOfTheClient:
-                self.status = LOST
-            self.cut(request)
-        else:
-            self.refuse(request, 500, "")
-
-    def _isOfTheClient(self, error: BaseException) -> bool:
-        """Whether an application has failed because its client has gone, and not one of its own connections."""
-        isOfThis = isinstance(error, SessionError) and error.session in (None, self.session)
-        return isOfThis or isinstance(error, _OF_THE_CLIENT)
-
-    def cut(self, request: Request) -> None:
+    def cut(self, request: Request, isLost: bool = False) -> None:
         """End an answer that has begun, so that the client sees that it is not complete."""
+        if isLost:
+            self.status = LOST
         request.keepAlive = False
         closes = self._ending != _END
         self._head = None
@@ -356,12 +297,3 @@ class Answering:
         if request.expects and self.request is request and not self.status:
             request.expects = False
             self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-def _sizeOf(request: Request) -> int:
-    """Bytes of its body that have come."""
-    body = request.body
-    return len(request.content or b"") if body is None else body.size
-
-
-_TEXT_TYPE = (b"Content-Type", b"text/plain; charset=utf-8")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -14,16 +12,17 @@ from getty_tx.http.answers import AnswerFields
 from getty_tx.http.body import LOW_WATER, BodyLostError, BodyPart
 from getty_tx.http.codec import HTTPCodec
 from getty_tx.http.counting import LOST
+from getty_tx.http.exchanging import LARGE, endsOf
 from getty_tx.http.interfaces import IExchange
 from getty_tx.http.leaving import Leaving
 from getty_tx.http.refusals import Refused
 from getty_tx.http.request import Request
 from getty_tx.interfaces import IDrainingListener, IEventListener, IHalfCloseListener
 from getty_tx.processes.drain import SILENCE, isAtRest
-from getty_tx.session.wrappers import isEncrypted
 
 if TYPE_CHECKING:
     from getty_tx.http.context import HTTPContext
+    from getty_tx.http.exchanging import Ends
     from getty_tx.session.session import Session
     from getty_tx.wheel import WheelTimer
 
@@ -38,18 +37,12 @@ MAX_WAITING_BYTES = 256 * 1024
 #: Bytes of a body that nobody takes which are read to keep the connection; Go has the same.
 MAX_DISCARD = 256 * 1024
 
-#: Bytes of an answer above which it counts when it has left, if that is not at once.
-LARGE = 64 * 1024
-
 #: Bytes of an answer that the system takes above what the network has room for: ``unsentLimit``. Without a limit it
 #: takes 2.6 MB for each client that does not read; with less it is filled more often for fast clients of large files.
 MAX_UNSENT = 256 * 1024
 
 #: Seconds of a body before its rate is looked at; Kestrel has the same.
 RATE_GRACE = 5.0
-
-#: Seconds after which a client may try again.
-_RETRY = AnswerFields([(b"Content-Type", b"text/plain; charset=utf-8"), (b"Retry-After", b"1")])
 
 # Why the client is not read.
 _WAITING, _BODY, _ENDED = 1, 2, 4
@@ -98,7 +91,7 @@ class Connection(Leaving):
         self._bodyAt = self._bodyBegan = 0.0
         # Bytes of the session when the client had ended its side and was looked at last; -1: it has not.
         self._written = -1
-        self._ends: tuple[str, tuple[str, int] | None, tuple[str, int | None] | None] | None = None
+        self._ends: Ends | None = None
         context.countIn(session.context)
         session.codec = self._codec
         session.listener = self
@@ -176,18 +169,9 @@ class Connection(Leaving):
     # The order of requests
 
     def _serve(self, request: Request) -> None:
-        context = self.context
         self.request = request
         self.status = 0
-        context.running += 1
-        limit = context._limitConcurrency
-        try:
-            if limit is not None and context.running > limit:
-                self.refuse(request, 503, f"{limit} requests are being served", _RETRY)
-            else:
-                context.application.serve(request, self)
-        except Exception as error:
-            self.fail(request, error)
+        self.serveNow(request)
 
     def _wait(self, pkg: Request | Refused) -> None:
         if self._waiting is None:
@@ -452,40 +436,12 @@ class Connection(Leaving):
 
     # Where it comes from
 
-    def _endsOf(self) -> tuple[str, tuple[str, int] | None, tuple[str, int | None] | None]:
-        session = self.session
-        remote: Any = session.remoteAddr
-        local: Any = session.localAddr
-        client: tuple[str, int] | None = None
-        server: tuple[str, int | None] | None = None
-        if isinstance(remote, IPv4Address | IPv6Address):
-            client = remote.host, remote.port
-        if isinstance(local, IPv4Address | IPv6Address):
-            server = local.host, local.port
-        elif isinstance(local, UNIXAddress):
-            server = os.fsdecode(local.name or b""), None
-        connection: Any = session.connection
-        ends = self._ends = ("https" if isEncrypted(connection.rawTransport) else "http", client, server)
+    def theEnds(self) -> Ends:
+        """The scheme, and the addresses of both sides."""
+        ends = self._ends
+        if ends is None:
+            ends = self._ends = endsOf(self.session)
         return ends
-
-    def schemeOf(self, request: Request) -> str:
-        """``https`` over TLS, else ``http``; behind a trusted proxy, what that says."""
-        scheme, client, _ = self._ends or self._endsOf()
-        proxies = self.context._proxies
-        return scheme if proxies is None else proxies.schemeOf(request, scheme, client)
-
-    def clientOf(self, request: Request) -> tuple[str, int] | None:
-        """The client's address and port, behind a trusted proxy as that says; None for a unix socket."""
-        client = (self._ends or self._endsOf())[1]
-        proxies = self.context._proxies
-        return client if proxies is None else proxies.clientOf(request, client)
-
-    def endsOf(self, request: Request) -> tuple[str, tuple[str, int] | None, tuple[str, int | None] | None]:
-        """The scheme, the client, and the server's address and port; of a unix socket its path and None."""
-        ends = self._ends or self._endsOf()
-        if self.context._proxies is None:
-            return ends
-        return self.schemeOf(request), self.clientOf(request), ends[2]
 
 
 _REFUSAL = AnswerFields([(b"Content-Type", b"text/plain; charset=utf-8")])
