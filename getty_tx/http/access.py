@@ -38,6 +38,9 @@ _quote = encode_basestring_ascii
 MAX_ENDS = 512
 MAX_END = 1024
 
+#: Versions that other servers write in another way than applications are told.
+_VERSIONS = {"2": "2.0"}
+
 #: In English, whatever the locale is.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -120,7 +123,7 @@ class AccessLog:
             target = target.translate(_ESCAPED)
         lines.append(
             f"{client[0] if client else '-'}{self._stamp}{request.method} {target}"
-            f' HTTP/{request.version}" {status} {sent or "-"}{end}'
+            f' HTTP/{_VERSIONS.get(request.version, request.version)}" {status} {sent or "-"}{end}'
         )
 
     def _begin(self) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from getty_tx.http.dates import Dates
 
-__all__ = ["NO_FIELDS", "AnswerFields", "GoneError", "encodeTrailers", "statusLine"]
+__all__ = ["NO_FIELDS", "AnswerFields", "GoneError", "encodeTrailers", "pairsOf", "statusLine"]
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -21,6 +21,9 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _HOP = frozenset({b"transfer-encoding", b"connection", b"keep-alive"})
+
+#: Fields that HTTP/2 has not (RFC 9113, 8.2.2).
+_OF_ONE = frozenset({b"connection", b"upgrade", b"proxy-connection"})
 
 
 class GoneError(GettyError, OSError):
@@ -43,7 +46,7 @@ class AnswerFields:
     :ivar hasServer: ``Server`` is among them.
     """
 
-    __slots__ = ("closes", "hasDate", "hasServer", "length", "lines")
+    __slots__ = ("_pairs", "closes", "hasDate", "hasServer", "length", "lines")
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.length: int | None = None
@@ -68,6 +71,14 @@ class AnswerFields:
             self.hasServer |= lower == b"server"
             lines.append(b"%b: %b\r\n" % (name, value))
         self.lines = b"".join(lines)
+        self._pairs: list[tuple[bytes, bytes]] | None = None
+
+    @property
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """The fields as pairs for HTTP/2: names in lower case, without ``Content-Length`` and ``Connection``."""
+        if self._pairs is None:
+            self._pairs = pairsOf(self.lines)
+        return self._pairs
 
     def prefix(self, status: int, dates: Dates) -> bytes:
         """
@@ -78,6 +89,17 @@ class AnswerFields:
         if not (self.hasDate or self.hasServer):
             return b"%b%b%b" % (statusLine(status), dates.fields, self.lines)
         return b"%b%b%b" % (statusLine(status), dates.without(self.hasDate, self.hasServer), self.lines)
+
+
+def pairsOf(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Encoded fields as pairs for HTTP/2, without those that belong to a connection of HTTP/1.1."""
+    pairs = []
+    for line in lines.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        lower = name.lower()
+        if lower not in _OF_ONE:
+            pairs.append((lower, value.strip(b" \t")))
+    return pairs
 
 
 #: The fields of an answer that has none of its own.

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from getty_tx.http.interfaces import IExchange
     from getty_tx.http.request import Request
 
-__all__ = ["Body", "BodyLostError", "BodyPart"]
+__all__ = ["MAX_DISCARD", "Body", "BodyLostError", "BodyPart"]
 
 #: Bytes that wait to be taken. Above the first the client is read no more, below the second it is read again.
 HIGH_WATER = 64 * 1024
 LOW_WATER = 16 * 1024
+
+#: Bytes of a body that nobody takes which are read all the same, to keep the connection; Go has the same.
+MAX_DISCARD = 256 * 1024
 
 
 class BodyLostError(GettyError, OSError):

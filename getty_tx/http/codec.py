@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from getty_tx.http.context import HTTPContext
 
-__all__ = ["HTTPCodec"]
+__all__ = ["HTTPCodec", "Preface"]
 
 #: Requests that are decoded in one call, at most: those behind a pause are decoded again.
 MAX_REQUESTS = 16
@@ -31,6 +31,22 @@ MAX_EMPTY_LINES = 2
 MAX_LAST = 256
 
 _END = b"\r\n\r\n"
+
+#: What a client of HTTP/2 sends first (RFC 9113, 3.4).
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+class Preface:
+    """
+    A package: the client speaks HTTP/2.
+
+    :ivar data: all that has come, with the preface.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
 @implementer(IReadWriter, IBatchReader)
@@ -116,6 +132,17 @@ class HTTPCodec:
                 return self._readBody(session, data)
             return self._readHead(session, data)
         except Refused as refused:
+            if self._context.speaksTwo and not session.pkgsRead:
+                begin = bytes(data[: len(PREFACE)])
+                if begin == PREFACE:
+                    # The only package: what follows is read by another codec.
+                    size = min(len(data), session.maxMsgLen)
+                    return Preface(bytes(data[:size])), size
+                if PREFACE.startswith(begin):
+                    if not self.inHead:
+                        self.inHead = True
+                        self._whenBegun()
+                    return None, len(PREFACE)
             return refused, min(len(data), session.maxMsgLen)
 
     def _readHead(self, session: Any, data: memoryview) -> tuple[Any, int]:

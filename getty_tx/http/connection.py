@@ -9,8 +9,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from getty_tx.http.answers import AnswerFields
-from getty_tx.http.body import LOW_WATER, BodyLostError, BodyPart
-from getty_tx.http.codec import HTTPCodec
+from getty_tx.http.body import LOW_WATER, MAX_DISCARD, BodyLostError, BodyPart
+from getty_tx.http.codec import HTTPCodec, Preface
 from getty_tx.http.counting import LOST
 from getty_tx.http.exchanging import LARGE, endsOf
 from getty_tx.http.interfaces import IExchange
@@ -33,9 +33,6 @@ log = Logger()
 #: Requests, and bytes of their bodies, that wait for the answer before theirs. With more the client is read no more.
 MAX_WAITING = 16
 MAX_WAITING_BYTES = 256 * 1024
-
-#: Bytes of a body that nobody takes which are read to keep the connection; Go has the same.
-MAX_DISCARD = 256 * 1024
 
 #: Bytes of an answer that the system takes above what the network has room for: ``unsentLimit``. Without a limit it
 #: takes 2.6 MB for each client that does not read; with less it is filled more often for fast clients of large files.
@@ -128,6 +125,8 @@ class Connection(Leaving):
                 self._wait(pkg)
         elif kind is BodyPart:
             self._part(pkg)
+        elif kind is Preface:
+            self._goOnAsTwo(session, pkg.data)
         elif not self._closing or self._receiving is not None:
             self._refused(pkg)
 
@@ -165,6 +164,18 @@ class Connection(Leaving):
 
     def onCron(self, session: Session) -> None:
         """Nothing to do."""
+
+    def _goOnAsTwo(self, session: Session, data: bytes) -> None:
+        """The client speaks HTTP/2 without having said so before."""
+        if self._timer is not None:
+            self._timer.stop()
+        self.context.connections.discard(self)
+        # Loaded with the first such client.
+        from getty_tx.http.two.requests import RequestConnection
+
+        connection = RequestConnection(session, self.context)
+        connection.onOpen(session)
+        connection.onMessage(session, data)
 
     # The order of requests
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from getty_tx import settings
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from getty_tx.http.connection import Connection
     from getty_tx.http.fields import Fields
     from getty_tx.http.interfaces import IApplication
+    from getty_tx.http.two.limits import Limits
+    from getty_tx.http.two.requests import RequestConnection
     from getty_tx.session.context import ServiceContext
     from getty_tx.transports.websocket.request import UpgradeOptions
 
@@ -37,6 +40,32 @@ def rootPathOf(name: str, value: Any) -> str:
     return value
 
 
+#: Bytes of data that a client of HTTP/2 may send before they are taken: what RFC 9113, 6.9.2 begins with, and its most.
+MIN_WINDOW, MAX_WINDOW = 2**16 - 1, 2**31 - 1
+
+
+def windowOf(name: str, value: Any) -> int:
+    """A check of a setting: bytes of a window of HTTP/2."""
+    window = settings.size(name, value)
+    if not MIN_WINDOW <= window <= MAX_WINDOW:
+        raise SettingError(f"{name}={value!r} is out of range: give {MIN_WINDOW} to {MAX_WINDOW} bytes")
+    return window
+
+
+def hasEngine() -> bool:
+    """Whether a library for HTTP/2 is installed."""
+    return any(find_spec(name) is not None for name in ("ngh2", "h2"))
+
+
+def http2Of(name: str, value: Any) -> bool | None:
+    """A check of a setting: whether HTTP/2 is served; None: where a library for it is installed."""
+    if value is None:
+        return None
+    if settings.flag(name, value) and not hasEngine():
+        raise SettingError(f"{name}=True needs ngh2: pip install 'getty_tx[http2]'")
+    return bool(value)
+
+
 class HTTPContext:
     """
     The settings and counters of the connections of one server.
@@ -49,6 +78,8 @@ class HTTPContext:
     :ivar connections: the open connections.
     :ivar counters: what was served and refused.
     :ivar dates: the value of ``Date``.
+    :ivar speaksTwo: HTTP/2 is served.
+    :ivar seen: what the fields of requests of HTTP/2 say, by :authority and the fields.
     :ivar access: called as ``access(request, status, sent, seconds)`` after each answer; None: nobody looks.
     """
 
@@ -76,6 +107,17 @@ class HTTPContext:
         proxiesOf, None, "Networks of proxies whose word on the client is taken; None: nobody's."
     )
 
+    http2: Setting[bool | None] = Setting(
+        http2Of, None, "Whether HTTP/2 is served beside HTTP/1.1; None: where ngh2 or h2 is installed."
+    )
+    maxStreams = Setting(settings.count, 100, "Requests that a connection of HTTP/2 may have open.")
+    streamWindow = Setting(windowOf, 256 * 1024, "Bytes of a body that may come over HTTP/2 before they are taken.")
+    connectionWindow = Setting(windowOf, 1024 * 1024, "The same, of all bodies of a connection.")
+
+    _http2: bool | None
+    _maxStreams: int
+    _streamWindow: int
+    _connectionWindow: int
     _maxHead: int
     _maxLine: int
     _maxFields: int
@@ -100,16 +142,21 @@ class HTTPContext:
                 raise SettingError(f"{option}={value!r} is no setting of http.Server")
             setattr(self, option, value)
         self.settingChanged("serverName")
+        self.settingChanged("http2")
         self.running = 0
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection | RequestConnection] = set()
         self.counters = Counters()
         self.access: Any = None
         self.known: dict[bytes, Fields] = {}
         self._knownBytes = 0
+        self.seen: dict[object, Fields] = {}
+        self._seenBytes = 0
         self._webSocketOptions: UpgradeOptions | None = None
 
     def settingChanged(self, name: str) -> None:
-        """Settings hold for the requests that follow."""
+        """Settings hold for the requests that follow, those of HTTP/2 for the connections that follow."""
+        if name == "http2":
+            self.speaksTwo = hasEngine() if self._http2 is None else self._http2
         if name in ("serverName", "headers"):
             self.dates.use(self._serverName, self._headers.lines)
 
@@ -126,6 +173,12 @@ class HTTPContext:
             self._webSocketOptions = UpgradeOptions()
         return self._webSocketOptions
 
+    def limits(self) -> Limits:
+        """The limits of a new connection of HTTP/2."""
+        from getty_tx.http.two.limits import Limits
+
+        return Limits(self._maxStreams, self._streamWindow, self._connectionWindow, self._maxHead, self._maxFields)
+
     def keep(self, block: bytes, fields: Fields) -> None:
         """Keep the fields of a head: a client sends the same ones with each request."""
         self._knownBytes += len(block)
@@ -133,3 +186,11 @@ class HTTPContext:
             self.known.clear()
             self._knownBytes = len(block)
         self.known[block] = fields
+
+    def keepSeen(self, key: object, fields: Fields, size: int) -> None:
+        """Keep the fields of a request of HTTP/2, which came as pairs of ``size`` bytes."""
+        self._seenBytes += size
+        if self._seenBytes > MAX_CACHE:
+            self.seen.clear()
+            self._seenBytes = size
+        self.seen[key] = fields

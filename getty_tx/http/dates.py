@@ -15,15 +15,17 @@ class Dates:
     :ivar until: the time at which they are made again, on the clock that :py:meth:`renew` is given.
     :ivar fields: all of them, each with its end of line.
     :ivar heads: whole heads with these fields, for whoever keeps some; emptied with each new date.
+    :ivar lists: the same, as lists of pairs for HTTP/2.
     """
 
-    __slots__ = ("_date", "_more", "_server", "fields", "heads", "until")
+    __slots__ = ("_date", "_more", "_server", "fields", "heads", "lists", "until")
 
     def __init__(self) -> None:
         self._date = self._server = self._more = b""
         self.until = float("-inf")
         self.fields = b""
         self.heads: dict[object, bytes] = {}
+        self.lists: dict[object, list[tuple[bytes, bytes]]] = {}
 
     def use(self, server: str, more: bytes) -> None:
         """
@@ -49,6 +51,7 @@ class Dates:
         self._date = b"Date: %b\r\n" % formatdate(int(wall), usegmt=True).encode()
         self.fields = self._date + self._server + self._more
         self.heads.clear()
+        self.lists.clear()
         return self.fields
 
     def without(self, date: bool, server: bool) -> bytes:

@@ -44,6 +44,7 @@ class Request:
     """
 
     __slots__ = (
+        "__weakref__",
         "_query",
         "_state",
         "began",

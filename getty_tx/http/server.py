@@ -17,6 +17,7 @@ from getty_tx.http.context import DRAIN_TIME, HTTPContext
 from getty_tx.http.handlers import Handler
 from getty_tx.http.interfaces import IApplication, IRunningApplication
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
+from getty_tx.session.wrappers import tlsOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,11 +98,17 @@ class Server(Service):
             **registering,
         )
         # Browsers offer it, and a tls: endpoint refuses those with whom it has nothing in common.
-        self.server.speaks(b"http/1.1")
+        self.server.speaks(*(b"h2", b"http/1.1") if self.context.speaksTwo else (b"http/1.1",))
 
     def newSession(self, session: Session) -> None:
         """Make the connection of a new session. Override it to set more, such as ``session.writeTimeout``."""
-        Connection(session, self.context)
+        if self.context.speaksTwo and _hasChosenTwo(session):
+            # Loaded with the first such client.
+            from getty_tx.http.two.requests import RequestConnection
+
+            RequestConnection(session, self.context)
+        else:
+            Connection(session, self.context)
 
     def whenListening(self) -> Deferred[list[IAddress]]:
         """As :py:meth:`getty_tx.Server.whenListening`; fails, too, if the application cannot start."""
@@ -202,3 +209,10 @@ class Server(Service):
         looking = LoopingCall(drain)
         looking.clock = reactor
         return looking.start(_LOOK).addBoth(lambda _: self.server.stopService())
+
+
+def _hasChosenTwo(session: Session) -> bool:
+    """Whether the handshake of TLS has agreed on HTTP/2 (ALPN)."""
+    connection: Any = session.connection
+    tls = tlsOf(connection.rawTransport)
+    return tls is not None and tls.negotiatedProtocol == b"h2"

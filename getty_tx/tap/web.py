@@ -21,7 +21,7 @@ from getty_tx.tap.reloading import CommandLine, Reloader, Watcher, traceOf
 
 try:
     from getty_tx.http.access import FORMATS, AccessLog
-    from getty_tx.http.context import DRAIN_TIME, HTTPContext
+    from getty_tx.http.context import DRAIN_TIME, HTTPContext, hasEngine
     from getty_tx.http.handlers import Handler
     from getty_tx.http.interfaces import IApplication
     from getty_tx.http.proxy import Proxies
@@ -51,11 +51,22 @@ _RELOAD_DRAIN = 0.5
 _RELOAD_END = 3.0
 
 
+#: The words of ``--http2``.
+_HTTP2 = {"auto": None, "on": True, "off": False}
+
+
 def accessLogFormat(value: str) -> str:
     """The coercion of ``--access-log-format``."""
     if value not in FORMATS:
         raise usage.UsageError(f"--access-log-format {value}: takes one of {', '.join(FORMATS)}")
     return value
+
+
+def http2Mode(value: str) -> bool | None:
+    """The coercion of ``--http2``."""
+    if value not in _HTTP2:
+        raise usage.UsageError(f"--http2 {value}: takes one of {', '.join(_HTTP2)}")
+    return _HTTP2[value]
 
 
 class WebOptions(ServiceOptions, ListenOptions):
@@ -83,6 +94,9 @@ class WebOptions(ServiceOptions, ListenOptions):
         ["limit-concurrency", None, "none",
          "Requests that a process serves at a time, above which they are answered with 503; a number, or none.",
          optionalCount("limit-concurrency", "requests")],
+        ["http2", None, "auto", "HTTP/2 beside HTTP/1.1: auto (where ngh2 or h2 is installed), on or off.", http2Mode],
+        ["max-streams", None, _CONTEXT.maxStreams.default,
+         "Requests that a connection of HTTP/2 may have open.", count("max-streams", "streams")],
         ["timeout-keep-alive", None, f"{_CONTEXT.keepAlive.default:g}",
          "Seconds without a request after which a connection is closed.", seconds("timeout-keep-alive")],
         ["timeout-head", None, f"{_CONTEXT.headTimeout.default:g}",
@@ -245,13 +259,17 @@ class WebOptions(ServiceOptions, ListenOptions):
 
     def serves(self) -> str:
         """See :py:meth:`getty_tx.tap.listen.ListenOptions.serves`."""
-        return f"HTTP/1.1, heads of up to {self['max-head']} bytes"
+        speaksTwo = hasEngine() if self["http2"] is None else self["http2"]
+        versions = "HTTP/1.1 and HTTP/2" if speaksTwo else "HTTP/1.1"
+        return f"{versions}, heads of up to {self['max-head']} bytes"
 
     def settings(self) -> dict[str, Any]:
         """The settings of :py:class:`~getty_tx.http.context.HTTPContext`."""
         name = self["server-header"]
         return {
             "limitConcurrency": self["limit-concurrency"],
+            "http2": self["http2"],
+            "maxStreams": self["max-streams"],
             "keepAlive": self["timeout-keep-alive"],
             "headTimeout": self["timeout-head"],
             "bodyTimeout": self["timeout-body"],

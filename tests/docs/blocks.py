@@ -25,6 +25,7 @@ BLOCKS = {
     "commands-http.md": {"indented": "test_http_page"},
     "commands-gateway.md": {"indented": "the commands of test_gateway_page, but for the engine"},
     "guide/http.md": {"python": "test_http_page"},
+    "guide/http2.md": {"python": "test_http_page"},
     "guide/registry.md": {"python": "test_registry_page"},
     "guide/groups.md": {"python": "test_groups_page"},
     "from/netpoll.md": {"python": "test_pages", "go": "for comparison, as in from/getty.md"},

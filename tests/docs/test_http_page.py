@@ -16,6 +16,7 @@ from getty_tx.tap import asgi
 from getty_tx.tap import http as plain
 from getty_tx.tap.environment import addEnvironment
 from tests.docs.test_guide import ROOT, codeIn, read, rowsIn, section
+from tests.support.h2client import Talk2
 
 PAGE = ROOT / "docs" / "guide" / "http.md"
 
@@ -90,7 +91,8 @@ class HTTPPageTests(TestCase):
     def test_limits(self) -> None:
         """The table has every limit with its default."""
         shown = {}
-        for name, default, _ in rowsIn(section(read("guide/http.md"), "Limits")):
+        both = section(read("guide/http.md"), "Limits") + section(read("guide/http2.md"), "Settings")
+        for name, default, _ in rowsIn(both):
             if name.startswith("`"):
                 number = re.match(r"[\d.]+", default)
                 shown[name.strip("`")] = float(number[0]) if number else None
@@ -99,10 +101,19 @@ class HTTPPageTests(TestCase):
             del settings[other]
         self.assertEqual(shown, settings)
 
+    async def test_http2(self) -> None:
+        """The page about HTTP/2 has a server, which serves it."""
+        names: dict[str, Any] = {"__name__": "pages"}
+        for place, tree in codeIn(ROOT / "docs" / "guide" / "http2.md"):
+            exec(compile(tree, place, "exec", dont_inherit=True), names)
+        self.assertEqual(await self.ask(names["router"], ("GET", "/hello")), [(200, b"hello over HTTP/1.1")])
+        self.assertEqual(Talk2(names["router"]).get("/hello").body, b"hello over HTTP/2")
+        self.assertTrue(names["server"].context.speaksTwo)
+
     def test_options(self) -> None:
         """The table has every option that the commands have beyond those of others."""
         text = read("commands-http.md")
-        shown = set(re.findall(r"`--([a-z-]+)", "".join(row[0] for row in rowsIn(text))))
+        shown = set(re.findall(r"`--([a-z0-9-]+)", "".join(row[0] for row in rowsIn(text))))
         known = set()
         for command in (plain, asgi):
             for base in command.Options.__mro__:

@@ -53,10 +53,21 @@ def makeRouter() -> gettyHTTP.Router:
     return router
 
 
-class ClientTests(TestCase):
+class Clients(TestCase):
     """Each client makes the same requests."""
 
     timeout = 120
+
+    #: Options of curl and httpx.
+    curlAlways: tuple[str, ...] = ()
+    httpxAlways: dict[str, bool] = {}
+    statusLine = b"HTTP/1.1 200 OK"
+    bodies: tuple[tuple[str, ...], ...] = (
+        (),
+        ("--http2",),
+        ("-H", "Transfer-Encoding: chunked"),
+        ("-H", "Expect: 100-continue"),
+    )
 
     async def start(self, endpoint: str = "tcp:0:interface=127.0.0.1") -> str:
         """Start the server; return its URL."""
@@ -83,44 +94,26 @@ class ClientTests(TestCase):
         url = await self.start()
 
         async def run(*arguments: str, stdin: bytes | None = None) -> bytes:
-            waiting: Deferred[Any] = getProcessOutputAndValue(curl, ["-sS", *arguments])
+            waiting: Deferred[Any] = getProcessOutputAndValue(curl, ["-sS", *self.curlAlways, *arguments])
             output, error, code = await waiting
             self.assertEqual((error, code), (b"", 0))
             return output  # type: ignore[no-any-return]
 
         self.assertEqual(await run(f"{url}/hello"), b"hello")
-        # Two requests on one connection.
-        self.assertEqual(await run(f"{url}/hello", f"{url}/hello"), b"hellohello")
+        if not self.curlAlways:
+            # Two requests on one connection; curl 7.88 forgets that it has begun HTTP/2 on it.
+            self.assertEqual(await run(f"{url}/hello", f"{url}/hello"), b"hellohello")
         self.assertEqual(len(await run(f"{url}/large")), LARGE)
-        self.assertEqual(len(await run("--http1.0", f"{url}/large")), LARGE)
+        if not self.curlAlways:
+            self.assertEqual(len(await run("--http1.0", f"{url}/large")), LARGE)
         path = self.mktemp()
         with open(path, "wb") as file:
             file.write(b"x" * LARGE)
         # curl waits for 100 (Continue), and asks for HTTP/2 with the body behind it.
-        for more in ([], ["--http2"], ["-H", "Transfer-Encoding: chunked"], ["-H", "Expect: 100-continue"]):
+        for more in self.bodies:
             answer = await run("--data-binary", f"@{path}", *more, f"{url}/length")
             self.assertEqual(json.loads(answer), {"length": LARGE}, more)
-        self.assertIn(b"HTTP/1.1 200 OK", await run("-I", f"{url}/hello"))
-
-    async def test_tls(self) -> None:
-        """A certificate by the name of the host, and HTTP/1.1 for a browser, which offers HTTP/2 as well."""
-        authority = Authority(self.mktemp())
-        folder = self.mktemp()
-        os.mkdir(folder)
-        parts = [Path(name).read_bytes() for name in authority.issue(["localhost"])]
-        Path(folder, "localhost.pem").write_bytes(b"".join(parts))
-        url = await self.start(f"tls:{folder}:0:interface=127.0.0.1")
-        context = ssl.create_default_context(cafile=authority.path)
-        context.set_alpn_protocols(["h2", "http/1.1"])
-
-        def work() -> tuple[str | None, bytes]:
-            plain = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 30)
-            with context.wrap_socket(plain, server_hostname="localhost") as client:
-                client.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                return client.selected_alpn_protocol(), b"".join(iter(lambda: client.recv(65536), b""))
-
-        chosen, answer = await deferToThread(work)
-        self.assertEqual((chosen, answer[-5:]), ("http/1.1", b"hello"))
+        self.assertIn(self.statusLine, await run("-I", f"{url}/hello"))
 
     async def test_httpx(self) -> None:
         try:
@@ -133,7 +126,7 @@ class ClientTests(TestCase):
                 for _ in range(LARGE // 1000):
                     yield b"x" * 1000
 
-            with httpx.Client(base_url=url) as client:
+            with httpx.Client(base_url=url, **self.httpxAlways) as client:
                 for _ in range(3):
                     self.assertEqual(client.get("/hello").text, "hello")
                 self.assertEqual(client.post("/length", content=parts()).json(), {"length": LARGE})
@@ -146,6 +139,36 @@ class ClientTests(TestCase):
         await self.inThread(work)
         self.assertEqual(self.countsOf("/hello"), {200: 3})
         self.flushLoggedErrors(ValueError)
+
+
+class ClientTests(Clients):
+    """Over HTTP/1.1."""
+
+    async def test_tls(self) -> None:
+        """A certificate by the name of the host, and the protocol that a client offers."""
+        authority = Authority(self.mktemp())
+        folder = self.mktemp()
+        os.mkdir(folder)
+        parts = [Path(name).read_bytes() for name in authority.issue(["localhost"])]
+        Path(folder, "localhost.pem").write_bytes(b"".join(parts))
+        url = await self.start(f"tls:{folder}:0:interface=127.0.0.1")
+        context = ssl.create_default_context(cafile=authority.path)
+
+        def work(*offered: str) -> tuple[str | None, bytes]:
+            context.set_alpn_protocols(offered)
+            plain = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 30)
+            with context.wrap_socket(plain, server_hostname="localhost") as client:
+                chosen = client.selected_alpn_protocol()
+                if chosen == "h2":
+                    # The settings come first.
+                    return chosen, client.recv(9)[3:5]
+                client.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return chosen, b"".join(iter(lambda: client.recv(65536), b""))[-5:]
+
+        self.assertEqual(await deferToThread(work, "http/1.1"), ("http/1.1", b"hello"))
+        self.assertEqual(await deferToThread(work, "h2", "http/1.1"), ("h2", b"\x04\0"))
+        self.server.context.http2 = False
+        self.assertEqual(await deferToThread(work, "http/1.1"), ("http/1.1", b"hello"))
 
     async def test_aiohttp(self) -> None:
         try:
@@ -185,3 +208,25 @@ class ClientTests(TestCase):
                 client.close()
 
         await self.inThread(work)
+
+
+class TwoTests(Clients):
+    """Over HTTP/2, by prior knowledge."""
+
+    curlAlways = ("--http2-prior-knowledge",)
+    httpxAlways = {"http2": True, "http1": False}
+    statusLine = b"HTTP/2 200"
+    bodies = (), ("-H", "Expect: 100-continue")
+
+    async def test_nghttp(self) -> None:
+        """Several requests at a time on one connection."""
+        nghttp = shutil.which("nghttp")
+        if nghttp is None:
+            raise SkipTest("nghttp is not installed")
+        url = await self.start()
+        waiting: Deferred[Any] = getProcessOutputAndValue(nghttp, ["-m", "20", f"{url}/hello"])
+        output, error, code = await waiting
+        self.assertEqual((output, error, code), (b"hello" * 20, b"", 0))
+
+
+del Clients

@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from getty_tx import http
-from getty_tx.http.body import HIGH_WATER, BodyLostError
-from getty_tx.http.connection import MAX_DISCARD, MAX_WAITING
+from getty_tx.http.body import HIGH_WATER, MAX_DISCARD, BodyLostError
+from getty_tx.http.connection import MAX_WAITING
 from tests.support.http import Case, Talk
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -7,8 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from getty_tx import http
-from getty_tx.http.body import BodyLostError
-from getty_tx.http.connection import MAX_DISCARD
+from getty_tx.http.body import MAX_DISCARD, BodyLostError
 from tests.support.http import Case, Talk
 
 ONE = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -44,6 +44,8 @@ class _Session:
     """What the codec asks of a session."""
 
     maxMsgLen = 64 * 1024
+    #: HTTP/2 only comes first.
+    pkgsRead = 1
 
 
 def read(data: bytes, cuts: Any = (), many: bool = False) -> list[Any]:

@@ -40,7 +40,7 @@ REFUSED: dict[str, list[tuple[int, str]]] = {
         (505, f"GET / HTTP/0.9\r\n{HOST}\r\n"),
         (505, f"GET / RTSP/1.0\r\n{HOST}\r\n"),
         (505, f"GET / ICE/1.0\r\n{HOST}\r\n"),
-        (505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        (505, "PRI / HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         (501, f"get / HTTP/1.1\r\n{HOST}\r\n"),
         (501, f"BREW / HTTP/1.1\r\n{HOST}\r\n"),
         (501, f"CONNECT a:1 HTTP/1.1\r\n{HOST}\r\n"),

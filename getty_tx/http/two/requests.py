@@ -1,0 +1,160 @@
+"""A connection of HTTP/2 whose streams are requests for the application of a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from getty_tx.http.connection import MAX_UNSENT, RATE_GRACE
+from getty_tx.http.exchanging import endsOf
+from getty_tx.http.refusals import Refused
+from getty_tx.http.two.errors import ErrorCode
+from getty_tx.http.two.exchange import Exchange
+from getty_tx.http.two.server import ServerConnection
+from getty_tx.processes.drain import isAtRest
+
+if TYPE_CHECKING:
+    from getty_tx.http.context import HTTPContext
+    from getty_tx.http.exchanging import Ends
+    from getty_tx.session.session import Session
+    from getty_tx.wheel import WheelTimer
+
+__all__ = ["RequestConnection"]
+
+
+class RequestConnection(ServerConnection):
+    """
+    Serves the requests of one session.
+
+    :param session: a new session, or one that has brought the preface of HTTP/2.
+    :param context: what all connections of the server share.
+
+    :ivar context: the same.
+    :ivar hanging: streams whose answer is complete, and whose client still sends a body.
+    """
+
+    __slots__ = ("_ends", "_idleSince", "_receiving", "_timer", "context", "hanging", "isDraining")
+
+    def __init__(self, session: Session, context: HTTPContext) -> None:
+        super().__init__(session, context.limits(), Exchange)  # type: ignore[arg-type]
+        self.context = context
+        self.hanging: set[Exchange] = set()
+        # Those whose body has not ended.
+        self._receiving: set[Exchange] = set()
+        self._ends: Ends | None = None
+        self._timer: WheelTimer | None = None
+        self._idleSince = 0.0
+        self.isDraining = False
+        context.countIn(session.context)
+        session.unsentLimit = MAX_UNSENT
+
+    def onOpen(self, session: Session) -> None:
+        """Send the settings, and wait for requests."""
+        self.context.connections.add(self)
+        self._idleSince = self.seconds()
+        self._timer = session.context.wheel.schedule(self.context.keepAlive, _look, self)
+        super().onOpen(session)
+
+    def onClose(self, session: Session) -> None:
+        """The client has gone."""
+        self.context.connections.discard(self)
+        if self._timer is not None:
+            self._timer.stop()
+        super().onClose(session)
+
+    def theEnds(self) -> Ends:
+        """The scheme, and the addresses of both sides."""
+        ends = self._ends
+        if ends is None:
+            ends = self._ends = endsOf(self.session)
+        return ends
+
+    # Ends of streams
+
+    def flush(self) -> None:
+        """As the base class; then end the streams whose answer has left before their body had come."""
+        super().flush()
+        if self.hanging and not (self._isIn or self._waitsForSession):
+            for each in list(self.hanging):
+                each.hangUp()
+            super().flush()
+
+    def streamEnded(self, stream: int, code: int) -> None:
+        """A stream is over."""
+        super().streamEnded(stream, code)
+        if not self.streams:
+            self._idleSince = self.seconds()
+
+    # Times
+
+    def receives(self, exchange: Exchange) -> None:
+        """A body begins of which not all has come."""
+        self._receiving.add(exchange)
+        timer, delay = self._timer, self.context.bodyTimeout / 4
+        if timer is not None and timer.left > delay:
+            timer.reset(delay)
+
+    def receivedAll(self, exchange: Exchange) -> None:
+        """A body has ended, or its stream."""
+        self._receiving.discard(exchange)
+        self.hanging.discard(exchange)
+
+    def look(self) -> None:
+        """Timer callback: end what takes too long."""
+        context = self.context
+        session = self.session
+        if session.isClosed:
+            return
+        now = self.seconds()
+        left = context.keepAlive
+        if self._receiving:
+            for each in list(self._receiving):
+                late = _whyLate(each, context, now)
+                if late:
+                    self._receiving.discard(each)
+                    each.abandon(Refused(408, late))
+            self.flush()
+            left = min(left, context.bodyTimeout / 4)
+        elif not self.streams:
+            left = self._idleSince + context.keepAlive - now
+            if left <= 0:
+                self._end()
+                return
+        self._timer = session.context.wheel.schedule(left, _look, self)
+
+    def drain(self) -> None:
+        """Say that no more streams are accepted, and close when the last one has ended."""
+        if not self.isDraining:
+            self.isDraining = True
+            self.engine.warn()
+            self.flush()
+        elif not self.streams and isAtRest(self.session):
+            self._end()
+
+    def _end(self) -> None:
+        self.engine.goAway(ErrorCode.NO_ERROR)
+        self.flush()
+        self.session.close()
+
+
+def _whyLate(exchange: Exchange, context: HTTPContext, now: float) -> str:
+    """Why a body is too slow; empty: it is not."""
+    request = exchange.request
+    if request is None or request.body is None:
+        # It was answered: what is left of the body is dropped.
+        return "late" if now - exchange.bodyAt >= context.bodyTimeout else ""
+    body = request.body
+    if body.waiting or (request.expects and not body.isWanted):
+        # The client may have no credit, or waits for 100 (Continue), so it cannot be late.
+        exchange.bodyBegan += now - max(exchange.bodyAt, exchange.lookedAt)
+        exchange.bodyAt = now
+    exchange.lookedAt = now
+    if now - exchange.bodyAt >= context.bodyTimeout:
+        return f"no byte of the body has come for {context.bodyTimeout:g} seconds"
+    elapsed = now - exchange.bodyBegan - RATE_GRACE
+    if elapsed > 0 and body.size < elapsed * context.minRate:
+        return f"the body comes with less than {context.minRate} bytes a second"
+    return ""
+
+
+def _look(connection: RequestConnection) -> None:
+    connection.look()
