@@ -79,7 +79,7 @@ class HTTPContext:
     :ivar counters: what was served and refused.
     :ivar dates: the value of ``Date``.
     :ivar speaksTwo: HTTP/2 is served.
-    :ivar seen: what the fields of requests of HTTP/2 say, by :authority and the fields.
+    :ivar seen: what the fields of requests of HTTP/2 say, and their bytes, by :authority and the fields.
     :ivar access: called as ``access(request, status, sent, seconds)`` after each answer; None: nobody looks.
     """
 
@@ -149,7 +149,7 @@ class HTTPContext:
         self.access: Any = None
         self.known: dict[bytes, Fields] = {}
         self._knownBytes = 0
-        self.seen: dict[object, Fields] = {}
+        self.seen: dict[object, tuple[Fields, int]] = {}
         self._seenBytes = 0
         self._webSocketOptions: UpgradeOptions | None = None
 
@@ -193,4 +193,4 @@ class HTTPContext:
         if self._seenBytes > MAX_CACHE:
             self.seen.clear()
             self._seenBytes = size
-        self.seen[key] = fields
+        self.seen[key] = fields, size

@@ -16,7 +16,6 @@ from getty_tx.http.interfaces import IExchange
 from getty_tx.http.refusals import Refused
 from getty_tx.http.response import TEXT
 from getty_tx.http.two.errors import ErrorCode
-from getty_tx.http.two.heads import requestOf
 from getty_tx.http.two.stream import Stream
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class Exchange(Stream, Exchanging):
     def begin(self) -> None:
         """Serve the request, with what has come of its body."""
         try:
-            request = requestOf(self._headers, self.context)
+            request = self.connection.heads.requestOf(self._headers)
         except Refused as refused:
             self._refuseAtOnce(refused)
             return
@@ -199,6 +198,13 @@ class Exchange(Stream, Exchanging):
         if isinstance(body, StreamBody):
             self.connection.receivedAll(self)
             body.feed(BodyPart(b"", True, list(headers)))
+
+    def finish(self, error: BaseException | None) -> None:
+        """As the base class; most streams have nothing left to do."""
+        if self._isReceived and self.request is self._late is self._blocked is None and not self._owed:
+            self.hasEnded = True
+        else:
+            super().finish(error)
 
     def ended(self, error: BaseException | None) -> None:
         """The stream has ended."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from getty_tx.http.connection import MAX_UNSENT, RATE_GRACE
 from getty_tx.http.exchanging import endsOf
 from getty_tx.http.refusals import Refused
-from getty_tx.http.two.errors import ErrorCode
+from getty_tx.http.two.errors import ErrorCode, StreamReset
 from getty_tx.http.two.exchange import Exchange
+from getty_tx.http.two.heads import Heads
 from getty_tx.http.two.server import ServerConnection
 from getty_tx.processes.drain import isAtRest
 
@@ -29,14 +30,16 @@ class RequestConnection(ServerConnection):
     :param context: what all connections of the server share.
 
     :ivar context: the same.
+    :ivar heads: makes requests of header fields.
     :ivar hanging: streams whose answer is complete, and whose client still sends a body.
     """
 
-    __slots__ = ("_ends", "_idleSince", "_receiving", "_timer", "context", "hanging", "isDraining")
+    __slots__ = ("_ends", "_idleSince", "_receiving", "_timer", "context", "hanging", "heads", "isDraining")
 
     def __init__(self, session: Session, context: HTTPContext) -> None:
         super().__init__(session, context.limits(), Exchange)  # type: ignore[arg-type]
         self.context = context
+        self.heads = Heads(context)
         self.hanging: set[Exchange] = set()
         # Those whose body has not ended.
         self._receiving: set[Exchange] = set()
@@ -80,7 +83,9 @@ class RequestConnection(ServerConnection):
 
     def streamEnded(self, stream: int, code: int) -> None:
         """A stream is over."""
-        super().streamEnded(stream, code)
+        known = self.streams.pop(stream, None)
+        if known is not None:
+            known.finish(StreamReset(code) if code else None)
         if not self.streams:
             self._idleSince = self.seconds()
 
