@@ -11,7 +11,7 @@ from getty_tx.http.grpc.status import Code
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ENCODINGS", "MAX_RECEIVED", "Messages", "decompressor", "frame", "gzipped"]
+__all__ = ["ENCODINGS", "MAX_RECEIVED", "Messages", "Packed", "decompressor", "deflated", "frame", "gzipped"]
 
 #: Bytes of a message that is received, at most; grpcio and grpc-go have the same.
 MAX_RECEIVED = 4 * 1024 * 1024
@@ -32,6 +32,17 @@ def gzipped(message: bytes) -> bytes:
     """A message that is compressed by gzip, as it is sent."""
     packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
     return frame(packer.compress(message) + packer.flush(), True)
+
+
+def deflated(message: bytes) -> bytes:
+    """A message that is compressed by deflate, as it is sent."""
+    return frame(zlib.compress(message, 6), True)
+
+
+class Packed(bytes):
+    """A message that is still compressed."""
+
+    __slots__ = ()
 
 
 def decompressor(encoding: bytes) -> Callable[[bytes, int], bytes] | None:
@@ -108,6 +119,17 @@ class Messages:
         :return: the messages that are whole now.
         :raise StatusError: one is too large, or cannot be decompressed.
         """
+        found = self.cut(data)
+        for index, message in enumerate(found):
+            if type(message) is Packed:
+                found[index] = self.opened(message)
+        return found
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """
+        As :py:meth:`feed`, but compressed messages stay so, as :py:class:`Packed`: those that wait are no larger than
+        they were sent.
+        """
         size = self._size + len(data)
         if size < self._need or self._parts:
             self._parts.append(data)
@@ -129,7 +151,7 @@ class Messages:
                 need = stop - at
                 break
             message = data[at + 5 : stop]
-            found.append(self._unpacked(flag, message) if flag else message)
+            found.append(self._marked(flag, message) if flag else message)
             at = stop
         self._need = need
         self._size = size - at
@@ -137,9 +159,16 @@ class Messages:
             self._parts.append(data[at:])
         return found
 
-    def _unpacked(self, flag: int, message: bytes) -> bytes:
+    def opened(self, message: bytes) -> bytes:
+        """Decompress a message of :py:meth:`cut`. :raise StatusError: it cannot be done, or it gets too large."""
+        if type(message) is not Packed:
+            return message
+        assert self.unpack is not None
+        return self.unpack(message, self._limit)
+
+    def _marked(self, flag: int, message: bytes) -> Packed:
         if flag != 1:
             raise StatusError(Code.INTERNAL, f"the first byte of a message is {flag}, not 0 or 1")
         if self.unpack is None:
             raise StatusError(Code.INTERNAL, "a message is compressed, and grpc-encoding does not say how")
-        return self.unpack(message, self._limit)
+        return Packed(message)

@@ -4,40 +4,166 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from getty_tx import server
-from getty_tx.http.grpc.context import ServerContext
-from getty_tx.http.grpc.servercall import ServerCall
-from getty_tx.http.two.server import ServerConnection
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
+
+from getty_tx import server, settings
+from getty_tx.errors import SettingError
+from getty_tx.http.grpc.context import DRAIN_TIME, ServerContext
+from getty_tx.http.grpc.serverconnection import CallConnection
+from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from getty_tx.http.two.interfaces import Headers
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+
     from getty_tx.session.session import Session
 
 __all__ = ["Server"]
 
+#: Seconds between two looks at the connections of a server that stops.
+_LOOK = 0.02
 
-class Server:
-    """Serves gRPC while it runs."""
 
-    def __init__(self, *endpoints: Any, reactor: Any = None) -> None:
-        self.context = ServerContext(reactor)
-        self.server = server.Server(self.newSession, *endpoints, reactor=reactor)
+class Server(Service):
+    """
+    Serves services of generated code while it runs. An IService: for ``twistd``, or started by hand.
 
-    def newSession(self, session: Session) -> None:
-        """Make the connection of a new session."""
-        ServerConnection(session, self.context.limits, self._newStream)
+    ::
 
-    def _newStream(self, connection: ServerConnection, number: int, headers: Headers, isLast: bool) -> ServerCall:
-        return ServerCall(connection, number, headers, isLast, self.context)
+        server = grpc.Server("tcp:50051", "tls:50052:...")
+        add_GreeterServicer_to_server(Greeter(), server)
+
+    A handler is an ``async def``, with yield or without, which may await Deferreds and what asyncio has; or a ``def``,
+    which has to be quick, as it runs in the reactor's thread, unless the server has ``workers``.
+
+    :param endpoints: descriptions or endpoints of streams.
+    :param drainTime: seconds that calls may take when it stops; clients are told to go elsewhere before.
+    :param maxSessions: as for a :py:class:`~getty_tx.Server`; ``maxSessionsPerHost``, ``handshakeTimeout``,
+        ``reactor``, too.
+    :param options: the settings of :py:class:`~getty_tx.http.grpc.context.ServerContext`: ``maxReceived=4 MiB``,
+        ``maxStreams=100``, ``maxCalls=None``, ``workers=None``, ``compression=None`` and others. And ``service``,
+        ``registry``, ``advertise`` and what else a Server takes to register itself.
+    :raise SettingError: a description or a setting is invalid.
+
+    :ivar context: what its calls share; its settings may be changed at any time.
+    :ivar server: the :py:class:`~getty_tx.Server` with the sessions.
+    """
+
+    def __init__(
+        self,
+        *endpoints: str | IStreamServerEndpoint,
+        drainTime: float = DRAIN_TIME,
+        maxSessions: int | None = None,
+        maxSessionsPerHost: int | None = None,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        reactor: Any = None,
+        **options: Any,
+    ) -> None:
+        for endpoint in endpoints:
+            if isinstance(endpoint, str) and endpoint.startswith(("udp", "ws:", "wss:")):
+                raise SettingError(f"{endpoint} is not for gRPC: use tcp:, tls:, unix:, systemd: or haproxy:")
+        self.drainTime = settings.seconds("drainTime", drainTime)
+        self._reactor = reactor
+        registering = server.registeringIn(options)
+        self.context = ServerContext(reactor, **options)
+        self.server = server.Server(
+            self.newSession,
+            *endpoints,
+            maxSessions=maxSessions,
+            maxSessionsPerHost=maxSessionsPerHost,
+            handshakeTimeout=handshakeTimeout,
+            reactor=reactor,
+            **registering,
+        )
+        # Clients of gRPC insist on it.
+        self.server.speaks(b"h2")
 
     # What generated code calls
 
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """
+        For generated code, as ``grpc.Server`` has it: the methods of a service by name.
+
+        :raise SettingError: one is none.
+        """
+        self.context.methods.addRegistered(service, handlers)
+
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
-        """As ``grpc.Server`` has it."""
+        """For generated code, as ``grpc.Server`` has it: what is asked for methods that are not registered."""
         self.context.methods.generic += handlers
 
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """As ``grpc.Server`` has it."""
-        self.context.methods.addRegistered(service, handlers)
+    def wrap(self, wrapper: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+        """
+        Call ``wrapper(name, handler)`` for each method, and what it returns in place of the method.
+
+        ``name`` is ``package.Service/Method``; the handler is called with the request, or an iterator of requests, and
+        the context. The first wrapper is the outermost. It is called once for each method, now or when it is added.
+        """
+        self.context.methods.wrap(wrapper)
+
+    def newSession(self, session: Session) -> None:
+        """Make the connection of a new session. Override it to set more, such as ``session.writeTimeout``."""
+        CallConnection(session, self.context)
+
+    # Running
+
+    def whenListening(self) -> Deferred[list[IAddress]]:
+        """As :py:meth:`getty_tx.Server.whenListening`."""
+        return self.server.whenListening()
+
+    def privilegedStartService(self) -> None:
+        """Listen while the process may still bind ports below 1024."""
+        Service.privilegedStartService(self)
+        self.server.privilegedStartService()
+
+    def startService(self) -> None:
+        """Listen."""
+        Service.startService(self)
+        context = self.context
+        if context.workers is not None and context.threads is None:
+            from getty_tx.http.grpc.threads import Threads
+
+            context.threads = Threads(theReactor(self._reactor), context.workers)
+        self.server.startService()
+        # Its sessions share another context after each start.
+        self.server.whenListening().addCallbacks(self._listens, lambda _: None)
+
+    def _listens(self, _: Any) -> None:
+        for each in self.server.contexts:
+            self.context.countIn(each)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Tell all clients to go elsewhere, serve the calls on their way for ``drainTime`` at most, and close.
+
+        :return: fires when the last session has ended.
+        """
+        Service.stopService(self)
+        return self.server.leave().addCallback(self._drain).addCallback(self._stopThreads)
+
+    def _drain(self, _: object) -> Deferred[Any]:
+        connections = self.context.connections
+        if not connections:
+            return self.server.stopService()
+        self.server.stopListening()
+        reactor = theReactor(self._reactor)
+        until = reactor.seconds() + self.drainTime
+
+        def look() -> None:
+            for connection in list(connections):
+                connection.drain()
+            if not connections or reactor.seconds() >= until:
+                looking.stop()
+
+        looking = LoopingCall(look)
+        looking.clock = reactor
+        return looking.start(_LOOK).addBoth(lambda _: self.server.stopService())
+
+    def _stopThreads(self, _: object) -> Deferred[None] | None:
+        threads, self.context.threads = self.context.threads, None
+        # Handlers that run still are waited for in a thread: what they say last goes through the reactor.
+        return None if threads is None else deferToThread(threads.stop)

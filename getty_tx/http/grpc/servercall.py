@@ -2,103 +2,552 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+from base64 import b64encode
+from bisect import bisect_left
+from functools import lru_cache
+from math import ceil
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import CancelledError as DeferredCancelled
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from getty_tx.http.grpc.messages import frame
+from getty_tx.http.grpc.bridging import bridged
+from getty_tx.http.grpc.errors import StatusError
+from getty_tx.http.grpc.messages import ENCODINGS, decompressor, deflated, frame, gzipped
+from getty_tx.http.grpc.metadata import decodeMetadata, encodeMetadata
+from getty_tx.http.grpc.requests import Requests
 from getty_tx.http.grpc.servicercontext import ServicerContext
 from getty_tx.http.grpc.status import Code, encodeText
+from getty_tx.http.grpc.timeouts import decodeTimeout
+from getty_tx.http.two.errors import ErrorCode
 from getty_tx.http.two.stream import Stream
+from getty_tx.status.calls import SAMPLED
+from getty_tx.status.histogram import BOUNDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from getty_tx.http.grpc.context import ServerContext
     from getty_tx.http.grpc.methods import Method
+    from getty_tx.http.grpc.serverconnection import CallConnection
     from getty_tx.http.two.interfaces import Headers
-    from getty_tx.http.two.server import ServerConnection
+
+__all__ = ["ServerCall"]
 
 log = Logger()
 
 _HEAD = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _OK = ((b"grpc-status", b"0"),)
+_ENCODINGS = (b"grpc-accept-encoding", ENCODINGS)
+
+#: Bytes of replies after which it is looked whether the client takes them.
+LOOK = 16 * 1024
+
+#: What makes the frames of each encoding.
+_PACKERS: dict[bytes, Callable[[bytes], bytes]] = {b"gzip": gzipped, b"deflate": deflated}
+
+#: Clients send the same few times again and again.
+_timeoutOf = lru_cache(1024)(decodeTimeout)
 
 
 class ServerCall(Stream):
-    __slots__ = ("_data", "_isLast", "_server", "context", "headers", "method", "state", "task")
+    """
+    One call of a client.
+
+    A unary call whose request has come whole, and whose handler need not wait, is answered in :py:meth:`begin`.
+
+    :param isLast: there is no request.
+
+    :ivar context: what the calls of the server share.
+    :ivar headers: the header fields of the request.
+    :ivar method: what is called; None: it is not known yet, or there is none.
+    :ivar servicer: what the handler gets.
+    :ivar requests: the requests, unless there is one that came whole.
+    :ivar isAnswered: the status was sent, or is about to be.
+    :ivar deadline: the time when the client waits no longer; 0: it waits as long as it takes.
+    :ivar expiresAt: when the call is ended, a bit after that.
+    """
+
+    __slots__ = (
+        "_data",
+        "_hasHead",
+        "_isLast",
+        "_isRunning",
+        "_pack",
+        "_startedAt",
+        "_task",
+        "_unseen",
+        "context",
+        "deadline",
+        "expiresAt",
+        "headers",
+        "isAnswered",
+        "method",
+        "requests",
+        "servicer",
+    )
+
+    connection: CallConnection
 
     def __init__(
-        self, connection: ServerConnection, number: int, headers: Headers, isLast: bool, context: ServerContext
+        self, connection: CallConnection, number: int, headers: Headers, isLast: bool, context: ServerContext
     ) -> None:
         super().__init__(connection, number)
-        self._server = connection
         self.context = context
         self.headers = headers
         self._isLast = isLast
         self._data = b""
         self.method: Method | None = None
-        self.state = 0
-        self.task: Any = None
+        self.requests: Requests | None = None
+        self.isAnswered = self._hasHead = self._isRunning = False
+        self.deadline = self.expiresAt = self._startedAt = 0.0
+        self._task: Any = None
+        # What compresses replies, and bytes of them since it was last looked whether the client takes them.
+        self._pack: Callable[[bytes], bytes] | None = None
+        self._unseen = 0
+        self.servicer: Any = None
+
+    # What the client does
 
     def dataCame(self, data: bytes, isLast: bool) -> None:
-        self._isLast |= isLast
-        self._data += data
-        if self.method is not None and self._isLast:
-            self._unary()
+        """A part of the requests."""
+        if isLast:
+            self._isLast = True
+        requests = self.requests
+        if requests is not None:
+            try:
+                requests.feed(data, isLast)
+                if isLast or requests.count > 1:
+                    self._check(requests)
+            except StatusError as error:
+                self._refuse(error)
+        elif self.isAnswered:
+            self.take(len(data))
+        else:
+            # Before begin(): of one read, which is 64 KiB at most.
+            self._data = self._data + data if self._data else data
+
+    def trailersCame(self, headers: Headers) -> None:
+        """No client sends any; they end the requests."""
+        self.dataCame(b"", True)
 
     def begin(self) -> None:
+        """Find the method, and run it if it has what it needs."""
         fields = dict(self.headers)
-        method = self.method = self.context.methods.byPath.get(fields.get(b":path", b""))
-        if method is None:
-            self.end(Code.UNIMPLEMENTED, "no such method")
+        context = self.context
+        method = context.methods.byPath.get(fields.get(b":path", b""))
+        kind = fields.get(b"content-type", b"")
+        if fields.get(b":method") != b"POST" or not (kind == b"application/grpc" or _isGRPC(kind)):
+            self._refuseHTTP(b"415" if fields.get(b":method") == b"POST" else b"405")
             return
-        if self._isLast:
-            self._unary()
+        try:
+            if method is None:
+                method = self._ask(fields.get(b":path", b""))
+            self.method = method
+            if context.running >= context.room:
+                context.refused += 1
+                raise StatusError(Code.RESOURCE_EXHAUSTED, f"maxCalls={context.maxCalls} calls are being served")
+            if not method.totals.done & SAMPLED:
+                self._startedAt = self.connection.seconds()
+            unpack = None
+            if b"grpc-encoding" in fields:
+                unpack = decompressor(fields[b"grpc-encoding"])
+            if b"grpc-timeout" in fields:
+                self._limit(_timeoutOf(fields[b"grpc-timeout"]))
+            data, self._data = self._data, b""
+            self.servicer = ServicerContext(self)
+            if self._isLast and not method.hasRequests and _isWhole(data) and len(data) - 5 <= context.longest:
+                self.run(self.parse(data[5:]))
+                return
+            self.requests = requests = Requests(self, unpack)
+            requests.feed(data, self._isLast)
+            if method.hasRequests:
+                self.run(requests)
+            elif self._isLast or requests.count > 1:
+                self._check(requests)
+        except StatusError as error:
+            self._refuse(error)
 
-    def _unary(self) -> None:
-        data = self._data
+    def _ask(self, path: bytes) -> Method:
+        methods = self.context.methods
+        method = None
+        if methods.generic:
+            try:
+                method = methods.ask(path, decodeMetadata(self.headers))
+            except StatusError:
+                raise
+            except Exception:
+                log.failure("{call}: a generic handler failed", call=self)
+                raise StatusError(Code.UNKNOWN, "the method cannot be found") from None
+        if method is None:
+            raise StatusError(Code.UNIMPLEMENTED, "there is no such method")
+        return method
+
+    def _limit(self, timeout: float) -> None:
+        # From when the bytes came: other calls may have come before it in one read.
+        connection = self.connection
+        self.deadline = deadline = connection.session.activeAt + timeout
+        if connection.seconds() > deadline:
+            raise StatusError(Code.DEADLINE_EXCEEDED, "the time was over before the method could be run")
+
+    def _check(self, requests: Requests) -> None:
+        """All has come of a method that takes one request, or too much."""
+        method = self.method
+        if method is None or method.hasRequests or self.isAnswered:
+            return
+        if requests.count != 1:
+            raise StatusError(Code.UNIMPLEMENTED, f"{method.name} takes one request, not {requests.count}")
+        self.run(requests.take())
+
+    def parse(self, message: bytes) -> Any:
+        """A request of its bytes. :raise StatusError: they are none."""
+        assert self.method is not None
+        try:
+            return self.method.decode(message)
+        except Exception as error:
+            log.info("{call}: a request cannot be parsed: {error}", call=self, error=error)
+            raise StatusError(Code.INTERNAL, "the request cannot be parsed") from None
+
+    # Running
+
+    def run(self, request: Any) -> None:
+        """Call the handler."""
         method = self.method
         assert method is not None
+        threads = self.context.threads
+        if threads is not None and not method.isAsync:
+            self.started()
+            threads.run(self, request)
+            self._expect()
+            return
         try:
-            result = method.behavior(method.decode(data[5:]), ServicerContext(self))
+            result = method.behavior(request, self.servicer)
         except Exception as error:
             self.failed(error)
             return
-        if type(result) is CoroutineType:
-            self.task = self.context.loop.start(self._await(result))
+        if method.hasReplies:
+            self._start(self._send(result))
+        elif type(result) is CoroutineType:
+            self._start(self._reply(result))
+        elif isinstance(result, Deferred):
+            self._start(self._reply(_awaited(result)))
         else:
-            self._reply(result)
+            self.reply(result)
 
-    async def _await(self, result: Any) -> None:
-        try:
-            self._reply(await result)
-        except Exception as error:
-            self.failed(error)
-
-    def _reply(self, result: Any) -> None:
+    def started(self) -> None:
+        """The handler takes its time."""
+        self._isRunning = True
+        self.context.running += 1
         assert self.method is not None
+        self.method.totals.running += 1
+
+    def returned(self) -> None:
+        """The handler that took its time has returned."""
+        self._isRunning = False
+        self.context.running -= 1
+        assert self.method is not None
+        self.method.totals.running -= 1
         if self.hasEnded:
-            return
-        message = self.method.encode(result)
-        engine, number = self.connection.engine, self.number
-        engine.headers(number, _HEAD, False)
-        engine.data(number, frame(message), False)
-        engine.trailers(number, _OK)
-        self.connection.touch()
+            self.connection.served()
 
-    def failed(self, error: BaseException) -> None:
-        log.failure("{call}: failed", failure=Failure(error), call=self)
-        self.end(Code.UNKNOWN, str(error))
+    def _start(self, work: Any) -> None:
+        self.started()
+        task = self.context.loop.start(work)
+        if not task.done():
+            self._task = task
+            if self.hasEnded:
+                task.cancel()
+            else:
+                self._expect()
 
-    def end(self, code: Code, text: str) -> None:
+    def _expect(self) -> None:
+        """Watch the deadline."""
+        if self.deadline and not self.isAnswered:
+            left = max(0.0, self.deadline - self.connection.seconds())
+            # Few queues serve all: the client's own clock has ended it before.
+            step = 100 if left < 1 else 10
+            self.connection.deadlines.add(self.number, self, ceil(left * step) / step)
+
+    async def _reply(self, work: Any) -> None:
+        try:
+            self.reply(await bridged(work, self.context.loop))
+        except (Exception, CancelledError) as error:
+            self.failed(error)
+        finally:
+            self._task = None
+            self.returned()
+
+    async def _send(self, replies: Any) -> None:
+        try:
+            await bridged(self._sendAll(replies), self.context.loop)
+            self.complete()
+        except (Exception, CancelledError) as error:
+            self.failed(error)
+        finally:
+            self._task = None
+            self.returned()
+
+    async def _sendAll(self, replies: Any) -> None:
+        """Send what a handler of a stream gives."""
+        if hasattr(replies, "__aiter__"):
+            try:
+                async for reply in replies:
+                    if self.write(reply):
+                        await self.room()
+            finally:
+                close = getattr(replies, "aclose", None)
+                if close is not None:
+                    await close()
+        elif hasattr(replies, "__await__"):
+            # It writes by its context.
+            await replies
+        elif replies is not None:
+            for reply in replies:
+                if self.write(reply):
+                    await self.room()
+
+    # The answer
+
+    def sendHead(self, metadata: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """
+        Begin the answer.
+
+        :raise RuntimeError: it has begun.
+        """
+        if self._hasHead or self.isAnswered:
+            raise RuntimeError(f"{self}: the answer has begun already")
+        self._hasHead = True
+        chosen = self.servicer.chosen
+        encoding = None if chosen is None else chosen.encoding
+        if encoding is None:
+            encoding = self.context.encoding
+        head = [*_HEAD, *metadata]
+        if encoding:
+            accepted = dict(self.headers).get(b"grpc-accept-encoding", b"")
+            if encoding in [each.strip() for each in accepted.split(b",")]:
+                self._pack = _PACKERS[encoding]
+                head.append((b"grpc-encoding", encoding))
         if not self.hasEnded:
-            self.connection.engine.headers(
-                self.number, (*_HEAD, (b"grpc-status", b"%d" % code), (b"grpc-message", encodeText(text))), True
-            )
+            self.connection.engine.headers(self.number, head, False)
             self.connection.touch()
 
+    def write(self, reply: Any) -> bool:
+        """
+        Send one reply.
+
+        :return: whether to wait for :py:meth:`room` before the next one.
+        :raise StatusError: it cannot be sent, or nothing can.
+        """
+        if self.hasEnded or self.isAnswered:
+            raise StatusError(Code.CANCELLED, "the call has ended")
+        return self.send(self.encode(reply))
+
+    def encode(self, reply: Any) -> bytes:
+        """The bytes of a reply. :raise StatusError: it has none."""
+        assert self.method is not None
+        try:
+            return self.method.encode(reply)
+        except Exception:
+            log.failure("{call}: a reply cannot be encoded", call=self)
+            raise StatusError(Code.INTERNAL, "the reply cannot be encoded") from None
+
+    def send(self, message: bytes) -> bool:
+        """As :py:meth:`write`, of bytes."""
+        if not self._hasHead:
+            self.sendHead()
+        pack = self._pack
+        chosen = self.servicer.chosen
+        if pack is not None and chosen is not None and chosen.isNextPlain:
+            pack, chosen.isNextPlain = None, False
+        framed = frame(message) if pack is None else pack(message)
+        connection = self.connection
+        connection.strikes = 0
+        connection.engine.data(self.number, framed, False)
+        connection.touch()
+        self._unseen += len(framed)
+        if self._unseen < LOOK:
+            return False
+        self._unseen = 0
+        return self.mustWait()
+
+    async def room(self) -> None:
+        """Wait until more replies can be sent. :raise StatusError: the call has ended."""
+        try:
+            await self.drained()
+        except Exception:
+            raise StatusError(Code.CANCELLED, "the call has ended") from None
+
+    def reply(self, result: Any) -> None:
+        """Send the one reply, and end the call."""
+        servicer = self.servicer
+        if self.hasEnded or self.isAnswered:
+            return
+        if servicer.chosen is None and self.context.encoding is None and not self._hasHead:
+            try:
+                message = self.encode(result)
+            except StatusError as error:
+                self.failed(error)
+                return
+            self.isAnswered = True
+            connection = self.connection
+            engine, number = connection.engine, self.number
+            engine.headers(number, _HEAD, False)
+            engine.data(number, frame(message), False)
+            engine.trailers(number, _OK)
+            connection.strikes = 0
+            connection.touch()
+            self._count(Code.OK)
+            return
+        chosen = servicer.chosen
+        try:
+            if chosen is None or (chosen.aborted is None and (chosen.code is Code.OK or result is not None)):
+                self.send(self.encode(result))
+        except StatusError as error:
+            self.failed(error)
+            return
+        self.complete()
+
+    def complete(self) -> None:
+        """All replies were sent: end the call with what the handler has said, or with OK."""
+        chosen = self.servicer.chosen
+        if chosen is None:
+            if not self._hasHead and not self.isAnswered:
+                self.sendHead()
+            self.end(Code.OK)
+        elif chosen.aborted is not None:
+            self.failed(chosen.aborted)
+        else:
+            self.end(chosen.code, chosen.text, chosen.details, chosen.trailers)
+
+    def failed(self, error: BaseException) -> None:
+        """The handler has raised something: end the call with the status that belongs to it."""
+        chosen = None if self.servicer is None else self.servicer.chosen
+        if chosen is not None and chosen.aborted is not None:
+            error = chosen.aborted
+        if isinstance(error, StatusError) and error.code != Code.OK:
+            try:
+                trailers = encodeMetadata(error.trailers)
+            except Exception:
+                log.failure("{call}: the metadata of a status", call=self)
+                trailers = []
+            if chosen is not None:
+                trailers = [*chosen.trailers, *trailers]
+            self.end(error.code, error.text, error.details, trailers)
+        elif isinstance(error, CancelledError | DeferredCancelled):
+            self.end(Code.CANCELLED, "the call was cancelled")
+        elif self.hasEnded or self.isAnswered:
+            log.failure("{call}: failed after its client had gone", failure=Failure(error), call=self)
+        elif chosen is not None and chosen.code is not Code.OK:
+            if not isinstance(error, NotImplementedError):
+                log.failure("{call}: failed", failure=Failure(error), call=self)
+            self.end(chosen.code, chosen.text, chosen.details, chosen.trailers)
+        else:
+            log.failure("{call}: failed", failure=Failure(error), call=self)
+            self.end(Code.UNKNOWN, "the method has failed", trailers=() if chosen is None else chosen.trailers)
+
+    def end(
+        self, code: Code, text: str = "", details: bytes = b"", trailers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Send the status."""
+        if self.hasEnded or self.isAnswered:
+            return
+        self.isAnswered = True
+        fields = [(b"grpc-status", b"%d" % code)]
+        if text:
+            fields.append((b"grpc-message", encodeText(text)))
+        if details:
+            fields.append((b"grpc-status-details-bin", b64encode(details).rstrip(b"=")))
+        fields += trailers
+        connection = self.connection
+        if self._hasHead:
+            connection.engine.trailers(self.number, fields)
+        else:
+            connection.engine.headers(self.number, (*_HEAD, *fields), True)
+        connection.strikes = 0
+        if not self._isLast:
+            connection.closing.append(self)
+        connection.touch()
+        self._count(code)
+
+    def _refuse(self, error: StatusError) -> None:
+        """The call is none that could be served, or its requests are wrong."""
+        fields = (_ENCODINGS,) if error.code is Code.UNIMPLEMENTED and "grpc-encoding" in error.text else ()
+        self.end(error.code, error.text, error.details, fields)
+        if self._task is not None:
+            self._task.cancel()
+
+    def _refuseHTTP(self, status: bytes) -> None:
+        """It is no call of gRPC at all."""
+        self.isAnswered = True
+        fields = [(b":status", status)]
+        if status == b"405":
+            fields.append((b"allow", b"POST"))
+        self.connection.engine.headers(self.number, fields, True)
+        if not self._isLast:
+            self.connection.closing.append(self)
+        self.connection.touch()
+        self.context.methods.countUnknown("http " + status.decode())
+
+    def _count(self, code: Code) -> None:
+        method = self.method
+        if method is None:
+            self.context.methods.countUnknown(code.name)
+            return
+        totals = method.totals
+        if code:
+            totals.fail(code.name)
+            return
+        totals.done += 1
+        if self._startedAt:
+            seconds = self.connection.seconds() - self._startedAt
+            totals.seconds.counts[bisect_left(BOUNDS, seconds)] += 1
+            totals.seconds.sum += seconds
+
+    # The end
+
+    def expire(self) -> None:
+        """The client waits no longer."""
+        if self.isAnswered:
+            return
+        self.isAnswered = True
+        self._count(Code.DEADLINE_EXCEEDED)
+        self.reset(ErrorCode.CANCEL)
+        self.connection.flush()
+
     def ended(self, error: BaseException | None) -> None:
-        self._server.served()
-        if self.task is not None and not self.task.done():
-            self.task.cancel()
+        """The stream has ended: so does what runs for it."""
+        if not self.isAnswered:
+            self._count(Code.CANCELLED)
+        task = self._task
+        if task is not None:
+            task.cancel()
+        requests = self.requests
+        if requests is not None:
+            requests.wake()
+        servicer = self.servicer
+        if servicer is not None and servicer.chosen is not None:
+            callbacks, servicer.chosen.callbacks = servicer.chosen.callbacks, []
+            for callback in callbacks:
+                try:
+                    callback()
+                except Exception:
+                    log.failure("{call}: a callback failed", call=self)
+        if not self._isRunning:
+            self.connection.served()
+
+
+def _isGRPC(kind: bytes) -> bool:
+    return kind.startswith((b"application/grpc+", b"application/grpc;"))
+
+
+def _isWhole(data: bytes) -> bool:
+    """Whether data is one message that is not compressed."""
+    return data[:1] == b"\0" and int.from_bytes(data[1:5], "big") == len(data) - 5
+
+
+async def _awaited(result: Deferred[Any]) -> Any:
+    return await result

@@ -1,0 +1,69 @@
+"""What lets coroutines of asyncio's tasks await Twisted's Deferreds, too."""
+
+from __future__ import annotations
+
+from types import coroutine
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+    from types import CoroutineType
+
+__all__ = ["DONE", "bridged"]
+
+
+@coroutine
+def bridged(work: CoroutineType[Any, Any, Any] | Coroutine[Any, Any, Any], loop: Any) -> Generator[Any, Any, Any]:
+    """
+    Run a coroutine in the task that awaits this; where it awaits a Deferred, the task waits for its result.
+
+    A cancelled task cancels the Deferred.
+    """
+    step, value = work.send, None
+    while True:
+        try:
+            waited = step(value)
+        except StopIteration as done:
+            return done.value
+        try:
+            if isinstance(waited, Deferred):
+                # The Deferred itself tells the coroutine of its result; this is to wait until there is one.
+                yield from _settled(waited, loop)
+            else:
+                yield waited
+        except BaseException as error:
+            step, value = work.throw, error
+        else:
+            step, value = work.send, None
+
+
+def _settled(waited: Deferred[Any], loop: Any) -> Generator[Any, Any, None]:
+    future = loop.create_future()
+
+    def fired(result: Any) -> Any:
+        if not future.done():
+            future.set_result(None)
+        return result
+
+    waited.addBoth(fired)
+    try:
+        yield from future
+    except BaseException:
+        waited.cancel()
+        raise
+
+
+class _Done:
+    """Something that was done at once, for who awaits it."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+#: It keeps nothing.
+DONE = _Done()
