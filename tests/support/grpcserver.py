@@ -5,17 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
 from getty_tx.http.grpc.server import Server
+from tests.support.grpcraw import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.defer import Deferred
-
-__all__ = ["CallCase", "methodOf"]
+__all__ = ["CallCase", "methodOf", "pathOf"]
 
 #: The service of these tests.
 SERVICE = "test.Service"
@@ -49,6 +49,12 @@ class CallCase(TestCase):
         address: Any = (await server.whenListening())[0]
         self.port = address.port
         return server
+
+    async def raw(self) -> RawClient:
+        """A connection on h2."""
+        client = await RawClient.to(self.port)
+        self.addCleanup(lambda: Deferred.fromCoroutine(client.close()))
+        return client
 
     def client(self, work: Callable[[Any], Any], **options: Any) -> Deferred[Any]:
         """Call ``work(channel)`` with grpcio's channel in a thread."""

@@ -52,6 +52,8 @@ def _settled(waited: Deferred[Any], loop: Any) -> Generator[Any, Any, None]:
         yield from future
     except BaseException:
         waited.cancel()
+        # The coroutine hears of the end of the task, and not of the Deferred's.
+        waited.addErrback(lambda _: None)
         raise
 
 

@@ -399,6 +399,8 @@ class ServerCall(Stream):
             engine.data(number, frame(message), False)
             engine.trailers(number, _OK)
             connection.strikes = 0
+            if not self._isLast:
+                connection.closing.append(self)
             connection.touch()
             self._count(Code.OK)
             return
