@@ -193,7 +193,7 @@ _CERTIFICATE = {"certKey", "privateKey", "trustRoot", "onSocket"}
 _SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot", "onSocket"}
 _TLS_CLIENT = (
     *("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint"),
-    "onSocket",
+    *("onSocket", "alpn"),
 )
 
 
@@ -237,6 +237,7 @@ def _tlsClient(positional: list[str], named: dict[str, str], reactor: Any) -> IS
         trustRoot=given.get("trustRoots"),
         certificate=given.get("certificate"),
         privateKey=given.get("privateKey"),
+        alpn=_list(given, "alpn"),
         onSocket=_flag(given, "onSocket", True),
     )
     if "endpoint" in given:

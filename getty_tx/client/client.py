@@ -19,7 +19,7 @@ from getty_tx.session.observers import Observers
 from getty_tx.session.totals import Endpoints
 from getty_tx.settings import Setting
 from getty_tx.transports.connector import CONNECT_TIMEOUT, EndpointConnector
-from getty_tx.transports.reconnecting import RECONNECT_INTERVAL, ReconnectLog
+from getty_tx.transports.reconnecting import MAX_INTERVALS, RECONNECT_INTERVAL, ReconnectLog
 from getty_tx.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ class Client(WaitingPool):
     connectTimeout = Setting(settings.seconds, CONNECT_TIMEOUT, "Seconds that an attempt to connect may take.")
     handshakeTimeout = Setting(settings.seconds, HANDSHAKE_TIMEOUT, "Seconds that a handshake may take.")
     pickBy = Setting(_strategy, "roundRobin", "How pick() chooses.")
+
+    #: By what the wait before an attempt grows, and how many ``reconnectInterval`` it has at most: for subclasses.
+    backOff: tuple[float, float] = 2.0, MAX_INTERVALS
 
     # The groups, where there are several endpoints. It is looked up in the class where there is one.
     _pool: Pool | None = None
@@ -423,6 +426,9 @@ class Client(WaitingPool):
                 successor = self._slots[index] = self._slot(context)
                 successor.follow(slot)
                 return
+
+    def waits(self, slot: PoolSlot) -> None:
+        """For subclasses: an attempt has failed, or a session was lost. Another follows, unless it was the last."""
 
     def _configure(self, session: Session) -> object:
         result = self.newSession(session)

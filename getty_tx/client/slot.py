@@ -11,6 +11,8 @@ from getty_tx.transports.reconnecting import ReconnectLog, SessionClientFactory,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.interfaces import IConnector
+
     from getty_tx.client.client import Client
     from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
@@ -50,6 +52,7 @@ class PoolSlot(SessionClientFactory):
         self._changed = changed
         self.session: Session | None = None
         self.endReason = ""
+        self.factor, self.maxIntervals = client.backOff
         super().__init__(
             newSession,
             reconnectInterval=client.reconnectInterval,
@@ -75,6 +78,11 @@ class PoolSlot(SessionClientFactory):
                 reason = "it ended in order" if error is None else describeError(error)
                 text = "{destination}: the pool has lost its last session: {reason}"
                 log.warn(text, destination=client.destination, reason=reason)
+
+    def retry(self, connector: IConnector | None = None) -> None:
+        super().retry(connector)
+        if self.client is not None:
+            self.client.waits(self)
 
     def follow(self, other: PoolSlot) -> None:
         """Connect: at once, or later if the session of the other slot was as short as that of a failed attempt."""

@@ -61,6 +61,10 @@ def __getattr__(name: str) -> Any:
         from getty_tx.http.files import Files
 
         return Files
+    if name == "grpc":
+        from importlib import import_module
+
+        return import_module("getty_tx.http.grpc")
     if name == "Resources":
         from getty_tx.http.resources import Resources
 

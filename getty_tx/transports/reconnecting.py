@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
     from getty_tx.transports.base import Connection
 
-__all__ = ["RECONNECT_INTERVAL", "ReconnectLog", "SessionClientFactory", "describeError"]
+__all__ = ["MAX_INTERVALS", "RECONNECT_INTERVAL", "ReconnectLog", "SessionClientFactory", "describeError"]
 
 log = Logger()
 
@@ -92,6 +92,8 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
     noisy = False
     factor = 2.0
     jitter = 0.2
+    #: The longest wait, in reconnect intervals.
+    maxIntervals: float = MAX_INTERVALS
     maxDelay: Any
     delay: Any
 
@@ -126,7 +128,7 @@ class SessionClientFactory(SessionFactory, ReconnectingClientFactory):
     def settingChanged(self, name: str) -> None:
         if name == "reconnectInterval":
             self.initialDelay = self.delay = self.reconnectInterval
-            self.maxDelay = MAX_INTERVALS * self.reconnectInterval
+            self.maxDelay = self.maxIntervals * self.reconnectInterval
         else:
             super().settingChanged(name)
 

@@ -5,5 +5,40 @@ gRPC over HTTP/2: servers and channels for generated code.
 - ``serverconnection``: a connection, its pings and its age; ``servercall``: a call that is served; ``requests``: what
   it was sent; ``servicercontext``: what its handler gets; ``bridging``: Deferreds in tasks of asyncio; ``threads``:
   handlers that block.
+- ``channel``, ``channelconnection``: the calls of stubs, over a pool of connections; ``stubs``: what generated code
+  calls; ``channelstates``: what it is doing; ``targets``: what is dialed.
+- ``clientcall``, ``clientkinds``: a call that is made; ``awaiting``: what it is to coroutines; ``fields``: its
+  metadata; ``packing``: how it compresses.
 - ``messages``, ``metadata``, ``status``, ``timeouts``: the wire; ``errors``: what calls fail with.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from getty_tx.http.grpc.errors import StatusError
+from getty_tx.http.grpc.status import Code
+
+if TYPE_CHECKING:
+    from getty_tx.http.grpc.channel import Channel
+    from getty_tx.http.grpc.channelstates import ChannelState
+    from getty_tx.http.grpc.clientkinds import EOF
+
+__all__ = ["EOF", "Channel", "ChannelState", "Code", "StatusError"]
+
+
+def __getattr__(name: str) -> Any:
+    """What is loaded when it is asked for: servers need no channel."""
+    if name == "Channel":
+        from getty_tx.http.grpc.channel import Channel
+
+        return Channel
+    if name == "ChannelState":
+        from getty_tx.http.grpc.channelstates import ChannelState
+
+        return ChannelState
+    if name == "EOF":
+        from getty_tx.http.grpc.clientkinds import EOF
+
+        return EOF
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

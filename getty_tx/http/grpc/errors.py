@@ -25,13 +25,17 @@ class StatusError(GettyError):
     :param details: ``grpc-status-details-bin``: a ``google.rpc.Status`` in bytes; empty: there is none.
     :param trailers: the metadata behind the answer: pairs of a name and a str, or bytes where the name ends with
         ``-bin``.
+    :param sent: whether the request may have reached the peer. If it is False, the method was surely not run.
 
-    :ivar code: as given; ``text``, ``details`` and ``trailers``, too.
+    :ivar code: as given; ``text``, ``details``, ``trailers`` and ``sent``, too.
     """
 
-    def __init__(self, code: Code, text: str = "", details: bytes = b"", trailers: Metadata = ()) -> None:
+    def __init__(
+        self, code: Code, text: str = "", details: bytes = b"", trailers: Metadata = (), *, sent: bool = True
+    ) -> None:
         super().__init__(f"{code.name}: {text}" if text else code.name)
         self.code = code
         self.text = text
         self.details = details
         self.trailers = tuple(trailers)
+        self.sent = sent

@@ -48,6 +48,9 @@ class Stream:
     def begin(self) -> None:
         """On a server: serve it. All that one read has brought of it was told."""
 
+    def opened(self) -> None:
+        """On a client: the request has its number, and its body may be sent."""
+
     def informed(self, headers: Headers) -> None:
         """An interim answer."""
 
