@@ -300,12 +300,12 @@ class ClientCall(Stream):
                 totals.seconds.add(self.connection.seconds() - self.startedAt)
             if self.connection.tally is not None:
                 self.connection.counted(self.status)
-        self.settled(error)
-        if self._askers:
-            self._answer(False)
         callbacks, self._tellers = self._tellers, None
         for callback in callbacks or ():
             self._tell(callback)
+        if self._askers:
+            self._answer(False)
+        self.settled(error)
         self.channel.ended(self)
 
     def checked(self, error: StatusError | None) -> StatusError | None:

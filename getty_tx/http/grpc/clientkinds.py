@@ -70,6 +70,8 @@ class _OneReply(Awaiting[Any], ClientCall):
         Deferred.__init__(self)
         ClientCall.__init__(self, method)
 
+    __repr__ = ClientCall.__repr__
+
     def dataCame(self, data: bytes, isLast: bool) -> None:
         self.take(len(data))
         size = len(data) - 5
