@@ -1,0 +1,1 @@
+from getty_tx.a.one import x
