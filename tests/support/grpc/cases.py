@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import ModuleType
 
-__all__ = ["CASES", "Cases", "statusOf"]
+__all__ = ["CASES", "NEGATIVE", "Cases", "statusOf"]
 
 #: Sizes of the streams.
 REQUESTS = (27_182, 8, 1_828, 45_904)
@@ -259,6 +259,42 @@ class Cases:
         for reply in await self._gather(made):
             equal(len(reply.payload.body), LARGE_REPLY)
 
+    # Against a server that misbehaves
 
-#: All of them.
-CASES = tuple(name for name in vars(Cases) if "_" in name.strip("_") and not name.startswith("_"))
+    async def goaway(self) -> None:
+        """The server goes away behind the first call; the second one has another connection."""
+        for _ in range(2):
+            await self.large_unary()
+
+    async def rst_after_header(self) -> None:
+        """A call that is reset fails, whatever the code says."""
+        try:
+            await self.stub.UnaryCall(self.request(LARGE_REQUEST, LARGE_REPLY))
+        except Exception as error:
+            assert statusOf(error)[0], error
+        else:
+            raise AssertionError("the call has not failed")
+
+    async def rst_during_data(self) -> None:
+        """The same, in the middle of a message."""
+        await self.rst_after_header()
+
+    async def rst_after_data(self) -> None:
+        """The same, behind the message: there is no status."""
+        await self.rst_after_header()
+
+    async def ping(self) -> None:
+        """Pings come around headers and data."""
+        await self.large_unary()
+
+    async def max_streams(self) -> None:
+        """One call at a time is allowed, and ten are made."""
+        await self.large_unary()
+        made = [self.stub.UnaryCall(self.request(LARGE_REQUEST, LARGE_REPLY)) for _ in range(10)]
+        for reply in await self._gather(made):
+            equal(len(reply.payload.body), LARGE_REPLY)
+
+
+#: Those against a server that misbehaves, and all others.
+NEGATIVE = ("goaway", "rst_after_header", "rst_during_data", "rst_after_data", "ping", "max_streams")
+CASES = tuple(name for name in vars(Cases) if "_" in name.strip("_") and name not in NEGATIVE and name[0] != "_")

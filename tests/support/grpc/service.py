@@ -46,6 +46,8 @@ class InteropService:
         await self._echo(context)
         if request.response_compressed.value:
             context.set_compression(grpc.Compression.Gzip)
+            # Or grpc.aio does not do it.
+            await context.send_initial_metadata(())
         await self._status(request, context)
         return self._pb.SimpleResponse(payload=self._payload(request.response_size))
 

@@ -1,1 +1,0 @@
-from getty_tx.a.one import x
