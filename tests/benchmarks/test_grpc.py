@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.figures import Figures
+from benchmarks import grpc as benchmark
+from benchmarks import grpcplot
+from benchmarks.figures import Figures, putInto
 from benchmarks.grpcload import COUNT, MESSAGE, message
 from benchmarks.grpcloads import ANSWERS, Row, readH2load
 from benchmarks.grpcpeers import BASELINE, OWN, PEERS, commandOf, unable
-from benchmarks.grpcplot import drawing, tables, verdicts
+from benchmarks.grpcplot import MARK, NAMES, drawing, tables, verdicts
 from benchmarks.loads import LoadError
+from tests.support.pages import haveOptions
+
+PAGE = Path(__file__).parents[2] / "docs" / "topics" / "grpc-speed.md"
 
 #: What h2load prints of 1,000 calls that went well.
 PRINTED = """
@@ -98,3 +106,11 @@ class FigureTests(SynchronousTestCase):
         self.assertIn("Messages a second, from the server", drawing(self.figures))
         self.figures.rows = {}
         self.assertRaises(ValueError, drawing, self.figures)
+
+    def test_page(self) -> None:
+        """The page has room for the tables, every server, and options that there are."""
+        page = PAGE.read_text()
+        self.assertIn("unary:1x100", putInto(page, tables(self.figures), MARK))
+        for name in PEERS:
+            self.assertRegex(page, rf"(?m)^\| {re.escape(NAMES.get(name, name))} \| ")
+        haveOptions(self, page, {"grpc": benchmark, "grpcplot": grpcplot})

@@ -92,6 +92,7 @@ BLOCKS = {
         )
     },
     "topics/groups-speed.md": {"indented": "tests/benchmarks/test_groups.py reads the options: they take minutes"},
+    "topics/grpc-speed.md": {"indented": "tests/benchmarks/test_grpc.py reads the options: they take minutes"},
     "topics/http-speed.md": {"indented": "tests/benchmarks/test_httpplot.py reads the options: they take minutes"},
     "topics/performance.md": {
         "sh": "test_commands, as far as that make has the target: it takes minutes",
