@@ -69,21 +69,21 @@ _OF_ONE = {
 }
 
 
-def _overTwo(case: type, mixin: type) -> type:
-    """The tests of a class but for those that say something of the wire."""
+def _overTwo(name: str, case: type, mixin: type) -> type:
+    """The tests of a class but for those that say something of the wire, in one of this name."""
     if case.__name__ not in _OF_ONE:
-        return type(case.__name__, (mixin, case), {"__module__": __name__})
+        return type(name, (mixin, case), {"__module__": __name__})
     # What is None in a class below is a failure to the loader, so this is none.
     without = {"__dict__", "__weakref__", *_OF_ONE.get(case.__name__, ())}
     members = {name: value for name, value in vars(case).items() if name not in without}
-    return type(case.__name__, (mixin, *case.__bases__), {**members, "__module__": __name__})
+    return type(name, (mixin, *case.__bases__), {**members, "__module__": __name__})
 
 
 for module in (test_files, test_handlers, test_proxy, test_resources, test_exchange, test_behaviours):
     for name, each in list(vars(module).items()):
         if isinstance(each, type) and name.endswith("Tests") and each.__module__ == module.__name__:
-            overTwo = _overTwo(each, AsgiOverTwo if issubclass(each, AsgiCase) else OverTwo)
-            globals()[f"{module.__name__.rpartition('_')[2].title()}{name}"] = overTwo
+            called = f"{module.__name__.rpartition('_')[2].title()}{name}"
+            globals()[called] = _overTwo(called, each, AsgiOverTwo if issubclass(each, AsgiCase) else OverTwo)
 
-# By these names the loader would find the last ones once more.
-del each, overTwo
+# By this name the loader would find the last one once more.
+del each

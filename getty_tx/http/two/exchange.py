@@ -201,7 +201,7 @@ class Exchange(Stream, Exchanging):
 
     def finish(self, error: BaseException | None) -> None:
         """As the base class; most streams have nothing left to do."""
-        if self._isReceived and self.request is self._late is self._blocked is None and not self._owed:
+        if self._isReceived and self.request is None and self._late is None and self._blocked is None and not self.owed:
             self.hasEnded = True
         else:
             super().finish(error)

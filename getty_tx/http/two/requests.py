@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 from getty_tx.http.connection import MAX_UNSENT, RATE_GRACE
 from getty_tx.http.exchanging import endsOf
 from getty_tx.http.refusals import Refused
-from getty_tx.http.two.errors import ErrorCode, StreamReset
 from getty_tx.http.two.exchange import Exchange
 from getty_tx.http.two.heads import Heads
+from getty_tx.http.two.limits import Times
 from getty_tx.http.two.server import ServerConnection
-from getty_tx.processes.drain import isAtRest
 
 if TYPE_CHECKING:
     from getty_tx.http.context import HTTPContext
     from getty_tx.http.exchanging import Ends
     from getty_tx.session.session import Session
-    from getty_tx.wheel import WheelTimer
 
 __all__ = ["RequestConnection"]
 
@@ -34,34 +32,28 @@ class RequestConnection(ServerConnection):
     :ivar hanging: streams whose answer is complete, and whose client still sends a body.
     """
 
-    __slots__ = ("_ends", "_idleSince", "_receiving", "_timer", "context", "hanging", "heads", "isDraining")
+    __slots__ = ("_ends", "_receiving", "context", "hanging", "heads")
 
     def __init__(self, session: Session, context: HTTPContext) -> None:
-        super().__init__(session, context.limits(), Exchange)  # type: ignore[arg-type]
+        times = Times(frameTimeout=context.headTimeout, keepAlive=context.keepAlive)
+        super().__init__(session, context.limits(), Exchange, times)  # type: ignore[arg-type]
         self.context = context
         self.heads = Heads(context)
         self.hanging: set[Exchange] = set()
         # Those whose body has not ended.
         self._receiving: set[Exchange] = set()
         self._ends: Ends | None = None
-        self._timer: WheelTimer | None = None
-        self._idleSince = 0.0
-        self.isDraining = False
         context.countIn(session.context)
         session.unsentLimit = MAX_UNSENT
 
     def onOpen(self, session: Session) -> None:
         """Send the settings, and wait for requests."""
         self.context.connections.add(self)
-        self._idleSince = self.seconds()
-        self._timer = session.context.wheel.schedule(self.context.keepAlive, _look, self)
         super().onOpen(session)
 
     def onClose(self, session: Session) -> None:
         """The client has gone."""
         self.context.connections.discard(self)
-        if self._timer is not None:
-            self._timer.stop()
         super().onClose(session)
 
     def theEnds(self) -> Ends:
@@ -76,69 +68,36 @@ class RequestConnection(ServerConnection):
     def flush(self) -> None:
         """As the base class; then end the streams whose answer has left before their body had come."""
         super().flush()
-        if self.hanging and not (self._isIn or self._waitsForSession):
+        if self.hanging and not (self._isIn or self.waitsForSession):
             for each in list(self.hanging):
                 each.hangUp()
             super().flush()
-
-    def streamEnded(self, stream: int, code: int) -> None:
-        """A stream is over."""
-        known = self.streams.pop(stream, None)
-        if known is not None:
-            known.finish(StreamReset(code) if code else None)
-        if not self.streams:
-            self._idleSince = self.seconds()
 
     # Times
 
     def receives(self, exchange: Exchange) -> None:
         """A body begins of which not all has come."""
         self._receiving.add(exchange)
-        timer, delay = self._timer, self.context.bodyTimeout / 4
-        if timer is not None and timer.left > delay:
-            timer.reset(delay)
+        self.watch.hurry(self.context.bodyTimeout / 4)
 
     def receivedAll(self, exchange: Exchange) -> None:
         """A body has ended, or its stream."""
         self._receiving.discard(exchange)
         self.hanging.discard(exchange)
 
-    def look(self) -> None:
-        """Timer callback: end what takes too long."""
+    def look(self, now: float) -> float:
+        """As the base class; and refuse bodies that come too slowly."""
+        left = super().look(now)
+        if not self._receiving:
+            return left
         context = self.context
-        session = self.session
-        if session.isClosed:
-            return
-        now = self.seconds()
-        left = context.keepAlive
-        if self._receiving:
-            for each in list(self._receiving):
-                late = _whyLate(each, context, now)
-                if late:
-                    self._receiving.discard(each)
-                    each.abandon(Refused(408, late))
-            self.flush()
-            left = min(left, context.bodyTimeout / 4)
-        elif not self.streams:
-            left = self._idleSince + context.keepAlive - now
-            if left <= 0:
-                self._end()
-                return
-        self._timer = session.context.wheel.schedule(left, _look, self)
-
-    def drain(self) -> None:
-        """Say that no more streams are accepted, and close when the last one has ended."""
-        if not self.isDraining:
-            self.isDraining = True
-            self.engine.warn()
-            self.flush()
-        elif not self.streams and isAtRest(self.session):
-            self._end()
-
-    def _end(self) -> None:
-        self.engine.goAway(ErrorCode.NO_ERROR)
+        for each in list(self._receiving):
+            late = _whyLate(each, context, now)
+            if late:
+                self._receiving.discard(each)
+                each.abandon(Refused(408, late))
         self.flush()
-        self.session.close()
+        return min(left, context.bodyTimeout / 4)
 
 
 def _whyLate(exchange: Exchange, context: HTTPContext, now: float) -> str:
@@ -159,7 +118,3 @@ def _whyLate(exchange: Exchange, context: HTTPContext, now: float) -> str:
     if elapsed > 0 and body.size < elapsed * context.minRate:
         return f"the body comes with less than {context.minRate} bytes a second"
     return ""
-
-
-def _look(connection: RequestConnection) -> None:
-    connection.look()
