@@ -54,6 +54,24 @@ class NgAttacks(Case):
         self.assertEqual(len(talk.made), 300)
         self.assertEqual(talk.connection.running, 0)
 
+    def test_resetsBehindTheEnd(self) -> None:
+        """A client may reset each stream once more when it has its answer: calls at 250 a second are no attack."""
+        talk = self.talk()
+        for i in range(750):
+            talk.send(talk.request(1 + 2 * i))
+            talk.send(frame(RST_STREAM, 0, 1 + 2 * i, bytes(4)))
+            talk.pair.advance(0.004)
+        self.assertFalse(talk.isClosed)
+
+    def test_rapidResetWhileTheyRun(self) -> None:
+        """The same with handlers that go on, so that streams are refused."""
+        talk = self.talk(Limits(maxStreams=10))
+        talk.answer = lambda stream: None
+        talk.runsOn = True
+        parts = [talk.request(1 + 2 * i) + frame(RST_STREAM, 0, 1 + 2 * i, CANCEL) for i in range(RESETS + 2)]
+        self.calmed(talk, *parts)
+        self.assertEqual(len(talk.made), 10)
+
     def test_refusedWhileTheyRun(self) -> None:
         """Streams that were reset count until their handlers have ended: others are refused."""
         talk = self.talk(Limits(maxStreams=3))

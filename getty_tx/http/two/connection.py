@@ -316,9 +316,12 @@ class Connection:
                 self._failed(known)
 
     def wasReset(self, stream: int, code: int) -> None:
-        """The peer has ended a stream: ``streamEnded`` follows."""
+        """The peer has ended a stream, or says so of one that has ended: of such there may be one for each call."""
         self._resetByPeer = stream
-        self.guard.streamReset()
+        if stream in self.streams:
+            self.guard.streamReset()
+        else:
+            self.guard.useless()
 
     def streamEnded(self, stream: int, code: int) -> None:
         """A stream is over."""

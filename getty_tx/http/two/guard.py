@@ -128,8 +128,10 @@ class Guard:
                 if self._updates > UPDATES + UPDATES_A_STREAM * self.opened + self.sent // SENT_AN_UPDATE:
                     raise _calm("WINDOW_UPDATE frames")
             elif kind != _RST_STREAM and kind != _GOAWAY:
-                if self._useless.spend(1) < 0:
-                    raise _calm("frames without a use")
+                self.useless()
+                if kind == _PRIORITY and not any(data[at + 5 : at + 9]):
+                    # nghttp2 looks at no priorities of RFC 7540, and so not at this rule (RFC 9113, 6.3).
+                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PRIORITY frame of no stream")
                 if kind == _SETTINGS and length > MAX_SETTINGS * 6:
                     raise _calm(f"entries of a SETTINGS frame: {MAX_SETTINGS} are taken")
             self._total += 9 + length
@@ -147,8 +149,7 @@ class Guard:
             self._empty += 1
             if self._empty > EMPTY:
                 raise _calm("empty DATA frames")
-        if self._useless.spend(1) < 0:
-            raise _calm("DATA frames of a few bytes")
+        self.useless("DATA frames of a few bytes")
 
     def _headers(self, kind: int, length: int, isWhole: int) -> None:
         if kind == _HEADERS:
@@ -162,6 +163,11 @@ class Guard:
             raise _calm(f"CONTINUATION frames: {MAX_CONTINUATIONS} are taken")
         if isWhole:
             self._block = self._blockParts = 0
+
+    def useless(self, what: str = "frames without a use") -> None:
+        """A frame had no use. :raise ConnectionFault: it was one too many."""
+        if self._useless.spend(1) < 0:
+            raise _calm(what)
 
     def streamReset(self) -> None:
         """A stream was reset for what the peer did. :raise ConnectionFault: it was one too many."""

@@ -91,7 +91,7 @@ class IEngineEvents(Interface):
         """The fields behind a body, which end it."""
 
     def wasReset(stream: int, code: int) -> None:
-        """The peer has ended a stream."""
+        """The peer has reset a stream, which may have ended already, or is refused: else ``streamEnded`` follows."""
 
     def streamEnded(stream: int, code: int) -> None:
         """Both sides of a stream have ended, or one has reset it; it is forgotten. Comes once for each stream."""

@@ -86,8 +86,11 @@ class ServerConnection(Connection):
         """A request."""
         self.last = stream
         if self.running >= self._maxStreams or len(self.streams) >= self._maxStreams:
-            # Handlers of streams that were reset still run. Engines do not count: nghttp2 ends the connection.
+            # Engines do not count: nghttp2 ends the connection.
             self.engine.reset(stream, ErrorCode.REFUSED_STREAM)
+            if len(self.streams) < self._maxStreams:
+                # Handlers of streams that were reset still run.
+                self.guard.streamReset()
             return
         self.running += 1
         try:
