@@ -266,12 +266,13 @@ class NgConnection(Case):
 
     def test_drainWithoutAnAnswer(self) -> None:
         """A client that does not answer PING is told the last stream after five seconds."""
-        talk = self.talk()
-        talk.connection.drain()
-        talk.pair.advance(4)
-        self.assertFalse(talk.isClosed)
-        talk.pair.advance(2)
-        self.assertTrue(talk.isClosed)
+        for times in (Times(), Times(frameTimeout=None, stallTimeout=None)):
+            talk = self.talk(times=times)
+            talk.connection.drain()
+            talk.pair.advance(4)
+            self.assertFalse(talk.isClosed)
+            talk.pair.advance(2)
+            self.assertTrue(talk.isClosed)
 
     def test_maxAge(self) -> None:
         """A connection that is too old is drained, and closed when its streams are, too."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 STRICTER = """
 A request or an answer that is wrong: its stream ends on ngh2, with PROTOCOL_ERROR (RFC 9113, 8.1.1), at its first
 field that is wrong.
+Bytes of a pseudo-header field that may not be there: h2 takes some, and tells the request.
 Frames on a stream that has ended: ngh2 passes them over.
 A stream with a lower number than one before: ngh2 passes it over.
 A WINDOW_UPDATE of nothing, or of too much, on a stream: ngh2 ends the connection, h2 the stream.
@@ -278,9 +279,11 @@ class RandomFrames(SynchronousTestCase):
         other, isOtherFault = tell(H2Engine, isServer, whole, cuts)
         if not isFault and not isOtherFault:
             # ngh2 resets a stream for the first wrong field of a block, which h2 may never have whole.
-            wrong = {stream for stream, what in one.streams.items() if what[-1] == ("ended", 1)}
+            wrong = {n for n, what in one.streams.items() if what[-1] == ("ended", 1) and ("reset", 1) not in what}
+            # The client has reset such a stream before that was told.
+            wrong |= {n for n, what in one.streams.items() if what[0][0] == "ended"}
             for stream in wrong:
-                self.assertEqual(other.streams.get(stream, []), one.streams[stream][:-1])
+                self.assertTrue(isBeginning(one.streams[stream][:-1], other.streams.get(stream, [])))
             for stream in (one.streams.keys() | other.streams.keys()) - wrong:
                 self.assertEqual(one.streams.get(stream), other.streams.get(stream))
             self.assertEqual(one.others, other.others)

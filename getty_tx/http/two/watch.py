@@ -32,12 +32,14 @@ class Watch:
     :param times: how long is too long.
     """
 
-    __slots__ = ("_connection", "_mark", "_markAt", "_pingAt", "_stalled", "_timer", "_times")
+    __slots__ = ("_connection", "_isOn", "_mark", "_markAt", "_pingAt", "_stalled", "_timer", "_times")
 
     def __init__(self, connection: Connection, times: Times) -> None:
         self._connection = connection
         self._times = times
         self._timer: WheelTimer | None = None
+        # The connection is open, and no look is under way.
+        self._isOn = False
         # The frame that had begun at the last look, and since when.
         self._mark: int | None = None
         self._markAt = 0.0
@@ -52,6 +54,7 @@ class Watch:
 
     def stop(self) -> None:
         """The connection has ended."""
+        self._isOn = False
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
@@ -59,21 +62,29 @@ class Watch:
     def hurry(self, delay: float) -> None:
         """Look in ``delay`` seconds at the latest."""
         timer = self._timer
-        if timer is not None and timer.left > delay:
-            timer.reset(delay)
+        if timer is not None:
+            if timer.left > delay:
+                timer.reset(delay)
+        elif self._isOn:
+            # Nothing had a limit so far.
+            self._timer = self._connection.session.context.wheel.schedule(delay, _look, self)
 
     def look(self) -> None:
         """Timer callback: end what takes too long."""
         connection = self._connection
         session = connection.session
         self._timer = None
+        self._isOn = False
         now = connection.seconds()
         left = inf
         for check in (self._frames, self._pings, self._streams, connection.look):
             if session.isClosed:
                 return
             left = min(left, check(now))
-        if left < inf and not session.isClosed:
+        if session.isClosed:
+            return
+        self._isOn = True
+        if left < inf:
             self._timer = session.context.wheel.schedule(max(left, TICK), _look, self)
 
     def creditCame(self, stream: int) -> None:
