@@ -1,4 +1,4 @@
-"""Measure HTTP/1.1 servers: getty_tx beside uvicorn, granian, gunicorn, Daphne, hypercorn, h2corn, twisted.web and Go.
+"""Measure HTTP servers: getty_tx beside uvicorn, granian, gunicorn, Daphne, hypercorn, h2corn, twisted.web and Go.
 
     python -m benchmarks.http --python FOLDER/bin/python
     python -m benchmarks.http --row hello:50x1 --row echo:50x1:tls --peer uvicorn --peer granian --repetitions 3
@@ -8,14 +8,15 @@ A row is SHAPE:CONNECTIONSxDEPTH, DEPTH being requests in flight on each connect
 ``stream64k`` and ``stream10m`` (answers in chunks of 16 and 64 KiB, of no length said before), and the two of wnet's
 scenario, which have a body of 1 KB: ``loop`` (100,000 turns of an empty loop) and ``digest`` (SHA-256 of 32 KiB, some
 25 us of C). Behind it may stand ``:browser`` (a browser's twelve header fields instead of Host alone), ``:tls``,
-``:new`` (a new connection for each request) and ``:two`` (two processes, which have the load's core as well).
+``:new`` (a new connection for each request), ``:two`` (two processes, which have the load's core as well) and ``:h2``
+(HTTP/2, by servers that have it; net/http over TLS only).
 
-The load is wrk, which must be installed, and golang for Go's server. Server and load have a core each where there are
-two; all servers take turns, each in a new process. Each must answer right before it is loaded. An error or an answer
-that is not 2xx ends the runs of that server, and is shown. What is not installed is left out: make a virtual
-environment with ``pip install 'uvicorn[standard]' zttp granian gunicorn gunicorn_h1c daphne hypercorn h2corn starlette
-fastapi uvloop`` and what getty_tx needs, and name its interpreter with ``--python``: all run on that, getty_tx as well.
-``httppeers.py`` tells their command lines and settings.
+The load is wrk, which must be installed, h2load for HTTP/2, and golang for Go's server. Server and load have a core
+each where there are two; all servers take turns, each in a new process. Each must answer right before it is loaded. An
+error or an answer that is not 2xx ends the runs of that server, and is shown. What is not installed is left out: make
+a virtual environment with ``pip install 'uvicorn[standard]' zttp granian gunicorn gunicorn_h1c daphne hypercorn h2corn
+starlette fastapi uvloop`` and what getty_tx needs, and name its interpreter with ``--python``: all run on that,
+getty_tx as well. ``httppeers.py`` tells their command lines and settings.
 
     python -m benchmarks.http --well 60 --python FOLDER/bin/python
     python -m benchmarks.http --idle 10000 --python FOLDER/bin/python
@@ -74,6 +75,8 @@ ROWS = (
     "stream10m:10x1",
     "hello:50x1:tls",
     "hello:50x1:new",
+    "hello:10x10:h2",
+    "hello:10x10:h2:tls",
 )
 
 #: The row of ``--well``.

@@ -57,7 +57,7 @@ WARM = 50
 ERRORS = ("connect", "read", "write", "status", "timeout")
 
 #: The words that may stand behind the numbers of a row.
-WORDS = ("browser", "tls", "new", "two")
+WORDS = ("browser", "tls", "new", "two", "h2")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Row:
     :ivar isBrowser: with the twelve fields of a browser, and not with Host alone.
     :ivar isNew: every request asks for its connection to be closed, and has a new one.
     :ivar isTwo: of a server with two processes, which has the load's core as well.
+    :ivar isHTTP2: over HTTP/2, in clear by prior knowledge; the load is h2load.
     """
 
     shape: str
@@ -78,11 +79,12 @@ class Row:
     isTLS: bool = False
     isNew: bool = False
     isTwo: bool = False
+    isHTTP2: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Row:
         """
-        Read ``SHAPE:CONNECTIONSxDEPTH[:browser][:tls][:new][:two]``.
+        Read ``SHAPE:CONNECTIONSxDEPTH[:browser][:tls][:new][:two][:h2]``.
 
         :raise ValueError: for any other text.
         """
@@ -95,6 +97,8 @@ class Row:
         row = cls(found[1], int(found[2]), int(found[3]), *(word in words for word in WORDS))
         if row.isNew and row.depth > 1:
             raise ValueError(f"{text!r}: a connection that has one request has none in flight beside it")
+        if row.isHTTP2 and (row.isNew or row.body):
+            raise ValueError(f"{text!r}: h2load keeps its connections here, and sends no bodies")
         return row
 
     @property
@@ -111,6 +115,18 @@ class Row:
 
     def url(self, port: int) -> str:
         return f"{'https' if self.isTLS else 'http'}://127.0.0.1:{port}{self.path}"
+
+    def load(self, port: int, seconds: float, connections: int) -> list[str]:
+        """The command of the load."""
+        return (self.h2load if self.isHTTP2 else self.wrk)(port, seconds, connections)
+
+    def h2load(self, port: int, seconds: float, connections: int) -> list[str]:
+        """The command of h2load, which takes whole seconds."""
+        fields = [word for field in BROWSER[1:] for word in ("-H", field)] if self.isBrowser else []
+        return [
+            *("h2load", "-t1", f"-c{connections}", f"-m{self.depth}", f"-D{max(1, round(seconds))}"),
+            *(*fields, self.url(port)),
+        ]
 
     def wrk(self, port: int, seconds: float, connections: int) -> list[str]:
         """The command of wrk, which takes whole seconds."""
@@ -146,6 +162,33 @@ def readWrk(text: str, depth: int, cpuSeconds: float, clientSeconds: float) -> L
     if depth > 1:
         found |= {"p50": 0, "p99": 0}
     return LoadResult(**found, cpuSeconds=cpuSeconds, clientSeconds=clientSeconds)
+
+
+#: What h2load prints.
+_H2LOAD = re.compile(
+    r"finished in ([\d.]+)(m?s), .*?"
+    r"requests: \d+ total, \d+ started, \d+ done, \d+ succeeded, (\d+) failed, (\d+) errored, (\d+) timeout.*?"
+    r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx",
+    re.DOTALL,
+)
+
+
+def readH2load(text: str, cpuSeconds: float, clientSeconds: float) -> LoadResult:
+    """
+    What h2load has printed. It gives no percentiles: they are 0.
+
+    :raise LoadError: it is something else, there were errors, or no answers.
+    """
+    found = _H2LOAD.search(text)
+    if found is None:
+        raise LoadError(f"h2load has printed no result: {text.strip()[-200:]}")
+    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    failed, errored, timeout, good, moved, wrong, broken = map(int, found.groups()[2:])
+    if failed + errored + timeout + moved + wrong + broken:
+        raise LoadError(f"errors beside {good} answers: {found[0].splitlines()[-2]}; {found[0].splitlines()[-1]}")
+    if not good:
+        raise LoadError("no answer came in time")
+    return LoadResult(good, seconds, 0, 0, 0, cpuSeconds=cpuSeconds, clientSeconds=clientSeconds)
 
 
 def ask(port: int, row: Row) -> None:
@@ -208,9 +251,11 @@ def run(server: ServerProcess, row: Row, seconds: float, warmup: float) -> LoadR
     :raise LoadError: there were errors.
     """
     if warmup:
-        _run(server, row.wrk(server.port, warmup, min(row.connections, WARM)), warmup)
+        _run(server, row.load(server.port, warmup, min(row.connections, WARM)), warmup)
     spent = _children()
-    output, used = _run(server, row.wrk(server.port, seconds, row.connections), seconds)
+    output, used = _run(server, row.load(server.port, seconds, row.connections), seconds)
+    if row.isHTTP2:
+        return readH2load(output, used, _children() - spent)
     return readWrk(output, row.depth, used, _children() - spent)
 
 

@@ -58,6 +58,8 @@ class Peer:
     :ivar tls: what does with TLS; ``{key}`` and ``{certificate}`` are files.
     :ivar two: what is added for two processes; None: it has no such option.
     :ivar isASGI: it runs ASGI applications.
+    :ivar hasH2c: it speaks HTTP/2 in clear, by prior knowledge, and over TLS.
+    :ivar hasHTTP2: it does over TLS only.
     """
 
     modules: tuple[str, ...]
@@ -66,6 +68,8 @@ class Peer:
     tls: str = ""
     two: str | None = None
     isASGI: bool = True
+    hasH2c: bool = False
+    hasHTTP2: bool = False
 
 
 #: What modules are in, where it has another name.
@@ -81,6 +85,7 @@ def _getty(command: str, application: str, module: str) -> Peer:
         tls=_SSL,
         two="--processes 2",
         isASGI=command == "getty-asgi",
+        hasH2c=True,
     )
 
 
@@ -100,6 +105,7 @@ PEERS = {
         " --backlog 4096 --backpressure 20000",
         tls="--ssl-keyfile {key} --ssl-certificate {certificate}",
         two="--workers 2",
+        hasH2c=True,
     ),
     # With its parser in C, and more than its 1000 connections at once.
     "gunicorn": Peer(
@@ -122,6 +128,7 @@ PEERS = {
         f" --keep-alive {KEEP_ALIVE}",
         tls=_FILES,
         two="--workers 2",
+        hasH2c=True,
     ),
     # In Rust, with two threads of its own, which share the server's core.
     "h2corn": Peer(
@@ -130,6 +137,7 @@ PEERS = {
         f" --timeout-keep-alive {KEEP_ALIVE}",
         tls=_FILES,
         two="--workers 2",
+        hasH2c=True,
     ),
     "twisted.web": Peer(
         ("twisted",),
@@ -143,6 +151,7 @@ PEERS = {
         tls="{key} {certificate}",
         two="",
         isASGI=False,
+        hasHTTP2=True,
     ),
 }
 
@@ -151,6 +160,8 @@ def unable(peer: Peer, row: Row) -> str:
     """Why a peer has no such row; empty if it has."""
     if row.isTwo and peer.two is None:
         return "it has one process"
+    if row.isHTTP2 and not (peer.hasH2c or (peer.hasHTTP2 and row.isTLS)):
+        return "it speaks no HTTP/2" + (" in clear" if peer.hasHTTP2 else "")
     if row.shape == "fastapi" and not peer.isASGI:
         return "it runs no ASGI application"
     return ""

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from benchmarks import http as benchmark
 from benchmarks.holder import HeldHTTP
 from benchmarks.http import HEADING, IDLE_HEADING, LONG, ROWS, Bench, Found, line, shortened
-from benchmarks.httploads import ANSWERS, BROWSER, Row, ask, awaitAnswer, readWrk
+from benchmarks.httploads import ANSWERS, BROWSER, Row, ask, awaitAnswer, readH2load, readWrk
 from benchmarks.httppeers import BASELINE, PEERS, commandOf, missing, unable, versions
 from benchmarks.loads import LoadError, LoadResult
 from benchmarks.many import Crowd
@@ -34,6 +34,37 @@ def printed(**other: int) -> str:
 
 def result(messages: int, seconds: float, cpu: float) -> LoadResult:
     return LoadResult(messages, seconds, 100.0, 200.0, 300.0, cpu, seconds / 4)
+
+
+class H2loadTests(SynchronousTestCase):
+    """Rows over HTTP/2."""
+
+    OUTPUT = """
+finished in 900.50ms, 46177.50 req/s, 1.37MB/s
+requests: %(good)d total, 184810 started, %(good)d done, %(good)d succeeded, %(failed)d failed, 0 errored, 0 timeout
+status codes: %(good)d 2xx, 0 3xx, 0 4xx, %(broken)d 5xx
+traffic: 5.50MB (5762952) total
+"""
+
+    def test_read(self) -> None:
+        found = readH2load(self.OUTPUT % {"good": 1801, "failed": 0, "broken": 0}, 2.0, 1.0)
+        self.assertEqual((found.messages, found.seconds, round(found.rate)), (1801, 0.9005, 2000))
+        for wrong in ({"failed": 1}, {"broken": 2}, {"good": 0}):
+            text = self.OUTPUT % {"good": 5, "failed": 0, "broken": 0, **wrong}
+            self.assertRaises(LoadError, readH2load, text, 2.0, 1.0)
+        self.assertRaises(LoadError, readH2load, "h2load: not found", 2.0, 1.0)
+
+    def test_rows(self) -> None:
+        row = Row.parse("hello:10x7:h2:tls")
+        self.assertEqual(row.load(80, 2, 10), ["h2load", "-t1", "-c10", "-m7", "-D2", "https://127.0.0.1:80/hello"])
+        for wrong in ("hello:1x1:h2:new", "echo:1x1:h2"):
+            self.assertRaises(ValueError, Row.parse, wrong)
+        clear = Row.parse("hello:1x1:h2")
+        able = [name for name, peer in PEERS.items() if not unable(peer, clear)]
+        self.assertEqual(able, ["getty", "getty-asgi", "granian", "hypercorn", "h2corn"])
+        self.assertEqual(unable(PEERS["net/http"], clear), "it speaks no HTTP/2 in clear")
+        self.assertEqual(unable(PEERS["net/http"], row), "")
+        self.assertEqual(unable(PEERS[BASELINE], row), "it speaks no HTTP/2")
 
 
 class RowTests(SynchronousTestCase):
