@@ -177,7 +177,8 @@ class Server(Service):
         """
         Name the application protocols (ALPN) of the sessions, the preferred one first, as bytes such as ``http/1.1``.
 
-        On ``tls:`` endpoints a client that offers some has to offer one of these. The other endpoints do not ask.
+        On ``tls:`` endpoints a client that offers some has to offer one of these. On ``ssl:`` endpoints, and with a
+        policy of :py:func:`~getty_tx.tls.serverPolicy` that names none, the first that a client offers is agreed on.
         """
         self._factory.applicationProtocols = protocols
 

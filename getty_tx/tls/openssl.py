@@ -82,6 +82,8 @@ def connectionOn(policy: Any, handle: socket.socket, isClient: bool, protocol: A
     make = getattr(policy, "connectionOn", None)
     if make is not None:
         connection = make(handle)
+        if not isClient:
+            connection.learnNames(protocol)
     else:
         if isClient and IOpenSSLClientConnectionCreator.providedBy(policy):
             connection = policy.clientConnectionForTLS(protocol)

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocolNegotiationFactory,
+)
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -168,7 +172,9 @@ class _ServerPolicy:
         self.onSocket = onSocket
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return self.connectionOn(None)
+        connection = _Connection(self._context, None, None)
+        connection.learnNames(tlsProtocol)
+        return connection
 
     def connectionOn(self, handle: socket.socket | None) -> SSL.Connection:
         return _Connection(self._context, None, handle)
@@ -184,13 +190,23 @@ class _Connection(SSL.Connection):
     :ivar peerHost: the host that a client connects to; ``None`` on a server.
     :ivar refusal: why :py:func:`_verifyPeer` refused the peer's certificate.
     :ivar established: the handshake is complete.
+    :ivar names: on a server whose policy names no application protocols: those of the protocol above.
     """
+
+    names: Sequence[bytes] = ()
 
     def __init__(self, context: SSL.Context, peerHost: Host | None, handle: socket.socket | None) -> None:
         super().__init__(context, handle)
         self.peerHost = peerHost
         self.refusal: str | None = None
         self.established = False
+
+    def learnNames(self, protocol: Any) -> None:
+        """Take the application protocols of what is above TLS. :param protocol: that of Twisted's TLS, or ours."""
+        factory = getattr(protocol, "factory", None)
+        above = IProtocolNegotiationFactory(getattr(factory, "wrappedFactory", None), None)
+        if above is not None:
+            self.names = above.acceptableProtocols()
 
     def do_handshake(self) -> None:
         try:
@@ -289,7 +305,7 @@ def _makeContext(
         context.set_verify(mode, _verifyPeer)
 
     def selectProtocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
-        for name in alpn:
+        for name in alpn or (connection.names if isinstance(connection, _Connection) else ()):
             if name in offered:
                 return name
         if not alpn:

@@ -167,8 +167,12 @@ class ClientTests(Clients):
 
         self.assertEqual(await deferToThread(work, "http/1.1"), ("http/1.1", b"hello"))
         self.assertEqual(await deferToThread(work, "h2", "http/1.1"), ("h2", b"\x04\0"))
-        self.server.context.http2 = False
+        # With one certificate for all names; who offers nothing that is known gets HTTP/1.1.
+        certificate, key = authority.issue(["localhost"])
+        url = await self.start(f"ssl:0:interface=127.0.0.1:certKey={certificate}:privateKey={key}")
+        self.assertEqual(await deferToThread(work, "h2", "http/1.1"), ("h2", b"\x04\0"))
         self.assertEqual(await deferToThread(work, "http/1.1"), ("http/1.1", b"hello"))
+        self.assertEqual(await deferToThread(work, "tea"), (None, b"hello"))
 
     async def test_aiohttp(self) -> None:
         try:
