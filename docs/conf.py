@@ -35,7 +35,7 @@ highlight_language = "none"
 # Annotations name what is imported for them alone, and Twisted's own pages are not at hand.
 nitpick_ignore_regex = [
     ("py:class", r"[A-Za-z]\w*"),
-    (r"py:\w+", r"(twisted|zope|OpenSSL|random|json|collections|asyncio|concurrent)(\..*)?"),
+    (r"py:\w+", r"(twisted|zope|OpenSSL|random|json|collections|asyncio|concurrent|enum)(\..*)?"),
 ]
 
 

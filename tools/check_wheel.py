@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("getty-echo", "getty-serve", "getty-rpc", "getty-http", "getty-asgi", "getty-gateway", "getty-dial")
+COMMANDS = (
+    "getty-echo",
+    "getty-serve",
+    "getty-rpc",
+    "getty-http",
+    "getty-asgi",
+    "getty-grpc",
+    "getty-gateway",
+    "getty-dial",
+)
 NEEDED = (
     "getty_tx/__init__.py",
     "getty_tx/py.typed",
@@ -96,7 +105,7 @@ def tryCommands(wheel: Path, folder: Path) -> None:
     environment = folder / "venv"
     run([Path(sys.executable), "-m", "venv", environment], cwd=folder)
     pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    run([*pip, "install", "--constraint", ROOT / "constraints.txt", f"{wheel}[http]"], cwd=folder)
+    run([*pip, "install", "--constraint", ROOT / "constraints.txt", f"{wheel}[http2]"], cwd=folder)
     twistd = environment / "bin" / "twistd"
     listing = run([twistd, "--help"], cwd=folder)
     listed = {line.split()[0] for line in listing.splitlines() if line.strip()}

@@ -1,6 +1,6 @@
 """
 The ``twistd`` commands: ``getty-echo``, ``getty-serve``, ``getty-rpc``, ``getty-http``, ``getty-asgi``,
-``getty-gateway``, ``getty-dial``.
+``getty-grpc``, ``getty-gateway``, ``getty-dial``.
 
 ===============  ==========================================================================
 ``echo``         ``getty-echo``: sends every package back
@@ -8,6 +8,7 @@ The ``twistd`` commands: ``getty-echo``, ``getty-serve``, ``getty-rpc``, ``getty
 ``rpc``          ``getty-rpc``: serves calls of a user's services
 ``http``         ``getty-http``: serves a router of handlers
 ``asgi``         ``getty-asgi``: serves an ASGI application
+``grpc``         ``getty-grpc``: serves servicers of generated code
 ``gateway``      ``getty-gateway``: serves clients of Centrifuge's protocol
 ``web``          what ``http``, ``asgi`` and ``gateway`` share
 ``reloading``    what ``--reload`` watches, and how a command starts anew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
     from getty_tx.interfaces import IEventListener
 
-__all__ = ["lookUp", "lookUpListener", "lookUpService"]
+__all__ = ["lookUp", "lookUpListener", "lookUpService", "lookUpServicer"]
 
 _WANTED = "a listener is module:attr, such as mypkg.service:Listener"
+_WANTED_SERVICER = "a servicer is module:Class, such as mypkg.service:Greeter"
 _WANTED_SERVICE = "a service is module:Class or Name=module:Class, such as mypkg.service:Echo"
 
 
@@ -56,6 +58,30 @@ def lookUpService(description: str) -> tuple[str, object]:
         raise SettingError(f"{kind} has no method with @rpc.method; mark those that may be called")
     register({name: made})
     return name, made
+
+
+def lookUpServicer(description: str) -> tuple[Callable[[Any, Any], object], object]:
+    """
+    Find a servicer of gRPC.
+
+    :param description: as for :py:func:`lookUpListener`.
+    :return: the function of generated code that adds it to a server, and the object.
+    :raise SettingError: the description is wrong; if another exception is the reason, it is the ``__cause__``.
+    """
+    made, kind = _make(description, _WANTED_SERVICER, lambda found: _adderOf(found) is None)
+    add = _adderOf(made)
+    if add is None:
+        raise SettingError(f"{kind} is below no Servicer of generated code (*_pb2_grpc.py)")
+    return add, made
+
+
+def _adderOf(servicer: object) -> Callable[[Any, Any], object] | None:
+    """``add_XServicer_to_server`` in the module of the class ``XServicer`` that this one is below."""
+    for base in type(servicer).__mro__:
+        add: Any = getattr(sys.modules.get(base.__module__), f"add_{base.__name__}_to_server", None)
+        if callable(add):
+            return add  # type: ignore[no-any-return]  # generated code has no types
+    return None
 
 
 def lookUp(description: str, wanted: str) -> Any:

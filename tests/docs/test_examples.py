@@ -40,7 +40,8 @@ del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
-#: Each of them is run below; the pages are by tests/docs/test_echo_page.py and tests/docs/test_pages_in_browser.py.
+#: Each of them is run below; the pages are by tests/docs/test_echo_page.py and tests/docs/test_pages_in_browser.py, and
+#: gRPC is by tests/tap/test_grpc.py.
 NAMES = {
     "audit.py",
     "chat.py",
@@ -51,6 +52,8 @@ NAMES = {
     "feed.html",
     "feed.py",
     "gateway.py",
+    "greeter.proto",
+    "grpc_server.py",
     "http_server.py",
     "keyvalue.py",
     "providers.py",

@@ -181,7 +181,9 @@ class CodeTests(SynchronousTestCase):
         pages = sorted((ROOT / "docs" / "guide").glob("*.md"))
         self.assertGreater(len(pages), 5)
         for page in pages:
-            self.guide(page.stem)
+            # Those need generated code: test_grpc_page.
+            if not page.stem.startswith("grpc"):
+                self.guide(page.stem)
 
     def test_guideCodec(self) -> None:
         """The guide's codec keeps the contract."""

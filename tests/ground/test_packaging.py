@@ -91,7 +91,16 @@ class DropinTests(SynchronousTestCase):
         """There are seven commands, each described in one short line."""
         makers = self.findMakers()
         self.assertEqual(
-            {"getty-echo", "getty-serve", "getty-rpc", "getty-http", "getty-asgi", "getty-gateway", "getty-dial"},
+            {
+                "getty-echo",
+                "getty-serve",
+                "getty-rpc",
+                "getty-http",
+                "getty-asgi",
+                "getty-grpc",
+                "getty-gateway",
+                "getty-dial",
+            },
             set(makers),
         )
         for maker in makers.values():

@@ -55,6 +55,7 @@ NAMES = {
     "getty_tx.http": (
         "AccessLog Asgi BodyLostError Files GoneError Proxies Request Resources Response Router Server Wsgi "
     ),
+    "getty_tx.http.grpc": ("EOF Channel ChannelState Code Server StatusError "),
     "getty_tx.http.upgrade": ("WebSocketUpgrade asksForWebSocket "),
     "getty_tx.reactors": ("GuestLoop Processes guestLoop install "),
     "getty_tx.reactors.guest": ("GuestLoop guestLoop "),
@@ -73,7 +74,16 @@ NAMES = {
 #: The files that Twisted finds its plugins in.
 DROPINS = {"getty_tx_commands.py", "getty_tx_endpoints.py", "getty_tx_reactors.py"}
 
-COMMANDS = {"getty-asgi", "getty-dial", "getty-echo", "getty-gateway", "getty-http", "getty-rpc", "getty-serve"}
+COMMANDS = {
+    "getty-asgi",
+    "getty-dial",
+    "getty-echo",
+    "getty-gateway",
+    "getty-grpc",
+    "getty-http",
+    "getty-rpc",
+    "getty-serve",
+}
 
 #: Prints how many modules ``import getty_tx`` loads, and those among them that it must not load.
 IMPORTED = """

@@ -346,6 +346,26 @@ class Registered(CallCase):
 class Stops(CallCase):
     """A server that stops."""
 
+    async def test_callsOnTheirWayEnd(self) -> None:
+        waiting = Waiting()
+        server = await self.serve(waiting.unary_unary_wait)
+
+        def work(channel: Any) -> list[bytes]:
+            call = channel.unary_unary(WAIT)
+            futures = [call.future(b"%d" % number) for number in range(20)]
+            return [each.result() for each in futures]
+
+        called = self.client(work)
+        await waiting.has(20)
+        stopped = server.stopService()
+        (connection,) = server.context.connections
+        while not connection.isEnding:
+            await deferLater(reactor, 0, lambda: None)
+        waiting.go.callback(None)
+        self.assertEqual(await called, [b"%d" % number for number in range(20)])
+        await stopped
+        self.assertEqual(server.context.connections, set())
+
     async def test_callsThatTakeTooLong(self) -> None:
         waiting = Waiting()
         server = await self.serve(waiting.unary_unary_wait, drainTime=0.05)

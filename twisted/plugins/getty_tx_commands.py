@@ -41,6 +41,13 @@ gettyASGI = ServiceMaker(
     "getty-asgi",
 )
 
+gettyGRPC = ServiceMaker(
+    "getty_tx server of gRPC",
+    "getty_tx.tap.grpc",
+    "Serve servicers of generated code over HTTP/2.",
+    "getty-grpc",
+)
+
 gettyGateway = ServiceMaker(
     "getty_tx gateway",
     "getty_tx.tap.gateway",

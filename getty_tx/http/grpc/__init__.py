@@ -14,6 +14,7 @@ gRPC over HTTP/2: servers and channels for generated code.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.http.grpc.errors import StatusError
@@ -23,22 +24,15 @@ if TYPE_CHECKING:
     from getty_tx.http.grpc.channel import Channel
     from getty_tx.http.grpc.channelstates import ChannelState
     from getty_tx.http.grpc.clientkinds import EOF
+    from getty_tx.http.grpc.server import Server
 
-__all__ = ["EOF", "Channel", "ChannelState", "Code", "StatusError"]
+__all__ = ["EOF", "Channel", "ChannelState", "Code", "Server", "StatusError"]
+
+_PLACES = {"EOF": "clientkinds", "Channel": "channel", "ChannelState": "channelstates", "Server": "server"}
 
 
 def __getattr__(name: str) -> Any:
-    """What is loaded when it is asked for: servers need no channel."""
-    if name == "Channel":
-        from getty_tx.http.grpc.channel import Channel
-
-        return Channel
-    if name == "ChannelState":
-        from getty_tx.http.grpc.channelstates import ChannelState
-
-        return ChannelState
-    if name == "EOF":
-        from getty_tx.http.grpc.clientkinds import EOF
-
-        return EOF
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """What is loaded when it is asked for: servers need no channel, and channels no server."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -18,23 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["Requests", "endOfStream"]
 
 
-class _EOF:
-    """What ``context.read()`` gives behind the last request, unless ``grpc`` is imported, whose object it is then."""
-
-    def __repr__(self) -> str:
-        return "<EOF>"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-EOF = _EOF()
-
-
 def endOfStream() -> Any:
-    """``grpc.aio.EOF`` where the process has it, or an object of our own."""
+    """
+    What ``context.read()`` gives behind the last request: ``grpc.aio.EOF`` where the process has it, as generated code
+    does, or else :py:data:`getty_tx.http.grpc.EOF`.
+    """
     aio = sys.modules.get("grpc.aio")
-    return EOF if aio is None else aio.EOF
+    if aio is not None:
+        return aio.EOF
+    from getty_tx.http.grpc.clientkinds import EOF
+
+    return EOF
 
 
 class Requests:
