@@ -63,7 +63,7 @@ class Options(ServiceOptions, ListenOptions):
     examples = """\
   twistd -n --reactor getty getty-grpc --servicer mypkg.service:Greeter
   twistd -n getty-grpc --servicer mypkg.service:Greeter --servicer mypkg.service:makeShop --workers 10 \\
-      --listen tcp:50051 --listen tls:50052:privateKey=key.pem:certKey=cert.pem --processes 0
+      --listen tcp:50051 --listen ssl:50052:privateKey=key.pem:certKey=cert.pem:alpn=h2 --processes 0
 """
 
     optParameters = [
@@ -109,7 +109,7 @@ class Options(ServiceOptions, ListenOptions):
 
     def opt_listen(self, description: str) -> None:
         """
-        Endpoint to listen on: a tcp:, tls:, unix:, systemd: or haproxy: description; may be given several times.
+        Endpoint to listen on: a tcp:, tls:, ssl:, unix:, systemd: or haproxy: description; may be given several times.
         [default: tcp:50051:interface=127.0.0.1]
         """
         ListenOptions.opt_listen(self, description)
@@ -164,6 +164,11 @@ class _Server(Server):
     def newSession(self, session: Session) -> None:
         super().newSession(session)
         self._configure(session)
+
+    def startService(self) -> None:
+        # The process serves nothing else.
+        self.context.loop.staysEntered = True
+        super().startService()
 
 
 class GrpcService(ListenService):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from queue import SimpleQueue
+from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor
@@ -121,8 +123,6 @@ class Kinds(CallCase):
         await self.serve(stream_stream_echo)
 
         def work(channel: Any) -> list[bytes]:
-            from queue import SimpleQueue
-
             asked: SimpleQueue[bytes | None] = SimpleQueue()
             replies = channel.stream_stream(pathOf(stream_stream_echo))(iter(asked.get, None))
             found = []
@@ -197,9 +197,66 @@ class Threads(CallCase):
 
         self.assertEqual(await self.client(work), [b"x", b"y", b"99", b"ab", [b"A", b"B"]])
 
-    async def test_theyRunAtTheSameTime(self) -> None:
-        from threading import Barrier
+    async def test_theirContext(self) -> None:
+        def unary_stream_tell(request: bytes, context: Any) -> Any:
+            context.send_initial_metadata([("a", "1")])
+            context.set_trailing_metadata([("b", "2")])
+            with self.assertRaises(RuntimeError):
+                context.write(b"")
+            yield request
+            context.abort(Code.ABORTED, "enough")
 
+        await self.serve(unary_stream_tell, workers=1)
+
+        def work(channel: Any) -> list[Any]:
+            import grpc
+
+            call = channel.unary_stream(pathOf(unary_stream_tell))(b"x")
+            found = [next(call), dict(call.initial_metadata())["a"]]
+            with self.assertRaises(grpc.RpcError):
+                next(call)
+            return [*found, call.details(), dict(call.trailing_metadata())["b"]]
+
+        self.assertEqual(await self.client(work), [b"x", "1", "enough", "2"])
+
+    async def test_theirClientGoes(self) -> None:
+        """A thread that waits for requests, or for room, ends with its call."""
+        ended: SimpleQueue[str] = SimpleQueue()
+
+        def stream_stream_endless(requests: Any, context: Any) -> Any:
+            try:
+                next(requests)
+                while True:
+                    yield bytes(100_000)
+            finally:
+                ended.put("endless")
+
+        started = Event()
+
+        def stream_unary_all(requests: Any, context: Any) -> bytes:
+            started.set()
+            list(requests)
+            ended.put("all")
+            return b""
+
+        await self.serve(stream_stream_endless, stream_unary_all, workers=2)
+
+        def work(channel: Any) -> set[str]:
+            never: SimpleQueue[bytes | None] = SimpleQueue()
+            never.put(b"")
+            replies = channel.stream_stream(pathOf(stream_stream_endless))(iter(never.get, None))
+            next(replies)
+            future = channel.stream_unary(pathOf(stream_unary_all)).future(iter(never.get, None))
+            assert started.wait(10)
+            replies.cancel()
+            future.cancel()
+            never.put(None)
+            never.put(None)
+            return {ended.get(timeout=10) for _ in range(2)}
+
+        self.assertEqual(await self.client(work), {"endless", "all"})
+
+    async def test_theyRunAtTheSameTime(self) -> None:
         barrier = Barrier(2, timeout=10)
 
         def unary_unary_meet(request: bytes, context: Any) -> bytes:

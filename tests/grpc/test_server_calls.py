@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from getty_tx.errors import SettingError
 from getty_tx.http.grpc.server import Server
 from getty_tx.http.grpc.status import Code
+from tests.support.certificates import Authority
 from tests.support.grpcraw import RawClient, framed
 from tests.support.grpcserver import CallCase, methodOf, pathOf
 
@@ -158,6 +161,60 @@ class Statuses(CallCase):
         self.assertEqual((context.is_active(), context.done(), context.cancelled()), (False, True, False))
 
 
+class Secure(CallCase):
+    """TLS, where client and server agree on h2."""
+
+    async def knownOf(self, endpoint: str, root: str, identity: tuple[str, str] | None = None) -> Any:
+        """What the context of a call knows of the client."""
+        import grpc
+
+        seen = []
+
+        async def unary_unary_tell(request: bytes, context: Any) -> bytes:
+            seen.append((dict(context.auth_context()), context.peer_identities(), context.peer_identity_key()))
+            return request
+
+        await self.serve(unary_unary_tell, endpoint=endpoint)
+        chain = key = None
+        if identity is not None:
+            chain, key = (Path(each).read_bytes() for each in identity)
+        credentials = grpc.ssl_channel_credentials(Path(root).read_bytes(), key, chain)
+
+        def work() -> Any:
+            options = [("grpc.ssl_target_name_override", "localhost")]
+            with grpc.secure_channel(f"127.0.0.1:{self.port}", credentials, options) as channel:
+                return channel.unary_unary(pathOf(unary_unary_tell))(b"x")
+
+        self.assertEqual(await deferToThread(work), b"x")
+        (known,) = seen
+        return known
+
+    async def test_folderOfCertificates(self) -> None:
+        authority = Authority(self.mktemp())
+        certificate, key = authority.issue(["localhost"])
+        folder = self.mktemp()
+        Path(folder).mkdir()
+        Path(folder, "localhost.pem").write_bytes(Path(key).read_bytes() + Path(certificate).read_bytes())
+        known = await self.knownOf(f"tls:{folder}:0:interface=127.0.0.1", authority.path)
+        self.assertEqual(known, ({"transport_security_type": [b"ssl"]}, None, None))
+
+    async def test_clientsWithCertificates(self) -> None:
+        authority = Authority(self.mktemp())
+        certificate, key = authority.issue(["localhost"])
+        endpoint = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}:trustRoot={authority.path}"
+        endpoint += ":alpn=h2"
+        known = await self.knownOf(endpoint, authority.path, authority.issue(["client"], client=True))
+        names = [b"client"]
+        self.assertEqual(
+            known,
+            (
+                {"transport_security_type": [b"ssl"], "x509_common_name": names},
+                names,
+                "x509_common_name",
+            ),
+        )
+
+
 class Ends(CallCase):
     """Calls that end early."""
 
@@ -187,6 +244,12 @@ class Ends(CallCase):
         await waiting.stopped
         totals = server.context.methods.totals["test.Service/unary_unary_wait"]
         self.assertEqual(totals.failed, {"DEADLINE_EXCEEDED": 1})
+
+    async def test_theDeadlineComesBeforeTheRequest(self) -> None:
+        await self.serve(unary_unary_echo)
+        client = await self.raw()
+        answer = await client.call(ECHO, framed(b"x")[:3], isLast=False, grpc_timeout="20m").ended
+        self.assertEqual((answer.heads, answer.code), ([], 8))
 
     async def test_theTimeWasOverBefore(self) -> None:
         waiting = Waiting()

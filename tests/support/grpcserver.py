@@ -41,7 +41,7 @@ class CallCase(TestCase):
 
     async def serve(self, *functions: Any, **options: Any) -> Server:
         """A server that listens, with these as methods of ``test.Service``, by their names."""
-        server = Server("tcp:0:interface=127.0.0.1", **options)
+        server = Server(options.pop("endpoint", "tcp:0:interface=127.0.0.1"), **options)
         handlers = {each.__name__: methodOf("_".join(each.__name__.split("_")[:2]), each) for each in functions}
         server.add_registered_method_handlers(SERVICE, handlers)
         server.startService()

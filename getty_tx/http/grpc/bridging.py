@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ __all__ = ["DONE", "bridged"]
 
 
 @coroutine
-def bridged(work: CoroutineType[Any, Any, Any] | Coroutine[Any, Any, Any], loop: Any) -> Generator[Any, Any, Any]:
+def bridged(work: CoroutineType[Any, Any, Any] | Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """
     Run a coroutine in the task that awaits this; where it awaits a Deferred, the task waits for its result.
 
@@ -30,7 +31,7 @@ def bridged(work: CoroutineType[Any, Any, Any] | Coroutine[Any, Any, Any], loop:
         try:
             if isinstance(waited, Deferred):
                 # The Deferred itself tells the coroutine of its result; this is to wait until there is one.
-                yield from _settled(waited, loop)
+                yield from _settled(waited)
             else:
                 yield waited
         except BaseException as error:
@@ -39,8 +40,8 @@ def bridged(work: CoroutineType[Any, Any, Any] | Coroutine[Any, Any, Any], loop:
             step, value = work.send, None
 
 
-def _settled(waited: Deferred[Any], loop: Any) -> Generator[Any, Any, None]:
-    future = loop.create_future()
+def _settled(waited: Deferred[Any]) -> Generator[Any, Any, None]:
+    future = get_running_loop().create_future()
 
     def fired(result: Any) -> Any:
         if not future.done():

@@ -160,7 +160,14 @@ class ServerCall(Stream):
                 self._limit(_timeoutOf(fields[b"grpc-timeout"]))
             data, self._data = self._data, b""
             self.servicer = ServicerContext(self)
-            if self._isLast and not method.hasRequests and _isWhole(data) and len(data) - 5 <= context.longest:
+            size = len(data) - 5
+            if (
+                # One message, not compressed.
+                data[:1] == b"\0"
+                and int.from_bytes(data[1:5], "big") == size <= context.longest
+                and self._isLast
+                and not method.hasRequests
+            ):
                 self.run(self.parse(data[5:]))
                 return
             self.requests = requests = Requests(self, unpack)
@@ -169,6 +176,8 @@ class ServerCall(Stream):
                 self.run(requests)
             elif self._isLast or requests.count > 1:
                 self._check(requests)
+            else:
+                self._expect()
         except StatusError as error:
             self._refuse(error)
 
@@ -274,7 +283,7 @@ class ServerCall(Stream):
 
     async def _reply(self, work: Any) -> None:
         try:
-            self.reply(await bridged(work, self.context.loop))
+            self.reply(await bridged(work))
         except (Exception, CancelledError) as error:
             self.failed(error)
         finally:
@@ -283,7 +292,7 @@ class ServerCall(Stream):
 
     async def _send(self, replies: Any) -> None:
         try:
-            await bridged(self._sendAll(replies), self.context.loop)
+            await bridged(self._sendAll(replies))
             self.complete()
         except (Exception, CancelledError) as error:
             self.failed(error)
@@ -544,11 +553,6 @@ class ServerCall(Stream):
 
 def _isGRPC(kind: bytes) -> bool:
     return kind.startswith((b"application/grpc+", b"application/grpc;"))
-
-
-def _isWhole(data: bytes) -> bool:
-    """Whether data is one message that is not compressed."""
-    return data[:1] == b"\0" and int.from_bytes(data[1:5], "big") == len(data) - 5
 
 
 async def _awaited(result: Deferred[Any]) -> Any:

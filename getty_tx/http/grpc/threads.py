@@ -5,15 +5,17 @@ from __future__ import annotations
 from threading import Semaphore
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.threadpool import ThreadPool
 
 from getty_tx.http.grpc.errors import StatusError
 from getty_tx.http.grpc.requests import Requests
+from getty_tx.http.grpc.servicercontext import ServicerContext
 from getty_tx.http.grpc.status import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Generator, Iterable
 
     from getty_tx.http.grpc.servercall import ServerCall
 
@@ -21,6 +23,26 @@ __all__ = ["Threads"]
 
 #: Replies of one call that are on their way from its thread to the reactor.
 AHEAD = 32
+
+
+class ThreadContext(ServicerContext):
+    """The context of a handler in a thread: what goes to the connection is done in the reactor's."""
+
+    __slots__ = ()
+
+    def send_initial_metadata(self, initial_metadata: Iterable[Any]) -> Awaitable[None]:
+        """As the base class."""
+        reactor = self._call.connection.session.context.reactor
+        done: Awaitable[None] = blockingCallFromThread(reactor, super().send_initial_metadata, initial_metadata)
+        return done
+
+    def cancel(self) -> None:
+        """As the base class."""
+        self._call.connection.session.context.reactor.callFromThread(super().cancel)
+
+    def write(self, message: Any) -> Awaitable[None]:
+        """:raise RuntimeError: always; handlers in threads yield their replies."""
+        raise RuntimeError("context.write() is for async def: a def yields its replies")
 
 
 class Threads:
@@ -42,6 +64,7 @@ class Threads:
 
     def run(self, call: ServerCall, request: Any) -> None:
         """Call the handler in a thread. It gets an iterator that blocks in place of one that is awaited."""
+        call.servicer = ThreadContext(call)
         self._pool.callInThread(self._run, call, request)
 
     def _run(self, call: ServerCall, request: Any) -> None:
@@ -101,7 +124,5 @@ class Threads:
     def _next(self, call: ServerCall, requests: Requests) -> Any:
         async def wait() -> tuple[bool, Any]:
             return (True, requests.take()) if await requests.more() else (False, None)
-
-        from twisted.internet.defer import Deferred
 
         return Deferred.fromFuture(call.context.loop.start(wait()))
