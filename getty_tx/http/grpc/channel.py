@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -19,6 +20,7 @@ from getty_tx.http.grpc.packing import encodingOf
 from getty_tx.http.grpc.status import Code
 from getty_tx.http.grpc.stubs import StubMethod
 from getty_tx.http.grpc.targets import descriptionOf, withALPN
+from getty_tx.http.two.client import TIMES
 from getty_tx.http.two.errors import StreamRefused
 from getty_tx.http.two.limits import Limits
 from getty_tx.session.context import theReactor
@@ -135,11 +137,12 @@ class Channel(Service):
         self.authority = None if authority is None else authority.encode("ascii")
         self.userAgent = f"{userAgent} grpc-getty_tx".strip().encode("ascii")
         self.drainTime = settings.seconds("drainTime", drainTime)
-        self.keepAlive = {
-            "keepAlive": settings.optionalSeconds("keepAlive", keepAlive),
-            "keepAliveTimeout": settings.seconds("keepAliveTimeout", keepAliveTimeout),
-            "keepAliveIdle": settings.flag("keepAliveIdle", keepAliveIdle),
-        }
+        self.times = replace(
+            TIMES,
+            pingInterval=settings.optionalSeconds("keepAlive", keepAlive),
+            pingTimeout=settings.seconds("keepAliveTimeout", keepAliveTimeout),
+            pingIdle=settings.flag("keepAliveIdle", keepAliveIdle),
+        )
         self.limits = Limits()
         pool = {"reconnectInterval": FIRST_WAIT, "connectTimeout": CONNECT_TIMEOUT, **options}
         self.pool = _Pool(self._newSession, _endpoints(target, pool), number, reactor=reactor, **pool)
@@ -254,12 +257,12 @@ class Channel(Service):
             return
         try:
             connection.open(call, call.head(connection), False)
-        except StreamRefused as error:
+        except StreamRefused:
+            # Its numbers are used up, or it has just closed.
+            connection.leave()
             if connection in connections:
                 connections.remove(connection)
-                self.dispatch(call, other)
-            else:
-                call.over(StatusError(Code.UNAVAILABLE, str(error), sent=False))
+            self.dispatch(call, other)
             return
         if not call.number:
             call.hold()

@@ -48,7 +48,7 @@ class ChannelConnection(ClientConnection):
     __slots__ = ("_called", "_channel", "_heads", "_peer", "deadlines", "sampled", "takesCalls", "tally")
 
     def __init__(self, session: Session, channel: Channel) -> None:
-        super().__init__(session, channel.limits, **channel.keepAlive)  # type: ignore[arg-type]  # as they were checked
+        super().__init__(session, channel.limits, channel.times)
         self._channel = channel
         self.deadlines = Deadlines(session.context, self.streams, _expired)
         self.takesCalls = False

@@ -269,7 +269,7 @@ class ClientCall(Stream):
             self.totals.running -= 1
             self.totals = None
         self.number = 0
-        self.hasEnded = self._hasSent = False
+        self.hasEnded = self.wasReset = self._hasSent = False
         self._messages = None
         if self.timeout is not None and self._timer is None and self.expiresAt is not None:
             # Another connection has other deadlines.

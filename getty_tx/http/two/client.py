@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING
 
 from getty_tx.errors import ReadTimeoutError
 from getty_tx.http.two.connection import Connection
 from getty_tx.http.two.errors import ErrorCode, StreamRefused, StreamReset
+from getty_tx.http.two.limits import Times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from getty_tx.http.two.stream import Stream
     from getty_tx.session.session import Session
 
-__all__ = ["SETTINGS_TIMEOUT", "ClientConnection"]
+__all__ = ["SETTINGS_TIMEOUT", "TIMES", "ClientConnection"]
 
 #: SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, 6.5.2); what holds before the peer's settings have come, and without it.
 _MAX_STREAMS = 3
@@ -27,8 +29,8 @@ _ENDLESS = 2**31
 #: Seconds in which the peer's settings are to come; grpc's least time for an attempt to connect.
 SETTINGS_TIMEOUT = 20.0
 
-#: What pings carry. What comes back is not compared: any byte says that the peer is there.
-_PING = b"getty_tx"
+#: A client waits for credit as long as it likes: its requests have deadlines of their own.
+TIMES = Times(stallTimeout=None)
 
 
 class ClientConnection(Connection):
@@ -38,37 +40,19 @@ class ClientConnection(Connection):
     The connection is ready when the peer's first SETTINGS have come: a port that accepts and says nothing, or speaks
     something else, never is.
 
-    :param keepAlive: seconds of silence before a ping; None: never. Servers of gRPC end a connection with pings that
-        come more often than every five minutes, unless they are set otherwise.
-    :param keepAliveTimeout: seconds that a ping waits for any byte.
-    :param keepAliveIdle: ping without open streams, too.
-
     :ivar isReady: the peer has said its settings.
     :ivar maxStreams: streams that the peer allows.
     """
 
-    __slots__ = ("_asked", "_idle", "_keepAlive", "_pingTimeout", "_queue", "_timer", "isReady", "maxStreams")
+    __slots__ = ("_openedAt", "_queue", "isReady", "maxStreams")
 
-    def __init__(
-        self,
-        session: Session,
-        limits: Limits,
-        *,
-        keepAlive: float | None = None,
-        keepAliveTimeout: float = 20.0,
-        keepAliveIdle: bool = False,
-    ) -> None:
-        super().__init__(session, limits, False)
+    def __init__(self, session: Session, limits: Limits, times: Times = TIMES) -> None:
+        super().__init__(session, limits, False, times)
         self.isReady = False
         self.maxStreams = FIRST_STREAMS
-        self._keepAlive = keepAlive
-        self._pingTimeout = keepAliveTimeout
-        self._idle = keepAliveIdle
         # Streams that wait for others to end.
         self._queue: deque[tuple[Stream, Headers, bool]] = deque()
-        # The time of the last byte when the peer was asked; None: it was not.
-        self._asked: float | None = None
-        self._timer: Any = None
+        self._openedAt: float | None = None
 
     # To override
 
@@ -114,8 +98,6 @@ class ClientConnection(Connection):
         super().streamEnded(stream, code)
         if self._queue:
             self._openMore()
-        if self.goesAway and not self.streams:
-            self._atEnd(self._endIfIdle)
 
     def _openMore(self) -> None:
         queue = self._queue
@@ -134,29 +116,25 @@ class ClientConnection(Connection):
             self.goesAway = True
             self.leaving()
         self._dropQueue()
-        if not self.streams:
-            self._atEnd(self._endIfIdle)
+        self.isEnding = True
+        self.touch()
 
     def _dropQueue(self) -> None:
         queue, self._queue = self._queue, deque()
         for stream, _, _ in queue:
             stream.finish(StreamReset(ErrorCode.REFUSED_STREAM))
 
-    def _endIfIdle(self) -> None:
-        if not self.streams and not self.session.isClosed:
-            self.session.close()
-
     # The engine's events
 
     def wasReset(self, stream: int, code: int) -> None:
         """The peer has ended a stream. A server may refuse as many as it likes."""
+        self._resetByPeer = stream
 
     def settingsCame(self, settings: Mapping[int, int]) -> None:
         """The peer's settings."""
         self.maxStreams = settings.get(_MAX_STREAMS, self.maxStreams if self.isReady else _ENDLESS)
         if not self.isReady:
             self.isReady = True
-            self._schedule()
             self.ready()
         if self._queue:
             self._openMore()
@@ -170,54 +148,24 @@ class ClientConnection(Connection):
         for number in [number for number in self.streams if number > last]:
             self.streams.pop(number).finish(StreamReset(ErrorCode.REFUSED_STREAM))
         self._dropQueue()
-        if not self.streams:
-            self._atEnd(self._endIfIdle)
+        self.isEnding = True
+        self.touch()
 
-    # The session, and whether the peer is there
-
-    def onOpen(self, session: Session) -> None:
-        """Send the settings, and wait for the peer's."""
-        super().onOpen(session)
-        self._timer = session.context.wheel.schedule(SETTINGS_TIMEOUT, self._silent, None)
+    # The session
 
     def onClose(self, session: Session) -> None:
         """The connection is lost, or has ended."""
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.stop()
         super().onClose(session)
         self._dropQueue()
 
-    def _silent(self, _: Any) -> None:
-        self._timer = None
-        text = f"{self.session}: no SETTINGS in {SETTINGS_TIMEOUT:g} s: does the peer speak HTTP/2?"
-        self.session.fail(ReadTimeoutError(text, self.session), abort=True)
-
-    def _schedule(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.stop()
-        if self._keepAlive is not None:
-            self._again(self._keepAlive)
-
-    def _again(self, delay: float) -> None:
-        self._timer = self.session.context.wheel.schedule(delay, self._look, None)
-
-    def _look(self, _: Any) -> None:
-        session, interval = self.session, self._keepAlive
-        self._timer = None
-        if session.isClosed or interval is None:
-            return
-        last = session.lastActive
-        silence = self.seconds() - last
-        if self._asked is not None and self._asked == last:
-            text = f"{session}: no byte in keepAliveTimeout={self._pingTimeout:g} s after a ping"
-            session.fail(ReadTimeoutError(text, session), abort=True)
-        elif silence < interval or not (self.streams or self._idle):
-            self._asked = None
-            self._again(interval - silence if silence < interval else interval)
-        else:
-            self._asked = last
-            self.engine.ping(_PING)
-            self.touch()
-            self._again(self._pingTimeout)
+    def look(self, now: float) -> float:
+        """For the watch: whether the peer's settings are there in time."""
+        if self.isReady:
+            return inf
+        if self._openedAt is None:
+            self._openedAt = now
+        left = self._openedAt + SETTINGS_TIMEOUT - now
+        if left <= 0:
+            text = f"{self.session}: no SETTINGS in {SETTINGS_TIMEOUT:g} s: does the peer speak HTTP/2?"
+            self.drop(ReadTimeoutError(text, self.session))
+        return left
