@@ -9,11 +9,14 @@ import signal
 import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -53,6 +56,7 @@ NAMES = {
     "feed.py",
     "gateway.py",
     "greeter.proto",
+    "grpc_client.py",
     "grpc_server.py",
     "http_server.py",
     "keyvalue.py",
@@ -137,6 +141,22 @@ class ExampleTests(ExampleTestCase):
             self.converse(self.connect("relay.sock"), b"one\ntwo words\n")
         self.stop(relay)
         self.stop(server)
+
+    def test_grpcClient(self) -> None:
+        """It asks for the health of a server of grpcio, and says why it cannot."""
+        server = grpc.server(ThreadPoolExecutor(4))
+        servicer = health.HealthServicer()
+        servicer.set("shop", 1)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        target = f"tcp:127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        self.addCleanup(lambda: server.stop(0).wait())
+        client = self.example("grpc_client.py", target, "shop")
+        self.assertEqual(0, client.end(), client.output)
+        self.assertEqual("Check: SERVING\nWatch: SERVING", client.output)
+        other = self.example("grpc_client.py", target, "other")
+        self.assertEqual(0, other.end(), other.output)
+        self.assertEqual("NOT_FOUND", other.output.strip())
 
     def test_clientAlone(self) -> None:
         """Nobody listens: the client fails within its time, here a tenth of it, and says why."""
