@@ -66,7 +66,7 @@ class AnswerTests(WireTestCase):
     async def test_request(self) -> None:
         """What a request looks like."""
         self.serve(lambda peer, stream, _: peer.echo(stream))
-        self.assertEqual(await self.call(timeout=5.0, metadata=(("a-bin", b"\0\xff"), ("B", " c "))), b"hi")
+        self.assertEqual(await self.call(timeout=5.0, metadata=(("a-bin", b"\0\xff"), ("b", "c"))), b"hi")
         fields = self.factory.peers[0].requests[1]
         left = decodeTimeout(fields.pop("grpc-timeout").encode())
         self.assertTrue(0 < left <= 5.0, left)

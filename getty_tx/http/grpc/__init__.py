@@ -7,8 +7,7 @@ gRPC over HTTP/2: servers and channels for generated code.
   handlers that block.
 - ``channel``, ``channelconnection``: the calls of stubs, over a pool of connections; ``stubs``: what generated code
   calls; ``channelstates``: what it is doing; ``targets``: what is dialed.
-- ``clientcall``, ``clientkinds``: a call that is made; ``awaiting``: what it is to coroutines; ``fields``: its
-  metadata; ``packing``: how it compresses.
+- ``clientcall``, ``clientkinds``: a call that is made; ``awaiting``: what it is to coroutines.
 - ``messages``, ``metadata``, ``status``, ``timeouts``: the wire; ``errors``: what calls fail with.
 """
 

@@ -14,9 +14,9 @@ from getty_tx.http.grpc.awaiting import Awaiting
 from getty_tx.http.grpc.channelconnection import ChannelConnection
 from getty_tx.http.grpc.channelstates import ChannelState, StateWatchers
 from getty_tx.http.grpc.clientkinds import Replies, Reply, StreamReplies, StreamReply
+from getty_tx.http.grpc.context import encodingOf
 from getty_tx.http.grpc.errors import StatusError
 from getty_tx.http.grpc.messages import MAX_RECEIVED
-from getty_tx.http.grpc.packing import encodingOf
 from getty_tx.http.grpc.status import Code
 from getty_tx.http.grpc.stubs import StubMethod
 from getty_tx.http.grpc.targets import descriptionOf, withALPN
@@ -130,7 +130,7 @@ class Channel(Service):
         self.timeout = settings.optionalSeconds("timeout", timeout)
         self.waitForReady = settings.flag("waitForReady", waitForReady)
         if compression is not None:
-            encodingOf(compression)
+            encodingOf("compression", compression)
         self.compression = compression
         self.maxReceived = settings.size("maxReceived", maxReceived)
         self.maxSent = None if maxSent is None else settings.size("maxSent", maxSent)

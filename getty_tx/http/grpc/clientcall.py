@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from getty_tx.http.grpc.awaiting import Awaiting
+from getty_tx.http.grpc.context import encodingOf
 from getty_tx.http.grpc.errors import StatusError
-from getty_tx.http.grpc.fields import fieldsOf, metadataOf
-from getty_tx.http.grpc.messages import Messages, decompressor, frame, gzipped
-from getty_tx.http.grpc.packing import deflated, encodingOf
+from getty_tx.http.grpc.messages import Messages, decompressor, deflated, frame, gzipped
+from getty_tx.http.grpc.metadata import decodeBinary, decodeMetadata, encodeMetadata
 from getty_tx.http.grpc.status import Code, codeOf, decodeText, fromHTTP, fromReset
 from getty_tx.http.grpc.timeouts import encodeTimeout
 from getty_tx.http.two.errors import ErrorCode, StreamReset
@@ -33,6 +34,31 @@ __all__ = ["ClientCall"]
 log = Logger()
 
 _timeoutField = lru_cache(maxsize=64)(encodeTimeout)
+
+
+def _fieldsOf(metadata: Any) -> list[tuple[bytes, bytes]]:
+    try:
+        return encodeMetadata(metadata.items() if hasattr(metadata, "items") else metadata)
+    except (TypeError, ValueError) as error:
+        raise StatusError(Code.INTERNAL, f"the call cannot be sent: {error}", sent=False) from error
+
+
+def metadataOf(headers: Headers) -> Metadata:
+    """The metadata of an answer. What is no base64 and should be is left out: the call has ended all the same."""
+    try:
+        return decodeMetadata(headers)
+    except StatusError:
+        found: list[tuple[str, str | bytes]] = []
+        for field in headers:
+            with suppress(StatusError):
+                found += decodeMetadata([field])
+        return found
+
+
+def _binaryOf(value: bytes) -> bytes:
+    with suppress(StatusError):
+        return decodeBinary(b"grpc-status-details-bin", value)
+    return b""
 
 
 class ClientCall(Stream):
@@ -89,9 +115,9 @@ class ClientCall(Stream):
                 if timeout <= 0:
                     raise StatusError(Code.DEADLINE_EXCEEDED, "no time is left for the call", sent=False)
             if metadata:
-                self._fields = fieldsOf(metadata)
+                self._fields = _fieldsOf(metadata)
             if compression is not None:
-                self._encoding = encodingOf(compression)
+                self._encoding = encodingOf("compression", compression) or b""
             self.prepare(request)
         except StatusError as error:
             self.over(error)
@@ -223,9 +249,7 @@ class ClientCall(Stream):
         else:
             if code is Code.CANCELLED and self._isLate():
                 code = Code.DEADLINE_EXCEEDED
-            found = metadataOf([(b"x-bin", details)]) if details else ()
-            raw = found[0][1] if found else b""
-            self.over(StatusError(code, decodeText(text), raw, metadataOf(headers)))  # type: ignore[arg-type]
+            self.over(StatusError(code, decodeText(text), _binaryOf(details), metadataOf(headers)))
         if not self._hasSent and not self.hasEnded:
             # The peer has ended before this side has: it wants no more.
             self.reset(ErrorCode.NO_ERROR)
