@@ -302,6 +302,27 @@ class ConnectionTests(WireTestCase):
         self.assertEqual(replies, [b"0", b"1", b"2", b"3", b"4"])
         self.assertEqual(await gatherResults(calls), replies)
 
+    async def test_oneAfterTheOther(self) -> None:
+        """Who calls when a call has ended need not wait for its stream to be gone."""
+        self.serve(lambda peer, stream, _: peer.echo(stream)).maxStreams = 1
+        channel = self.channel()
+        await channel.channel_ready()
+        method = channel.unary_unary(PATH)
+        again: list[Any] = []
+        call = method(b"1")
+        call.add_done_callback(lambda _: again.append(method(b"2")))
+        self.assertEqual(await call, b"1")
+        self.assertTrue(again[0].number)
+        self.assertEqual(await again[0], b"2")
+
+    async def test_answeredEarly(self) -> None:
+        """What a server that has answered does not take is not sent any more."""
+        self.serve(lambda peer, stream, _: peer.answer(stream, framed(b"x"))).atHead = True
+        self.factory.takes = False
+        self.assertEqual(await self.call(bytes(1_000_000)), b"x")
+        await self.soon(lambda: self.factory.resets)
+        self.assertEqual(self.factory.resets, [(1, 0)])
+
     async def test_lost(self) -> None:
         """The connection ends."""
         self.serve(lambda peer, stream, _: peer.transport.abortConnection())

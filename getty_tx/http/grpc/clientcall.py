@@ -94,7 +94,7 @@ class ClientCall(Stream):
     _timer: Any = None
     _again = 0
     # This side has sent all; the peer's answer is not gRPC's.
-    _hasSent = False
+    hasSent = False
     _httpError: tuple[Code, str] | None = None
 
     def __init__(self, method: StubMethod) -> None:
@@ -250,7 +250,7 @@ class ClientCall(Stream):
             if code is Code.CANCELLED and self._isLate():
                 code = Code.DEADLINE_EXCEEDED
             self.over(StatusError(code, decodeText(text), _binaryOf(details), metadataOf(headers)))
-        if not self._hasSent and not self.hasEnded:
+        if not self.hasEnded and (not self.hasSent or self.waiting):
             # The peer has ended before this side has: it wants no more.
             self.reset(ErrorCode.NO_ERROR)
 
@@ -293,7 +293,7 @@ class ClientCall(Stream):
             self.totals.running -= 1
             self.totals = None
         self.number = 0
-        self.hasEnded = self.wasReset = self._hasSent = False
+        self.hasEnded = self.wasReset = self.hasSent = False
         self._messages = None
         if self.timeout is not None and self._timer is None and self.expiresAt is not None:
             # Another connection has other deadlines.

@@ -56,7 +56,7 @@ class _One(ClientCall):
         self._frame = self.framed(request)
 
     def sendFirst(self) -> None:
-        self._hasSent = True
+        self.hasSent = True
         self.connection.engine.data(self.number, self._frame, True)
 
 
@@ -322,7 +322,7 @@ class _ManyRequests(ClientCall):
         early, self._early = self._early, []
         if early or self._isDone:
             self.canRepeat = False
-            self._hasSent = self._isDone
+            self.hasSent = self._isDone
             self.connection.engine.data(self.number, b"".join(early), self._isDone)
         writers, self._writers = self._writers, []
         for each in writers:
@@ -371,7 +371,7 @@ class _ManyRequests(ClientCall):
         if not self._isDone:
             self._isDone = True
             if self.number and not self.hasEnded and self.status is None:
-                self._hasSent = True
+                self.hasSent = True
                 self.connection.engine.data(self.number, b"", True)
                 self.connection.touch()
         waiting: Awaiting[None] = Awaiting()

@@ -44,7 +44,7 @@ class ClientConnection(Connection):
     :ivar maxStreams: streams that the peer allows.
     """
 
-    __slots__ = ("_openedAt", "_queue", "isReady", "maxStreams")
+    __slots__ = ("_ending", "_openedAt", "_queue", "isReady", "maxStreams")
 
     def __init__(self, session: Session, limits: Limits, times: Times = TIMES) -> None:
         super().__init__(session, limits, False, times)
@@ -53,6 +53,8 @@ class ClientConnection(Connection):
         # Streams that wait for others to end.
         self._queue: deque[tuple[Stream, Headers, bool]] = deque()
         self._openedAt: float | None = None
+        # The stream that has ended, of which only that was not told; 0: there is none.
+        self._ending = 0
 
     # To override
 
@@ -78,7 +80,7 @@ class ClientConnection(Connection):
         if self.goesAway or self.session.isClosed:
             raise StreamRefused(f"{self.session} takes no more streams")
         stream.connection = self
-        if self._queue or len(self.streams) >= self.maxStreams:
+        if self._queue or len(self.streams) - (self._ending in self.streams) >= self.maxStreams:
             self._queue.append((stream, headers, isLast))
             return
         self._open(stream, headers, isLast)
@@ -92,6 +94,24 @@ class ClientConnection(Connection):
     def withdraw(self, stream: Stream) -> None:
         """A stream that waits is not to be opened."""
         self._queue = deque(each for each in self._queue if each[0] is not stream)
+
+    def headersCame(self, stream: int, headers: Headers, isLast: bool) -> None:
+        """An answer, or nothing but its end."""
+        if isLast and len(self.streams) >= self.maxStreams:
+            self._hasEnded(stream)
+        super().headersCame(stream, headers, isLast)
+
+    def trailersCame(self, stream: int, headers: Headers) -> None:
+        """The end of an answer."""
+        if len(self.streams) >= self.maxStreams:
+            self._hasEnded(stream)
+        super().trailersCame(stream, headers)
+
+    def _hasEnded(self, stream: int) -> None:
+        """Who hears of the end may open another stream in place of this one, which the engine has forgotten."""
+        known = self.streams.get(stream)
+        if known is not None and known.hasSent and not known.waiting:
+            self._ending = stream
 
     def streamEnded(self, stream: int, code: int) -> None:
         """A stream is over: another may be opened."""

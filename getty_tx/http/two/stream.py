@@ -31,6 +31,9 @@ class Stream:
     :ivar wasReset: this side has ended it.
     """
 
+    #: Of a client: all that it sends was given to the engine.
+    hasSent = False
+
     __slots__ = ("_blocked", "connection", "hasEnded", "number", "owed", "wasReset")
 
     def __init__(self, connection: Connection, number: int = 0) -> None:
