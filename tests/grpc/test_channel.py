@@ -7,6 +7,7 @@ import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import grpc
 from twisted.internet import reactor
@@ -21,6 +22,8 @@ from getty_tx.http.grpc import EOF, ChannelState, Code, StatusError
 from getty_tx.http.grpc.awaiting import Awaiting
 from getty_tx.http.grpc.targets import authorityOf, descriptionOf, withALPN
 from getty_tx.reactors.guest import guestLoop
+from getty_tx.registry.provider import Provider, encodeRecord
+from getty_tx.testing import MemoryRegistry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -449,6 +452,30 @@ class ChannelTests(TestCase):
         for service in services:
             service.goOn.set()
         await gatherResults(calls)
+
+    async def test_registry(self) -> None:
+        """Calls follow the providers of a service, and name the one that they go to."""
+        registry: Any = MemoryRegistry()
+        registry.startService()
+        self.addCleanup(registry.stopService)
+        services = [Service(), Service()]
+        endpoints = [f"tcp:127.0.0.1:{serve(self, service)}" for service in services]
+        channel = self.channel("service:greeter", registry=registry)
+        waiting = Stub(channel).double(b"a")
+        self.assertIs(channel.get_state(), ChannelState.CONNECTING)
+        for endpoint in endpoints:
+            provider = Provider("greeter", endpoint)
+            registry.store.write("greeter", quote(provider.id, safe=""), encodeRecord(provider))
+        self.assertEqual(await waiting, b"aa")
+        while len(channel.connections) < 2:
+            await deferLater(reactor, 0.005)
+        calls = [Stub(channel).double(b"wait") for _ in range(2)]
+        self.assertEqual([each.load for each in channel.connections], [1, 1])
+        for service in services:
+            service.goOn.set()
+        await gatherResults(calls)
+        heads = [dict(each.headOf(Stub(channel).double)) for each in channel.connections]
+        self.assertEqual({head[b":authority"].decode() for head in heads}, {each[4:] for each in endpoints})
 
     async def test_unix(self) -> None:
         """Over a unix socket."""

@@ -355,10 +355,15 @@ class Channel(Service):
             return ChannelState.IDLE
         if self.connections:
             return ChannelState.READY
-        places = self.pool.number * len(self.pool.providers)
-        if self._isBroken or (self._failing and len(self._failing) >= places):
+        if self._isBroken or (self._failing and self._allFail()):
             return ChannelState.TRANSIENT_FAILURE
         return ChannelState.CONNECTING
+
+    def _allFail(self) -> bool:
+        pool = self.pool
+        dialed = sum(each.state not in ("idle", "leaving", "orphaned") for each in pool.providers)
+        # Places of providers that have gone belong to nobody.
+        return sum(each.client is not None for each in self._failing) >= pool.number * dialed
 
     def _changed(self) -> None:
         self._watchers.changed(self.get_state())
@@ -470,4 +475,4 @@ def _endpoints(target: Any, options: dict[str, Any]) -> Any:
 
 
 def _dial(provider: Any) -> Any:
-    return provider.destination
+    return provider.endpoint
