@@ -5,15 +5,18 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 from twisted.internet.threads import deferToThread
 
-__all__ = ["Child", "childOf"]
+__all__ = ["Child", "childOf", "node"]
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,7 +61,8 @@ class Child:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
 
 
@@ -66,3 +70,23 @@ class Child:
 def childOf(module: str, *words: str) -> Child:
     """The process of one of the programs beside this file."""
     return Child([sys.executable, "-m", f"tests.support.grpc.{module}", *words])
+
+
+@cache
+def node(role: str) -> Child:
+    """
+    npm's gRPC, see ``tests/grpc/interop.js``.
+
+    :param role: ``client`` or ``server``.
+    :raise SkipTest: it is not there.
+    """
+    if shutil.which("node") is None:
+        raise SkipTest("there is no node (Debian: apt-get install nodejs)")
+    modules = ROOT / "build" / "npm" / "node_modules"
+    path = os.pathsep.join([str(modules), os.environ.get("NODE_PATH", "")])
+    finds = ["node", "-e", "require.resolve('@grpc/grpc-js'); require.resolve('@grpc/proto-loader')"]
+    if subprocess.run(finds, env={**os.environ, "NODE_PATH": path}, capture_output=True).returncode:
+        raise SkipTest("there is no gRPC of npm: npm install --prefix build/npm @grpc/grpc-js@1.14 @grpc/proto-loader")
+    folder = ROOT / "tests" / "grpc"
+    command = ["node", str(folder / "interop.js"), role, str(folder / "protos" / "interop.proto")]
+    return Child(command, {"NODE_PATH": path})
