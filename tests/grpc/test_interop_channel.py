@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from getty_tx.http.grpc.channel import Channel
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from getty_tx.http.grpc.channel import Channel
 from tests.grpc.test_interop_server import COMPRESSED, OVER_TLS, InteropCase
 from tests.support.certificates import Authority
 from tests.support.grpc.badserver import BadServer
@@ -44,11 +44,16 @@ class ChannelCase(TestCase):
 
     timeout = 60
 
-    async def do(self, case: str, target: str, tap: Tap | None = None, **words: Any) -> None:
-        """Do a case."""
+    def channel(self, target: str) -> Channel:
+        """A channel that runs until the test ends."""
         channel = Channel(target)
         channel.startService()
         self.addCleanup(channel.stopService)
+        return channel
+
+    async def do(self, case: str, target: str, tap: Tap | None = None, **words: Any) -> None:
+        """Do a case."""
+        channel = self.channel(target)
         if tap is not None:
             words |= {"sent": tap.sent, "came": tap.came}
         await getattr(Cases(interop(), channel, together, **words), case)()
@@ -77,15 +82,18 @@ class GrpcioTests(ChannelCase):
 class TLSTests(ChannelCase):
     """The same over TLS."""
 
-    async def one(self, case: str) -> None:
-        """A case."""
+    async def test_cases(self) -> None:
+        """Some cases on one connection."""
         authority = Authority(self.mktemp())
         chain, key = map(os.path.abspath, authority.issue(["localhost"]))
         port = (await childOf("grpcioserver", folder()).ask(key=key, chain=chain))["port"]
         roots = Path(self.mktemp())
         roots.mkdir()
         (roots / "root.pem").write_bytes(Path(authority.path).read_bytes())
-        await self.do(case, f"tls:localhost:{port}:trustRoots={roots}")
+        channel = self.channel(f"tls:localhost:{port}:trustRoots={roots}")
+        cases = Cases(interop(), channel, together)
+        for case in OVER_TLS:
+            await getattr(cases, case)()
 
 
 class GrpclibTests(ChannelCase):
@@ -151,7 +159,6 @@ def _add(case: str, into: type[Any]) -> None:
 
 for _into, _cases in (
     (GrpcioTests, CASES),
-    (TLSTests, OVER_TLS),
     (GrpclibTests, GRPCLIB_CASES),
     (NodeTests, NODE_CASES),
     (OwnTests, CASES),
