@@ -431,7 +431,7 @@ class Channel(Service):
         for call in waiting:
             self._unavailable(call, self.why("the channel has stopped"))
         self._changed()
-        if limit > 0 and any(each.load for each in self._all()):
+        if limit > 0 and any(each.hasCalls() for each in self._all()):
             drained = self._drained = Deferred()
             drained.addTimeout(limit, self.reactor)
             return drained.addBoth(lambda _: self.pool.stopService())
