@@ -27,6 +27,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.methods = Methods()
         self.context = self
+        self.onStop: list[Any] = []
         self.add_registered_method_handlers = self.methods.addRegistered
 
     def behavior(self, path: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 
-from getty_tx.http.grpc.health import Health
+from getty_tx.http.grpc.health import Health, Serving
 from getty_tx.http.grpc.reflection import SERVICES, addReflection
 from tests.grpc.test_interop_server import InteropCase
 from tests.support.grpc.child import childOf
@@ -64,6 +64,16 @@ class HealthTests(ServicesCase):
         self.health.shutDown()
         self.assertEqual(await self.ask("next"), 2)
         await self.ask("leave")
+
+    async def test_stop(self) -> None:
+        """Who watches hears that the server stops, and does not keep it from that."""
+        await self.serve()
+        self.assertEqual(await self.ask("watch", service=""), 1)
+        stopped = self.server.stopService()
+        self.assertEqual([await self.ask("next"), await self.ask("next")], [2, "UNAVAILABLE"])
+        await self.ask("close")
+        await stopped
+        self.assertIs(self.health.get(TEST), Serving.NOT_SERVING)
 
 
 class ReflectionTests(ServicesCase):

@@ -93,7 +93,7 @@ class Health:
         self._set: dict[str, Serving] = {"": Serving.SERVING}
         self._servers: list[Server] = []
         self._watching: set[asyncio.Future[None]] = set()
-        self._isOver = False
+        self._isOver = self._isStopping = False
 
     def set(self, service: str, status: Serving | bool) -> None:
         """
@@ -110,9 +110,13 @@ class Health:
             self._tell()
 
     def shutDown(self) -> None:
-        """All services are NOT_SERVING from now on. A server that drains does this first."""
+        """All services are NOT_SERVING from now on, for good. A server that stops does this first."""
         self._isOver = True
         self._tell()
+
+    def _stop(self) -> None:
+        self._isStopping = True
+        self.shutDown()
 
     def get(self, service: str = "") -> Serving | None:
         """How a service is; None: it is not known."""
@@ -133,6 +137,7 @@ class Health:
     def addTo(self, server: Server) -> None:
         """Have a server answer who asks for it. One object can serve several servers."""
         self._servers.append(server)
+        server.onStop.append(self._stop)
         decode, encode = _Request.FromString, _Response.SerializeToString
         server.add_registered_method_handlers(
             SERVICE,
@@ -163,6 +168,9 @@ class Health:
                 last = status
                 yield _Response(status=status)
                 continue
+            if self._isStopping:
+                # Who watches has heard it, and would keep the server from coming to its end.
+                raise StatusError(Code.UNAVAILABLE, "the server stops")
             waiting = asyncio.get_running_loop().create_future()
             self._watching.add(waiting)
             try:

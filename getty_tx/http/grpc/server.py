@@ -51,6 +51,7 @@ class Server(Service):
 
     :ivar context: what its calls share; its settings may be changed at any time.
     :ivar server: the :py:class:`~getty_tx.Server` with the sessions.
+    :ivar onStop: called without arguments when it begins to stop, while all calls still run.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Server(Service):
             reactor=reactor,
             **registering,
         )
+        self.onStop: list[Callable[[], object]] = []
         # Clients of gRPC insist on it.
         self.server.speaks(b"h2")
 
@@ -143,6 +145,8 @@ class Server(Service):
         :return: fires when the last session has ended.
         """
         Service.stopService(self)
+        for each in self.onStop:
+            each()
         return self.server.leave().addCallback(self._drain).addCallback(self._stopThreads)
 
     def _drain(self, _: object) -> Deferred[Any]:

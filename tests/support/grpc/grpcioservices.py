@@ -43,7 +43,11 @@ class Doing:
         return next(self.watching).status
 
     def next(self) -> Any:
-        return next(self.watching).status
+        try:
+            return next(self.watching).status
+        except grpc.RpcError as error:
+            there: Any = error
+            return there.code().name
 
     def leave(self) -> Any:
         self.watching.cancel()
