@@ -30,6 +30,9 @@ NAMES = {
     "grpc threads": "grpcio, threads",
 }
 
+#: What a page shows above its tables.
+PICTURE = "![CPU time and rate of unary calls, and rates of streams; the tables have the figures](grpc.svg)"
+
 #: CPU time of a unary call at 1x100, at most, as multiples of others'.
 COSTS = {BASELINE: 0.15, "pygrpc-native": 0.9}
 
@@ -99,8 +102,8 @@ def drawing(figures: Figures) -> str:
 
 
 def tables(figures: Figures) -> str:
-    """What a page has: how it was measured, and for each server calls or messages a second and CPU time."""
-    made = [how(figures, "Medians"), ""]
+    """What a page has: the plot, how it was measured, and for each server calls or messages a second and CPU time."""
+    made = [PICTURE, "", how(figures, "Medians"), ""]
     for title, isUnary in (("Unary calls", True), ("Messages of streams", False)):
         rows = [text for text in figures.rows if (Row.parse(text).kind == "unary") is isUnary]
         if not rows:

@@ -29,6 +29,7 @@ BLOCKS = {
     "guide/http2.md": {"python": "test_http_page"},
     "guide/grpc.md": {"python": "test_grpc_page", "sh": "tests/tap/test_grpc.py"},
     "guide/grpc-client.md": {"python": "test_grpc_client_page"},
+    "guide/grpc-services.md": {"python": "test_grpc_services_page"},
     "guide/registry.md": {"python": "test_registry_page"},
     "guide/groups.md": {"python": "test_groups_page"},
     "from/netpoll.md": {"python": "test_pages", "go": "for comparison, as in from/getty.md"},

@@ -55,7 +55,7 @@ NAMES = {
     "getty_tx.http": (
         "AccessLog Asgi BodyLostError Files GoneError Proxies Request Resources Response Router Server Wsgi "
     ),
-    "getty_tx.http.grpc": ("Channel ChannelState Code EOF Server StatusError "),
+    "getty_tx.http.grpc": ("Channel ChannelState Code EOF Health Server Serving StatusError addReflection "),
     "getty_tx.http.upgrade": ("WebSocketUpgrade asksForWebSocket "),
     "getty_tx.reactors": ("GuestLoop Processes guestLoop install "),
     "getty_tx.reactors.guest": ("GuestLoop guestLoop "),

@@ -8,6 +8,7 @@ gRPC over HTTP/2: servers and channels for generated code.
 - ``channel``, ``channelconnection``: the calls of stubs, over a pool of connections; ``stubs``: what generated code
   calls; ``channelstates``: what it is doing; ``targets``: what is dialed.
 - ``clientcall``, ``clientkinds``: a call that is made; ``awaiting``: what it is to coroutines.
+- ``health``, ``reflection``: the services that clients know, whose messages ``protos`` makes.
 - ``messages``, ``metadata``, ``status``, ``timeouts``: the wire; ``errors``: what calls fail with.
 """
 
@@ -23,11 +24,31 @@ if TYPE_CHECKING:
     from getty_tx.http.grpc.channel import Channel
     from getty_tx.http.grpc.channelstates import ChannelState
     from getty_tx.http.grpc.clientkinds import EOF
+    from getty_tx.http.grpc.health import Health, Serving
+    from getty_tx.http.grpc.reflection import addReflection
     from getty_tx.http.grpc.server import Server
 
-__all__ = ["EOF", "Channel", "ChannelState", "Code", "Server", "StatusError"]
+__all__ = [
+    "EOF",
+    "Channel",
+    "ChannelState",
+    "Code",
+    "Health",
+    "Server",
+    "Serving",
+    "StatusError",
+    "addReflection",
+]
 
-_PLACES = {"EOF": "clientkinds", "Channel": "channel", "ChannelState": "channelstates", "Server": "server"}
+_PLACES = {
+    "EOF": "clientkinds",
+    "Channel": "channel",
+    "ChannelState": "channelstates",
+    "Health": "health",
+    "Server": "server",
+    "Serving": "health",
+    "addReflection": "reflection",
+}
 
 
 def __getattr__(name: str) -> Any:
