@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from typing import Any
 
@@ -14,9 +15,11 @@ from twisted.trial.unittest import TestCase
 from getty_tx import http
 from getty_tx.http.grpc import Code, StatusError
 from getty_tx.http.grpc.timeouts import decodeTimeout
+from getty_tx.http.two.engines import ENGINE
 from tests.support.h2peer import OK, H2Peer, PeerFactory, framed
 
 PATH = "/a.B/C"
+OTHER = os.environ | {ENGINE: "h2"}
 
 
 class WireTestCase(TestCase):
@@ -402,3 +405,17 @@ class FlowTests(WireTestCase):
             self.assertEqual(len(await call.read()), 8 * 1024 - 5)
         await self.soon(lambda: peer.h2.local_flow_control_window(1) > 128 * 1024)
         call.cancel()
+
+
+class ConnectionsOnH2Tests(ConnectionTests):
+    """The same where ngh2 is missing."""
+
+    def setUp(self) -> None:
+        self.patch(os, "environ", OTHER)
+
+
+class FlowOnH2Tests(FlowTests):
+    """The same where ngh2 is missing."""
+
+    def setUp(self) -> None:
+        self.patch(os, "environ", OTHER)
