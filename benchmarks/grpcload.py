@@ -240,7 +240,7 @@ class Load:
         self.body = bytes(stream.body)
         self.messages += self._sends if self.kind == "client" else stream.data // len(MESSAGE)
         self.ended += 1
-        if not self._limit or self.ended < self._limit:
+        if not self._limit or self._next // 2 < self._limit:
             self._open()
 
     def passed(self) -> int:

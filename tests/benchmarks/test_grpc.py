@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from benchmarks import grpc as benchmark
 from benchmarks import grpcplot
 from benchmarks.figures import Figures, putInto
-from benchmarks.grpcload import COUNT, MESSAGE, message
+from benchmarks.grpcload import COUNT, MESSAGE, Load, LoadFailed, ask, drive, message
 from benchmarks.grpcloads import ANSWERS, Row, readH2load
 from benchmarks.grpcpeers import BASELINE, OWN, PEERS, commandOf, unable
 from benchmarks.grpcplot import MARK, NAMES, drawing, tables, verdicts
 from benchmarks.loads import LoadError
+from benchmarks.peers import grpc_echo
+from getty_tx.http.grpc.server import Server
 from tests.support.pages import haveOptions
 
 PAGE = Path(__file__).parents[2] / "docs" / "topics" / "grpc-speed.md"
@@ -75,6 +79,45 @@ class ReadTests(SynchronousTestCase):
         ):
             error = self.assertRaises(LoadError, readH2load, PRINTED.replace(old, new), Row("unary", 1, 100), 1, 1, 1)
             self.assertIn(text, str(error))
+
+
+class LoadTests(TestCase):
+    """The load of streams, and the service."""
+
+    timeout = 30
+
+    async def test_answers(self) -> None:
+        """Each kind of call is answered right, with both styles of handlers; some load has errors at no time."""
+        for servicer in grpc_echo.Mixed(), grpc_echo.Async():
+            server = Server("tcp:0:interface=127.0.0.1")
+            grpc_echo.addTo(server, servicer)
+            server.startService()
+            self.addCleanup(server.stopService)
+            port = (await server.whenListening())[0].port  # type: ignore[attr-defined,unused-ignore]
+            for kind, answer in ANSWERS.items():
+                self.assertEqual(await deferToThread(ask, port, kind), answer)
+
+            def work(port: int = port) -> list[int]:
+                loads = [Load(port, kind, 3, limit=4) for kind in ANSWERS]
+                drive(loads, time.perf_counter() + 20)
+                for load in loads:
+                    load.close()
+                return [load.ended for load in loads]
+
+            self.assertEqual(await deferToThread(work), [4] * 4)
+
+    async def test_wrong(self) -> None:
+        """A call that fails is told."""
+        server = Server("tcp:0:interface=127.0.0.1")
+        server.startService()
+        self.addCleanup(server.stopService)
+        port = (await server.whenListening())[0].port  # type: ignore[attr-defined,unused-ignore]
+        try:
+            await deferToThread(ask, port, "server")
+        except LoadFailed as error:
+            self.assertIn("'grpc-status': '12'", str(error))
+        else:
+            self.fail("it has not failed")
 
 
 class FigureTests(SynchronousTestCase):
