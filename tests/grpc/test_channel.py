@@ -467,7 +467,7 @@ class ChannelTests(TestCase):
             provider = Provider("greeter", endpoint)
             registry.store.write("greeter", quote(provider.id, safe=""), encodeRecord(provider))
         self.assertEqual(await waiting, b"aa")
-        while len(channel.connections) < 2:
+        while [each.load for each in channel.connections] != [0, 0]:
             await deferLater(reactor, 0.005)
         calls = [Stub(channel).double(b"wait") for _ in range(2)]
         self.assertEqual([each.load for each in channel.connections], [1, 1])

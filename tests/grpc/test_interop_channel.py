@@ -166,3 +166,6 @@ for _into, _cases in (
 ):
     for _case in _cases:
         _add(_case, _into)
+
+# By this name the loader would find the last ones once more.
+del _into
