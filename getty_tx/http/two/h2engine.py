@@ -250,6 +250,13 @@ class H2Engine:
         if stream > self._last:
             # It crossed the GOAWAY, which has told the client.
             return
+        if event.stream_ended is not None and any(
+            name == b"content-length" and value.strip(b"0") for name, value in event.headers
+        ):
+            # h2 compares only where there is DATA.
+            self._wrapped.reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
+            self._told.streamEnded(stream, ErrorCode.PROTOCOL_ERROR)
+            return
         self._open[stream] = _Out()
         self._told.headersCame(stream, event.headers, event.stream_ended is not None)
 
