@@ -220,6 +220,23 @@ class AnswerTests(Case2):
         self.assertEqual(answer.informed, [(103, [(b"link", b"</a>")])])
         self.assertEqual((answer.body, answer.trailers, answer.isComplete), (b"abc", [(b"a", b"b")], True))
 
+    def test_trailersAlone(self) -> None:
+        """Behind a body that is empty, and behind a head that has left."""
+
+        class Application:
+            def serve(self, request: http.Request, exchange: Any) -> None:
+                exchange.start(request, 200, http.answers.NO_FIELDS)
+                if request.target == b"/flushed":
+                    exchange.flush(request)
+                exchange.end(request, [(b"A", b"b")])
+
+        talk = self.talk2(lambda request: "")
+        talk.context.application = Application()
+        for path in ("/", "/flushed"):
+            answer = talk.get(path)
+            self.assertEqual((answer.trailers, answer.body, answer.isComplete), ([(b"a", b"b")], b"", True))
+        self.assertEqual(talk.get("/", "HEAD").isComplete, True)
+
     def test_slowReader(self) -> None:
         """A generator is asked for more while the client has credit; other streams go on."""
         given = 0
