@@ -3,8 +3,7 @@ Endpoint descriptions: ``tcp:8090``, ``unix:/run/x.sock``, ``ssl:8443:certKey=se
 
 They are Twisted's, with three differences. A server description without ``backlog=`` gets :py:data:`BACKLOG`.
 A client's ``tls:`` and a server's ``ssl:`` use :py:mod:`getty_tx.tls`, for its checks and its clear errors; a server's
-also takes ``trustRoot=`` to require and verify client certificates, and ``alpn=h2,http/1.1``, the application protocols
-that it speaks. A client's ``ssl:``, which Twisted does not verify
+also takes ``trustRoot=`` to require and verify client certificates. A client's ``ssl:``, which Twisted does not verify
 by default, is refused.
 
 ``udp:`` is added, with the endpoints of :py:mod:`getty_tx.transports.udp.endpoints`::
@@ -190,8 +189,8 @@ _UDP_CLIENT = ("host", "port", "probeTimeout")
 _WEBSOCKET = ("ws", "wss", "getty-ws", "getty-wss")
 _SERVER_UPGRADE = {"path", "origins", "subprotocols", "deflate"}
 _CLIENT_UPGRADE = {"path", "origin", "subprotocols", "deflate"}
-_CERTIFICATE = {"certKey", "privateKey", "trustRoot", "onSocket", "alpn"}
-_SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot", "onSocket", "alpn"}
+_CERTIFICATE = {"certKey", "privateKey", "trustRoot", "onSocket"}
+_SSL_SERVER = {"port", "privateKey", "certKey", "interface", "backlog", "trustRoot", "onSocket"}
 _TLS_CLIENT = (
     *("host", "port", "timeout", "bindAddress", "certificate", "privateKey", "trustRoots", "endpoint"),
     *("onSocket", "alpn"),
@@ -220,7 +219,6 @@ def _serverPolicy(named: dict[str, str]) -> IOpenSSLServerConnectionCreator:
         named.get("certKey", privateKey),
         privateKey,
         trustRoot=named.get("trustRoot"),
-        alpn=_list(named, "alpn"),
         onSocket=_flag(named, "onSocket", True),
     )
 

@@ -63,7 +63,7 @@ class Options(ServiceOptions, ListenOptions):
     examples = """\
   twistd -n --reactor getty getty-grpc --servicer mypkg.service:Greeter
   twistd -n getty-grpc --servicer mypkg.service:Greeter --servicer mypkg.service:makeShop --workers 10 \\
-      --listen tcp:50051 --listen ssl:50052:privateKey=key.pem:certKey=cert.pem:alpn=h2 --processes 0
+      --listen tcp:50051 --listen ssl:50052:privateKey=key.pem:certKey=cert.pem --processes 0
 """
 
     optParameters = [

@@ -134,6 +134,16 @@ class Kinds(CallCase):
 
         self.assertEqual(await self.client(work), [b"0", b"1", b"2", b"3", b"4"])
 
+    async def test_manySmallMessages(self) -> None:
+        """A client gives credit for each message, by frames that are as large as the message."""
+        await self.serve(stream_stream_echo)
+
+        def work(channel: Any) -> int:
+            replies = channel.stream_stream(pathOf(stream_stream_echo))(b"" for _ in range(2000))
+            return sum(1 for _ in replies)
+
+        self.assertEqual(await self.client(work), 2000)
+
     async def test_largeStreamsWaitForTheirClient(self) -> None:
         async def unary_stream_large(request: bytes, context: Any) -> Any:
             for _ in range(20):

@@ -202,7 +202,6 @@ class Secure(CallCase):
         authority = Authority(self.mktemp())
         certificate, key = authority.issue(["localhost"])
         endpoint = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}:trustRoot={authority.path}"
-        endpoint += ":alpn=h2"
         known = await self.knownOf(endpoint, authority.path, authority.issue(["client"], client=True))
         names = [b"client"]
         self.assertEqual(

@@ -151,7 +151,7 @@ class NgAttacks(Case):
 
     def test_windowUpdateFlood(self) -> None:
         """Credit in small change."""
-        self.calmed(self.talk(), frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\x01") * (UPDATES + 1))
+        self.calmed(self.talk(), frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\x01") * (UPDATES + 100))
 
     def test_uselessBytes(self) -> None:
         """Frames of an unknown type, large and not many: bytes that carry nothing."""

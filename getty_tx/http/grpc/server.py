@@ -34,7 +34,7 @@ class Server(Service):
 
     ::
 
-        server = grpc.Server("tcp:50051", "ssl:50052:privateKey=key.pem:certKey=cert.pem:alpn=h2")
+        server = grpc.Server("tcp:50051", "ssl:50052:privateKey=key.pem:certKey=cert.pem")
         add_GreeterServicer_to_server(Greeter(), server)
 
     A handler is an ``async def``, with yield or without, which may await Deferreds and what asyncio has; or a ``def``,
