@@ -2,9 +2,9 @@
 gRPC over HTTP/2: servers and channels for generated code.
 
 - ``server``, ``context``: the service, and what its calls share; ``methods``: what generated code registers.
-- ``serverconnection``: a connection, its pings and its age; ``servercall``: a call that is served; ``requests``: what
-  it was sent; ``servicercontext``: what its handler gets; ``bridging``: Deferreds in tasks of asyncio; ``threads``:
-  handlers that block.
+- ``serverconnection``: a connection, its pings and its age; ``servercall``: a call that is served; ``answer``: what it
+  sends; ``requests``: what it was sent; ``servicercontext``: what its handler gets; ``bridging``: Deferreds in tasks of
+  asyncio; ``threads``: handlers that block.
 - ``channel``, ``channelconnection``: the calls of stubs, over a pool of connections; ``stubs``: what generated code
   calls; ``channelstates``: what it is doing; ``targets``: what is dialed.
 - ``clientcall``, ``clientkinds``: a call that is made; ``awaiting``: what it is to coroutines.

@@ -11,6 +11,7 @@ from getty_tx.http.two.server import ServerConnection
 from getty_tx.rpc.deadlines import Deadlines
 
 if TYPE_CHECKING:
+    from getty_tx.http.grpc.answer import Answer
     from getty_tx.http.grpc.context import ServerContext
     from getty_tx.http.two.interfaces import Headers
     from getty_tx.session.session import Session
@@ -52,7 +53,7 @@ class CallConnection(ServerConnection):
         self._context = context
         self.deadlines = Deadlines(session.context, self.streams, _expire)
         self.strikes = 0
-        self.closing: list[ServerCall] = []
+        self.closing: list[Answer] = []
         # When the client's last ping came.
         self._pingedAt = -IDLE_PINGS
 
