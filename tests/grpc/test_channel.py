@@ -82,6 +82,13 @@ def serve(case: TestCase, service: Service, bind: str = "127.0.0.1:0") -> int:
     return port
 
 
+def deferLaterIn(seconds: float) -> Awaiting[None]:
+    """Fires later, for both kinds of coroutines."""
+    waiting: Awaiting[None] = Awaiting()
+    reactor.callLater(seconds, waiting.callback, None)
+    return waiting
+
+
 class Stub:
     """As generated code makes it."""
 
@@ -178,6 +185,32 @@ class CallsMixin:
             await call.write(b"q")
             await call.done_writing()
             self.assertEqual(await call, b"q")
+
+        return self.each(test)
+
+    def test_endlessRequests(self: Any) -> Any:
+        """An iterator that has no more for now is ended with the call."""
+        ended: list[bool] = []
+
+        async def letters(waiting: Awaiting[None]) -> AsyncIterator[bytes]:
+            try:
+                yield b"x"
+                await waiting
+            finally:
+                ended.append(True)
+
+        async def test(stub: Stub, _: Service) -> None:
+            call = stub.echo(letters(Awaiting()))
+            self.assertEqual(await call.read(), b"x")
+            self.assertEqual(ended, [])
+            call.cancel()
+            await deferLaterIn(0.01)
+            self.assertEqual(ended, [True])
+            late = stub.join(letters(Awaiting()), timeout=0.05)
+            with self.assertRaises(StatusError):
+                await late
+            await deferLaterIn(0.01)
+            self.assertEqual(ended, [True, True])
 
         return self.each(test)
 

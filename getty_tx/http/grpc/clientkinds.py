@@ -253,6 +253,10 @@ class _ManyReplies(ClientCall):
 class _ManyRequests(ClientCall):
     """It sends requests: those of an iterator, or of ``write()``."""
 
+    # What takes them out of an asynchronous iterator, and whether it waits for the next one.
+    _pumping: Any = None
+    _waitsForRequest = False
+
     def __init__(self, method: StubMethod) -> None:
         super().__init__(method)
         # What was written before the stream is open, and who waits for that.
@@ -270,9 +274,9 @@ class _ManyRequests(ClientCall):
         if hasattr(requests, "__aiter__"):
             pump = self._pump(requests)
             if asyncio._get_running_loop() is not None and asyncio.current_task() is not None:
-                self._task = asyncio.ensure_future(pump)
+                self._pumping = asyncio.ensure_future(pump)
             else:
-                ensureDeferred(pump)
+                self._pumping = ensureDeferred(pump)
         else:
             self._goOnWith(iter(requests))
 
@@ -280,12 +284,18 @@ class _ManyRequests(ClientCall):
         """There is no request yet."""
 
     async def _pump(self, requests: Any) -> None:
+        iterator = requests.__aiter__()
         try:
-            async for request in requests:
-                await self.write(request)
-                if self.status is not None:
+            while self.status is None:
+                self._waitsForRequest = True
+                try:
+                    request = await iterator.__anext__()
+                except StopAsyncIteration:
+                    self.done_writing()
                     return
-            await self.done_writing()
+                finally:
+                    self._waitsForRequest = False
+                await self.write(request)
         except Exception as error:
             self._failed(error)
 
@@ -380,6 +390,9 @@ class _ManyRequests(ClientCall):
 
     def settled(self, error: StatusError | None) -> None:
         super().settled(error)
+        if self._waitsForRequest and self._pumping is not None:
+            # Nobody wants what it waits for.
+            self._pumping.cancel()
         writers, self._writers = self._writers, []
         for each in writers:
             self._unwritten(each)
