@@ -305,6 +305,20 @@ class ConnectionTests(WireTestCase):
         self.assertEqual(replies, [b"0", b"1", b"2", b"3", b"4"])
         self.assertEqual(await gatherResults(calls), replies)
 
+    async def test_tooManyPings(self) -> None:
+        """A server that says so gets half as many from the next connection."""
+
+        def serve(peer: H2Peer, stream: int, _: Any) -> None:
+            if len(self.factory.peers) == 1:
+                peer.leave(0, 11, b"too_many_pings")
+            else:
+                peer.echo(stream)
+
+        self.serve(serve)
+        channel = self.channel(keepAlive=20.0)
+        self.assertEqual(await channel.unary_unary(PATH)(b"x"), b"x")
+        self.assertEqual(channel.times.pingInterval, 40.0)
+
     async def test_oneAfterTheOther(self) -> None:
         """Who calls when a call has ended need not wait for its stream to be gone."""
         self.serve(lambda peer, stream, _: peer.echo(stream)).maxStreams = 1

@@ -87,9 +87,10 @@ class H2Peer(Protocol):
         """Answer with what was sent."""
         self.answer(stream, self.bodies[stream])
 
-    def leave(self, last: int) -> None:
+    def leave(self, last: int, code: int = 0, text: bytes = b"") -> None:
         """Send GOAWAY. h2 would take this side for closed."""
-        self.transport.write(b"\0\0\x08\x07\0\0\0\0\0" + last.to_bytes(4, "big") + bytes(4))
+        head = (8 + len(text)).to_bytes(3, "big") + b"\x07\0\0\0\0\0"
+        self.transport.write(head + last.to_bytes(4, "big") + code.to_bytes(4, "big") + text)
 
 
 class PeerFactory(Factory):

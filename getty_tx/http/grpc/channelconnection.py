@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
 
 from getty_tx.http.grpc.messages import ENCODINGS
 from getty_tx.http.grpc.status import Code
 from getty_tx.http.grpc.targets import authorityOf
 from getty_tx.http.two.client import ClientConnection
+from getty_tx.http.two.errors import ErrorCode
 from getty_tx.rpc.deadlines import Deadlines
 from getty_tx.status.calls import SAMPLED, CallTotals
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
 
 __all__ = ["ChannelConnection"]
+
+log = Logger()
 
 #: Methods that are counted by name; the others are counted together.
 MAX_COUNTED = 1000
@@ -113,6 +119,19 @@ class ChannelConnection(ClientConnection):
         self.takesCalls = False
         self._channel.closed(self)
         self._channel.pool.replace(self.session)
+
+    def goingAway(self, last: int, code: int, text: bytes) -> None:
+        """The peer takes no more calls; it may be for pings that come too often (proposal A8 of gRPC)."""
+        channel = self._channel
+        interval = channel.times.pingInterval
+        if code == ErrorCode.ENHANCE_YOUR_CALM and text == b"too_many_pings" and interval is not None:
+            channel.times = replace(channel.times, pingInterval=2 * interval)
+            log.warn(
+                "{session}: too many pings for the server: from now on each {seconds:g} s",
+                session=self.session,
+                seconds=2 * interval,
+            )
+        super().goingAway(last, code, text)
 
     def onClose(self, session: Session) -> None:
         """The connection has ended, and so have its calls."""
