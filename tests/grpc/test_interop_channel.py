@@ -15,7 +15,7 @@ from getty_tx.http.grpc.channel import Channel
 from tests.grpc.test_interop_server import COMPRESSED, OVER_TLS, InteropCase
 from tests.support.certificates import Authority
 from tests.support.grpc.badserver import BadServer
-from tests.support.grpc.cases import CASES, NEGATIVE, Cases
+from tests.support.grpc.cases import CASES, NEGATIVE, PAUSE, Cases
 from tests.support.grpc.child import childOf, node
 from tests.support.grpc.frames import Tap
 from tests.support.grpc.protos import folder, interop
@@ -139,7 +139,7 @@ class NegativeTests(ChannelCase):
         server = BadServer(reactor, case, reply)
         await server.start()
         self.addCleanup(server.stop)
-        await self.do(case, f"tcp:127.0.0.1:{server.port}")
+        await self.do(case, f"tcp:127.0.0.1:{server.port}", pause=lambda: deferLater(reactor, PAUSE))
         calls = {"goaway": 2, "max_streams": 11}.get(case, 1)
         self.assertEqual((server.connections, server.calls), (2 if case == "goaway" else 1, calls))
         while server.pongs < server.pings:

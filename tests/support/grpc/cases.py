@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import ModuleType
 
-__all__ = ["CASES", "NEGATIVE", "Cases", "statusOf"]
+__all__ = ["CASES", "NEGATIVE", "PAUSE", "Cases", "statusOf"]
 
 #: Sizes of the streams.
 REQUESTS = (27_182, 8, 1_828, 45_904)
 REPLIES = (31_415, 9, 2_653, 58_979)
 #: And of large unary calls.
 LARGE_REQUEST, LARGE_REPLY = 271_828, 314_159
+
+#: Seconds in which what was sent over loopback arrives.
+PAUSE = 0.05
 
 SPECIAL = "\t\ntest with whitespace\r\nand Unicode BMP \u263a and non-BMP \U0001f608\t\n"
 
@@ -55,6 +58,7 @@ class Cases:
         knows. ``came`` does so for the server's.
     :param count: of calls that are made at once.
     :param probes: the server can tell what is compressed.
+    :param pause: waits for :data:`PAUSE` seconds, by default as asyncio does.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Cases:
         came: Callable[[], list[bool]] | None = None,
         count: int = 100,
         probes: bool = False,
+        pause: Callable[[], Awaitable[Any]] = lambda: asyncio.sleep(PAUSE),
     ) -> None:
         self.pb: Any = generated[0]
         stubs: Any = generated[1]
@@ -76,6 +81,7 @@ class Cases:
         self._came = came
         self._count = count
         self._probes = probes
+        self._pause = pause
 
     # Messages
 
@@ -263,8 +269,10 @@ class Cases:
 
     async def goaway(self) -> None:
         """The server goes away behind the first call; the second one has another connection."""
-        for _ in range(2):
-            await self.large_unary()
+        await self.large_unary()
+        # What the server has said behind the answer has to be here.
+        await self._pause()
+        await self.large_unary()
 
     async def rst_after_header(self) -> None:
         """A call that is reset fails, whatever the code says."""
@@ -290,6 +298,7 @@ class Cases:
     async def max_streams(self) -> None:
         """One call at a time is allowed, and ten are made."""
         await self.large_unary()
+        await self._pause()
         made = [self.stub.UnaryCall(self.request(LARGE_REQUEST, LARGE_REPLY)) for _ in range(10)]
         for reply in await self._gather(made):
             equal(len(reply.payload.body), LARGE_REPLY)
