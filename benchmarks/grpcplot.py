@@ -67,12 +67,12 @@ def verdicts(figures: Figures, text: str) -> list[str]:
 
 
 def _rows(figures: Figures, kind: str) -> list[tuple[int, str]]:
-    """The rows of a kind of call, by their calls in flight. Of several with as many the last one counts."""
-    found = {}
+    """The rows of a kind of call, by their calls in flight. Of several with as many the first one counts."""
+    found: dict[int, str] = {}
     for text in figures.rows:
         row = Row.parse(text)
         if row.kind == kind:
-            found[row.connections * row.calls] = text
+            found.setdefault(row.connections * row.calls, text)
     return sorted(found.items())
 
 
