@@ -43,6 +43,17 @@ FAULTS: dict[str, tuple[set[ErrorCode], tuple[bytes | str, ...]]] = {
     "5.1 RST_STREAM on an idle stream": ({PROTOCOL}, (frame(RST_STREAM, 0, 1, bytes(4)),)),
     "5.1 WINDOW_UPDATE on an idle stream": ({PROTOCOL}, (frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1"),)),
     "5.1.1 a stream with an even number": ({PROTOCOL}, (frame(HEADERS, 5, 2, b"\x82\x84\x86\x41\1a"),)),
+    "5.1 DATA behind the end": ({CLOSED}, ("E", frame(DATA, 0, 1, b"x"))),
+    "5.1 HEADERS behind the end": ({CLOSED}, ("E", frame(HEADERS, 5, 1, b"\x82"))),
+    "5.1 DATA behind RST_STREAM": ({CLOSED}, ("R", frame(RST_STREAM, 0, 1, bytes(4)), frame(DATA, 0, 1, b"x"))),
+    "5.1 HEADERS behind RST_STREAM": (
+        {CLOSED},
+        ("R", frame(RST_STREAM, 0, 1, bytes(4)), frame(HEADERS, 5, 1, b"\x82")),
+    ),
+    "5.1.1 a number below one before": (
+        {PROTOCOL},
+        (frame(HEADERS, 4, 5, b"\x82\x84\x86\x41\1a"), frame(HEADERS, 5, 3, b"\x82\x84\x86\x41\1a")),
+    ),
     "6.1 DATA of no stream": ({PROTOCOL}, (frame(DATA, 0, 0, b"x"),)),
     "6.1 more padding than there is": ({PROTOCOL}, ("R", frame(DATA, 8, 1, b"\x09x"))),
     "6.2 HEADERS of no stream": ({PROTOCOL}, (frame(HEADERS, 5, 0, b"\x82"),)),

@@ -6,5 +6,6 @@ HTTP/2: frames, streams and connections, of servers and of clients.
 - ``connection``: a session, an engine and streams; ``server``, ``client``: its two sides; ``codec``: of the session.
 - ``watch``: the times of a connection.
 - ``stream``: one stream, which classes of other rooms extend.
-- ``guard``: what a peer may waste; ``limits``: what it may do; ``errors``: how streams and connections end.
+- ``guard``: what a peer may waste; ``numbers``: streams that a client has opened and ended; ``limits``: what it may do.
+- ``errors``: how streams and connections end.
 """

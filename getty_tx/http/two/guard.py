@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from getty_tx.http.two.errors import ConnectionFault, ErrorCode
+from getty_tx.http.two.numbers import Numbers
 from getty_tx.session.ratelimit import TokenBucket
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ _SHARE, _SPARE = 8, 1024 * 1024
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
 
-_END_STREAM = 1
+# Of the nine bytes of a frame's head as one number: two flags, and the number of the stream.
+_END_STREAM, _END_HEADERS = 1 << 32, 4 << 32
+_NUMBER = 2**31 - 1
 
 
 class Guard:
@@ -71,6 +74,7 @@ class Guard:
         "_carried",
         "_empty",
         "_left",
+        "_numbers",
         "_part",
         "_resets",
         "_total",
@@ -84,6 +88,8 @@ class Guard:
         # Bytes of the present frame that have not come, or of the preface; and the head of a frame that came in parts.
         self._left = skip
         self._part = b""
+        # Clients open the streams.
+        self._numbers = Numbers() if skip else None
         self._resets = TokenBucket(RESETS_RATE, RESETS, seconds)
         self._useless = TokenBucket(USELESS_RATE, USELESS, seconds)
         self._block = self._blockParts = self._total = self._carried = self._empty = self._updates = 0
@@ -103,7 +109,7 @@ class Guard:
         """
         Look at what has come.
 
-        :raise ConnectionFault: it is too much of what has no use.
+        :raise ConnectionFault: it is too much of what has no use, or on a stream that cannot have it.
         """
         at = self._left
         end = len(data)
@@ -114,23 +120,31 @@ class Guard:
             data = self._part + data
             end = len(data)
             self._part = b""
+        numbers = self._numbers
         while at + 9 <= end:
-            word = int.from_bytes(data[at : at + 5], "big")
-            length = word >> 16
-            kind = word >> 8 & 255
+            word = int.from_bytes(data[at : at + 9], "big")
+            length = word >> 48
+            kind = word >> 40 & 255
             if kind == _DATA:
                 if length < TINY and not word & _END_STREAM:
                     self._tiny(length)
                 self._carried += length
+                if numbers is not None:
+                    numbers.data(word & _NUMBER, word & _END_STREAM > 0)
             elif kind in (_HEADERS, _CONTINUATION):
-                self._headers(kind, length, word & 4)
+                self._headers(kind, length, word & _END_HEADERS)
+                if numbers is not None and kind == _HEADERS:
+                    numbers.headers(word & _NUMBER, word & _END_STREAM > 0)
             elif kind == _WINDOW_UPDATE:
                 self._updates += 1
                 if self._updates > UPDATES + UPDATES_A_STREAM * self.opened + self.sent // SENT_AN_UPDATE:
                     raise _calm("WINDOW_UPDATE frames")
-            elif kind != _RST_STREAM and kind != _GOAWAY:
+            elif kind == _RST_STREAM:
+                if numbers is not None:
+                    numbers.reset(word & _NUMBER)
+            elif kind != _GOAWAY:
                 self.useless()
-                if kind == _PRIORITY and not any(data[at + 5 : at + 9]):
+                if kind == _PRIORITY and not word & _NUMBER:
                     # nghttp2 looks at no priorities of RFC 7540, and so not at this rule (RFC 9113, 6.3).
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a PRIORITY frame of no stream")
                 if kind == _SETTINGS and length > MAX_SETTINGS * 6:
