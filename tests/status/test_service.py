@@ -332,8 +332,9 @@ class FeedTests(StatusCase):
         await self.serve()
         page, session = await self.page()
         await self.echo()
-        message = await page.when(lambda message: message["state"] and message["state"]["states"]["open"] == 1)
+        message = await page.when(lambda message: message["state"] and message["state"]["readPkgs"])
         state, row = message["state"], message["table"]["sessions"][0]
+        self.assertEqual(state["states"]["open"], 1)
         self.assertEqual((1, 8, 1, []), tuple(state[k] for k in ("readPkgs", "writeBytes", "opened", "problems")))
         self.assertEqual((1, "echo"), (row["readPkgs"], row["service"]))
         session.writePkg(json.dumps({"sort": "peer", "descending": True}))
