@@ -82,9 +82,9 @@ class Group:
         asks = namespace.mayJoin is not None or namespace.maxMembers is not None
         self.joinsAtOnce = not (asks or namespace.presence or namespace.historySize)
         self.position: Position | None = None
-        # For the room: the newest of the history, if somebody has asked for it.
-        # Members by kind, those that are behind, and of these the ones that are ahead after a history;
-        # entries, and the number of the first that no fan-out has.
+        # For the room. Members by kind, those that are behind, and of these the ones that are ahead after a history;
+        # entries, and the number of the first that no fan-out has; and the newest of the history, if somebody has asked
+        # for it.
         self.kinds: dict[Hashable, Kind] = {}
         self.behind: dict[Any, Behind] = {}
         self.ahead: list[Behind] = []
