@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from getty_tx.groups.group import Group
     from getty_tx.groups.kinds import Entry, Kind
 
-__all__ = ["SLICE", "Fanout", "ITurn", "Turns"]
+__all__ = ["SLICE", "Fanout", "ITurn", "Overrun", "Turns"]
 
 log = Logger()
 
@@ -27,6 +27,9 @@ SLICE = 0.002
 
 #: Members of a group that need not wait behind large ones.
 SMALL = 256
+
+#: Members between two looks at the clock, where each costs some microseconds.
+_STRIDE = 32
 
 #: Members that are looked at together, where some have left since the list was made.
 _STRETCH = 1024
@@ -37,13 +40,15 @@ class Fanout:
     Brings entries to those who are members now.
 
     :ivar entries: what they get, in one piece.
+    :ivar first: the number of the first of them.
     """
 
-    __slots__ = ("_excluded", "_gone", "_group", "_parts", "entries")
+    __slots__ = ("_excluded", "_gone", "_group", "_parts", "entries", "first")
 
     def __init__(self, group: Group, entries: Sequence[Entry]) -> None:
         self._group = group
         self.entries = entries
+        self.first = entries[0].number
         # Sessions that have left meanwhile, and those that do not get all of the entries.
         self._gone: set[Any] = set()
         self._excluded: list[tuple[Any, Kind]] = []
@@ -77,7 +82,7 @@ class Fanout:
         """
         group, parts, gone = self._group, self._parts, self._gone
         limit = group.namespace.slowLimit
-        first = self.entries[0].number
+        first = self.first
         count = len(self.entries)
         while parts:
             kind, prepared, sessions, at = parts[0]
@@ -102,6 +107,40 @@ class Fanout:
                 parts.popleft()
         for session, kind in self._excluded:
             group.writeOthers(session, kind, self.entries)
+        return True
+
+
+class Overrun:
+    """
+    Takes a fan-out's place where more came than the group may keep, so that the first of it is gone: all who are
+    members now are behind, and what becomes of them is as their namespace has it.
+
+    :ivar entries: none.
+    :ivar first: the number of the first entry that they have not got.
+    """
+
+    __slots__ = ("_group", "_parts", "entries", "first")
+
+    def __init__(self, group: Group, first: int) -> None:
+        self._group = group
+        self.entries: Sequence[Entry] = ()
+        self.first = first
+        self._parts = deque((kind, kind.snapshot(), 0) for kind in group.kinds.values())
+
+    def left(self, session: Any) -> None:
+        """It is no member any more, and in no kind."""
+
+    def run(self, seconds: Callable[[], float], until: float) -> bool:
+        """See :py:meth:`Fanout.run`."""
+        parts = self._parts
+        while parts:
+            kind, sessions, at = parts.popleft()
+            for session in sessions[at : at + _STRIDE]:
+                self._group.fallBehind(session, kind, self.first, "log")
+            if at + _STRIDE < len(sessions):
+                parts.appendleft((kind, sessions, at + _STRIDE))
+            if parts and seconds() >= until:
+                return False
         return True
 
 

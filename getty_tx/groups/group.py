@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import fail, succeed
 
 from getty_tx.groups.errors import GroupError
-from getty_tx.groups.fanout import Fanout
+from getty_tx.groups.fanout import Fanout, Overrun
 from getty_tx.groups.joining import MAX_GROUPS, NOTHING, Joined, Joining
 from getty_tx.groups.kinds import Entry, Kind, OwnKind, SharedKind, keyOf
 from getty_tx.groups.log import Log, firstOf
@@ -92,7 +92,7 @@ class Group:
         self.log = Log(namespace.maxWaiting)
         self.begun = 0
         self.recent: Recent | None = None
-        self._fanout: Fanout | None = None
+        self._fanout: Fanout | Overrun | None = None
         # The package that was encoded to be measured, its kind, and its bytes.
         self._encoded: tuple[Any, Kind, bytes] | None = None
         # Publications that came while what was missed before them is asked for.
@@ -337,7 +337,7 @@ class Group:
     @property
     def isFull(self) -> bool:
         """Whether as much waits for the fan-out as may wait."""
-        return self.log.next > self.begun and self.log.size > self.namespace.maxWaiting
+        return self.log.first >= self.begun and self.log.size > self.namespace.maxWaiting
 
     def _wantTurn(self) -> None:
         if self._isQueued or self._fanout is not None or self._windowCall is not None:
@@ -361,25 +361,14 @@ class Group:
         """Its turn: bring what has come to the members. :return: whether nothing is left to do now."""
         fanout = self._fanout
         if fanout is None:
-            if self.begun < self.log.first:
-                lost = self.log.first - self.begun
-                # Those that are behind find out for themselves.
-                self.stats.drop("log", lost * (self.size - len(self.behind)))
-                self.gap(lost)
-                self.begun = self.log.first
-            waiting = self.log.since(self.begun)
-            entries = firstOf(waiting, self.namespace.slowLimit)
-            if not entries:
+            fanout = self._fanout = self._begin()
+            if fanout is None:
                 self._isQueued = False
                 return True
-            self._hasMore = len(entries) < len(waiting)
-            self.begun += len(entries)
-            before = sum(entry.size for entry in entries)
-            fanout = self._fanout = Fanout(self, entries)
-            self.log.grown(sum(entry.size for entry in entries) - before)
         if not fanout.run(seconds, until):
             return False
-        self.stats.fannedOut(len(fanout.entries), seconds() - fanout.entries[0].at)
+        if fanout.entries:
+            self.stats.fannedOut(len(fanout.entries), seconds() - fanout.entries[0].at)
         self._fanout = None
         self._isQueued = False
         if self.ahead:
@@ -394,12 +383,29 @@ class Group:
                 self._wantTurn()
         return True
 
+    def _begin(self) -> Fanout | Overrun | None:
+        """What comes next on the way to the members."""
+        begun, log = self.begun, self.log
+        if begun < log.first:
+            self.begun, self._hasMore = log.first, True
+            return Overrun(self, begun)
+        waiting = log.since(begun)
+        entries = firstOf(waiting, self.namespace.slowLimit)
+        if not entries:
+            return None
+        self._hasMore = len(entries) < len(waiting)
+        self.begun += len(entries)
+        before = sum(entry.size for entry in entries)
+        fanout = Fanout(self, entries)
+        log.grown(sum(entry.size for entry in entries) - before)
+        return fanout
+
     def _trim(self) -> None:
-        needed = self.begun if self._fanout is None else self._fanout.entries[0].number
+        needed = self.begun if self._fanout is None else self._fanout.first
         for each in self.behind.values():
             if each.needsLog and each.next < needed:
                 needed = each.next
-        self.log.trim(needed)
+        self.log.trim(needed, self.begun)
         if self.latest and not self.behind and self._fanout is None:
             self.latest = {key: entry for key, entry in self.latest.items() if entry.number >= self.begun}
 
@@ -420,12 +426,12 @@ class Group:
             self.stats.deliveryBytes += kind.writeTo(session, wanted)
             self.stats.deliveries += len(wanted)
 
-    def fallBehind(self, session: Any, kind: Kind, number: int) -> None:
-        """A member's output is blocked: it did not get the entries from this number on."""
+    def fallBehind(self, session: Any, kind: Kind, number: int, why: str = "slow") -> None:
+        """A member did not get the entries from this number on: its output is blocked, or ``why`` says what else."""
         if not kind.remove(session):
             return
-        now = self.groups.seconds()
-        self.behind[session] = Behind(self, session, kind, number, now)
+        behind = self.behind[session] = Behind(self, session, kind, number, self.groups.seconds(), why)
+        behind.wait()
         if self.namespace.slow == "close" and self._slowCall is None:
             self._slowCall = self.groups.reactor.callLater(self.namespace.slowSeconds, self._closeSlow)
 
@@ -485,7 +491,7 @@ class Group:
             # A dict keeps its size when all is gone from it. Who joins next gets nothing of what was under way.
             self.kinds = {}
             self.begun = self.log.next
-            self.log.trim(self.begun)
+            self.log.trim(self.begun, self.begun)
         for call in (self._windowCall, self._slowCall):
             if call is not None:
                 call.cancel()

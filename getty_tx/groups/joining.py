@@ -137,7 +137,7 @@ class Joining:
             if subscribed is None and not namespace.presence and not self._exclusive:
                 return succeed(NOTHING)
         else:
-            self._held = Behind(group, session, kind, group.begun, group.groups.seconds(), isHeld=True)
+            self._held = Behind(group, session, kind, group.begun, group.groups.seconds(), "history")
             group.behind[session] = self._held
         if subscribed is None:
             subscribed = succeed(None)

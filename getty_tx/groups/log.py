@@ -65,13 +65,22 @@ class Log:
         """Entries are longer than they said, as they were encoded meanwhile."""
         self.size += size
 
-    def trim(self, needed: int) -> None:
-        """Forget the entries before the number ``needed``, and more where the limit is passed."""
-        entries = self._entries
-        while entries and (self.first < needed or (self.size > self._limit and len(entries) > 1)):
+    def trim(self, needed: int, begun: int) -> None:
+        """
+        Forget the entries before the number ``needed``, and more where the limit is passed.
+
+        :param begun: the number of the first entry that nobody has got. From there on one entry may pass the limit:
+            whoever publishes the next one is told that too much waits.
+        """
+        entries, limit = self._entries, self._limit
+        while entries:
+            first = self.first
+            if first >= needed:
+                spared = entries[-1].size if first >= begun else 0
+                if self.size - spared <= limit:
+                    return
             self.size -= entries.popleft().size
-        if not entries:
-            self.size = 0
+        self.size = 0
 
     def since(self, number: int, until: int | None = None) -> list[Entry]:
         """The entries from this number on, and before ``until``; it is not less than ``first``."""

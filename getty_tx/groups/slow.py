@@ -31,24 +31,28 @@ class Behind:
 
     :ivar next: the number of the first entry that it has not got.
     :ivar at: since when.
-    :ivar isHeld: it waits for its history, not for its peer.
+    :ivar why: "history": it waits for that. "slow": it waits for its peer. "log": the group has forgotten publications
+        before they could be brought to it.
     :ivar offset: of the newest publication when its history was asked for.
     """
 
-    __slots__ = ("_follows", "at", "group", "isHeld", "kind", "next", "offset", "session")
+    __slots__ = ("_follows", "at", "group", "kind", "next", "offset", "session", "why")
 
-    def __init__(self, group: Group, session: Any, kind: Kind, number: int, at: float, isHeld: bool = False) -> None:
+    def __init__(self, group: Group, session: Any, kind: Kind, number: int, at: float, why: str) -> None:
         self.group = group
         self.session = session
         self.kind = kind
         self.next = number
         self.at = at
-        self.isHeld = isHeld
+        self.why = why
         # What comes while it waits for its history it gets, whatever becomes of slow members.
-        self._follows = isHeld or group.namespace.slow in ("close", "follow")
+        self._follows = self.isHeld or group.namespace.slow in ("close", "follow")
         self.offset = 0
-        if not isHeld:
-            self.wait()
+
+    @property
+    def isHeld(self) -> bool:
+        """Whether it waits for its history."""
+        return self.why == "history"
 
     @property
     def needsLog(self) -> bool:
@@ -61,10 +65,12 @@ class Behind:
 
     def go(self) -> None:
         """Its history has come."""
-        self.isHeld = False
+        self.why = "slow"
         shared = self.group.log
         for entry in shared.since(max(self.next, shared.first)):
             if entry.offset > self.offset:
+                # Of what the log has forgotten meanwhile, the history had a part.
+                self.next = max(self.next, entry.number - (entry.offset - self.offset - 1))
                 break
             # It was in the history, or published before that.
             self.next = entry.number + 1
@@ -107,7 +113,7 @@ class Behind:
             group.stats.deliveries += len(wanted)
         missed = group.begun - self.next - len(newest)
         if missed:
-            group.stats.drop("slow", missed)
+            group.stats.drop(self.why, missed)
         return True
 
     def _follow(self, closes: bool) -> bool:
@@ -117,10 +123,11 @@ class Behind:
         while self.next < group.begun:
             if self.next < shared.first:
                 if closes:
-                    self.close("it is behind by more than maxWaiting bytes")
+                    self.close(f"more than maxWaiting={group.namespace.maxWaiting} bytes came before it could get them")
                     return False
                 self._gap(shared.first - self.next)
                 self.next = shared.first
+                continue
             entries = firstOf(shared.since(self.next, group.begun), limit)
             self.next += len(entries)
             wanted = [entry for entry in entries if entry.publisher != session.id]
@@ -138,7 +145,7 @@ class Behind:
 
     def _gap(self, missed: int) -> None:
         if missed > 0:
-            self.group.stats.drop("slow", missed)
+            self.group.stats.drop(self.why, missed)
             self.group.stats.gaps += 1
             self.group.tell("onGap", self.group, self.session, missed)
 
@@ -147,6 +154,6 @@ class Behind:
         group = self.group
         if self.session.isClosed:
             return
-        group.stats.drop("slow", group.begun - self.next)
+        group.stats.drop(self.why, group.begun - self.next)
         log.info("{session}: closed by {group}: {why}", session=self.session, group=group.name, why=why)
         closeWith(self.session, TRY_AGAIN, f"too slow for {group.name}"[:120])
