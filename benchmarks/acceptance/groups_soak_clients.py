@@ -117,6 +117,7 @@ class Client(asyncio.Protocol):
         self.own: set[tuple[str, int]] = set()
         # What has come before the answer to a join; None: it has come.
         self.early: list[dict[str, Any]] | None = None
+        self.isLeaving = False
         self.got = self.comebacks = 0
 
     # The connection
@@ -141,6 +142,7 @@ class Client(asyncio.Protocol):
         if self.last is not None and self.epoch:
             self.since = [self.epoch, self.last]
         self.transport = self.last = self.early = None
+        self.isLeaving = False
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -172,6 +174,7 @@ class Client(asyncio.Protocol):
             elif self.epoch and self.last is not None and self.chance.random() < 0.7:
                 self.since = [self.epoch, self.last]
             self.last = None
+            self.isLeaving = False
             self.join()
         elif "said" in pkg:
             self.own.add(tuple(pkg["said"]))
@@ -247,7 +250,9 @@ class Client(asyncio.Protocol):
 
     async def move(self) -> None:
         """Leave, and join this group or the other one."""
-        self.send({"leave": self.group})
+        if not self.isLeaving:
+            self.isLeaving = True
+            self.send({"leave": self.group})
 
     async def drop(self) -> None:
         if self.chance.random() < 0.5:

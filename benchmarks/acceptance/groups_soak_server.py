@@ -16,12 +16,12 @@ import json
 import sys
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.acceptance.groups_soak_clients import POLICIES
 from getty_tx import EventListener, Server, reactors
 from getty_tx.codecs import LineCodec
-from getty_tx.groups import GroupListener, Groups, Namespace, Position
+from getty_tx.groups import Group, GroupListener, Groups, Namespace, Position
 from getty_tx.session.sharing import join as joinMembership
 from getty_tx.session.sharing import leave as leaveMembership
 
@@ -29,9 +29,6 @@ reactors.install()
 
 from twisted.internet import reactor  # noqa: E402
 from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
-
-if TYPE_CHECKING:
-    from getty_tx.groups import Group
 
 #: Seconds after which a slow member of ``close`` is closed.
 SLOW_SECONDS = 1.5
@@ -100,12 +97,19 @@ class Book:
 
 
 class Membership:
-    """One session's time in a group; told of its end before the group is."""
+    """
+    One session's time in a group; told of its end before the group is.
+
+    :ivar lost: what it was told to have missed, or had not got when it was closed as too slow.
+    :ivar owed: what is being brought to the members of its group, and has not come to it yet.
+    :ivar passed: what others got while it was closing.
+    """
 
     def __init__(self, soak: Soak, session: Any, group: Group) -> None:
         self.soak, self.session, self.group = soak, session, group
         self.before = session.pkgsWritten
         self.replies = self.missed = self.begin = self.own = self.lost = 0
+        self.owed = self.passed = 0
         self.isOver = self.isSlow = False
 
     def sessionEnds(self, session: Any) -> None:
@@ -118,11 +122,13 @@ class Membership:
         book = self.soak.books[self.group.name.partition(":")[0]]
         book.expected += self.expected
         book.written += self.written
-        if self.group.namespace.slow == "latest":
-            # What it has jumped over nobody tells.
-            book.left += arrived - begun + sum(behind)
-        else:
+        if self.group.name.startswith("but:"):
+            # Its own are among those that have arrived.
             book.left += self.expected - self.written - self.lost
+        elif self.isSlow:
+            book.left += arrived - begun + sum(behind) - self.lost
+        else:
+            book.left += arrived - begun + sum(behind) + self.owed + self.passed
 
     @property
     def expected(self) -> int:
@@ -163,7 +169,26 @@ class Soak(EventListener, GroupListener):
         if not membership.isSlow:
             membership.isSlow = True
             self.books[group.name.partition(":")[0]].others["closed as too slow"] += 1
-            membership.lost += sum(missing for each, _, missing in group.membersBehind() if each is session)
+            membership.lost = sum(missing for each, _, missing in group.membersBehind() if each is session)
+
+    def watchTurns(self) -> None:
+        """Note what a group brings to its members, and to whom it does not: they are closing, and members still."""
+        original = Group.go
+
+        def go(group: Group, *arguments: Any) -> bool:
+            here = [each for session, each in self.now.items() if each.group is group and not group.isBehind(session)]
+            written, begun = [each.session.pkgsWritten for each in here], group.begun
+            done = original(group, *arguments)
+            for each, before in zip(here, written, strict=True):
+                each.owed += group.begun - begun
+                if each.session.pkgsWritten > before or group.isBehind(each.session):
+                    each.owed = 0
+                elif done:
+                    each.passed += each.owed
+                    each.owed = 0
+            return done
+
+        Group.go = go  # type: ignore[assignment,method-assign]
 
     # The sessions
 
@@ -199,13 +224,25 @@ class Soak(EventListener, GroupListener):
         group = self.groups.group(name)
         isOut = name.startswith("but:") and session in self.now
         for _ in range(pkg["count"]):
+            refused: list[Any] = []
             self.said[name] += 1
             published = {"g": name, "n": self.said[name], "x": pkg["x"]}
-            group.publish(published, but=session if isOut else None).addErrback(self.failed)
+            group.publish(published, but=session if isOut else None).addErrback(refused.append)
+            if refused:
+                self.said[name] -= 1
+                self.refused(group, refused[0])
+                return
             if isOut:
                 self.now[session].own += 1
                 session.attributes.setdefault(name, deque(maxlen=100)).append(self.said[name])
                 self.reply(session, {"said": [name, self.said[name]]})
+
+    def refused(self, group: Group, failure: Any) -> None:
+        """Right where more than maxWaiting has come since the last turn of the group."""
+        if "bytes wait for members already" in str(failure.value):
+            self.books[group.name.partition(":")[0]].others["refused"] += 1
+        else:
+            self.failed(failure)
 
     def failed(self, failure: Any) -> None:
         """The log has what must not be."""
@@ -258,11 +295,12 @@ class Soak(EventListener, GroupListener):
                 **book.others,
             }
         behind = sum(len(group.behind) for group in self.groups.active.values())
-        return {"report": spaces, "said": self.said, "behind": behind, "members": len(self.now)}
+        return {"report": spaces, "said": self.said, "behind": behind, "objects": sys.getallocatedblocks()}
 
 
 def main(port: str, own: str, websocket: str) -> None:
     soak = Soak()
+    soak.watchTurns()
     codecs = {int(own): TextCodec()}
     shared = SharedCodec()
 
