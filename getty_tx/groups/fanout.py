@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.logger import Logger
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from getty_tx.groups.kinds import Entry, Kind
 
 __all__ = ["SLICE", "Fanout", "ITurn", "Overrun", "Turns"]
-
-log = Logger()
 
 #: Seconds of a turn of the reactor that all groups have together.
 SLICE = 0.002
@@ -53,8 +49,8 @@ class Fanout:
         self._gone: set[Any] = set()
         self._excluded: list[tuple[Any, Kind]] = []
         publishers = {group.groups.publisher(entry.publisher) for entry in entries if entry.publisher}
-        # The kind, its members, and the index of the next one.
-        self._parts: deque[tuple[Kind, Any, list[Any], int]] = deque()
+        # The kind, what it writes, how many publications that is, its members, and the index of the next one.
+        self._parts: deque[tuple[Kind, Any, int, list[Any], int]] = deque()
         for kind in list(group.kinds.values()):
             sessions = kind.snapshot()
             if not sessions:
@@ -62,13 +58,12 @@ class Fanout:
             for session in publishers & kind.sessions.keys():
                 self._excluded.append((session, kind))
                 self._gone.add(session)
-            try:
-                prepared = kind.prepare(entries, sessions[0])
-            except Exception:
-                log.failure("{group}: publications cannot be encoded, and are dropped", group=group.name)
-                group.stats.drop("codec", len(sessions) * len(entries))
-                continue
-            self._parts.append((kind, prepared, sessions, 0))
+            prepared = kind.prepare(entries, sessions[0])
+            failed = kind.failed(entries)
+            if failed:
+                group.stats.drop("codec", len(sessions) * failed)
+            if failed < len(entries):
+                self._parts.append((kind, prepared, len(entries) - failed, sessions, 0))
 
     def left(self, session: Any) -> None:
         """It is no member any more."""
@@ -83,9 +78,8 @@ class Fanout:
         group, parts, gone = self._group, self._parts, self._gone
         limit = group.namespace.slowLimit
         first = self.first
-        count = len(self.entries)
         while parts:
-            kind, prepared, sessions, at = parts[0]
+            kind, prepared, count, sessions, at = parts[0]
             behind: list[Any] = []
             if gone:
                 stretch = sessions[at : at + _STRETCH]
@@ -100,13 +94,14 @@ class Fanout:
             for session in behind:
                 group.fallBehind(session, kind, first)
             if at < len(sessions):
-                parts[0] = (kind, prepared, sessions, at)
+                parts[0] = (kind, prepared, count, sessions, at)
                 if seconds() >= until:
                     return False
             else:
                 parts.popleft()
         for session, kind in self._excluded:
-            group.writeOthers(session, kind, self.entries)
+            if session in kind.sessions and not session.isClosed:
+                group.writeTo(session, kind, self.entries)
         return True
 
 

@@ -345,8 +345,7 @@ class Group:
         if self.namespace.window:
             self._windowCall = self.groups.reactor.callLater(self.namespace.window, self._windowEnds)
         else:
-            self._isQueued = True
-            self.groups.turns.add(self)
+            self._wantTurnNow()
 
     def _windowEnds(self) -> None:
         self._windowCall = None
@@ -389,11 +388,10 @@ class Group:
         if begun < log.first:
             self.begun, self._hasMore = log.first, True
             return Overrun(self, begun)
-        waiting = log.since(begun)
-        entries = firstOf(waiting, self.namespace.slowLimit)
+        entries = firstOf(log.since(begun), self.namespace.slowLimit)
         if not entries:
             return None
-        self._hasMore = len(entries) < len(waiting)
+        self._hasMore = begun + len(entries) < log.next
         self.begun += len(entries)
         before = sum(entry.size for entry in entries)
         fanout = Fanout(self, entries)
@@ -419,12 +417,15 @@ class Group:
             kind = self.kinds[key] = OwnKind() if key is None else SharedKind(session.framing)
         return kind
 
-    def writeOthers(self, session: Any, kind: Kind, entries: Sequence[Entry]) -> None:
-        """Write the entries to a member that has published some of them, but for those."""
+    def writeTo(self, session: Any, kind: Kind, entries: Sequence[Entry]) -> None:
+        """Write the entries to one member, but for those that it has published itself and is not to get."""
         wanted = [entry for entry in entries if entry.publisher != session.id]
-        if wanted and session in kind.sessions and not session.isClosed:
+        if wanted:
             self.stats.deliveryBytes += kind.writeTo(session, wanted)
-            self.stats.deliveries += len(wanted)
+            failed = kind.failed(wanted)
+            self.stats.deliveries += len(wanted) - failed
+            if failed:
+                self.stats.drop("codec", failed)
 
     def fallBehind(self, session: Any, kind: Kind, number: int, why: str = "slow") -> None:
         """A member did not get the entries from this number on: its output is blocked, or ``why`` says what else."""

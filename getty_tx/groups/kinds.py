@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 from getty_tx.session.sharing import writeToAll, writeToOne
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from getty_tx.session.sharing import IFraming
 
 __all__ = ["Entry", "Kind", "OwnKind", "SharedKind", "keyOf"]
+
+log = Logger()
 
 
 def keyOf(session: Any) -> Hashable:
@@ -36,7 +40,7 @@ class Entry:
     :ivar number: how many came before it to this group, in this process.
     :ivar pkg: what members get.
     :ivar publisher: the id of the session that does not get it, or 0.
-    :ivar frames: its bytes by kind.
+    :ivar frames: its bytes by kind; empty for one whose codec cannot encode it.
     :ivar size: bytes that it takes, as far as they are known.
     """
 
@@ -91,6 +95,10 @@ class Kind:
         """What :py:meth:`write` needs to bring the entries to members; ``session`` is one of them."""
         raise NotImplementedError
 
+    def failed(self, entries: Sequence[Entry]) -> int:
+        """How many of the entries that were prepared members do not get, as they cannot be encoded."""
+        return 0
+
     def write(
         self,
         prepared: Any,
@@ -122,7 +130,13 @@ class SharedKind(Kind):
         """The bytes of a publication, made once."""
         frame = entry.frames.get(self)
         if frame is None:
-            frame, _ = self.encoded(entry.pkg, session)
+            try:
+                frame, _ = self.encoded(entry.pkg, session)
+            except Exception:
+                log.failure(
+                    "{session}: a publication cannot be encoded, and no member like it gets it", session=session
+                )
+                frame = b""
             entry.frames[self] = frame
             entry.size = max(entry.size, len(frame))
         return frame
@@ -136,8 +150,14 @@ class SharedKind(Kind):
     def prepare(self, entries: Sequence[Entry], session: Any) -> tuple[bytes, int]:
         """See :py:meth:`Kind.prepare`."""
         if len(entries) == 1:
-            return self.frameOf(entries[0], session), 1
-        return b"".join([self.frameOf(entry, session) for entry in entries]), len(entries)
+            frame = self.frameOf(entries[0], session)
+            return frame, 1 if frame else 0
+        frames = [self.frameOf(entry, session) for entry in entries]
+        return b"".join(frames), len(frames) - frames.count(b"")
+
+    def failed(self, entries: Sequence[Entry]) -> int:
+        """See :py:meth:`Kind.failed`."""
+        return sum(entry.frames.get(self) == b"" for entry in entries)
 
     def write(
         self,
@@ -157,7 +177,8 @@ class SharedKind(Kind):
     def writeTo(self, session: Any, entries: Sequence[Entry]) -> int:
         """See :py:meth:`Kind.writeTo`."""
         frame, packages = self.prepare(entries, session)
-        writeToOne(session, frame, packages, self._framing)
+        if packages:
+            writeToOne(session, frame, packages, self._framing)
         return len(frame)
 
 

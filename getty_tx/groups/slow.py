@@ -107,10 +107,7 @@ class Behind:
         group, session = self.group, self.session
         newest = [entry for entry in group.latest.values() if self.next <= entry.number < group.begun]
         newest.sort(key=lambda entry: entry.number)
-        wanted = [entry for entry in newest if entry.publisher != session.id]
-        if wanted:
-            group.stats.deliveryBytes += self.kind.writeTo(session, wanted)
-            group.stats.deliveries += len(wanted)
+        group.writeTo(session, self.kind, newest)
         missed = group.begun - self.next - len(newest)
         if missed:
             group.stats.drop(self.why, missed)
@@ -130,10 +127,7 @@ class Behind:
                 continue
             entries = firstOf(shared.since(self.next, group.begun), limit)
             self.next += len(entries)
-            wanted = [entry for entry in entries if entry.publisher != session.id]
-            if wanted:
-                group.stats.deliveryBytes += self.kind.writeTo(session, wanted)
-                group.stats.deliveries += len(wanted)
+            group.writeTo(session, self.kind, entries)
             if session.pendingBytes:
                 self.wait()
                 return False

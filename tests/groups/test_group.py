@@ -210,6 +210,26 @@ class MembersTests(GroupsCase):
         self.assertEqual((self.got(session), self.groups.stats[""].dropped), ([b"1"], {"codec": 1}))
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
+    def test_codecFailsForOne(self) -> None:
+        """Those that come with it arrive, at members that are behind as well."""
+        fast, stuck = self.member(), self.member()
+        room = self.groups.group("room")
+        self.pairs[1].client.pauseReading()
+        while stuck not in room.behind:
+            room.publish(bytes(20_000))
+            self.go()
+        before = len(self.got(fast))
+        for pkg in (b"1", {"no": "bytes"}, b"2"):
+            room.publish(pkg)
+        self.go()
+        self.assertEqual(self.got(fast)[before:], [b"1", b"2"])
+        self.pairs[1].client.resumeReading()
+        self.go()
+        self.assertEqual(self.got(stuck), self.got(fast))
+        stats = self.groups.stats[""]
+        self.assertEqual((stats.dropped, stats.deliveries), ({"codec": 2}, 2 * (before + 2)))
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+
 
 class Told(GroupListener):
     """Notes what it hears."""
