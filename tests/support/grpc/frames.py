@@ -95,6 +95,8 @@ class Tap:
         self._target = target
         self._up: list[bool] = []
         self._down: list[bool] = []
+        # The messages of the client that were told of by ``sent`` and by ``sawCompressed``.
+        self._told = self._seen = 0
         self._ends: list[_End] = []
         self.port = 0
 
@@ -122,8 +124,8 @@ class Tap:
 
     def sent(self) -> list[bool]:
         """Which messages of the client were compressed since this was asked for last."""
-        found = self._up[:]
-        self._up.clear()
+        found = self._up[self._told :]
+        self._told = len(self._up)
         return found
 
     def came(self) -> list[bool]:
@@ -133,5 +135,6 @@ class Tap:
         return found
 
     def sawCompressed(self) -> bool:
-        """Whether the client's last message was."""
-        return self._up[-1]
+        """Whether the client's next message was; asked once for each, when it is handled."""
+        self._seen += 1
+        return self._up[self._seen - 1]
