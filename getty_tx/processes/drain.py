@@ -8,6 +8,7 @@ from termios import FIONREAD
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from getty_tx.interfaces import IDrainingListener
 from getty_tx.session.inbound import Inbound
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
 
 __all__ = ["Drain", "isAtRest"]
+
+log = Logger()
 
 #: Seconds without input before an idle session is closed, in the first half of the time: more may be on its way.
 SILENCE = 0.1
@@ -72,14 +75,22 @@ class Drain:
 
     def run(self, timeout: float) -> Deferred[None]:
         """
-        Start. A session is closed when it has been at rest for :py:data:`SILENCE`; in the second half of the time, as
-        soon as it is at rest.
+        Tell who is to know (``onDrain`` of the contexts), and start.
+
+        A session is closed when it has been at rest for :py:data:`SILENCE`; in the second half of the time, as soon as
+        it is at rest.
 
         :param timeout: seconds that the sessions have to come to rest.
         :return: fires after the timeout, or earlier when no session is left to wait for.
         """
         self._deadline = self._reactor.seconds() + timeout
         self._half = timeout / 2
+        for context in self._contexts:
+            for each in context.onDrain:
+                try:
+                    each()
+                except Exception:
+                    log.failure("{each} failed as the process began to drain", each=each)
         self._check()
         return self._done
 

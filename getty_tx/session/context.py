@@ -71,6 +71,8 @@ class ServiceContext:
     :ivar totals: totals of ended sessions, by endpoint.
     :ivar reconnects: attempts to dial again.
     :ivar serving: where sessions carry requests, what has their number at this moment as ``running``.
+    :ivar health: where services tell clients how they are, gives the state of each, such as ``SERVING``, by name.
+    :ivar onDrain: called without arguments when the process begins to drain, while all sessions are open.
     :ivar calls: where sessions carry calls, the counters by side (``server`` or ``client``) and method.
     :ivar lateReplies: replies to calls that had ended.
     :ivar shortReads: where connections announce their descriptors, on Twisted's own epoll reactor.
@@ -117,6 +119,8 @@ class ServiceContext:
         self.cork = TurnCork(reactor)
         self.calls: dict[str, dict[str, Any]] = {}
         self.serving: Any = None
+        self.health: Callable[[], dict[str, str]] | None = None
+        self.onDrain: list[Callable[[], object]] = []
         self.lateReplies = 0
         self.closing = False
         self.drainRate: float | None = None

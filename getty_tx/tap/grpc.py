@@ -12,7 +12,7 @@ from twisted.python import usage
 from getty_tx.endpoints import listensWith
 from getty_tx.errors import SettingError
 from getty_tx.tap.listen import ListenOptions, ListenService, listenService
-from getty_tx.tap.lookup import lookUpServicer
+from getty_tx.tap.lookup import lookUp, lookUpServicer
 from getty_tx.tap.options import count, optionalCount, optionalSeconds, seconds, size
 from getty_tx.tap.registering import ServiceOptions
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from twisted.application.service import IService
-    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IStreamServerEndpoint
 
     from getty_tx.session.session import Session
@@ -50,6 +49,7 @@ class Options(ServiceOptions, ListenOptions):
     The command line of ``getty-grpc``.
 
     :ivar servicers: those of ``--servicer``, with the functions that add them.
+    :ivar health: that of ``--health``, or None.
     """
 
     command = "getty-grpc"
@@ -98,6 +98,7 @@ class Options(ServiceOptions, ListenOptions):
     def __init__(self) -> None:
         ListenOptions.__init__(self)
         self.servicers: list[tuple[Callable[[Any, Any], object], object]] = []
+        self.health: Any = None
 
     def opt_servicer(self, description: str) -> None:
         """Your servicer (required): module:Class; may be given several times."""
@@ -106,6 +107,17 @@ class Options(ServiceOptions, ListenOptions):
             self.servicers.append(lookUpServicer(description))
         except SettingError as error:
             raise usage.UsageError(f"--servicer {description}: {error}") from error
+
+    def opt_health(self, description: str) -> None:
+        """Your Health, which servicers set, in place of the command's: module:name. Each process has its own."""
+        self.findModules()
+        try:
+            self.health = lookUp(description, "a Health is module:name, such as mypkg.service:health")
+        except SettingError as error:
+            raise usage.UsageError(f"--health {description}: {error}") from error
+        health = _module("health")
+        if health is None or not isinstance(self.health, health.Health):
+            raise usage.UsageError(f"--health {description}: the {type(self.health).__name__} is no grpc.Health")
 
     def opt_listen(self, description: str) -> None:
         """
@@ -123,6 +135,8 @@ class Options(ServiceOptions, ListenOptions):
         super().postOptions()
         if not self.servicers:
             raise usage.UsageError("--servicer is required: module:Class, such as mypkg.service:Greeter")
+        if self.health is not None and self["no-health"]:
+            raise usage.UsageError("--health names what --no-health leaves out: give one of them")
         for description in self.endpoints:
             if listensWith(description) in ("udp", "ws", "wss"):
                 raise usage.UsageError(
@@ -174,8 +188,6 @@ class _Server(Server):
 class GrpcService(ListenService):
     """A server of gRPC that ends the process if it cannot listen, and logs totals when it stops."""
 
-    _health: Any = None
-
     def makeServer(self, options: Options, served: Any, endpoints: list[Any], **limits: Any) -> Server:
         """See :py:meth:`getty_tx.tap.listen.ListenService.makeServer`."""
         made = _Server(
@@ -190,19 +202,12 @@ class GrpcService(ListenService):
         if not options["no-health"]:
             health = _module("health")
             if health is not None:
-                self._health = health.Health()
-                self._health.addTo(made)
+                (options.health or health.Health()).addTo(made)
         if not options["no-reflection"]:
             reflection = _module("reflection")
             if reflection is not None:
                 reflection.addReflection(made)
         return made
-
-    def stopService(self) -> Deferred[Any]:
-        """Say so to who asks for the health, and stop the server."""
-        if self._health is not None:
-            self._health.shutDown()
-        return super().stopService()
 
 
 def _module(name: str) -> Any:

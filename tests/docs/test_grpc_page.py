@@ -61,4 +61,4 @@ class PageTests(TestCase):
         shown = set(re.findall(r"`--([a-z-]+)", "".join(row[0] for row in rowsIn(read("commands-grpc.md")))))
         own: Any = vars(command.Options)
         known = {entry[0] for entry in (*own["optParameters"], *own["optFlags"])}
-        self.assertEqual(shown, known | {"servicer", "service"})
+        self.assertEqual(shown, known | {"servicer", "service", "health"})

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 from getty_tx.errors import SettingError
 from getty_tx.http.grpc.server import Server
 from getty_tx.http.grpc.status import Code
+from getty_tx.processes.drain import Drain
 from tests.support.certificates import Authority
 from tests.support.grpcraw import RawClient, framed
 from tests.support.grpcserver import CallCase, methodOf, pathOf
@@ -427,6 +428,21 @@ class Stops(CallCase):
         self.assertEqual(await called, [b"%d" % number for number in range(20)])
         await stopped
         self.assertEqual(server.context.connections, set())
+
+    async def test_itSaysSoOnce(self) -> None:
+        """Once for each start: when its process begins to drain, or else when it stops."""
+        server = await self.serve(unary_unary_echo)
+        told: list[str] = []
+        server.onStop.append(lambda: told.append("told"))
+        await server.stopService()
+        self.assertEqual(told, ["told"])
+        server.startService()
+        await server.whenListening()
+        (context,) = server.server.contexts
+        await Drain([context], reactor).run(1)
+        self.assertEqual(told, ["told"] * 2)
+        await server.stopService()
+        self.assertEqual(told, ["told"] * 2)
 
     async def test_callsThatTakeTooLong(self) -> None:
         waiting = Waiting()

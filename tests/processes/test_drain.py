@@ -112,6 +112,17 @@ class DrainTests(SynchronousTestCase):
         for _ in range(round(seconds * 100)):
             self.pair.advance(0.01)
 
+    def test_told(self) -> None:
+        """Who wants to know is told once, at the beginning; one that fails keeps nothing from the others."""
+        told: list[bool] = []
+        self.context.onDrain += [lambda: 1 // 0, lambda: told.append(self.session.isClosed)]
+        done = self.drain(10)
+        self.assertEqual([False], told)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.advance(SILENCE + 0.1)
+        self.successResultOf(done)
+        self.assertEqual([False], told)
+
     def test_silence(self) -> None:
         """A session that has just received bytes is closed after SILENCE without more."""
         self.pair.peer.write(frame(b"hello"))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SkipTest
 
+from getty_tx.http.grpc.health import Health
 from getty_tx.tap.grpc import GrpcService, Options, makeService
 from getty_tx.tap.listen import ProcessesService
 from tests.tap.test_options import OptionsTestCase
-from tests.tap.test_twistd import ROOT, ProcessTestCase
+from tests.tap.test_twistd import PATIENCE, ROOT, ProcessTestCase
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,6 +39,10 @@ def add_GreeterServicer_to_server(servicer: Any, server: Any) -> None:
 
 class Greeter(GreeterServicer):
     """A servicer."""
+
+
+#: What ``--health`` names.
+health = Health()
 
 
 def makeGreeter() -> Greeter:
@@ -86,6 +93,15 @@ class OptionsTests(OptionsTestCase):
         )
         context = GrpcService(options, options.servicers)._listening.context
         self.assertEqual((context.maxCalls, context.compression, context.maxIdle), (5, b"gzip", 9.0))
+
+    def test_health(self) -> None:
+        """A Health of one's own is served in place of the command's; what is none is refused."""
+        options = self.parse(Options, "--servicer", f"{HERE}:Greeter", "--health", f"{HERE}:health")
+        self.assertIs(GrpcService(options, options.servicers)._listening.context.health, health)
+        for description, why in (f"{HERE}:HERE", "the str is no grpc.Health"), (HERE, "a Health is module:name"):
+            self.assertIn(why, self.refuse(Options, "--servicer", f"{HERE}:Greeter", "--health", description))
+        words = "--servicer", f"{HERE}:Greeter", "--health", f"{HERE}:health", "--no-health"
+        self.assertIn("give one of them", self.refuse(Options, *words))
 
     def test_processes(self) -> None:
         """With --processes the service is that of a main process."""
@@ -140,4 +156,76 @@ class CommandTests(ProcessTestCase):
                 stub.SayHello(messages.Name())
             self.assertEqual(caught.exception.details(), "give a name")
         process.send(signal.SIGTERM)
+        self.assertEqual(0, process.end(), process.output)
+
+
+#: A servicer that says of itself whether it is well.
+SERVICER = """
+import os
+
+import greeter_pb2
+import greeter_pb2_grpc
+from getty_tx.http import grpc
+
+health = grpc.Health()
+
+
+class Greeter(greeter_pb2_grpc.GreeterServicer):
+    async def SayHello(self, request, context):
+        health.set("greeter.Greeter", request.name == "well")
+        return greeter_pb2.Greeting(text=str(os.getpid()))
+"""
+
+
+class HealthTests(ProcessTestCase):
+    """The health of sub-reactors, asked by grpcio's client of it."""
+
+    def test_subReactors(self) -> None:
+        """
+        Each has its own, and says that it drains at once.
+
+        A drain has half of --drain-timeout for those who watch to go, which is longer than they wait here.
+        """
+        messages, stubs = compiled(self.folder)
+        try:
+            import grpc
+            from grpc_health.v1 import health_pb2, health_pb2_grpc
+        except ImportError:
+            raise SkipTest("grpcio-health-checking is not installed") from None
+
+        Path(self.folder, "servicer.py").write_text(SERVICER)
+        words = ["getty-grpc", "--servicer=servicer:Greeter", "--health=servicer:health", "--processes=2"]
+        process = self.twistd(*words, "--listen=tcp:0:interface=127.0.0.1", f"--drain-timeout={4 * PATIENCE}")
+        port = int(process.expect(r"getty-grpc serves 127\.0\.0\.1:(\d+)")[1])
+        # Connections go to both in turn.
+        channels = [grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) for _ in "12"]
+        for channel in channels:
+            self.addCleanup(channel.close)
+        clients = [health_pb2_grpc.HealthStub(channel) for channel in channels]
+        greeters = [stubs.GreeterStub(channel) for channel in channels]
+        asked = health_pb2.HealthCheckRequest(service="greeter.Greeter")
+        for request in health_pb2.HealthCheckRequest(), asked:
+            self.assertEqual([client.Check(request, timeout=PATIENCE).status for client in clients], [1, 1])
+        watches = [client.Watch(asked, timeout=PATIENCE) for client in clients]
+        self.assertEqual([next(watch).status for watch in watches], [1, 1])
+        one, two = (int(greeter.SayHello(messages.Name(name="well"), timeout=PATIENCE).text) for greeter in greeters)
+        self.assertNotEqual(one, two)
+        greeters[0].SayHello(messages.Name(name="ill"), timeout=PATIENCE)
+        self.assertEqual(next(watches[0]).status, 2)
+        self.assertEqual([client.Check(asked, timeout=PATIENCE).status for client in clients], [2, 1])
+
+        def ends(watch: Any) -> None:
+            with self.assertRaises(grpc.RpcError):
+                next(watch)
+            self.assertEqual((watch.code().name, watch.details()), ("UNAVAILABLE", "the server stops"))
+
+        os.kill(one, signal.SIGTERM)
+        ends(watches[0])
+        # Another process serves.
+        again = clients[0].Watch(asked, timeout=PATIENCE, wait_for_ready=True)
+        self.assertEqual(next(again).status, 1)
+        process.send(signal.SIGTERM)
+        for watch in again, watches[1]:
+            self.assertEqual(next(watch).status, 2)
+            ends(watch)
         self.assertEqual(0, process.end(), process.output)

@@ -14,6 +14,7 @@ from getty_tx.reactors.guest import guestLoop
 from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
+    from getty_tx.http.grpc.health import Health
     from getty_tx.http.grpc.serverconnection import CallConnection
     from getty_tx.http.grpc.threads import Threads
     from getty_tx.reactors.guest import GuestLoop
@@ -59,6 +60,7 @@ class ServerContext:
     :ivar running: calls whose handlers have not returned yet.
     :ivar refused: calls that were refused because of ``maxCalls``.
     :ivar connections: those that are open.
+    :ivar health: what tells clients of health; None: nothing does.
     :ivar threads: where handlers that are no coroutines run; None: in the reactor's thread.
     """
 
@@ -117,6 +119,7 @@ class ServerContext:
         self._reactor = reactor
         self._loop: GuestLoop | None = None
         self.threads: Threads | None = None
+        self.health: Health | None = None
         self.room = sys.maxsize
         self.running = self.refused = 0
         self.connections: set[CallConnection] = set()
@@ -152,3 +155,8 @@ class ServerContext:
         """Have the status find the calls in what the sessions of a service share."""
         shared.calls["server"] = self.methods.totals
         shared.serving = self
+        shared.health = self.healthStates
+
+    def healthStates(self) -> dict[str, str]:
+        """How each service is, as ``grpc.health.v1`` tells it; empty if the server does not."""
+        return {} if self.health is None else {name: each.name for name, each in self.health.all().items()}

@@ -137,6 +137,7 @@ class Health:
     def addTo(self, server: Server) -> None:
         """Have a server answer who asks for it. One object can serve several servers."""
         self._servers.append(server)
+        server.context.health = self
         server.onStop.append(self._stop)
         decode, encode = _Request.FromString, _Response.SerializeToString
         server.add_registered_method_handlers(

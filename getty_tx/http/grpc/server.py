@@ -51,7 +51,7 @@ class Server(Service):
 
     :ivar context: what its calls share; its settings may be changed at any time.
     :ivar server: the :py:class:`~getty_tx.Server` with the sessions.
-    :ivar onStop: called without arguments when it begins to stop, while all calls still run.
+    :ivar onStop: called without arguments when it begins to stop, or its sub-reactor does, while all calls still run.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Server(Service):
             **registering,
         )
         self.onStop: list[Callable[[], object]] = []
+        self._isLeaving = False
         # Clients of gRPC insist on it.
         self.server.speaks(b"h2")
 
@@ -125,6 +126,7 @@ class Server(Service):
     def startService(self) -> None:
         """Listen."""
         Service.startService(self)
+        self._isLeaving = False
         context = self.context
         if context.workers is not None and context.threads is None:
             from getty_tx.http.grpc.threads import Threads
@@ -137,6 +139,14 @@ class Server(Service):
     def _listens(self, _: Any) -> None:
         for each in self.server.contexts:
             self.context.countIn(each)
+            each.onDrain.append(self._leave)
+
+    def _leave(self) -> None:
+        """The server begins to stop, or its process has begun before it."""
+        if not self._isLeaving:
+            self._isLeaving = True
+            for each in self.onStop:
+                each()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -145,8 +155,7 @@ class Server(Service):
         :return: fires when the last session has ended.
         """
         Service.stopService(self)
-        for each in self.onStop:
-            each()
+        self._leave()
         return self.server.leave().addCallback(self._drain).addCallback(self._stopThreads)
 
     def _drain(self, _: object) -> Deferred[Any]:
