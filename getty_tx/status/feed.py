@@ -236,6 +236,9 @@ class Feed(EventListener):
                 {"service": service.name, **asdict(service.providers)}
                 for service in snapshot.services if service.providers is not None
             ],
+            "grpcHealth": [
+                {"service": service.name, "names": service.health} for service in snapshot.services if service.health
+            ],
             "registries": [asdict(registry) for registry in snapshot.registries],
             "groups": forPage(snapshot.groups),
         }  # fmt: skip

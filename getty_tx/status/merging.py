@@ -42,6 +42,8 @@ def encodeSnapshot(snapshot: Snapshot) -> Iterator[str]:
                 yield json.dumps(["requests", method, encodeRequests(calls)])
             else:
                 yield json.dumps(["calls", side, method, encodeCalls(calls)])
+        if service.health:
+            yield json.dumps(["health", service.health])
         for name, endpoint in service.endpoints.items():
             counts = [getattr(endpoint.totals, each) for each in _TOTALS]
             numbers = [
@@ -91,6 +93,9 @@ def decodeSnapshot(records: Iterable[Any]) -> Snapshot:
         elif kind == "requests":
             method, counters = fields
             snapshot.services[-1].calls[SIDE, _text(method)] = decodeRequests(counters)
+        elif kind == "health":
+            [health] = fields
+            snapshot.services[-1].health = {_text(name): _counts(states) for name, states in health.items()}
         elif kind == "endpoint":
             name, totals, closed, opened, states, paused, pending = fields
             endpoint = EndpointSnapshot(opened=_count(opened), pendingBytes=_count(pending))
@@ -192,6 +197,10 @@ def _addService(total: ServiceSnapshot, service: ServiceSnapshot, isEnded: bool)
         total.queued += service.queued
         total.serving += service.serving
         total.threads += service.threads
+        for name, states in service.health.items():
+            known = total.health.setdefault(name, {})
+            for state, count in states.items():
+                known[state] = known.get(state, 0) + count
         total.timerLag = max(total.timerLag, service.timerLag)
     for name, endpoint in service.endpoints.items():
         sums = total.endpoints.setdefault(name, EndpointSnapshot())

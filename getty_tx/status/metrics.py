@@ -33,6 +33,9 @@ _TRAFFIC = (
     ("getty_dropped_datagrams", "Datagrams dropped: bad, empty, too long or too many.", "dropped"),
 )
 
+#: The states of health that always have a value.
+_HEALTH = {"SERVING": 0, "NOT_SERVING": 0}
+
 #: The metrics of groups that have no other label than the namespace: kind, name, help and value.
 _OF_GROUPS: tuple[tuple[Any, str, str, Callable[[NamespaceSnapshot], float]], ...] = (
     (GaugeMetricFamily, "getty_groups", "Groups that have members, in each process.", lambda of: of.groups),
@@ -118,6 +121,8 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         yield from _calls(snapshot)
     if SIDE in sides:
         yield from _requests(snapshot)
+    if any(service.health for service in snapshot.services):
+        yield _health(snapshot)
     if any(service.providers is not None for service in snapshot.services):
         yield from _providers(snapshot)
     if snapshot.registries:
@@ -170,6 +175,18 @@ def _requests(snapshot: Snapshot) -> Iterator[Metric]:
             sent.add_metric(labels, totals.sent)
         running.add_metric([service.name], service.serving)
     yield from (requests, seconds, received, sent, running)
+
+
+def _health(snapshot: Snapshot) -> Metric:
+    """What clients of gRPC are told. Processes are counted: each says it of itself."""
+    health = GaugeMetricFamily(
+        "getty_grpc_health", "Processes that say so of a service.", labels=["service", "name", "state"]
+    )
+    for service in snapshot.services:
+        for name, states in service.health.items():
+            for state, count in {**_HEALTH, **states}.items():
+                health.add_metric([service.name, name, state], count)
+    return health
 
 
 def _providers(snapshot: Snapshot) -> Iterator[Metric]:

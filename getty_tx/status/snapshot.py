@@ -93,6 +93,7 @@ class ServiceSnapshot:
     :ivar calls: by side and method, a :py:class:`~getty_tx.status.calls.CallTotals`; for requests a
         :py:class:`~getty_tx.status.requests.RequestTotals`. ``lateReplies``: replies that nobody waited for any more.
     :ivar serving: requests that are being served.
+    :ivar health: of each service that clients are told of, in how many processes it is in which state.
     :ivar providers: of a client with several endpoints, or with a registry; None of others, and of other processes.
     :ivar timerLag: seconds by which the last tick of the timing wheel was late.
     """
@@ -111,6 +112,7 @@ class ServiceSnapshot:
     calls: dict[tuple[str, str], Any] = field(default_factory=dict)
     lateReplies: int = 0
     serving: int = 0
+    health: dict[str, dict[str, int]] = field(default_factory=dict)
     providers: ProvidersSnapshot | None = None
 
 
@@ -204,6 +206,8 @@ def walk(name: str, service: Service) -> Iterator[ServiceSnapshot | None]:
             for method, calls in methods.items():
                 found.calls.setdefault((side, method), type(calls)()).addAll(calls)
         found.serving += context.serving.running if context.serving is not None else 0
+        if context.health is not None:
+            found.health = {each: {state: 1} for each, state in context.health().items()}
         found.timerLag = max(found.timerLag, context.wheel.late if context.wheel.running else 0.0)
         for reason, count in context.refusals.counts.items():
             found.refused[reason] = found.refused.get(reason, 0) + count

@@ -451,6 +451,7 @@ class MetricsTests(SynchronousTestCase):
         snapshot.main = snapshot
         snapshot.registries = [RegistrySnapshot("")]
         server.providers = ProvidersSnapshot()
+        server.health = {"": {}}
         snapshot.groups.namespaces[""] = NamespaceSnapshot(GroupStats())
         snapshot.groups.hubDropped = 0
         found = {

@@ -106,6 +106,8 @@ function showState(state) {
   byId("services").replaceChildren(...state.services.map((service) => element("li",
     `${service.name} (${service.isStopping ? "stopping" : service.isReady ? "ready" : "not ready"}): ` +
     `${service.sessions} sessions, ${service.endpoints.join(", ")}`)));
+  byId("grpcHealth").hidden = !state.grpcHealth.length;
+  byId("grpcHealth").querySelector("ul").replaceChildren(...state.grpcHealth.map(showHealth));
   const many = state.subreactors.length > 0;
   byId("errors").querySelector(".sub").hidden = !many;
   byId("errors").tBodies[0].replaceChildren(...state.errors.map((fault) => {
@@ -124,6 +126,21 @@ function showState(state) {
   showGroups(state.groups);
   showCalls(state);
   last = state;
+}
+
+// What clients of gRPC are told of each service; by how many processes, if there are several.
+function showHealth(server) {
+  const item = element("li", server.service);
+  const list = element("ul");
+  for (const [name, states] of Object.entries(server.names)) {
+    const all = Object.entries(states);
+    const several = all.reduce((sum, [, count]) => sum + count, 0) > 1;
+    list.append(element("li", `${name || "(the whole server)"}: ` +
+      all.map(([state, count]) => (several ? `${state} ${short(count)}` : state)).join(", "),
+      all.every(([state]) => state === "SERVING") ? "" : "bad"));
+  }
+  item.append(list);
+  return item;
 }
 
 // The rates of a process are computed from its last message.
