@@ -106,15 +106,16 @@ class Talk:
         self.takes = True
         self.runsOn = False
         self.connection: Any = None
-
-        def newSession(session: Any) -> None:
-            self.connection = ServerConnection(session, limits, self._newStream, times)
-
-        self.pair: Pair = connectedPeer(newSession, **options)
+        self._limits, self._times = limits, times
+        self.pair: Pair = connectedPeer(self.newSession, **options)
         self.encoder = Encoder()
         self.decoder = Decoder()
         self._seen = 0
         self.pair.flush()
+
+    def newSession(self, session: Any) -> None:
+        """Make the connection."""
+        self.connection = ServerConnection(session, self._limits, self._newStream, self._times)
 
     def _newStream(self, connection: ServerConnection, number: int, headers: Headers, isLast: bool) -> Served:
         made = Served(connection, number, headers, isLast, self)
