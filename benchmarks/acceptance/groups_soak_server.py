@@ -4,7 +4,8 @@
 
 The first two are TCP, with a line of JSON for each package; members of the second share no bytes. Requests:
 ``{"join": "NAMESPACE:GROUP", "since": [epoch, offset]}``, ``{"leave": GROUP}``,
-``{"say": GROUP, "x": TEXT, "count": 5}`` and ``{"report": 1}``. A session is in one group at a time.
+``{"say": GROUP, "x": TEXT, "count": 5}`` and ``{"report": 1}``, with
+``"collect": true`` after a collection of garbage. A session is in one group at a time.
 
 Publications are ``{"g": GROUP, "n": 5}``, with ``n`` from 1 without a hole. ``{"gap": 3}`` announces that three are
 missing.
@@ -12,6 +13,7 @@ missing.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections import Counter, deque
@@ -213,6 +215,8 @@ class Soak(EventListener, GroupListener):
             group.leave(session)
             self.reply(session, {"left": group.name})
         else:
+            if pkg.get("collect"):
+                gc.collect()
             self.reply(session, self.report())
 
     def onClose(self, session: Any) -> None:
