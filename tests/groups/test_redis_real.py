@@ -248,6 +248,20 @@ class HistoryTests(RedisCase):
             if packages:
                 self.assertEqual(found.publications[0].position, Position(epoch, packages[0]))
 
+    async def test_severalAtOnce(self) -> None:
+        """Publications of one turn: each is numbered and kept, and no more than are to be kept."""
+        one, first, other, second = await self.two("a")
+        kept = Retention(5, 60.0)
+        positions = await gatherResults([one.publish("a", Publication(number), kept) for number in range(1, 201)])
+        self.assertEqual([each.offset for each in positions], list(range(1, 201)))
+        await second.whenTrue(lambda: len(second.publications) == 200)
+        for user in (first, second):
+            self.assertEqual([each.pkg for each in user.publications], list(range(1, 201)))
+            self.assertEqual([each.position for each in user.publications], positions)
+        found = await other.history("a", None, 100, kept)
+        self.assertEqual([each.pkg for each in found.publications], [196, 197, 198, 199, 200])
+        self.assertEqual(found.position, positions[-1])
+
     async def test_withoutHistory(self) -> None:
         """There is nothing to ask for."""
         engine, user = self.begin()

@@ -342,15 +342,15 @@ class ConnectionTests(ConnectionCase):
         self.assertTrue(self.connection.isOpen)
 
 
-class OrderTests(ConnectionCase):
-    """A publication comes back before its Deferred fires, whichever of push and answer is first."""
+class OrderCase(ConnectionCase):
+    """Has subscribed to a group, and publishes."""
 
     def setUp(self) -> None:
         super().setUp()
         layout = Layout("p")
         self.channel = layout.channel("a")
         self.subscriptions = Subscriptions(self.connection, layout, self.user, b"me")
-        self.commands = PublishCommands(layout, 1000)
+        self.commands = PublishCommands(self.connection, layout, 1000)
         done = self.subscriptions.add("a", None)
         self.subscriptions.sendChanges()
         self.subscriptions.pushed([b"subscribe", self.channel, 1])
@@ -361,14 +361,23 @@ class OrderTests(ConnectionCase):
 
     def publish(self, pkg: Any) -> Any:
         rest = envelope.restOf(Publication(pkg), b"me", "room")
-        publishing = Publishing(self.connection, self.subscriptions.sentFor("a"))
-        publishing.send(self.commands.numbered("a", Retention(1, 1.0), None, b"e", rest), PUBLISH)
+        publishing = Publishing(self.subscriptions.sentFor("a"))
+        self.commands.numbered(publishing, "a", Retention(1, 1.0), None, rest)
         publishing.deferred.addCallback(lambda position: self.user.told.append(position.offset))
         return publishing.deferred
+
+    def turn(self) -> bytes:
+        """A turn of the reactor ends. :return: what has left."""
+        self.clock.advance(0)
+        return self.session.take()
 
     def push(self, number: int, pkg: Any, node: bytes = b"me") -> None:
         message = b"G1|e|%d|" % number + envelope.restOf(Publication(pkg), node, "room")
         self.subscriptions.pushed([b"message", self.channel, message])
+
+
+class OrderTests(OrderCase):
+    """A publication comes back before its Deferred fires, whichever of push and answer is first."""
 
     def test_pushFirst(self) -> None:
         self.publish("x")
@@ -378,6 +387,7 @@ class OrderTests(ConnectionCase):
 
     def test_answerFirst(self) -> None:
         self.publish("x")
+        self.turn()
         self.publish("y")
         self.push(1, "of another", b"other")
         self.reply([b"e", 2, 1])
@@ -389,6 +399,7 @@ class OrderTests(ConnectionCase):
     def test_knownId(self) -> None:
         """Nothing comes back, and the next is not taken for it."""
         self.publish("x")
+        self.turn()
         self.publish("y")
         self.reply([b"e", 7, 0])
         self.push(8, "y")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IStreamClientEndpoint
 
+    from getty_tx.groups.redis.publishing import PublishCommand
+
 __all__ = ["MAX_COMMANDS", "MAX_WAITING", "PING_INTERVAL", "TIMEOUT", "Connection", "ConnectionUser"]
 
 log = Logger()
@@ -76,6 +78,7 @@ class Connection(EventListener):
     :param reconnectInterval: as for a :py:class:`~getty_tx.Client`.
     :ivar isOpen: whether commands can be sent.
     :ivar made: how many connections there were.
+    :ivar growing: commands that have not left, and behind which nothing else waits: these may grow.
     """
 
     def __init__(
@@ -99,8 +102,12 @@ class Connection(EventListener):
         # What waits for answers, in their order: who is told, when it was sent, whether there is an answer if all is
         # well.
         self._waiting: deque[tuple[Callable[[Any], object], float, bool]] = deque()
-        self._queue: list[bytes] = []
+        # Commands, of which some are made into bytes when they leave.
+        self._queue: list[Any] = []
         self._queued = 0
+        # Packages of commands beyond one for each.
+        self._grown = 0
+        self.growing: dict[str, PublishCommand] = {}
         self._flushCall: Any = None
         self._checkCall: Any = None
         self._checkAt = self._pingAt = 0.0
@@ -139,7 +146,7 @@ class Connection(EventListener):
         """Whether so much waits that nothing should be added."""
         session = self._session
         pending = 0 if session is None else session.pendingBytes
-        return len(self._waiting) >= MAX_COMMANDS or self._queued + pending >= MAX_WAITING
+        return len(self._waiting) + self._grown >= MAX_COMMANDS or self._queued + pending >= MAX_WAITING
 
     @property
     def lastError(self) -> BaseException | None:
@@ -177,9 +184,40 @@ class Connection(EventListener):
         if self._session is None:
             done(EngineDownError(f"{self._user.description} is away"))
             return
+        if self.growing:
+            self.growing.clear()
         self._queue.append(data)
-        self._queued += len(data)
         self._waiting.append((done, self._reactor.seconds(), isAnswered))
+        self._leaves(len(data))
+
+    def sendGrowing(self, key: str, command: PublishCommand, size: int) -> None:
+        """
+        Send a command that may grow until it leaves, or until another one is sent that is none of these. Among these
+        the order does not matter.
+
+        :param key: where :py:attr:`growing` has it, in place of an earlier one.
+        :param size: its bytes by now.
+        """
+        if self._session is None:
+            command.answered(EngineDownError(f"{self._user.description} is away"))
+            return
+        self.growing[key] = command
+        self._queue.append(command)
+        self._waiting.append((lambda reply: self._answered(command, reply), self._reactor.seconds(), True))
+        self._leaves(size)
+
+    def grown(self, size: int) -> None:
+        """One of those that grow has more, by so many bytes."""
+        self._grown += 1
+        self._leaves(size)
+
+    def _answered(self, command: PublishCommand, reply: Any) -> None:
+        self._grown -= len(command) - 1
+        command.answered(reply)
+
+    def _leaves(self, size: int) -> None:
+        """So many bytes more have to be sent."""
+        self._queued += size
         if self._queued >= _EARLY:
             self._flush()
         elif self._flushCall is None:
@@ -193,7 +231,8 @@ class Connection(EventListener):
         session = self._session
         if session is None or not self._queue:
             return
-        data = self._queue[0] if len(self._queue) == 1 else b"".join(self._queue)
+        self.growing.clear()
+        data = b"".join([each if type(each) is bytes else bytes(each) for each in self._queue])
         try:
             session.writePkg(data)
         except GettyError as error:
@@ -261,6 +300,7 @@ class Connection(EventListener):
         self._session = None
         unsent = len(self._queue)
         waiting, self._waiting = self._waiting, deque()
+        self.growing.clear()
         self._queue.clear()
         self._queued = 0
         for call in (self._flushCall, self._checkCall):

@@ -22,7 +22,7 @@ from getty_tx.groups.redis.layout import Layout, newEpoch
 from getty_tx.groups.redis.presence import LEASE_INTERVAL, LEASE_TIME, Presence
 from getty_tx.groups.redis.publishing import PublishCommands, Publishing, call, errorOf
 from getty_tx.groups.redis.recovering import Login, Recovery
-from getty_tx.groups.redis.scripts import HISTORY, NUMBERS_KEPT, PUBLISH, PUBLISH_ONCE
+from getty_tx.groups.redis.scripts import HISTORY, NUMBERS_KEPT
 from getty_tx.groups.redis.subscribing import Subscriptions
 from getty_tx.settings import seconds
 from getty_tx.transports.reconnecting import RECONNECT_INTERVAL
@@ -98,9 +98,9 @@ class RedisEngine:
         self.isUp = False
         self.node = ""
         self._layout = Layout(prefix)
-        self._commands = PublishCommands(self._layout, ID_KEPT)
         self._login = Login(user, password, database)
         self._connection = Connection(endpoint, self, timeout, pingInterval, reconnectInterval)
+        self._commands = PublishCommands(self._connection, self._layout, ID_KEPT)
         self._lease = seconds("leaseInterval", leaseInterval), seconds("leaseTime", leaseTime)
         if leaseTime < 2 * leaseInterval:
             raise SettingError(f"leaseTime={leaseTime} is less than twice leaseInterval={leaseInterval}")
@@ -279,13 +279,13 @@ class RedisEngine:
             return fail(PublicationTooLongError(text))
         if self._connection.isFull:
             return fail(EngineDownError(f"{self.description} does not keep up: too much waits for it already"))
-        publishing = Publishing(self._connection, self._subscriptions.sentFor(name))
+        publishing = Publishing(self._subscriptions.sentFor(name))
         if retention.size and publication.kind == PUBLICATION:
-            publishing.send(self._commands.numbered(name, retention, id, newEpoch(), rest), PUBLISH)
+            self._commands.numbered(publishing, name, retention, id, rest)
         elif id is not None:
-            publishing.send(self._commands.once(name, id, unnumbered(rest)), PUBLISH_ONCE)
+            self._commands.once(publishing, name, id, unnumbered(rest))
         else:
-            publishing.send(self._commands.plain(name, unnumbered(rest)))
+            self._commands.plain(publishing, name, unnumbered(rest))
         return publishing.deferred
 
     def history(self, name: str, since: Position | None, limit: int, retention: Retention) -> Deferred[History]:

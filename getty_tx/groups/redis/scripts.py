@@ -61,8 +61,9 @@ end
 """
 
 #: Keys: numbers, stream, and the id's if there is one. Arguments: channel, entries to keep, milliseconds to keep them,
-#: milliseconds to keep the numbers, milliseconds to keep the id, a new epoch, rest of the message.
-#: Answers epoch, offset, and 1, or 0 if the id is known: then without an epoch if that one had no number.
+#: milliseconds to keep the numbers, milliseconds to keep the id, a new epoch, rests of messages: several publications,
+#: or one with an id. What is kept is cut to its size with the last one, as nobody sees the stream before.
+#: Answers epoch, offset of the first, and 1, or 0 if the id is known: then without an epoch if that one had no number.
 PUBLISH = Script(
     _EPOCH
     + """
@@ -76,19 +77,29 @@ if KEYS[3] then
     return {string.sub(known, 1, bar - 1), tonumber(string.sub(known, bar + 1)), 0}
   end
 end
+local call, format = redis.call, string.format
 local epoch = numbers(ARGV[6], ARGV[4])
-local offset = redis.call('HINCRBY', KEYS[1], 'o', 1)
-local number = string.format('%.0f', offset)
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-if ARGV[3] ~= '0' then
-  redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[2], number .. '-0', 'd', ARGV[7])
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
-end
+local count = #ARGV - 6
+local before = call('HINCRBY', KEYS[1], 'o', count) - count
+call('PEXPIRE', KEYS[1], ARGV[4])
 if KEYS[3] then
-  redis.call('SET', KEYS[3], epoch .. '|' .. number, 'PX', ARGV[5])
+  call('SET', KEYS[3], epoch .. '|' .. format('%.0f', before + 1), 'PX', ARGV[5])
 end
-redis.call('PUBLISH', ARGV[1], 'G1|' .. epoch .. '|' .. number .. '|' .. ARGV[7])
-return {epoch, offset, 1}
+local head = 'G1|' .. epoch .. '|'
+for at = 1, count do
+  local number = format('%.0f', before + at)
+  local rest = ARGV[6 + at]
+  if ARGV[3] ~= '0' then
+    if at < count then
+      call('XADD', KEYS[2], number .. '-0', 'd', rest)
+    else
+      call('XADD', KEYS[2], 'MAXLEN', ARGV[2], number .. '-0', 'd', rest)
+      call('PEXPIRE', KEYS[2], ARGV[3])
+    end
+  end
+  call('PUBLISH', ARGV[1], head .. number .. '|' .. rest)
+end
+return {epoch, before + 1, 1}
 """
 )
 
