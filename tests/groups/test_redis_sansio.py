@@ -94,6 +94,8 @@ class EnvelopeTests(SynchronousTestCase):
                 b"G1||||||||x",
                 b"G1||||||||s\xff",
                 b"G1||||||||j{",
+                b"G1||||||||j1 2",
+                b"G1||||||||j \xff",
                 b"G1|||||3|||sx",
             ),
             *(
@@ -109,6 +111,11 @@ class EnvelopeTests(SynchronousTestCase):
         own = b"G1|||me|x||||sx"
         self.assertRaises(envelope.EnvelopeError, envelope.publicationFrom, own, b"me")
         self.assertEqual(envelope.publicationFrom(own, b"other")[0].pkg, "x")
+
+    def test_byHand(self) -> None:
+        """What other programs write: JSON with blanks around it."""
+        for text in (b'{"a":[1]}', b' \r\n\t{"a" : [1]}\n'):
+            self.assertEqual(envelope.publicationFrom(b"G1||||||||j" + text, b"me")[0].pkg, {"a": [1]})
 
     def test_kinds(self) -> None:
         for kind, pkg in ((EXCLUSIVE, "key"), (CLOSE, {"reason": "r"})):

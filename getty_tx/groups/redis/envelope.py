@@ -96,10 +96,12 @@ def publicationFrom(message: bytes, token: bytes) -> tuple[Publication, bool]:
     :param token: names this process: ``publisher`` is 0 for publications of others.
     :raise EnvelopeError: it is none.
     """
-    fields = message.split(b"|", 8)
-    if len(fields) != 9 or fields[0] != b"G1":
+    try:
+        start, epoch, offset, node, publisher, kind, keyLength, length, tail = message.split(b"|", 8)
+    except ValueError:
+        start = b""
+    if start != b"G1":
         raise EnvelopeError("it does not begin with G1 and eight fields")
-    _, epoch, offset, node, publisher, kind, keyLength, length, tail = fields
     position = positionFrom(epoch, offset) if epoch or offset else None
     isOwn = node == token
     key = None
@@ -121,7 +123,7 @@ def publicationFrom(message: bytes, token: bytes) -> tuple[Publication, bool]:
         raise EnvelopeError(str(error)) from None
     if number:
         _checkKind(number, pkg)
-    session = _number("publisher", publisher) if isOwn and publisher else 0
+    session = _number("publisher", publisher) if isOwn and publisher and publisher != b"0" else 0
     return Publication(pkg, position, key, number, session, len(tail) - 1), isOwn
 
 
