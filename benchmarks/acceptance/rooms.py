@@ -1,4 +1,4 @@
-"""A listener whose sessions join groups and publish to them, and clients that come back and check what they get.
+"""Listeners whose sessions join groups and publish to them, and clients that come back and check what they get.
 
 Requests and answers are lines with JSON: ``{"join": "room:x", "user": "ann", "since": [epoch, offset]}``,
 ``{"say": "room:x", "text": "t", "id": "1"}``, ``{"who": "room:x"}``, and ``{"heard": "room:x"}``: how many have come
@@ -87,6 +87,27 @@ class Rooms(EventListener):
             members = await self.groups.group(request["who"]).presence()
             return {"who": sorted(member.user or "" for member in members)}
         return {"heard": [self.heard["join", request["heard"]], self.heard["leave", request["heard"]]]}
+
+
+class Plain(EventListener):
+    """Publishes lines as they are, and answers each with its number: what is left is the groups' own time."""
+
+    def __init__(self) -> None:
+        self.groups = Groups(None, {"room": Namespace(historySize=20_000, historySeconds=600)})
+        self.groups.startService()
+        self.group = self.groups.group("room:x")
+
+    def onMessage(self, session: Session, pkg: bytes) -> None:
+        """A line: a request to join, or what is published."""
+
+        def answer(position: Position | None) -> None:
+            if not session.isClosed:
+                session.writePkg(b"%d" % (position.offset if position is not None else 0))
+
+        if pkg.startswith(b'{"join"'):
+            self.group.join(session).addCallback(lambda joined: answer(joined.position))
+        else:
+            self.group.publish(pkg).addCallback(answer)
 
 
 class Heard(GroupListener):
