@@ -66,8 +66,10 @@ class Fanout:
                 self._parts.append((kind, prepared, len(entries) - failed, sessions, 0))
 
     def left(self, session: Any) -> None:
-        """It is no member any more."""
+        """It is no member any more, or another time."""
         self._gone.add(session)
+        if self._excluded:
+            self._excluded = [each for each in self._excluded if each[0] is not session]
 
     def run(self, seconds: Callable[[], float], until: float) -> bool:
         """

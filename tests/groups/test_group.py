@@ -119,6 +119,22 @@ class MembersTests(GroupsCase):
         self.go()
         self.assertEqual([self.got(each) for each in (a, b)], [[b"2", b"3"], [b"1", b"2"]])
 
+    def test_comesBackMeanwhile(self) -> None:
+        """Who leaves and joins while a publication is brought to the members gets it neither way."""
+        members = [self.member() for _ in range(70)]
+        group = self.groups.group("room")
+        group.publish(b"1", but=members[1])
+        group.publish(b"2")
+        # One stretch of members.
+        self.assertFalse(group.go(lambda: 1.0, 1.0))
+        for each in (members[1], members[69]):
+            group.leave(each)
+            self.successResultOf(group.join(each))
+        group.publish(b"3")
+        self.go()
+        self.assertEqual([self.got(members[each]) for each in (1, 69)], [[b"3"], [b"3"]])
+        self.assertEqual(self.got(members[68]), [b"1", b"2", b"3"])
+
     def test_encodedOnce(self) -> None:
         """By codecs that say that they share, and of these by each setting."""
         every = []
