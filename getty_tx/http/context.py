@@ -52,6 +52,11 @@ def windowOf(name: str, value: Any) -> int:
     return window
 
 
+def optionalWindow(name: str, value: Any) -> int | None:
+    """The same; None is one that fits the others."""
+    return None if value is None else windowOf(name, value)
+
+
 def hasEngine() -> bool:
     """Whether a library for HTTP/2 is installed."""
     return any(find_spec(name) is not None for name in ("ngh2", "h2"))
@@ -112,12 +117,16 @@ class HTTPContext:
     )
     maxStreams = Setting(settings.count, 100, "Requests that a connection of HTTP/2 may have open.")
     streamWindow = Setting(windowOf, 256 * 1024, "Bytes of a body that may come over HTTP/2 before they are taken.")
-    connectionWindow = Setting(windowOf, 1024 * 1024, "The same, of all bodies of a connection.")
+    connectionWindow: Setting[int | None] = Setting(
+        optionalWindow,
+        None,
+        "The same, of all bodies of a connection; None: so much that bodies that nobody takes hold no others.",
+    )
 
     _http2: bool | None
     _maxStreams: int
     _streamWindow: int
-    _connectionWindow: int
+    _connectionWindow: int | None
     _maxHead: int
     _maxLine: int
     _maxFields: int

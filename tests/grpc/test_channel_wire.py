@@ -420,6 +420,28 @@ class FlowTests(WireTestCase):
         await self.soon(lambda: peer.h2.local_flow_control_window(1) > 128 * 1024)
         call.cancel()
 
+    async def test_readersThatReadNothing(self) -> None:
+        """Streams of replies that nobody reads hold themselves alone, however many there are."""
+
+        def serve(peer: H2Peer, stream: int, _: Any) -> None:
+            if peer.bodies[stream] == framed(b"y"):
+                peer.echo(stream)
+                return
+            peer.h2.send_headers(stream, OK)
+            while peer.h2.local_flow_control_window(stream) >= 8 * 1024:
+                peer.h2.send_data(stream, framed(bytes(8 * 1024 - 5)))
+
+        self.serve(serve)
+        channel = self.channel()
+        calls = [channel.unary_stream(PATH)(b"x") for _ in range(10)]
+        for call in calls:
+            await call.initial_metadata()
+        self.assertEqual(await channel.unary_unary(PATH)(b"y"), b"y")
+        peer = self.factory.peers[0]
+        self.assertEqual([peer.h2.local_flow_control_window(1 + 2 * i) for i in range(10)], [0] * 10)
+        for call in calls:
+            call.cancel()
+
 
 class ConnectionsOnH2Tests(ConnectionTests):
     """The same where ngh2 is missing."""

@@ -342,6 +342,27 @@ class Limited(CallCase):
         client.send()
         self.assertEqual((await call.ended).data, framed(b"66"))
 
+    async def test_callsThatReadNothing(self) -> None:
+        """They hold themselves alone, however many there are."""
+        go: Deferred[None] = Deferred()
+
+        async def stream_stream_slow(requests: Any, context: Any) -> Any:
+            await go
+            async for each in requests:
+                yield each
+
+        await self.serve(stream_stream_slow, unary_unary_echo)
+        client = await self.raw()
+        calls = [client.call(pathOf(stream_stream_slow), None, isLast=False) for _ in range(10)]
+        await client.call(ECHO, framed(b"x")).ended
+        for number in map(client.numberOf, calls):
+            while client.h2.local_flow_control_window(number):
+                client.h2.send_data(number, framed(bytes(8 * 1024 - 5)))
+            client.send()
+            self.assertEqual(client.h2.streams[number].outbound_flow_control_window, 0)
+        self.assertEqual((await client.call(ECHO, framed(b"x")).ended).data, framed(b"x"))
+        go.callback(None)
+
     async def test_pingsThatComeTooOften(self) -> None:
         await self.serve(unary_unary_echo)
         client = await self.raw()

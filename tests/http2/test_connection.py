@@ -131,9 +131,33 @@ class NgConnection(Case):
         self.assertFalse(talk.isClosed)
         self.assertEqual(len(talk.made), 300)
 
+    def test_streamsThatNobodyTakes(self) -> None:
+        """All but one of the streams may be full of what nobody takes: the last one is served, as often as it likes."""
+        size = 65535
+        talk = Talk(Limits(maxStreams=6, streamWindow=size))
+        talk.greet()
+        talk.takes = False
+        credit = 65535
+        for i in range(40):
+            number = 1 + 2 * i
+            for kind, _, stream, payload in talk.frames():
+                if kind == WINDOW_UPDATE and not stream:
+                    credit += int.from_bytes(payload, "big")
+            self.assertGreaterEqual(credit, size, i)
+            credit -= size
+            parts = [frame(DATA, 0, number, bytes(13107))] * 5
+            talk.send(talk.request(number, isLast=False), *parts)
+            if i == 4:
+                talk.takes = True
+            elif i > 4:
+                talk.send(frame(DATA, 1, number))
+                self.assertEqual(talk.made[i].error, [None])
+        self.assertEqual([len(each.body) for each in talk.made], [size] * 40)
+        self.assertEqual([len(each.error) for each in talk.made], [0] * 5 + [1] * 35)
+
     def test_manyStreamsShareTheWindow(self) -> None:
         """Streams that have taken what came, less than a quarter of their window each, leave the connection its own."""
-        talk = self.talk()
+        talk = self.talk(Limits(connectionWindow=1024 * 1024))
         talk.send(*(talk.request(1 + 2 * i, isLast=False) for i in range(50)))
         credit = 1024 * 1024
         for i in range(50):

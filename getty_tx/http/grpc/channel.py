@@ -22,7 +22,7 @@ from getty_tx.http.grpc.stubs import StubMethod
 from getty_tx.http.grpc.targets import descriptionOf, withALPN
 from getty_tx.http.two.client import TIMES
 from getty_tx.http.two.errors import StreamRefused
-from getty_tx.http.two.limits import Limits
+from getty_tx.http.two.limits import MAX_WINDOW, Limits
 from getty_tx.session.context import theReactor
 from getty_tx.transports.reconnecting import describeError
 
@@ -143,7 +143,8 @@ class Channel(Service):
             pingTimeout=settings.seconds("keepAliveTimeout", keepAliveTimeout),
             pingIdle=settings.flag("keepAliveIdle", keepAliveIdle),
         )
-        self.limits = Limits()
+        # The server says how many calls there may be: those that nobody reads hold themselves alone.
+        self.limits = Limits(connectionWindow=MAX_WINDOW)
         pool = {"reconnectInterval": FIRST_WAIT, "connectTimeout": CONNECT_TIMEOUT, **options}
         self.pool = _Pool(self._newSession, _endpoints(target, pool), number, reactor=reactor, **pool)
         self.pool.channel = self

@@ -70,7 +70,11 @@ class ServerContext:
     )
     maxStreams = Setting(settings.count, 100, "Calls that one connection may have open.")
     streamWindow = Setting(settings.size, 256 * 1024, "Bytes of requests of one call that wait for the handler.")
-    connectionWindow = Setting(settings.size, 1024 * 1024, "The same of all calls of one connection.")
+    connectionWindow: Setting[int | None] = Setting(
+        settings.optionalCount,
+        None,
+        "The same of all calls of one connection; None: so much that calls that are not read hold no others.",
+    )
     maxCalls: Setting[int | None] = Setting(
         settings.optionalCount, None, "Calls that are served at a time; more are refused. None: no limit."
     )
@@ -103,7 +107,7 @@ class ServerContext:
     _maxMetadata: int
     _maxStreams: int
     _streamWindow: int
-    _connectionWindow: int
+    _connectionWindow: int | None
     _maxCalls: int | None
     _workers: int | None
     _compression: bytes | None

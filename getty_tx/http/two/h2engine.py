@@ -105,8 +105,8 @@ class H2Engine:
         wrapped.initiate_connection()
         wrapped.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = _NO_LIMIT
         wrapped.local_settings.acknowledge()
-        if limits.connectionWindow > _WINDOW:
-            wrapped.increment_flow_control_window(limits.connectionWindow - _WINDOW)
+        if limits.credit > _WINDOW:
+            wrapped.increment_flow_control_window(limits.credit - _WINDOW)
         self.isOver = self._inBlock = self._lost = False
         self.fault: ConnectionFault | None = None
         # Bytes of the preface that are to come; a frame that came in parts; whether the peer's settings are to come.

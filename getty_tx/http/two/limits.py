@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Limits", "Times"]
+__all__ = ["MAX_WINDOW", "Limits", "Times"]
+
+#: Bytes of the largest window that there can be (RFC 9113, 6.9.1).
+MAX_WINDOW = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,8 @@ class Limits:
 
     :ivar maxStreams: streams that it may have open.
     :ivar streamWindow: bytes of data of one stream that it may send before they are taken.
-    :ivar connectionWindow: the same, of all streams together.
+    :ivar connectionWindow: the same, of all streams together; None: as many as leave streams that are not read to
+        hold themselves alone, see :py:attr:`credit`.
     :ivar maxHeaders: bytes of the header fields of a message: name, value and 32 for each (RFC 9113, 6.5.2).
     :ivar maxFields: header fields of a message. Bytes alone are no limit where one byte repeats a field
         (CVE-2026-49975).
@@ -22,9 +26,21 @@ class Limits:
 
     maxStreams: int = 100
     streamWindow: int = 256 * 1024
-    connectionWindow: int = 1024 * 1024
+    connectionWindow: int | None = None
     maxHeaders: int = 32 * 1024
     maxFields: int = 100
+
+    @property
+    def credit(self) -> int:
+        """
+        Bytes of data that the peer may send before they are taken, of all streams together.
+
+        Without a ``connectionWindow`` the windows of all streams may be full, and another stream has credit still: what
+        was taken is told when it is half of the connection's window, so that has twice as much as the streams have.
+        """
+        if self.connectionWindow is not None:
+            return self.connectionWindow
+        return min(max(2 * self.maxStreams * self.streamWindow, 65535), MAX_WINDOW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class NgEngine:
         settings = {_WINDOW: limits.streamWindow, _MAX_HEADERS: limits.maxHeaders, _NO_PRIORITIES: 1}
         settings[_MAX_STREAMS if isServer else _ENABLE_PUSH] = _NO_LIMIT if isServer else 0
         connection.initiate_connection(settings)
-        connection.set_local_window_size(limits.connectionWindow)
+        connection.set_local_window_size(limits.credit)
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the peer, and tell of them. :raise ConnectionFault: they break a rule."""
