@@ -6,11 +6,12 @@ from typing import Any
 
 from h2 import events
 from h2.config import H2Configuration
-from h2.connection import H2Connection
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
+
+from tests.support.h2client import H2Client
 
 __all__ = ["Answer", "RawClient", "framed"]
 
@@ -61,7 +62,7 @@ class RawClient(Protocol):
     """One connection."""
 
     def __init__(self) -> None:
-        self.h2 = H2Connection(
+        self.h2 = H2Client(
             H2Configuration(header_encoding="utf-8", validate_outbound_headers=False, normalize_outbound_headers=False)
         )
         self.answers: dict[int, Answer] = {}

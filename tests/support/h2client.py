@@ -18,14 +18,33 @@ from h2.events import (
 )
 
 from tests.support.http import Answer, Case, Talk
+from tests.support.http2 import GOAWAY
 
-__all__ = ["Case2", "Talk2", "Translated"]
+__all__ = ["Case2", "H2Client", "Talk2", "Translated"]
 
 
 #: It sends what is wrong, too.
 _CONFIG = H2Configuration(
     client_side=True, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
 )
+
+
+class H2Client(H2Connection):
+    """h2 that goes on behind GOAWAY, which is the end of new streams to others, and of the connection to h2."""
+
+    rest = b""
+
+    def receive_data(self, data: bytes) -> list[Any]:
+        """As the base class."""
+        data = self.rest + data
+        found: list[Any] = []
+        while len(data) >= 9 and len(data) >= (stop := 9 + int.from_bytes(data[:3], "big")):
+            found += super().receive_data(data[:stop])
+            if data[3] == GOAWAY:
+                self.state_machine.state = ConnectionState.CLIENT_OPEN
+            data = data[stop:]
+        self.rest = data
+        return found
 
 
 class Answer2(Answer):
@@ -52,7 +71,7 @@ class Talk2(Talk):
         super().__init__(application, **options)
         #: Whether the client gives credit for what it gets.
         self.takes = takes
-        self.client = H2Connection(_CONFIG)
+        self.client = H2Client(_CONFIG)
         self.heard: dict[int, Answer2] = {}
         self.gone: tuple[int, int | None] | None = None
         self.client.initiate_connection()
@@ -76,8 +95,6 @@ class Talk2(Talk):
     def _event(self, event: Any) -> None:
         if isinstance(event, ConnectionTerminated):
             self.gone = int(event.error_code or 0), event.last_stream_id
-            # To h2 it is the end of the connection, to the others it is that of new streams.
-            self.client.state_machine.state = ConnectionState.CLIENT_OPEN
         number = getattr(event, "stream_id", 0)
         if not number:
             return

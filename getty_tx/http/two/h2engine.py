@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from zope.interface import implementer
 
 from getty_tx.http.two.errors import ConnectionFault, ErrorCode, StreamRefused, goAwayFrame
 from getty_tx.http.two.guard import PREFACE
+from getty_tx.http.two.h2streams import Out, isRight, lengthOf
 from getty_tx.http.two.interfaces import IEngine
 
 if TYPE_CHECKING:
@@ -35,19 +35,8 @@ _WINDOW = 65535
 #: More than any number of streams.
 _NO_LIMIT = 2**31 - 1
 
-_SETTINGS, _GOAWAY, _CONTINUATION = 4, 7, 9
-
-
-class _Out:
-    """What is to be sent on an open stream, and which of its sides have ended."""
-
-    __slots__ = ("hasEnded", "isLast", "parts", "peerEnded", "size", "trailers")
-
-    def __init__(self) -> None:
-        self.parts: deque[bytes] = deque()
-        self.size = 0
-        self.isLast = self.hasEnded = self.peerEnded = False
-        self.trailers: Headers | None = None
+_DATA, _SETTINGS, _GOAWAY, _CONTINUATION = 0, 4, 7, 9
+_END_STREAM, _PADDED = 1, 8
 
 
 @implementer(IEngine)
@@ -56,7 +45,8 @@ class H2Engine:
     An :py:class:`~getty_tx.http.two.interfaces.IEngine` on h2.
 
     h2 gets one frame at a time, so that what comes before a fault is told. It can do nothing more behind a GOAWAY,
-    which ends a connection for it: those frames are read and made here.
+    which ends a connection for it: those frames are read and made here. It ends a connection for a message that is
+    wrong, too, if it is to look: so messages are looked at here, and their streams end.
 
     :param isServer: which side this is.
     :param limits: what the peer may do.
@@ -89,7 +79,12 @@ class H2Engine:
         self._limits = limits
         self._isServer = isServer
         self._wrapped = wrapped = H2Connection(
-            H2Configuration(client_side=not isServer, header_encoding=None, normalize_inbound_headers=False)
+            H2Configuration(
+                client_side=not isServer,
+                header_encoding=None,
+                normalize_inbound_headers=False,
+                validate_inbound_headers=False,
+            )
         )
         # Too many streams would end the connection: the server's connection refuses them, for all engines.
         values = {
@@ -113,9 +108,9 @@ class H2Engine:
         self._expected = PREFACE if isServer else b""
         self._rest = b""
         self._isFirst = True
-        self._open: dict[int, _Out] = {}
+        self._open: dict[int, Out] = {}
         # Streams with something to send, in the order of their turns; streams that have ended and are not told.
-        self._queued: dict[int, _Out] = {}
+        self._queued: dict[int, Out] = {}
         self._ended: list[tuple[int, int]] = []
         self._out: list[bytes] = []
         self._answers = 0
@@ -168,12 +163,34 @@ class H2Engine:
             return
         if kind in (1, 5, _CONTINUATION):
             self._inBlock = not flags & 4
+        elif kind == _DATA and not self._inBlock:
+            self._measure(frame)
         try:
             came = self._wrapped.receive_data(frame)
         except ProtocolError as error:
             raise ConnectionFault(int(error.error_code), str(error)) from None
         for event in came:
             self._tell(event)
+
+    def _measure(self, frame: bytes) -> None:
+        """Look whether a DATA frame fits Content-Length (RFC 9113, 8.1.1); else its stream ends, and h2 drops it."""
+        stream = int.from_bytes(frame[5:9], "big") & _NO_LIMIT
+        out = self._open.get(stream)
+        if out is None or out.left is None or out.peerEnded:
+            return
+        padding = (1 + frame[9]) if frame[4] & _PADDED and len(frame) > 9 else 0
+        out.left -= max(len(frame) - 9 - padding, 0)
+        if out.left < 0 or (out.left and frame[4] & _END_STREAM):
+            self._refuse(stream)
+
+    def _refuse(self, stream: int) -> None:
+        """What came on a stream is wrong: end it."""
+        with suppress(H2Error):
+            self._wrapped.reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
+        if stream in self._open:
+            self._close(stream, ErrorCode.PROTOCOL_ERROR)
+        else:
+            self._told.streamEnded(stream, ErrorCode.PROTOCOL_ERROR)
 
     def _goAwayCame(self, frame: bytes) -> None:
         if len(frame) < 17 or frame[5:9] != b"\0\0\0\0":
@@ -198,15 +215,16 @@ class H2Engine:
         elif kind is events.RequestReceived:
             self._requestCame(event)
         elif kind is events.ResponseReceived:
-            if event.stream_id in self._open:
-                self._countFields(event.headers)
-                told.headersCame(event.stream_id, event.headers, event.stream_ended is not None)
+            self._answerCame(event)
         elif kind is events.TrailersReceived:
-            self._countFields(event.headers)
-            if event.stream_id in self._open:
-                told.trailersCame(event.stream_id, event.headers)
+            self._trailersCame(event)
         elif kind is events.InformationalResponseReceived:
-            told.informed(event.stream_id, event.headers)
+            if event.stream_id not in self._open:
+                return
+            if isRight(event.headers, isAnswer=True):
+                told.informed(event.stream_id, event.headers)
+            else:
+                self._refuse(event.stream_id)
         elif kind is events.StreamEnded:
             out = self._open.get(event.stream_id)
             if out is not None:
@@ -250,15 +268,39 @@ class H2Engine:
         if stream > self._last:
             # It crossed the GOAWAY, which has told the client.
             return
-        if event.stream_ended is not None and any(
-            name == b"content-length" and value.strip(b"0") for name, value in event.headers
-        ):
-            # h2 compares only where there is DATA.
-            self._wrapped.reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
-            self._told.streamEnded(stream, ErrorCode.PROTOCOL_ERROR)
+        isLast = event.stream_ended is not None
+        length = lengthOf(event.headers)
+        if not isRight(event.headers) or (isLast and length):
+            self._refuse(stream)
             return
-        self._open[stream] = _Out()
-        self._told.headersCame(stream, event.headers, event.stream_ended is not None)
+        out = self._open[stream] = Out()
+        out.left = length
+        self._told.headersCame(stream, event.headers, isLast)
+
+    def _answerCame(self, event: Any) -> None:
+        stream: int = event.stream_id
+        out = self._open.get(stream)
+        if out is None:
+            return
+        self._countFields(event.headers)
+        isLast = event.stream_ended is not None
+        length = None if out.isHead or (b":status", b"304") in event.headers else lengthOf(event.headers)
+        if not isRight(event.headers, isAnswer=True) or (isLast and length):
+            self._refuse(stream)
+            return
+        out.left = length
+        self._told.headersCame(stream, event.headers, isLast)
+
+    def _trailersCame(self, event: Any) -> None:
+        stream: int = event.stream_id
+        out = self._open.get(stream)
+        self._countFields(event.headers)
+        if out is None:
+            return
+        if out.left or not isRight(event.headers, isTrailers=True):
+            self._refuse(stream)
+        else:
+            self._told.trailersCame(stream, event.headers)
 
     def _dataCame(self, event: Any) -> None:
         stream: int = event.stream_id
@@ -303,7 +345,7 @@ class H2Engine:
                 if self._fillOne(stream, out):
                     isMore = True
 
-    def _fillOne(self, stream: int, out: _Out) -> bool:
+    def _fillOne(self, stream: int, out: Out) -> bool:
         wrapped = self._wrapped
         try:
             if out.parts:
@@ -348,7 +390,8 @@ class H2Engine:
             raise StreamRefused("the peer accepts no more streams at once") from None
         except H2Error as error:
             raise StreamRefused(str(error)) from None
-        out = self._open[stream] = _Out()
+        out = self._open[stream] = Out()
+        out.isHead = (b":method", b"HEAD") in headers
         out.hasEnded = isLast
         return stream
 
