@@ -131,6 +131,8 @@ class ServerConnection(Connection):
             return
         self.isDraining = True
         self.engine.warn()
+        # Engines may send a PING ahead of what waits: its answer would say nothing.
+        self.flush()
         self.engine.ping(DRAIN)
         self._drainsAt = self.seconds() + DRAIN_TIMEOUT
         self.watch.hurry(DRAIN_TIMEOUT)
