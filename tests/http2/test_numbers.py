@@ -1,4 +1,4 @@
-"""The numbers of streams that a client has opened and ended."""
+"""The numbers of streams that a peer has begun and ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from getty_tx.http.two.numbers import KEPT, Numbers
 
 class NumbersTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.numbers = Numbers()
+        self.numbers = Numbers(True)
 
     def fault(self, stream: int) -> ErrorCode | None:
         """Why there can be no HEADERS frame of the stream; None: there can."""
@@ -42,5 +42,38 @@ class NumbersTests(SynchronousTestCase):
         """What is known does not grow."""
         for stream in range(1, 100 * KEPT, 2):
             self.numbers.headers(stream, False)
+            self.numbers.reset(stream)
+        self.assertLessEqual(len(self.numbers._recent) + len(self.numbers._older), 2 * KEPT)
+
+
+class ServerTests(SynchronousTestCase):
+    """Those of a server, which answers in any order."""
+
+    def setUp(self) -> None:
+        self.numbers = Numbers(False)
+
+    def isClosed(self, stream: int) -> bool:
+        """Whether a frame on the stream is one behind its end."""
+        try:
+            self.numbers.headers(stream, False)
+            self.numbers.data(stream, False)
+        except ConnectionFault as fault:
+            self.assertEqual(fault.code, ErrorCode.STREAM_CLOSED)
+            return True
+        return False
+
+    def test_order(self) -> None:
+        """Answers, interim ones too, come in any order; there is nothing behind their end, nor behind a reset."""
+        for stream in (5, 1, 3, 5, 1):
+            self.assertFalse(self.isClosed(stream))
+        self.numbers.data(3, True)
+        self.numbers.headers(5, True)
+        self.numbers.reset(1)
+        self.numbers.reset(7)
+        self.assertEqual([self.isClosed(stream) for stream in (1, 3, 5, 7, 9)], [True] * 4 + [False])
+
+    def test_bounded(self) -> None:
+        """What is known does not grow."""
+        for stream in range(1, 100 * KEPT, 2):
             self.numbers.reset(stream)
         self.assertLessEqual(len(self.numbers._recent) + len(self.numbers._older), 2 * KEPT)

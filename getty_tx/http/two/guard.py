@@ -88,8 +88,7 @@ class Guard:
         # Bytes of the present frame that have not come, or of the preface; and the head of a frame that came in parts.
         self._left = skip
         self._part = b""
-        # Clients open the streams.
-        self._numbers = Numbers() if skip else None
+        self._numbers = Numbers(skip > 0)
         self._resets = TokenBucket(RESETS_RATE, RESETS, seconds)
         self._useless = TokenBucket(USELESS_RATE, USELESS, seconds)
         self._block = self._blockParts = self._total = self._carried = self._empty = self._updates = 0
@@ -129,19 +128,17 @@ class Guard:
                 if length < TINY and not word & _END_STREAM:
                     self._tiny(length)
                 self._carried += length
-                if numbers is not None:
-                    numbers.data(word & _NUMBER, word & _END_STREAM > 0)
+                numbers.data(word & _NUMBER, word & _END_STREAM > 0)
             elif kind in (_HEADERS, _CONTINUATION):
                 self._headers(kind, length, word & _END_HEADERS)
-                if numbers is not None and kind == _HEADERS:
+                if kind == _HEADERS:
                     numbers.headers(word & _NUMBER, word & _END_STREAM > 0)
             elif kind == _WINDOW_UPDATE:
                 self._updates += 1
                 if self._updates > UPDATES + UPDATES_A_STREAM * self.opened + self.sent // SENT_AN_UPDATE:
                     raise _calm("WINDOW_UPDATE frames")
             elif kind == _RST_STREAM:
-                if numbers is not None:
-                    numbers.reset(word & _NUMBER)
+                numbers.reset(word & _NUMBER)
             elif kind != _GOAWAY:
                 self.useless()
                 if kind == _PRIORITY and not word & _NUMBER:

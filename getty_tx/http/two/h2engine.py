@@ -10,11 +10,12 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.exceptions import H2Error, ProtocolError, StreamClosedError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
+from hpack import HPACKError
 from zope.interface import implementer
 
 from getty_tx.http.two.errors import ConnectionFault, ErrorCode, StreamRefused, goAwayFrame
 from getty_tx.http.two.guard import PREFACE
-from getty_tx.http.two.h2streams import Out, isRight, lengthOf
+from getty_tx.http.two.h2streams import Out, checkFrame, isRight
 from getty_tx.http.two.interfaces import IEngine
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ _WINDOW = 65535
 #: More than any number of streams.
 _NO_LIMIT = 2**31 - 1
 
-_DATA, _SETTINGS, _GOAWAY, _CONTINUATION = 0, 4, 7, 9
-_END_STREAM, _PADDED = 1, 8
+_DATA, _HEADERS, _, _RST_STREAM, _SETTINGS, _PUSH, _, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
 
 
 @implementer(IEngine)
@@ -158,30 +158,54 @@ class H2Engine:
             if kind != _SETTINGS or flags & 1:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
             self._isFirst = False
-        if kind == _GOAWAY and not self._inBlock:
-            self._goAwayCame(frame)
-            return
-        if kind in (1, 5, _CONTINUATION):
+        if not self._inBlock:
+            checkFrame(frame)
+            if kind == _GOAWAY:
+                self._goAwayCame(frame)
+                return
+            if kind > _CONTINUATION:
+                # h2 reads ALTSVC, which is nothing here.
+                return
+            frame = self._prepared(kind, frame)
+        if kind in (_HEADERS, _PUSH, _CONTINUATION):
             self._inBlock = not flags & 4
-        elif kind == _DATA and not self._inBlock:
-            self._measure(frame)
         try:
             came = self._wrapped.receive_data(frame)
         except ProtocolError as error:
-            raise ConnectionFault(int(error.error_code), str(error)) from None
+            code = int(error.error_code)
+            if code == ErrorCode.PROTOCOL_ERROR and isinstance(error.__cause__, HPACKError):
+                code = ErrorCode.COMPRESSION_ERROR
+            raise ConnectionFault(code, str(error)) from None
         for event in came:
             self._tell(event)
 
-    def _measure(self, frame: bytes) -> None:
-        """Look whether a DATA frame fits Content-Length (RFC 9113, 8.1.1); else its stream ends, and h2 drops it."""
+    def _prepared(self, kind: int, frame: bytes) -> bytes:
+        """Do what h2 would do otherwise than RFC 9113 asks. :return: the frame for h2."""
         stream = int.from_bytes(frame[5:9], "big") & _NO_LIMIT
         out = self._open.get(stream)
-        if out is None or out.left is None or out.peerEnded:
-            return
-        padding = (1 + frame[9]) if frame[4] & _PADDED and len(frame) > 9 else 0
-        out.left -= max(len(frame) - 9 - padding, 0)
-        if out.left < 0 or (out.left and frame[4] & _END_STREAM):
-            self._refuse(stream)
+        if kind == _DATA:
+            if out is not None and not out.fits(frame):
+                self._refuse(stream)
+        elif kind == _HEADERS:
+            if stream % 2 == 0 or (not self._isServer and self._isIdle(stream)):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"HEADERS on stream {stream}, which cannot be")
+            if out is not None:
+                return out.ended(frame)
+        elif kind == _RST_STREAM and self._isIdle(stream):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM of a stream that was not opened")
+        elif kind == _WINDOW_UPDATE:
+            if stream and out is None and not self._isIdle(stream):
+                # There is nothing that it could be for, whatever it says.
+                return b""
+            # The first bit has no meaning (6.9).
+            return frame[:9] + bytes((frame[9] & 0x7F,)) + frame[10:]
+        return frame
+
+    def _isIdle(self, stream: int) -> bool:
+        """Whether there was no such stream; 0 is none."""
+        if stream % 2 == self._isServer:
+            return stream > (self._wrapped.highest_inbound_stream_id if self._isServer else 0)
+        return stream > 0 and (self._isServer or stream >= self._wrapped.get_next_available_stream_id())
 
     def _refuse(self, stream: int) -> None:
         """What came on a stream is wrong: end it."""
@@ -193,7 +217,7 @@ class H2Engine:
             self._told.streamEnded(stream, ErrorCode.PROTOCOL_ERROR)
 
     def _goAwayCame(self, frame: bytes) -> None:
-        if len(frame) < 17 or frame[5:9] != b"\0\0\0\0":
+        if int.from_bytes(frame[5:9], "big") & _NO_LIMIT:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a malformed GOAWAY frame")
         last = int.from_bytes(frame[9:13], "big") & _NO_LIMIT
         if last > self._peerLast:
@@ -213,15 +237,17 @@ class H2Engine:
         if kind is events.DataReceived:
             self._dataCame(event)
         elif kind is events.RequestReceived:
-            self._requestCame(event)
+            self._headCame(event, isAnswer=False)
         elif kind is events.ResponseReceived:
-            self._answerCame(event)
+            self._headCame(event, isAnswer=True)
         elif kind is events.TrailersReceived:
             self._trailersCame(event)
         elif kind is events.InformationalResponseReceived:
             if event.stream_id not in self._open:
                 return
             if isRight(event.headers, isAnswer=True):
+                # The answer is to come yet, and no data in front of it.
+                self._open[event.stream_id].left = -1
                 told.informed(event.stream_id, event.headers)
             else:
                 self._refuse(event.stream_id)
@@ -262,33 +288,18 @@ class H2Engine:
         if len(headers) > self._limits.maxFields:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many header fields")
 
-    def _requestCame(self, event: Any) -> None:
+    def _headCame(self, event: Any, isAnswer: bool) -> None:
         stream: int = event.stream_id
         self._countFields(event.headers)
-        if stream > self._last:
-            # It crossed the GOAWAY, which has told the client.
+        out = self._open.get(stream) if isAnswer else Out()
+        if out is None or stream > self._last:
+            # It crossed its reset, or the GOAWAY that has told the client.
             return
         isLast = event.stream_ended is not None
-        length = lengthOf(event.headers)
-        if not isRight(event.headers) or (isLast and length):
+        if not out.begin(event.headers, isAnswer, isLast):
             self._refuse(stream)
             return
-        out = self._open[stream] = Out()
-        out.left = length
-        self._told.headersCame(stream, event.headers, isLast)
-
-    def _answerCame(self, event: Any) -> None:
-        stream: int = event.stream_id
-        out = self._open.get(stream)
-        if out is None:
-            return
-        self._countFields(event.headers)
-        isLast = event.stream_ended is not None
-        length = None if out.isHead or (b":status", b"304") in event.headers else lengthOf(event.headers)
-        if not isRight(event.headers, isAnswer=True) or (isLast and length):
-            self._refuse(stream)
-            return
-        out.left = length
+        self._open[stream] = out
         self._told.headersCame(stream, event.headers, isLast)
 
     def _trailersCame(self, event: Any) -> None:
@@ -297,7 +308,7 @@ class H2Engine:
         self._countFields(event.headers)
         if out is None:
             return
-        if out.left or not isRight(event.headers, isTrailers=True):
+        if out.isWrong or out.left or not isRight(event.headers, isTrailers=True):
             self._refuse(stream)
         else:
             self._told.trailersCame(stream, event.headers)

@@ -1,9 +1,9 @@
 """
-Which streams a client has opened and ended lately, for rules that libnghttp2 passes over.
+Which streams a peer has begun and ended lately, for rules that libnghttp2 passes over.
 
 A frame on a stream that its own sender has ended is a fault of the whole connection (RFC 9113, 5.1), and so is a stream
-of a number below one before (5.1.1). Frames on streams that the server has reset are not: they may have been on their
-way. Numbers from long ago are not known any more, and pass.
+that a client opens with a number below one before (5.1.1). Frames on streams that this side has reset are not: they may
+have been on their way. Numbers from long ago are not known any more, and pass.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ KEPT = 100
 
 
 class Numbers:
-    """The numbers of one connection."""
+    """
+    The numbers of one connection.
 
-    __slots__ = ("_highest", "_lowest", "_older", "_recent")
+    :param isServer: the peer is a client, which opens streams with numbers that rise. Servers answer in any order.
+    """
 
-    def __init__(self) -> None:
-        # Whether the client has ended it, by number: the newest, and those before.
+    __slots__ = ("_highest", "_isServer", "_lowest", "_older", "_recent")
+
+    def __init__(self, isServer: bool) -> None:
+        self._isServer = isServer
+        # Whether the peer has ended it, by number: the newest, and those before.
         self._recent: dict[int, bool] = {}
         self._older: dict[int, bool] = {}
         # All above the one, up to the other, are known.
@@ -30,22 +35,26 @@ class Numbers:
 
     def headers(self, stream: int, isLast: bool) -> None:
         """A HEADERS frame. :raise ConnectionFault: there can be none on this stream."""
-        if stream > self._highest:
-            self._highest = stream
-            recent = self._recent
-            if len(recent) >= KEPT:
-                self._lowest = max(self._older, default=0)
-                self._older = recent
-                recent = self._recent = {}
-            recent[stream] = isLast
+        isKnown = stream in self._recent or stream in self._older
+        if stream > self._highest if self._isServer else not isKnown:
+            self._begin(stream, isLast)
             return
-        if stream > self._lowest and stream not in self._recent and stream not in self._older:
+        if stream > self._lowest and not isKnown:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"stream {stream} is opened behind {self._highest}")
         # Trailers.
         self.data(stream, isLast)
 
+    def _begin(self, stream: int, isLast: bool) -> None:
+        self._highest = stream
+        recent = self._recent
+        if len(recent) >= KEPT:
+            self._lowest = max(self._older, default=0)
+            self._older = recent
+            recent = self._recent = {}
+        recent[stream] = isLast
+
     def data(self, stream: int, isLast: bool) -> None:
-        """A DATA frame. :raise ConnectionFault: the client has ended the stream before."""
+        """A DATA frame. :raise ConnectionFault: the peer has ended the stream before."""
         known = self._recent if stream in self._recent else self._older
         ended = known.get(stream)
         if ended:
@@ -58,3 +67,6 @@ class Numbers:
         known = self._recent if stream in self._recent else self._older
         if stream in known:
             known[stream] = True
+        elif not self._isServer:
+            # A server may reset what it has not begun to answer.
+            self._begin(stream, True)
