@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Of each property.
-EXAMPLES = 1000 if IS_LONG else 40
+EXAMPLES = 1000 if IS_LONG else 60
 
 #: Of a hundred damaged examples, those in which both are the same to the end, at least: nine in ten are, mostly.
 SAME = 50

@@ -205,7 +205,7 @@ class H2Engine:
         """Whether there was no such stream; 0 is none."""
         if stream % 2 == self._isServer:
             return stream > (self._wrapped.highest_inbound_stream_id if self._isServer else 0)
-        return stream > 0 and (self._isServer or stream >= self._wrapped.get_next_available_stream_id())
+        return stream > 0 and (self._isServer or stream > self._wrapped.highest_outbound_stream_id)
 
     def _refuse(self, stream: int) -> None:
         """What came on a stream is wrong: end it."""
