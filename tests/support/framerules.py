@@ -17,7 +17,7 @@ from hpack import Decoder, HPACKError
 from getty_tx.http.two.h2engine import H2Engine
 from getty_tx.http.two.ngh2engine import NgEngine
 from tests.support.frames import Run, greeting, split
-from tests.support.http2 import CONTINUATION, DATA, GOAWAY, HEADERS, PUSH_PROMISE, SETTINGS, WINDOW_UPDATE
+from tests.support.http2 import CONTINUATION, DATA, GOAWAY, HEADERS, PRIORITY, PUSH_PROMISE, SETTINGS, WINDOW_UPDATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +129,13 @@ def _isBehindFault(it: Comparison, step: Step) -> bool:
     return isOne and it.ng.isNothing and it.h2.fails(_PROTOCOL, _CLOSED)
 
 
+def _isOfItself(it: Comparison, step: Step) -> bool:
+    isPriority = step.kind == PRIORITY or (step.kind == HEADERS and step.flags & _PRIORITY > 0)
+    at = int(step.kind == HEADERS and step.flags & _PADDED > 0)
+    on = int.from_bytes(step.payload[at : at + 4], "big") & (2**31 - 1)
+    return isPriority and on == step.stream and it.ng.fault is None and it.h2.fails(_PROTOCOL)
+
+
 def _isInterim(it: Comparison, step: Step) -> bool:
     isInterim = any(name == b":status" and value[:1] == b"1" for name, value in it.headers)
     return isInterim and it.ng.ends(step.stream, _PROTOCOL) and it.h2.fails(_PROTOCOL)
@@ -157,6 +164,7 @@ RULES: dict[str, Callable[[Comparison, Step], bool]] = {
     "an acknowledgement of no SETTINGS": _isStrayAck,
     "GOAWAY that names a stream of its sender": _isGoAwayOfOthers,
     "too much credit for a stream": _isCredit,
+    "a stream that depends on itself": _isOfItself,
     "frames behind a fault of their stream": _isBehindFault,
     "an interim answer that cannot be": _isInterim,
     "empty DATA behind an interim answer": _isEmptyBehindInterim,

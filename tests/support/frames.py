@@ -248,7 +248,9 @@ def _sized(draw: DrawFn, made: list[bytes]) -> None:
     """A frame of the size that its kind has, on a stream that may not have it, or with a value that it may not."""
     kind, size = draw(st.sampled_from(((2, 5), (3, 4), (4, 6), (6, 8), (7, 8), (8, 4), (0, 0), (0, 3))))
     stream = draw(st.sampled_from((0, 0, 1, 2, 3, 5, 9, 2**31 + 1)))
-    content = draw(st.one_of(st.just(bytes(size)), st.just(b"\xff" * size), st.binary(min_size=size, max_size=size)))
+    itself = stream.to_bytes(4, "big").ljust(size, b"\0")[:size]
+    contents = st.sampled_from((bytes(size), b"\xff" * size, itself))
+    content = draw(st.one_of(contents, st.binary(min_size=size, max_size=size)))
     made.insert(draw(st.integers(0, len(made))), frame(kind, draw(st.sampled_from((0, 1, 4, 8))), stream, content))
 
 
