@@ -53,6 +53,19 @@ def isBeginning(some: list[Any], whole: list[Any]) -> bool:
     return len(some) <= len(whole)
 
 
+def isSame(framed: list[Any], cut: list[Any]) -> bool:
+    """
+    Whether an engine tells of a stream what it does frame by frame.
+
+    A stream with a fault has ended with the read: the peer may have reset it, in the same one, before that is told.
+    """
+    if framed == cut or framed[-1:] != [("ended", 1)]:
+        return framed == cut
+    # Of the reset of a stream whose head was not told nothing is recorded.
+    isReset = [each[0] for each in cut[-2:]] == ["reset", "ended"]
+    return framed[:-1] == cut[:-2] if isReset else len(framed) == 1 and [each[0] for each in cut] == ["ended"]
+
+
 class RandomFrames(SynchronousTestCase):
     """Both engines, in both roles."""
 
@@ -89,14 +102,18 @@ class RandomFrames(SynchronousTestCase):
             parts = [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
             other = self.fed(engine, isServer, parts)
             first, second = joined(one.told.events), joined(other.told.events)
-            if one.fault is None:
-                self.assertEqual((first, one.isOver), (second, other.isOver))
+            isLeaving = any(told[0] == "goingAway" for told in first.get(0, []))
+            if not isLeaving:
+                self.assertEqual(one.fault is None, other.fault is None)
             for stream in first.keys() | second.keys():
-                # The guard looks at all of a read before the engine has the first frame of it, and a fault comes ahead
-                # of what the engine tells at the end of a read.
                 told, same = first.get(stream, []), second.get(stream, [])
-                self.assertTrue(isBeginning(told, same) or isBeginning(same, told), (stream, told, same))
-            self.assertEqual(one.fault is None, other.fault is None)
+                if one.fault is None and not isLeaving:
+                    self.assertTrue(isSame(told, same), (stream, told, same))
+                else:
+                    # The guard looks at all of a read before the engine has the first frame of it, and a fault comes
+                    # ahead of what the engine tells at the end of a read. Behind GOAWAY a connection without streams
+                    # ends with the read.
+                    self.assertTrue(isBeginning(told, same) or isBeginning(same, told), (stream, told, same))
 
     def fed(self, engine: Callable[..., Any], isServer: bool, parts: list[bytes]) -> Run:
         """An engine that was given these parts."""
