@@ -239,7 +239,7 @@ class Ends(CallCase):
         waiting = Waiting()
         server = await self.serve(waiting.unary_unary_wait)
         client = await self.raw()
-        answer = await client.call(WAIT, framed(b""), grpc_timeout="20m").ended
+        answer = await client.call(WAIT, framed(b""), grpc_timeout="200m").ended
         self.assertEqual((answer.heads, answer.code), ([], 8))
         await waiting.stopped
         totals = server.context.methods.totals["test.Service/unary_unary_wait"]
