@@ -18,6 +18,17 @@ from getty_tx.http.two.h2engine import H2Engine
 from getty_tx.http.two.ngh2engine import NgEngine
 from tests.support.framerules import RULES, compare
 from tests.support.frames import Run, damaged, frames, greeting, split
+from tests.support.http2 import (
+    DATA,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PRIORITY,
+    REQUEST,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+)
 from tests.support.long import IS_LONG
 
 if TYPE_CHECKING:
@@ -30,6 +41,34 @@ EXAMPLES = 1000 if IS_LONG else 60
 SAME = 50
 
 PAGE = Path(__file__).parents[2] / "docs" / "inside" / "http2.md"
+
+
+def literal(stream: int, *fields: tuple[bytes, bytes], flags: int = 4) -> bytes:
+    """A header block that changes no table."""
+    return frame(
+        HEADERS, flags, stream, b"".join(b"\0" + bytes((len(n),)) + n + bytes((len(v),)) + v for n, v in fields)
+    )
+
+
+INTERIM = b":status", b"103"
+TRAILERS = literal(1, (b"a", b"b"))
+
+#: For each rule which side hears what.
+ALLOWED = {
+    "a frame or a block that does not end": (True, frame(HEADERS, 0, 1, b"\x80")),
+    "another frame within a block": (True, frame(HEADERS, 0, 1, b"\x80") + frame(PING, 0, 0, bytes(8))),
+    "no room for padding or priority": (True, literal(1, *REQUEST) + frame(DATA, 8, 1)),
+    "frames of extensions": (False, frame(10, 0, 0)),
+    "an acknowledgement of no SETTINGS": (True, frame(SETTINGS, 1, 0)),
+    "GOAWAY that names a stream of its sender": (True, frame(GOAWAY, 0, 0, b"\0\0\0\1" + bytes(4))),
+    "too much credit for a stream": (True, literal(1, *REQUEST) + frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff")),
+    "a stream that depends on itself": (True, frame(PRIORITY, 0, 1, b"\0\0\0\1\0")),
+    "frames behind a fault of their stream": (False, literal(1, (b":status", b"200")) + 2 * TRAILERS),
+    "an interim answer that cannot be": (False, literal(1, INTERIM, flags=5)),
+    "empty DATA behind an interim answer": (False, literal(1, INTERIM) + frame(DATA, 0, 1)),
+    "Content-Length that is no number": (True, literal(1, *REQUEST, (b"content-length", b"x"))),
+    "a fault behind GOAWAY": (True, literal(1, *REQUEST) + frame(GOAWAY, 0, 0, bytes(8)) + frame(DATA, 0, 0, b"x")),
+}
 
 CUTS = st.lists(st.integers(0, 600), max_size=8)
 
@@ -165,6 +204,10 @@ class RandomFrames(SynchronousTestCase):
 
         look()
         self.mostAreTheSame()
+
+    def test_rules(self) -> None:
+        """Each has its example, and no other allows it."""
+        self.assertEqual({name: compare(*case).rule for name, case in ALLOWED.items()}, {name: name for name in RULES})
 
     def test_page(self) -> None:
         """The page of the engines has these rules, and no others."""
