@@ -17,6 +17,22 @@ from tests.docs.test_guide import ROOT, codeIn, read
 PAGE = ROOT / "docs" / "guide" / "grpc-client.md"
 
 
+#: The service of the page.
+CHECK = "grpc.health.v1.Health/"
+
+
+class Tokens:
+    """What the page leaves to its reader."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    async def current(self) -> int:
+        """Another one each time."""
+        self._number += 1
+        return self._number
+
+
 class ClientPageTests(TestCase):
     """What the page makes."""
 
@@ -27,7 +43,14 @@ class ClientPageTests(TestCase):
         names: dict[str, Any] = {"__name__": "pages"}
         for place, tree in codeIn(PAGE):
             exec(compile(tree, place, "exec", dont_inherit=True), names)
-        server = grpc.server(ThreadPoolExecutor(4))
+        sent: list[Any] = []
+
+        class Seen(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+            def intercept_service(self, goOn: Any, details: Any) -> Any:
+                sent.append(dict(details.invocation_metadata).get("authorization"))
+                return goOn(details)
+
+        server = grpc.server(ThreadPoolExecutor(4), interceptors=[Seen()])
         servicer = health.HealthServicer()
         servicer.set("a", 1)
         servicer.set("b", 2)
@@ -37,11 +60,15 @@ class ClientPageTests(TestCase):
         self.addCleanup(lambda: server.stop(0).wait())
         target = f"tcp:127.0.0.1:{port}"
         self.assertEqual(await ensureDeferred(names["check"](target)), 1)
-        channel = http.grpc.Channel(target)
+        printed: list[str] = []
+        names["print"] = printed.append
+        channel = names["channelTo"](target, Tokens())
         channel.startService()
         self.addCleanup(channel.close)
         self.assertEqual(await names["checkBoth"](channel, ["a", "b"]), [1, 2])
         self.assertEqual(await ensureDeferred(names["watch"](channel, "b", 1)), [2])
+        self.assertEqual(sent[-3:], ["Bearer 1", "Bearer 2", "Bearer 3"])
+        self.assertEqual([line.partition(" took ")[0] for line in printed], [*[f"{CHECK}Check"] * 2, f"{CHECK}Watch"])
 
     def test_settings(self) -> None:
         """Each is on the page."""

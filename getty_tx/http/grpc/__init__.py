@@ -6,8 +6,9 @@ gRPC over HTTP/2: servers and channels for generated code.
   sends; ``requests``: what it was sent; ``servicercontext``: what its handler gets; ``bridging``: Deferreds in tasks of
   asyncio; ``threads``: handlers that block.
 - ``channel``, ``channelconnection``: the calls of stubs, over a pool of connections; ``stubs``: what generated code
-  calls; ``channelstates``: what it is doing; ``targets``: what is dialed.
-- ``clientcall``, ``clientkinds``: a call that is made; ``awaiting``: what it is to coroutines.
+  calls, and wrappers; ``channelstates``: what it is doing; ``targets``: what is dialed.
+- ``clientcall``, ``clientkinds``: a call that is made; ``latecalls``: one that a wrapper makes later; ``awaiting``:
+  what it is to coroutines.
 - ``health``, ``reflection``: the services that clients know, whose messages ``protos`` makes.
 - ``messages``, ``metadata``, ``status``, ``timeouts``: the wire; ``errors``: what calls fail with.
 """

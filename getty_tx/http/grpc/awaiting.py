@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextvars import Context
 
-__all__ = ["Awaiting"]
+__all__ = ["Awaiting", "isInTask"]
 
 T = TypeVar("T")
 
 #: It has not fired.
 _NOTHING: Any = object()
+
+
+def isInTask() -> bool:
+    """Whether a task of asyncio is what runs."""
+    return asyncio._get_running_loop() is not None and asyncio.current_task() is not None
 
 
 class Awaiting(Deferred[T]):

@@ -18,7 +18,7 @@ from getty_tx.http.grpc.context import encodingOf
 from getty_tx.http.grpc.errors import StatusError
 from getty_tx.http.grpc.messages import MAX_RECEIVED
 from getty_tx.http.grpc.status import Code
-from getty_tx.http.grpc.stubs import StubMethod
+from getty_tx.http.grpc.stubs import StubMethod, WrappedMethod, wrapped
 from getty_tx.http.grpc.targets import descriptionOf, withALPN
 from getty_tx.http.two.client import TIMES
 from getty_tx.http.two.errors import StreamRefused
@@ -149,6 +149,8 @@ class Channel(Service):
         self.pool = _Pool(self._newSession, _endpoints(target, pool), number, reactor=reactor, **pool)
         self.pool.channel = self
         self._watch: Any = None if outliers is None else self._watchOf(outliers)
+        self._wrappers: list[Any] = []
+        self._hasStubs = False
         self._given = reactor
         self.reactor: Any = reactor
         # The connections that take calls; the places whose attempts fail; an open one was lost before it was ready.
@@ -171,10 +173,24 @@ class Channel(Service):
     def __repr__(self) -> str:
         return f"<grpc.Channel {self.pool.destination}>"
 
+    def wrap(self, wrapper: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+        """
+        Call ``wrapper(name, call)`` for each method of a stub, and what it returns in place of the method.
+
+        ``name`` is ``package.Service/Method``; ``call`` is called as the methods of stubs, and has ``hasRequests`` and
+        ``hasReplies``. The first wrapper is the outermost. It is called when a stub is made.
+
+        :raise SettingError: a stub was made already.
+        """
+        if self._hasStubs:
+            raise SettingError("wrap a channel before its stubs are made: those know nothing of it")
+        self._wrappers.append(wrapper)
+
     # What generated code calls
 
-    def _method(self, path: str, kind: Any, serializer: Any, deserializer: Any) -> StubMethod:
-        return StubMethod(self, path, kind, serializer, deserializer)
+    def _method(self, path: str, kind: Any, serializer: Any, deserializer: Any) -> StubMethod | WrappedMethod:
+        self._hasStubs = True
+        return wrapped(StubMethod(self, path, kind, serializer, deserializer), self._wrappers)
 
     def unary_unary(
         self,
@@ -182,7 +198,7 @@ class Channel(Service):
         request_serializer: Callable[[Any], bytes] | None = None,
         response_deserializer: Callable[[bytes], Any] | None = None,
         _registered_method: bool | None = False,
-    ) -> StubMethod:
+    ) -> StubMethod | WrappedMethod:
         """A method with one request and one reply, by its path, as ``grpc.Channel`` has it."""
         return self._method(method, Reply, request_serializer, response_deserializer)
 
@@ -192,7 +208,7 @@ class Channel(Service):
         request_serializer: Callable[[Any], bytes] | None = None,
         response_deserializer: Callable[[bytes], Any] | None = None,
         _registered_method: bool | None = False,
-    ) -> StubMethod:
+    ) -> StubMethod | WrappedMethod:
         """A method with one request and many replies."""
         return self._method(method, Replies, request_serializer, response_deserializer)
 
@@ -202,7 +218,7 @@ class Channel(Service):
         request_serializer: Callable[[Any], bytes] | None = None,
         response_deserializer: Callable[[bytes], Any] | None = None,
         _registered_method: bool | None = False,
-    ) -> StubMethod:
+    ) -> StubMethod | WrappedMethod:
         """A method with many requests and one reply."""
         return self._method(method, StreamReply, request_serializer, response_deserializer)
 
@@ -212,7 +228,7 @@ class Channel(Service):
         request_serializer: Callable[[Any], bytes] | None = None,
         response_deserializer: Callable[[bytes], Any] | None = None,
         _registered_method: bool | None = False,
-    ) -> StubMethod:
+    ) -> StubMethod | WrappedMethod:
         """A method with many requests and many replies."""
         return self._method(method, StreamReplies, request_serializer, response_deserializer)
 

@@ -75,7 +75,7 @@ class ClientCall(Stream):
     connection: ChannelConnection
     status: Code | None = None
     text = ""
-    error: StatusError | None = None
+    error: BaseException | None = None
     expiresAt: float | None = None
     timeout: float | None = None
     waitsForReady = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
-from getty_tx.http.grpc.awaiting import Awaiting
+from getty_tx.http.grpc.awaiting import Awaiting, isInTask
 from getty_tx.http.grpc.clientcall import ClientCall
 from getty_tx.http.grpc.errors import StatusError
 from getty_tx.http.grpc.messages import tooLarge
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from getty_tx.http.grpc.stubs import StubMethod
 
-__all__ = ["EOF", "Replies", "Reply", "StreamReplies", "StreamReply"]
+__all__ = ["EOF", "ManyRequests", "Replies", "Reply", "StreamReplies", "StreamReply"]
 
 
 class _End:
@@ -43,6 +43,7 @@ BURST = 64
 class _One(ClientCall):
     """It sends one request."""
 
+    hasRequests = False
     _frame = b""
 
     def send(self, request: Any, timeout: Any, metadata: Any, waitForReady: bool | None, compression: Any) -> None:
@@ -63,6 +64,7 @@ class _One(ClientCall):
 class _OneReply(Awaiting[Any], ClientCall):
     """It gets one reply, which the call itself fires with."""
 
+    hasReplies = False
     _reply: bytes | None = None
     _value: Any = None
 
@@ -150,6 +152,8 @@ class _Next:
 
 class _ManyReplies(ClientCall):
     """It gets replies: iterate over it, or ``read()``. They wait in the stream's window until they are read."""
+
+    hasReplies = True
 
     def __init__(self, method: StubMethod) -> None:
         super().__init__(method)
@@ -250,9 +254,10 @@ class _ManyReplies(ClientCall):
         return self._nextOne(True)
 
 
-class _ManyRequests(ClientCall):
+class ManyRequests(ClientCall):
     """It sends requests: those of an iterator, or of ``write()``."""
 
+    hasRequests = True
     # What takes them out of an asynchronous iterator, and whether it waits for the next one.
     _pumping: Any = None
     _waitsForRequest = False
@@ -273,7 +278,7 @@ class _ManyRequests(ClientCall):
             return
         if hasattr(requests, "__aiter__"):
             pump = self._pump(requests)
-            if asyncio._get_running_loop() is not None and asyncio.current_task() is not None:
+            if isInTask():
                 self._pumping = asyncio.ensure_future(pump)
             else:
                 self._pumping = ensureDeferred(pump)
@@ -406,17 +411,17 @@ class Replies(_ManyReplies, _One):
     """One request, many replies."""
 
 
-class StreamReply(_OneReply, _ManyRequests):
+class StreamReply(_OneReply, ManyRequests):
     """Many requests, one reply."""
 
     def __init__(self, method: StubMethod) -> None:
         Deferred.__init__(self)
-        _ManyRequests.__init__(self, method)
+        ManyRequests.__init__(self, method)
 
     def settled(self, error: StatusError | None) -> None:
-        _ManyRequests.settled(self, error)
+        ManyRequests.settled(self, error)
         _OneReply.settled(self, error)
 
 
-class StreamReplies(_ManyReplies, _ManyRequests):
+class StreamReplies(_ManyReplies, ManyRequests):
     """Many requests, many replies."""
