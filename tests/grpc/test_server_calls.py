@@ -374,6 +374,32 @@ class Limited(CallCase):
         (goAway,) = client.goAways
         self.assertEqual((int(goAway.error_code), goAway.additional_data), (11, b"too_many_pings"))
 
+    async def test_pingsDuringAnAnswer(self) -> None:
+        """Clients ping to measure how fast an answer comes: that is forgiven while parts of it leave, however late."""
+
+        def unary_unary_large(request: bytes, context: Any) -> bytes:
+            return bytes(300_000)
+
+        await self.serve(unary_unary_large)
+        client = await self.raw()
+        client.takes = False
+        call = client.call(pathOf(unary_unary_large), framed(b""))
+        number, seen = client.numberOf(call), 0
+        for _ in range(8):
+            while len(call.data) == seen:
+                await deferLater(reactor, 0, lambda: None)
+            seen = len(call.data)
+            client.h2.increment_flow_control_window(10_000)
+            client.h2.increment_flow_control_window(10_000, number)
+            client.h2.ping(b"pingpong")
+            client.send()
+        self.assertEqual(client.goAways, [])
+        for _ in range(5):
+            client.h2.ping(b"pingpong")
+            client.send()
+        await client.lost
+        self.assertEqual(client.goAways[0].additional_data, b"too_many_pings")
+
     async def test_settingsAreChecked(self) -> None:
         for name, value in ("maxReceived", 0), ("compression", "snappy"), ("workers", 0), ("nothing", 1):
             with self.assertRaises(SettingError):

@@ -152,7 +152,6 @@ class Answer(Stream):
             pack, chosen.isNextPlain = None, False
         framed = frame(message) if pack is None else pack(message)
         connection = self.connection
-        connection.strikes = 0
         connection.engine.data(self.number, framed, False)
         connection.touch()
         self._unseen += len(framed)
@@ -185,7 +184,6 @@ class Answer(Stream):
             engine.headers(number, _HEAD, False)
             engine.data(number, frame(message), False)
             engine.trailers(number, _OK)
-            connection.strikes = 0
             if not self._isLast:
                 connection.closing.append(self)
             connection.touch()
@@ -256,7 +254,6 @@ class Answer(Stream):
             connection.engine.trailers(self.number, fields)
         else:
             connection.engine.headers(self.number, (*_HEAD, *fields), True)
-        connection.strikes = 0
         if not self._isLast:
             connection.closing.append(self)
         connection.touch()

@@ -33,11 +33,10 @@ class CallConnection(ServerConnection):
     :param context: what the calls of the server share.
 
     :ivar deadlines: of its calls.
-    :ivar strikes: pings that came too early, since something was sent.
     :ivar closing: calls that were answered before their client had sent all.
     """
 
-    __slots__ = ("_context", "_pingedAt", "closing", "deadlines", "strikes")
+    __slots__ = ("_context", "_pingedAt", "_strikes", "closing", "deadlines")
 
     def __init__(self, session: Session, context: ServerContext) -> None:
         times = Times(
@@ -52,10 +51,10 @@ class CallConnection(ServerConnection):
         super().__init__(session, context.limits, self._newCall, times)  # type: ignore[arg-type]
         self._context = context
         self.deadlines = Deadlines(session.context, self.streams, _expire)
-        self.strikes = 0
         self.closing: list[Answer] = []
-        # When the client's last ping came.
-        self._pingedAt = -IDLE_PINGS
+        # Since a part of an answer has left: when the client's last ping came, and how many came too early.
+        self._pingedAt: float | None = None
+        self._strikes = 0
 
     def _newCall(self, connection: CallConnection, number: int, headers: Headers, isLast: bool) -> ServerCall:
         return ServerCall(self, number, headers, isLast, self._context)
@@ -96,23 +95,41 @@ class CallConnection(ServerConnection):
         if len(self.closing) < len(closing):
             super().flush()
 
+    def write(self, data: bytes) -> bool:
+        """As the base class; and forgive pings: clients measure with them how fast an answer comes."""
+        if self._pingedAt is not None and _hasAnswer(data):
+            self._pingedAt = None
+            self._strikes = 0
+        return super().write(data)
+
     # Pings
 
     def pinged(self) -> None:
         """
-        The client has asked for an answer.
+        The client has asked for an answer. The first one after a part of an answer never comes too early, as for
+        grpc-go and grpcio.
 
         :raise ConnectionFault: it does so all the time.
         """
         super().pinged()
         now = self.seconds()
         least = self._context.minPingInterval if self.streams else IDLE_PINGS
-        isEarly = now < self._pingedAt + least
+        isEarly = self._pingedAt is not None and now < self._pingedAt + least
         self._pingedAt = now
         if isEarly:
-            self.strikes += 1
-            if self.strikes > MAX_STRIKES:
+            self._strikes += 1
+            if self._strikes > MAX_STRIKES:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
+
+
+def _hasAnswer(data: bytes) -> bool:
+    """Whether there is DATA or HEADERS among these frames (RFC 9113, 4.1, 6.1 and 6.2)."""
+    at = 0
+    while at < len(data):
+        if data[at + 3] <= 1:
+            return True
+        at += 9 + int.from_bytes(data[at : at + 3], "big")
+    return False
 
 
 def _expire(call: ServerCall, _timeout: float) -> None:

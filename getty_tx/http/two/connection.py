@@ -205,7 +205,7 @@ class Connection:
                 return
             finally:
                 self._isIn = False
-            if data and not self._write(data):
+            if data and not self.write(data):
                 return
             if engine.isOver:
                 self._over()
@@ -213,7 +213,8 @@ class Connection:
         if self.isEnding and not self.streams:
             session.close()
 
-    def _write(self, data: bytes) -> bool:
+    def write(self, data: bytes) -> bool:
+        """Have the session send whole frames. Override it to see what leaves. :return: it takes them."""
         self.guard.sent += len(data)
         session = self.session
         try:
@@ -251,7 +252,7 @@ class Connection:
         if not session.isClosed:
             self._lost = self._lost or fault
             # The engine may have stopped within a frame of its own, but not within one that it has given.
-            self._write(goAwayFrame(fault.code, self.last, str(fault).encode()))
+            self.write(goAwayFrame(fault.code, self.last, str(fault).encode()))
             session.close(fault)
 
     def drop(self, error: BaseException) -> None:
