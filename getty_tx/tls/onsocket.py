@@ -12,8 +12,8 @@ A connection is in one of four states, and never goes back::
 
 - HANDSHAKE: what is written waits, in clear. Nothing is delivered.
 - OPEN: both directions work, or one of them, when one side has ended.
-- ENDED: this side has sent its close_notify, and takes no more bytes. It reads on until the peer's end. A handshake
-  that failed leads here, too.
+- ENDED: this side has sent its close_notify and ends the stream. It reads on until the peer's end. A failed handshake
+  leads here, too.
 - LOST: the socket is closed. Nothing may touch it through OpenSSL, as its number may be another connection's.
 
 In a handshake OpenSSL may have to write in order to read, and to read in order to write. The direction that cannot go
@@ -28,12 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import (
-    IHalfCloseableProtocol,
-    IHandshakeListener,
-    INegotiated,
-    ISSLTransport,
-)
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, INegotiated, ISSLTransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -414,7 +409,7 @@ class SocketTLS(LayeredTransport):
         self._endIfSent()
 
     def loseWriteConnection(self) -> None:
-        """Send what was written and a close_notify; read on until the peer's."""
+        """Send what was written and a close_notify, and end the stream; read on until the peer's end."""
         self._ending = True
         self._endIfSent()
 
@@ -451,6 +446,9 @@ class SocketTLS(LayeredTransport):
         self._state = _ENDED
         if self._peerEnded and self._closing:
             self.transport.loseConnection()
+        else:
+            # Some peers, as grpcio, wait for the end of the stream, whatever TLS has said before.
+            self.transport.loseWriteConnection()
 
     def abortConnection(self) -> None:
         """Drop the connection."""

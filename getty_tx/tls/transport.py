@@ -86,7 +86,7 @@ class LayeredTransport(Layer):
         raise AssertionError("a transport with TLS on its socket has read by itself")
 
     def writeConnectionLost(self) -> None:
-        """Never called: the transport's own half-close is not used."""
+        """The stream below has ended: TLS has before."""
 
     def cork(self, isOn: bool) -> None:
         """As IByteSink: several records share packets."""

@@ -233,6 +233,8 @@ class Crossing:
         self._depth = 0
         # What may go on, and has not been tried again.
         self._ready: set[str] = set()
+        # A close_notify is out, and the stream below is to end.
+        self._endsStream = False
         self._refused: SSL.Error | None = None
         self.patches = MonkeyPatcher(
             (onsocket, "sslRead", self._instead("read", onsocket.sslRead)),
@@ -242,6 +244,7 @@ class Crossing:
         self._reallyFailureOf = onsocket.failureOf
         for name in "doRead", "doWrite":
             self.patches.addPatch(SocketTLS, name, self._heard(name, getattr(SocketTLS, name)))
+        self.patches.addPatch(SocketTLS, "writeConnectionLost", lambda _: setattr(self, "_endsStream", False))
 
     def _failureOf(self, connection: SSL.Connection, result: int) -> SSL.Error:
         refused, self._refused = self._refused, None
@@ -298,6 +301,7 @@ class Crossing:
             except SSL.WantWriteError:
                 self.waits[kind] = "w"
                 raise
+            self._endsStream = kind == "shutdown"
 
         return call
 
@@ -325,7 +329,9 @@ class Crossing:
             return "w"
         awaitsBytes = "r" in (waits.get("write"), waits.get("shutdown"))
         ends = "shutdown" in self._ready or waits.get("shutdown") == "w"
-        writes = not awaitsBytes and "handshake" in tls.wrappedProtocol.events and (tls._unsent or ends)
+        writes = (
+            not awaitsBytes and "handshake" in tls.wrappedProtocol.events and (tls._unsent or ends or self._endsStream)
+        )
         return "r" * (awaitsBytes or not tls._isPaused) + "w" * bool(writes)
 
 

@@ -49,6 +49,9 @@ class HalfCloseTests(OnSocketCase):
             end.transport.loseWriteConnection()
             self.world.until(lambda peer=peer: peer.ended)
             self.assertEqual((len(peer.received), peer.ended), (len(MUCH), "close_notify"))
+            # The stream below ends, too: there are peers that wait for that alone.
+            self.world.until(lambda peer=peer: peer.closedTCP)
+            self.assertEqual(peer.closedTCP, "end")
             end.transport.write(b"too late")
             peer.write(MUCH)
             self.world.until(lambda end=end: end.received == MUCH)
