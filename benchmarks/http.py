@@ -9,7 +9,7 @@ A row is SHAPE:CONNECTIONSxDEPTH, DEPTH being requests in flight on each connect
 scenario, which have a body of 1 KB: ``loop`` (100,000 turns of an empty loop) and ``digest`` (SHA-256 of 32 KiB, some
 25 us of C). Behind it may stand ``:browser`` (a browser's twelve header fields instead of Host alone), ``:tls``,
 ``:new`` (a new connection for each request), ``:two`` (two processes, which have the load's core as well) and ``:h2``
-(HTTP/2, by servers that have it; net/http over TLS only).
+(HTTP/2, by servers that have it; net/http in clear only with Debian's ``golang-golang-x-net-dev``).
 
 The load is wrk, which must be installed, h2load for HTTP/2, and golang for Go's server. Server and load have a core
 each where there are two; all servers take turns, each in a new process. Each must answer right before it is loaded. An

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "benchmarks" / "peers"
 
+#: Go's libraries as Debian has them, and the one for HTTP/2 in clear.
+LIBRARIES = Path("/usr/share/gocode")
+H2C = LIBRARIES / "src" / "golang.org" / "x" / "net" / "http2" / "h2c"
+
 #: What ratios refer to.
 BASELINE = "uvicorn"
 
@@ -59,7 +63,7 @@ class Peer:
     :ivar two: what is added for two processes; None: it has no such option.
     :ivar isASGI: it runs ASGI applications.
     :ivar hasH2c: it speaks HTTP/2 in clear, by prior knowledge, and over TLS.
-    :ivar hasHTTP2: it does over TLS only.
+    :ivar hasHTTP2: it does over TLS, and in clear where :data:`H2C` is.
     """
 
     modules: tuple[str, ...]
@@ -160,8 +164,8 @@ def unable(peer: Peer, row: Row) -> str:
     """Why a peer has no such row; empty if it has."""
     if row.isTwo and peer.two is None:
         return "it has one process"
-    if row.isHTTP2 and not (peer.hasH2c or (peer.hasHTTP2 and row.isTLS)):
-        return "it speaks no HTTP/2" + (" in clear" if peer.hasHTTP2 else "")
+    if row.isHTTP2 and not (peer.hasH2c or (peer.hasHTTP2 and (row.isTLS or H2C.exists()))):
+        return "it speaks no HTTP/2" + (" in clear without Debian's golang-golang-x-net-dev" if peer.hasHTTP2 else "")
     if row.shape == "fastapi" and not peer.isASGI:
         return "it runs no ASGI application"
     return ""
@@ -195,6 +199,14 @@ def versions(names: Iterable[str], python: str) -> dict[str, str]:
     return found
 
 
+def _builtGo(isH2c: bool) -> str:
+    if not isH2c:
+        return built(["go", "build"], FOLDER / "http_net.go")
+    # Debian's libraries are those of the time before modules.
+    command = ["env", "GO111MODULE=off", f"GOPATH={LIBRARIES}", "go", "build"]
+    return built(command, FOLDER / "http_h2c.go", others=[FOLDER / "http_net.go"])
+
+
 def commandOf(name: str, row: Row, python: str) -> str:
     """
     The command of a peer for a row, with ``{port}``, and ``{key}`` and ``{certificate}`` for TLS, left to fill in.
@@ -213,7 +225,7 @@ def commandOf(name: str, row: Row, python: str) -> str:
     command = " ".join(filter(None, words))
     if "{program}" in command:
         try:
-            given["program"] = built(["go", "build"], FOLDER / "http_net.go")
+            given["program"] = _builtGo(row.isHTTP2 and not row.isTLS)
         except (OSError, subprocess.CalledProcessError) as error:
             raise LoadError(f"go build: {error}") from error
     for field, value in given.items():

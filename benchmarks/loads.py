@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.servers import ROOT, ServerProcess, cores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SOURCE = Path(__file__).with_name("load.c")
 
@@ -104,21 +104,22 @@ def compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc")
 
 
-def built(command: list[str], source: Path, *included: Path) -> str:
+def built(command: list[str], source: Path, *included: Path, others: Sequence[Path] = ()) -> str:
     """The path of what a compiler makes of a source. It is kept in the user's cache folder until a source changes.
 
     :param command: the compiler's, without the source.
+    :param others: sources that are compiled with it.
     :raise subprocess.CalledProcessError: the compiler fails.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "getty_tx-benchmarks"
-    texts = b"".join(path.read_bytes() for path in (source, *included))
+    texts = b"".join(path.read_bytes() for path in (source, *included, *others))
     program = folder / f"{source.stem}-{hashlib.sha256(texts).hexdigest()[:16]}"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)
         # Compiled aside and moved, because two runs may do so at the same time.
         with tempfile.TemporaryDirectory(dir=folder) as aside:
             fresh = Path(aside) / source.stem
-            subprocess.run([*command, "-o", str(fresh), str(source)], check=True)
+            subprocess.run([*command, "-o", str(fresh), *map(str, (source, *others))], check=True)
             fresh.rename(program)
     return str(program)
 

@@ -17,6 +17,9 @@ import (
 var (
 	hello = []byte("Hello, World!")
 	block = make([]byte, 32768)
+
+	// What serves in clear; http_h2c.go has another one.
+	handler http.Handler = http.DefaultServeMux
 )
 
 type object struct {
@@ -73,5 +76,5 @@ func main() {
 	if len(os.Args) > 2 {
 		log.Fatal(http.ListenAndServeTLS(address, os.Args[3], os.Args[2], nil))
 	}
-	log.Fatal(http.ListenAndServe(address, nil))
+	log.Fatal(http.ListenAndServe(address, handler))
 }

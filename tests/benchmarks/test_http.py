@@ -13,6 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from benchmarks import http as benchmark
+from benchmarks import httppeers
 from benchmarks.holder import HeldHTTP
 from benchmarks.http import HEADING, IDLE_HEADING, LONG, ROWS, Bench, Found, line, shortened
 from benchmarks.httploads import ANSWERS, BROWSER, Row, ask, awaitAnswer, readH2load, readWrk
@@ -60,11 +61,14 @@ traffic: 5.50MB (5762952) total
         for wrong in ("hello:1x1:h2:new", "echo:1x1:h2"):
             self.assertRaises(ValueError, Row.parse, wrong)
         clear = Row.parse("hello:1x1:h2")
+        self.patch(httppeers, "H2C", Path(self.mktemp()))
         able = [name for name, peer in PEERS.items() if not unable(peer, clear)]
         self.assertEqual(able, ["getty", "getty-asgi", "granian", "hypercorn", "h2corn"])
-        self.assertEqual(unable(PEERS["net/http"], clear), "it speaks no HTTP/2 in clear")
+        self.assertIn("no HTTP/2 in clear without", unable(PEERS["net/http"], clear))
         self.assertEqual(unable(PEERS["net/http"], row), "")
         self.assertEqual(unable(PEERS[BASELINE], row), "it speaks no HTTP/2")
+        self.patch(httppeers, "H2C", Path(__file__))
+        self.assertEqual(unable(PEERS["net/http"], clear), "")
 
 
 class RowTests(SynchronousTestCase):
