@@ -140,6 +140,18 @@ func (c *client) clientCompressedUnary() {
 	c.large(request)
 }
 
+func (c *client) clientCompressedStreaming() {
+	if c.Probes {
+		stream, err := c.StreamingInputCall(c.context)
+		check(err)
+		flag := &pb.BoolValue{Value: true}
+		check(stream.Send(&pb.StreamingInputCallRequest{Payload: payload(requests[0]), ExpectCompressed: flag}))
+		_, err = stream.CloseAndRecv()
+		fails(err, codes.InvalidArgument)
+	}
+	c.sum([]int{requests[0], requests[3]}, 73086, true)
+}
+
 func (c *client) pingPong() {
 	stream := c.duplex()
 	for i, size := range requests {
@@ -222,7 +234,7 @@ func (c *client) cancelAfterFirstResponse() {
 }
 
 func (c *client) timeoutOnSleepingServer() {
-	ctx, cancel := context.WithTimeout(c.context, 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(c.context, time.Millisecond)
 	defer cancel()
 	stream, err := c.FullDuplexCall(ctx)
 	if err == nil {
@@ -255,7 +267,7 @@ var cases = map[string]func(c *client){
 	},
 	"large_unary":                 func(c *client) { c.large(unary(largeRequest, largeReply)) },
 	"client_compressed_unary":     (*client).clientCompressedUnary,
-	"client_compressed_streaming": func(c *client) { c.sum([]int{requests[0], requests[3]}, 73086, true) },
+	"client_compressed_streaming": (*client).clientCompressedStreaming,
 	"client_streaming":            func(c *client) { c.sum(requests, 74922, false) },
 	"server_streaming":            func(c *client) { c.stream(output(0, replies...), replies...) },
 	"ping_pong":                   (*client).pingPong,
