@@ -212,7 +212,7 @@ class NgTimes(SynchronousTestCase):
         self.assertTrue(talk.isClosed)
 
     def test_minPingIntervalWithoutCalls(self) -> None:
-        """Then more time has to pass; what is answered makes up for the pings before it."""
+        """Then more time has to pass; what is answered makes up for the pings before it, and for the first one after."""
         talk = self.calling(minPingInterval=1)
         talk.ping()
         for number in range(3):
@@ -221,7 +221,7 @@ class NgTimes(SynchronousTestCase):
                 talk.ping()
             talk.send(talk.call(2 * number + 1))
             talk.finish(number)
-        for _ in range(2):
+        for _ in range(3):
             talk.pair.advance(59)
             talk.ping()
             self.assertFalse(talk.isClosed)
