@@ -27,16 +27,19 @@ class Numbers:
 
     def __init__(self, isServer: bool) -> None:
         self._isServer = isServer
-        # Whether the peer has ended it, by number: the newest, and those before.
-        self._recent: dict[int, bool] = {}
-        self._older: dict[int, bool] = {}
+        # Whether the peer has ended it, 0 or 1, by number: the newest, and those before.
+        self._recent: dict[int, int] = {}
+        self._older: dict[int, int] = {}
         # All above the one, up to the other, are known.
         self._lowest = self._highest = 0
 
-    def headers(self, stream: int, isLast: bool) -> None:
-        """A HEADERS frame. :raise ConnectionFault: there can be none on this stream."""
+    def headers(self, stream: int, isLast: int) -> None:
+        """A HEADERS frame; ``isLast``: not 0. :raise ConnectionFault: there can be none on this stream."""
+        if self._isServer and stream > self._highest:
+            self._begin(stream, isLast)
+            return
         isKnown = stream in self._recent or stream in self._older
-        if stream > self._highest if self._isServer else not isKnown:
+        if not (self._isServer or isKnown):
             self._begin(stream, isLast)
             return
         if stream > self._lowest and not isKnown:
@@ -44,7 +47,7 @@ class Numbers:
         # Trailers.
         self.data(stream, isLast)
 
-    def _begin(self, stream: int, isLast: bool) -> None:
+    def _begin(self, stream: int, isLast: int) -> None:
         self._highest = stream
         recent = self._recent
         if len(recent) >= KEPT:
@@ -53,20 +56,23 @@ class Numbers:
             recent = self._recent = {}
         recent[stream] = isLast
 
-    def data(self, stream: int, isLast: bool) -> None:
+    def data(self, stream: int, isLast: int) -> None:
         """A DATA frame. :raise ConnectionFault: the peer has ended the stream before."""
-        known = self._recent if stream in self._recent else self._older
+        known = self._recent
         ended = known.get(stream)
+        if ended is None:
+            known = self._older
+            ended = known.get(stream)
         if ended:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"a frame on stream {stream}, which its sender has ended")
         if isLast and ended is not None:
-            known[stream] = True
+            known[stream] = isLast
 
     def reset(self, stream: int) -> None:
         """A RST_STREAM frame."""
         known = self._recent if stream in self._recent else self._older
         if stream in known:
-            known[stream] = True
+            known[stream] = 1
         elif not self._isServer:
             # A server may reset what it has not begun to answer.
-            self._begin(stream, True)
+            self._begin(stream, 1)
