@@ -18,6 +18,7 @@ import asyncio
 import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
@@ -32,7 +33,7 @@ from getty_tx.reactors.guestselector import GuestSelector
 from getty_tx.reactors.shortreads import shortReadsOf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from contextvars import Context
 
     T = TypeVar("T")
@@ -212,6 +213,18 @@ class GuestLoop(HostedLoop):
                 self._atEnd(self._turnEnds)
             else:
                 self._leave()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Within this the loop is the running one, unless another is, and each call of :py:meth:`start` costs less."""
+        if self._alone or _getRunningLoop() is not None:
+            yield
+            return
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
 
     def _enter(self) -> None:
         """Do what run_forever() does for a pass. Most requests need no pass then."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from getty_tx.http.grpc.methods import Method
     from getty_tx.http.grpc.requests import Requests
     from getty_tx.http.grpc.serverconnection import CallConnection
+    from getty_tx.http.grpc.servicercontext import Chosen
     from getty_tx.http.two.interfaces import Headers
 
 __all__ = ["Answer"]
@@ -33,6 +34,8 @@ log = Logger()
 
 _HEAD = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _OK = ((b"grpc-status", b"0"),)
+#: Members of enumerations are slow to ask for.
+_DONE = Code.OK
 _ENCODINGS = (b"grpc-accept-encoding", ENCODINGS)
 
 #: Bytes of replies after which it is looked whether the client takes them.
@@ -50,8 +53,8 @@ class Answer(Stream):
 
     :ivar context: what the calls of the server share.
     :ivar headers: the header fields of the request.
+    :ivar chosen: what the handler has said of the answer; None: nothing.
     :ivar method: what is called; None: it is not known yet, or there is none.
-    :ivar servicer: what the handler gets.
     :ivar requests: the requests, unless there is one that came whole.
     :ivar isAnswered: the status was sent, or is about to be.
     :ivar deadline: the time when the client waits no longer; 0: it waits as long as it takes.
@@ -67,6 +70,7 @@ class Answer(Stream):
         "_startedAt",
         "_task",
         "_unseen",
+        "chosen",
         "context",
         "deadline",
         "expiresAt",
@@ -74,16 +78,13 @@ class Answer(Stream):
         "isAnswered",
         "method",
         "requests",
-        "servicer",
     )
 
     connection: CallConnection
 
-    def __init__(
-        self, connection: CallConnection, number: int, headers: Headers, isLast: bool, context: ServerContext
-    ) -> None:
-        super().__init__(connection, number)
-        self.context = context
+    def __init__(self, connection: CallConnection, number: int, headers: Headers, isLast: bool) -> None:
+        Stream.__init__(self, connection, number)
+        self.context: ServerContext = connection.context
         self.headers = headers
         self._isLast = isLast
         self._data = b""
@@ -95,7 +96,7 @@ class Answer(Stream):
         # What compresses replies, and bytes of them since it was last looked whether the client takes them.
         self._pack: Callable[[bytes], bytes] | None = None
         self._unseen = 0
-        self.servicer: Any = None
+        self.chosen: Chosen | None = None
 
     # The answer
 
@@ -108,7 +109,7 @@ class Answer(Stream):
         if self._hasHead or self.isAnswered:
             raise RuntimeError(f"{self}: the answer has begun already")
         self._hasHead = True
-        chosen = self.servicer.chosen
+        chosen = self.chosen
         encoding = None if chosen is None else chosen.encoding
         if encoding is None:
             encoding = self.context.encoding
@@ -147,7 +148,7 @@ class Answer(Stream):
         if not self._hasHead:
             self.sendHead()
         pack = self._pack
-        chosen = self.servicer.chosen
+        chosen = self.chosen
         if pack is not None and chosen is not None and chosen.isNextPlain:
             pack, chosen.isNextPlain = None, False
         framed = frame(message) if pack is None else pack(message)
@@ -169,10 +170,9 @@ class Answer(Stream):
 
     def reply(self, result: Any) -> None:
         """Send the one reply, and end the call."""
-        servicer = self.servicer
         if self.hasEnded or self.isAnswered:
             return
-        if servicer.chosen is None and self.context.encoding is None and not self._hasHead:
+        if self.chosen is None and self.context.encoding is None and not self._hasHead:
             try:
                 message = self.encode(result)
             except StatusError as error:
@@ -180,16 +180,13 @@ class Answer(Stream):
                 return
             self.isAnswered = True
             connection = self.connection
-            engine, number = connection.engine, self.number
-            engine.headers(number, _HEAD, False)
-            engine.data(number, frame(message), False)
-            engine.trailers(number, _OK)
+            connection.engine.answer(self.number, _HEAD, frame(message), _OK)
             if not self._isLast:
                 connection.closing.append(self)
             connection.touch()
-            self._count(Code.OK)
+            self._count(_DONE)
             return
-        chosen = servicer.chosen
+        chosen = self.chosen
         try:
             if chosen is None or (chosen.aborted is None and (chosen.code is Code.OK or result is not None)):
                 self.send(self.encode(result))
@@ -200,11 +197,11 @@ class Answer(Stream):
 
     def complete(self) -> None:
         """All replies were sent: end the call with what the handler has said, or with OK."""
-        chosen = self.servicer.chosen
+        chosen = self.chosen
         if chosen is None:
             if not self._hasHead and not self.isAnswered:
                 self.sendHead()
-            self.end(Code.OK)
+            self.end(_DONE)
         elif chosen.aborted is not None:
             self.failed(chosen.aborted)
         else:
@@ -212,7 +209,7 @@ class Answer(Stream):
 
     def failed(self, error: BaseException) -> None:
         """The handler has raised something: end the call with the status that belongs to it."""
-        chosen = None if self.servicer is None else self.servicer.chosen
+        chosen = self.chosen
         if chosen is not None and chosen.aborted is not None:
             error = chosen.aborted
         if isinstance(error, StatusError) and error.code != Code.OK:

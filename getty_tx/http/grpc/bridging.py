@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
     from types import CoroutineType
 
-__all__ = ["DONE", "bridged"]
+__all__ = ["DONE", "bridged", "bridgedOn"]
 
 
 @coroutine
@@ -22,12 +22,19 @@ def bridged(work: CoroutineType[Any, Any, Any] | Coroutine[Any, Any, Any]) -> Ge
 
     A cancelled task cancels the Deferred.
     """
-    step, value = work.send, None
+    try:
+        waited = work.send(None)
+    except StopIteration as done:
+        return done.value
+    return (yield from bridgedOn(work, waited))
+
+
+@coroutine
+def bridgedOn(work: CoroutineType[Any, Any, Any] | Coroutine[Any, Any, Any], waited: Any) -> Generator[Any, Any, Any]:
+    """As :py:func:`bridged`, of a coroutine that has begun, and awaits ``waited`` now."""
+    step: Any
+    value: Any
     while True:
-        try:
-            waited = step(value)
-        except StopIteration as done:
-            return done.value
         try:
             if isinstance(waited, Deferred):
                 # The Deferred itself tells the coroutine of its result; this is to wait until there is one.
@@ -38,6 +45,10 @@ def bridged(work: CoroutineType[Any, Any, Any] | Coroutine[Any, Any, Any]) -> Ge
             step, value = work.throw, error
         else:
             step, value = work.send, None
+        try:
+            waited = step(value)
+        except StopIteration as done:
+            return done.value
 
 
 def _settled(waited: Deferred[Any]) -> Generator[Any, Any, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from getty_tx.http.grpc.errors import StatusError
@@ -11,7 +12,7 @@ from getty_tx.http.grpc.status import Code
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ENCODINGS", "MAX_RECEIVED", "Messages", "Packed", "decompressor", "deflated", "frame", "gzipped"]
+__all__ = ["ENCODINGS", "MAX_RECEIVED", "PREFIX", "Messages", "Packed", "decompressor", "deflated", "frame", "gzipped"]
 
 #: Bytes of a message that is received, at most; grpcio and grpc-go have the same.
 MAX_RECEIVED = 4 * 1024 * 1024
@@ -23,9 +24,13 @@ ENCODINGS = b"identity,gzip,deflate"
 _GZIP, _DEFLATE = 31, 15
 
 
+#: What stands before a message: whether it is compressed, and its length.
+PREFIX = Struct(">BI")
+
+
 def frame(message: bytes, isCompressed: bool = False) -> bytes:
     """A message as it is sent."""
-    return b"%c%b%b" % (isCompressed, len(message).to_bytes(4, "big"), message)
+    return PREFIX.pack(isCompressed, len(message)) + message
 
 
 def gzipped(message: bytes) -> bytes:

@@ -39,6 +39,7 @@ class Method:
     :ivar decode: makes a request of bytes.
     :ivar encode: makes bytes of a reply.
     :ivar handler: as given.
+    :ivar replyType: that of its last reply, which is neither a coroutine nor a Deferred; None: there was none.
     :ivar totals: counts its calls.
     """
 
@@ -53,6 +54,7 @@ class Method:
         "isAsync",
         "name",
         "path",
+        "replyType",
         "totals",
     )
 
@@ -60,6 +62,7 @@ class Method:
         self.path = path
         self.name = path[1:]
         self.handler = handler
+        self.replyType: type | None = None
         self.totals = CallTotals()
         self.hasRequests = bool(handler.request_streaming)
         self.hasReplies = bool(handler.response_streaming)

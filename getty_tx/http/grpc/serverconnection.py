@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from getty_tx.http.grpc.servercall import ServerCall
 from getty_tx.http.two.errors import ConnectionFault, ErrorCode
@@ -13,7 +13,7 @@ from getty_tx.rpc.deadlines import Deadlines
 if TYPE_CHECKING:
     from getty_tx.http.grpc.answer import Answer
     from getty_tx.http.grpc.context import ServerContext
-    from getty_tx.http.two.interfaces import Headers
+    from getty_tx.http.grpc.servercall import Asked
     from getty_tx.session.session import Session
 
 __all__ = ["CallConnection"]
@@ -32,11 +32,13 @@ class CallConnection(ServerConnection):
     :param session: a new session.
     :param context: what the calls of the server share.
 
+    :ivar asked: what the header fields of its last call have asked for; None: there was none.
     :ivar deadlines: of its calls.
+    :ivar starting: calls of this read whose handlers are coroutines, and what these are called with.
     :ivar closing: calls that were answered before their client had sent all.
     """
 
-    __slots__ = ("_context", "_pingedAt", "_strikes", "closing", "deadlines")
+    __slots__ = ("_pingedAt", "_strikes", "asked", "closing", "context", "deadlines", "starting")
 
     def __init__(self, session: Session, context: ServerContext) -> None:
         times = Times(
@@ -48,31 +50,50 @@ class CallConnection(ServerConnection):
             pingInterval=context.pingInterval,
             pingTimeout=context.pingTimeout,
         )
-        super().__init__(session, context.limits, self._newCall, times)  # type: ignore[arg-type]
-        self._context = context
+        super().__init__(session, context.limits, ServerCall, times)  # type: ignore[arg-type]
+        self.context = context
+        self.asked: Asked | None = None
+        self.starting: list[tuple[ServerCall, Any]] = []
         self.deadlines = Deadlines(session.context, self.streams, _expire)
         self.closing: list[Answer] = []
         # Since a part of an answer has left: when the client's last ping came, and how many came too early.
         self._pingedAt: float | None = None
         self._strikes = 0
 
-    def _newCall(self, connection: CallConnection, number: int, headers: Headers, isLast: bool) -> ServerCall:
-        return ServerCall(self, number, headers, isLast, self._context)
-
     # The session's events
 
     def onOpen(self, session: Session) -> None:
         """Send the settings, and begin to watch it."""
-        self._context.connections.add(self)
+        self.context.connections.add(self)
         super().onOpen(session)
 
     def onClose(self, session: Session) -> None:
         """All its calls have ended."""
-        self._context.connections.discard(self)
+        self.context.connections.discard(self)
         # They end one after another below; none is to be found by a deadline.
         self.deadlines.stop()
         self.closing.clear()
         super().onClose(session)
+
+    def received(self) -> None:
+        """All streams have heard of what one read has brought."""
+        super().received()
+        starting = self.starting
+        if not starting:
+            return
+        self.starting = []
+        if len(starting) == 1:
+            self._start(starting)
+        else:
+            with self.context.loop.entered():
+                self._start(starting)
+
+    def _start(self, starting: list[tuple[ServerCall, Any]]) -> None:
+        for call, request in starting:
+            try:
+                call.runPlanned(request)
+            except Exception:
+                self._failed(call)
 
     # Sending
 
@@ -113,7 +134,7 @@ class CallConnection(ServerConnection):
         """
         super().pinged()
         now = self.seconds()
-        least = self._context.minPingInterval if self.streams else IDLE_PINGS
+        least = self.context.minPingInterval if self.streams else IDLE_PINGS
         isEarly = self._pingedAt is not None and now < self._pingedAt + least
         self._pingedAt = now
         if isEarly:

@@ -61,21 +61,18 @@ class ServicerContext:
     The call, for its handler. It has the names of ``grpc.ServicerContext`` and ``grpc.aio.ServicerContext``: what is
     awaited there may be awaited here.
 
-    :param call: the call.
-
-    :ivar chosen: what the handler has said of the answer; None: nothing.
+    :param call: the call. It does not refer to this, so that nothing is left to the garbage collector.
     """
 
-    __slots__ = ("_call", "chosen")
+    __slots__ = ("_call",)
 
     def __init__(self, call: ServerCall) -> None:
         self._call = call
-        self.chosen: Chosen | None = None
 
     def _chosen(self) -> Chosen:
-        chosen = self.chosen
+        chosen = self._call.chosen
         if chosen is None:
-            chosen = self.chosen = Chosen()
+            chosen = self._call.chosen = Chosen()
         return chosen
 
     # The status
@@ -114,11 +111,13 @@ class ServicerContext:
 
     def code(self) -> Code:
         """What was set."""
-        return Code.OK if self.chosen is None else self.chosen.code
+        chosen = self._call.chosen
+        return Code.OK if chosen is None else chosen.code
 
     def details(self) -> str:
         """What was set."""
-        return "" if self.chosen is None else self.chosen.text
+        chosen = self._call.chosen
+        return "" if chosen is None else chosen.text
 
     # Metadata
 
@@ -143,7 +142,8 @@ class ServicerContext:
 
     def trailing_metadata(self) -> Any:
         """What was set."""
-        return () if self.chosen is None else self.chosen.trailing
+        chosen = self._call.chosen
+        return () if chosen is None else chosen.trailing
 
     # Messages
 

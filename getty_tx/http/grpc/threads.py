@@ -64,7 +64,6 @@ class Threads:
 
     def run(self, call: ServerCall, request: Any) -> None:
         """Call the handler in a thread. It gets an iterator that blocks in place of one that is awaited."""
-        call.servicer = ThreadContext(call)
         self._pool.callInThread(self._run, call, request)
 
     def _run(self, call: ServerCall, request: Any) -> None:
@@ -78,7 +77,7 @@ class Threads:
             request = self._requestsOf(call, request)
         tell = self._reactor.callFromThread
         try:
-            result = method.behavior(request, call.servicer)
+            result = method.behavior(request, ThreadContext(call))
             if method.hasReplies:
                 self._send(call, result)
                 tell(self._end, call, call.complete)

@@ -328,8 +328,11 @@ class Connection:
         """A stream is over."""
         known = self.streams.pop(stream, None)
         if known is not None:
-            self._finish(known, StreamReset(code) if code else None)
-        if code in _PROVOKED and stream != self._resetByPeer and not (known is not None and known.wasReset):
+            try:
+                known.finish(StreamReset(code) if code else None)
+            except Exception:
+                log.failure("{stream}: failed at its end", stream=known)
+        if code and code in _PROVOKED and stream != self._resetByPeer and not (known is not None and known.wasReset):
             self.guard.streamReset()
 
     def creditCame(self, stream: int) -> None:

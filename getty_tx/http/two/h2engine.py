@@ -445,6 +445,12 @@ class H2Engine:
         out.isLast = True
         self._queued[stream] = out
 
+    def answer(self, stream: int, headers: Headers, data: bytes, trailers: Headers) -> None:
+        """Send a whole answer."""
+        self.headers(stream, headers, False)
+        self.data(stream, data, False)
+        self.trailers(stream, trailers)
+
     def reset(self, stream: int, code: int) -> None:
         """End a stream."""
         if stream not in self._open:

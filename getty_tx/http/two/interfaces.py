@@ -53,6 +53,9 @@ class IEngine(Interface):
     def trailers(stream: int, headers: Headers) -> None:
         """Send the fields behind the data, which end this side."""
 
+    def answer(stream: int, headers: Headers, data: bytes, trailers: Headers) -> None:
+        """Send a whole answer, as ``headers``, ``data`` and ``trailers`` do."""
+
     def reset(stream: int, code: int) -> None:
         """End a stream; what waits is dropped."""
 

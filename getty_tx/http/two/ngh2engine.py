@@ -184,6 +184,16 @@ class NgEngine:
         except _ENDED:
             return
 
+    def answer(self, stream: int, headers: Headers, data: bytes, trailers: Headers) -> None:
+        """Send a whole answer."""
+        connection = self._connection
+        try:
+            connection.send_response(stream, headers)
+            connection.send_data(stream, data)
+            connection.send_trailers(stream, trailers)
+        except _ENDED:
+            return
+
     def reset(self, stream: int, code: int) -> None:
         """End a stream."""
         try:
