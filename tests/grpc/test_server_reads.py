@@ -100,6 +100,21 @@ class Together(CallCase):
         self.assertEqual({each.get_name() for each in tasks if each is not None}, {"test.Service/unary_unary_tell"})
         self.assertEqual(server.context.running, 0)
 
+    async def test_allCountAgainstMaxCalls(self) -> None:
+        """Of those that wait as many begin as may run at a time; those that need not wait run one after another."""
+
+        async def unary_unary_wait(request: bytes, context: Any) -> bytes:
+            await asyncio.sleep(0)
+            return request
+
+        server = await self.serve(unary_unary_wait, unary_unary_async, maxCalls=5)
+        client = await self.raw()
+        answers = await self.many(client, pathOf(unary_unary_wait))
+        self.assertEqual([each.status for each in answers], ["0"] * 5 + ["8"] * (MANY - 5))
+        self.assertEqual(server.context.refused, MANY - 5)
+        answers = await self.many(client, pathOf(unary_unary_async))
+        self.assertEqual([each.status for each in answers], ["0"] * MANY)
+
     async def test_oneThatFailsDoesNotMatterToOthers(self) -> None:
         async def unary_unary_fails(request: bytes, context: Any) -> bytes:
             if int(request) % 3 == 0:
@@ -158,3 +173,34 @@ class Together(CallCase):
         await self.serve(unary_unary_both)
         answers = await self.many(await self.raw(), pathOf(unary_unary_both))
         self.assertEqual([each.data for each in answers], [framed(b"%d" % each) for each in range(MANY)])
+
+
+class Streams(CallCase):
+    """Requests in frames of their own."""
+
+    async def test_smallOnesHaveTheirCredit(self) -> None:
+        """Two streams, frame by frame in turns, of ten times what the client may send without an answer."""
+
+        async def stream_unary_join(requests: Any, context: Any) -> bytes:
+            return b",".join([request async for request in requests])
+
+        await self.serve(stream_unary_join, streamWindow=20_000, connectionWindow=65_535)
+        client = await self.raw()
+        texts = [b"%0100d" % each for each in range(2000)]
+        calls = {client.call(pathOf(stream_unary_join), None, isLast=False): iter(texts) for _ in range(2)}
+        left = {client.numberOf(call): messages for call, messages in calls.items()}
+        while left:
+            for number, messages in list(left.items()):
+                if client.h2.local_flow_control_window(number) >= 105:
+                    message = next(messages, None)
+                    if message is None:
+                        client.h2.end_stream(number)
+                        del left[number]
+                    else:
+                        client.h2.send_data(number, framed(message))
+                elif all(client.h2.local_flow_control_window(each) < 105 for each in left):
+                    client.send()
+                    await deferLater(reactor, 0, lambda: None)
+        client.send()
+        for call in calls:
+            self.assertEqual((await call.ended).data, framed(b",".join(texts)))

@@ -146,16 +146,17 @@ class Messages:
         found: list[bytes] = []
         at = 0
         need = 5
+        limit, prefix = self._limit, PREFIX.unpack_from
         while size - at >= 5:
-            flag = data[at]
-            length = int.from_bytes(data[at + 1 : at + 5], "big")
-            if length > self._limit:
-                raise tooLarge(f"{length} bytes", self._limit)
-            stop = at + 5 + length
+            flag, length = prefix(data, at)
+            if length > limit:
+                raise tooLarge(f"{length} bytes", limit)
+            begin = at + 5
+            stop = begin + length
             if stop > size:
                 need = stop - at
                 break
-            message = data[at + 5 : stop]
+            message = data[begin:stop]
             found.append(self._marked(flag, message) if flag else message)
             at = stop
         self._need = need

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.http.grpc.errors import StatusError
-from getty_tx.http.grpc.messages import Messages
+from getty_tx.http.grpc.messages import Messages, Packed
 from getty_tx.http.grpc.status import Code
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def endOfStream() -> Any:
     return EOF
 
 
+#: Bytes of messages that are taken before they are credited, while there are more of them; those of small ones together
+#: cost less.
+CREDIT = 16 * 1024
+
+
 class Requests:
     """
     The requests of one call: an asynchronous iterator.
@@ -43,7 +48,7 @@ class Requests:
     :ivar hasAll: the client sends no more.
     """
 
-    __slots__ = ("_call", "_held", "_messages", "_queue", "_waiting", "hasAll")
+    __slots__ = ("_call", "_held", "_messages", "_queue", "_taken", "_waiting", "hasAll")
 
     def __init__(self, call: ServerCall, unpack: Callable[[bytes, int], bytes] | None) -> None:
         self._call = call
@@ -52,6 +57,8 @@ class Requests:
         self._queue: deque[bytes] = deque()
         # Bytes that came and are not credited.
         self._held = 0
+        # Bytes of messages that were taken since.
+        self._taken = 0
         self._waiting: Any = None
         self.hasAll = False
 
@@ -86,14 +93,18 @@ class Requests:
 
     def take(self) -> Any:
         """The next request, which is there. :raise StatusError: it cannot be decompressed or parsed."""
-        call = self._call
-        message = self._queue.popleft()
-        held = self._held
-        size = min(held, len(message) + 5) if self._queue else held
-        if size:
-            self._held = held - size
-            call.take(size)
-        return call.parse(self._messages.opened(message))
+        queue = self._queue
+        message = queue.popleft()
+        self._taken = taken = self._taken + len(message) + 5
+        if taken >= CREDIT or not queue:
+            size = min(self._held, taken) if queue else self._held
+            self._taken = 0
+            if size:
+                self._held -= size
+                self._call.take(size)
+        if type(message) is Packed:
+            message = self._messages.opened(message)
+        return self._call.parse(message)
 
     def hasEnded(self) -> bool:
         """Whether nothing can come any more."""
