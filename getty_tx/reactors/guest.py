@@ -132,9 +132,9 @@ class GuestLoop(HostedLoop):
         self._base = copy_context()
         # The reactor's thread, once it runs.
         self._thread: int | None = None
-        # What a new task asks the loop to call, on Python 3.11; and what keeps it, made once.
+        # What a new task asks the loop to call, on Python 3.11, and that it is to be kept.
         self._step: Any = None
-        self._keeper: Any = getattr(self, "_keep", None)
+        self._keeps = False
         # Of Twisted's own epoll reactor; it gives the reactor callAtTurnsEnd, too.
         self._shortReads = shortReadsOf(reactor)
         self._atEnd: Callable[[Callable[[], object]], object]
@@ -258,11 +258,11 @@ class GuestLoop(HostedLoop):
 
         def _begin(self, coroutine: Any, context: Context, name: str | None) -> Any:
             """As from Python 3.12 on, where asyncio does it: run what a new task asks the loop to call."""
-            self.call_soon = self._keeper  # type: ignore[method-assign]
+            self._keeps = True
             try:
                 task = _Task(coroutine, loop=self, name=name, context=context)
             finally:
-                del self.call_soon
+                self._keeps = False
             step = self._step
             self._step = None
             # In a pass it may be a task that starts another one; outside of it that is known at less cost.
@@ -282,9 +282,6 @@ class GuestLoop(HostedLoop):
                 asyncio.tasks._enter_task(self, outer)
             return task
 
-        def _keep(self, step: Any, *, context: Any) -> None:
-            self._step = step
-
     def is_running(self) -> bool:
         """Whether a callback or a task of the loop runs at this moment."""
         return self._entered or super().is_running()
@@ -295,6 +292,10 @@ class GuestLoop(HostedLoop):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """As the base class: the callback runs at the end of the reactor's turn."""
+        if self._keeps:
+            # A new task, which does not look at what it is given.
+            self._step = callback
+            return None  # type: ignore[return-value]
         if self._debugs:
             self._checkThread()
         if not self._planned:

@@ -228,6 +228,42 @@ class StartMixin:
         self.run_(main)
         self.assertEqual(begun, [1, 2, 3])
 
+    def test_entered(self: Any) -> None:
+        """Within ``entered`` the loop is the running one, with its hooks; tasks begin in it; it may be nested."""
+        seen: list[Any] = []
+
+        def look() -> None:
+            hooks = sys.get_asyncgen_hooks()
+            seen.append((asyncio._get_running_loop() is self.loop, hooks.firstiter is not None))
+
+        async def end() -> None:
+            look()
+
+        def start() -> None:
+            look()
+            with self.loop.entered():
+                look()
+                self.assertTrue(all(self.loop.start(end()).done() for _ in range(2)))
+                with self.loop.entered():
+                    look()
+                self.assertIsNone(asyncio.current_task(self.loop))
+                look()
+            look()
+            with self.assertRaises(ZeroDivisionError), self.loop.entered():
+                self.loop.call_soon(over.set)
+                raise ZeroDivisionError
+            look()
+
+        over = asyncio.Event()
+
+        async def main() -> None:
+            self.reactor.callLater(0, start)
+            await over.wait()
+
+        self.run_(main)
+        out, within = (False, False), (True, True)
+        self.assertEqual(seen, [out, within, within, within, within, within, out, out])
+
     def test_otherLoopRuns(self: Any) -> None:
         """While another loop runs in the thread, the task begins later, and the other loop stays the running one."""
 
