@@ -212,7 +212,7 @@ class NgTimes(SynchronousTestCase):
         self.assertTrue(talk.isClosed)
 
     def test_minPingIntervalWithoutCalls(self) -> None:
-        """Then more time has to pass; what is answered makes up for the pings before it, and for the first one after."""
+        """Then more time has to pass; what is answered makes up for pings before it, and for the first one after."""
         talk = self.calling(minPingInterval=1)
         talk.ping()
         for number in range(3):
