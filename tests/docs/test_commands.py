@@ -221,8 +221,12 @@ class PageTests(TerminalCase):
         self.type(plain + "nc localhost 8090\n")
         self.stop()
         self.type(shown)
-        with urlopen(f"http://127.0.0.1:{self.ports['tcp', '8092']}/metrics", timeout=PATIENCE) as answer:
-            self.assertIn(b'getty_subreactor_up{subreactor="1"} 1.0', answer.read())
+        metrics, until = b"", time.monotonic() + PATIENCE
+        while b'getty_subreactor_up{subreactor="1"} 1.0' not in metrics:
+            # The status is there before the sub-reactors are.
+            self.assertLess(time.monotonic(), until, metrics)
+            with urlopen(f"http://127.0.0.1:{self.ports['tcp', '8092']}/metrics", timeout=PATIENCE) as answer:
+                metrics = answer.read()
         self.stop()
 
     def test_status(self) -> None:
