@@ -32,7 +32,7 @@ from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.server import Server
 from getty_tx.rpc.services import method, stream
 from getty_tx.rpc.streams import Stream
-from getty_tx.rpc.wires import Getty, TTHeader
+from getty_tx.rpc.wires import Getty, Thrift, TTHeader
 
 __all__ = [
     "Call",
@@ -52,6 +52,7 @@ __all__ = [
     "Server",
     "Stream",
     "TTHeader",
+    "Thrift",
     "currentCall",
     "method",
     "stream",

@@ -217,10 +217,13 @@ class Client(Service):
         A service of the peer, whose methods can be called.
 
         :param name: its name, or a class with ``@rpc.method``, of which the name and the methods are taken. Only with a
-            class it is known which methods are streams: without, a stream is begun as a call, which is refused.
+            class it is known which methods are streams: without, a stream is begun as a call, which is refused. A wire
+            with an IDL has the methods in there.
+        :raise SettingError: the IDL has no such service, or the class no such method.
         """
         if isinstance(name, str):
-            return Stub(self, name)
+            known = getattr(self.context.payload, "namesOf", None)
+            return Stub(self, name, None if known is None else known(name))
         return Stub(self, name.__name__, namesOf(name))
 
     def call(

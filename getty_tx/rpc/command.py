@@ -20,7 +20,8 @@ from getty_tx.rpc.client import Client
 from getty_tx.rpc.context import TIMEOUT
 from getty_tx.rpc.errors import CallLostError, RpcError
 from getty_tx.rpc.messages import Feature
-from getty_tx.rpc.payloads import BytesPayload, ProtobufPayload
+from getty_tx.rpc.payloads import BytesPayload, ProtobufPayload, ThriftPayload
+from getty_tx.rpc.payloads.thriftjson import isStruct, toJSON
 from getty_tx.rpc.wires.descriptions import DEFAULT_WIRE, WIRES, wireFromDescription
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
         parser.error(f"ENDPOINT {options.endpoint}: {error}; an example is tcp:localhost:8090")
     options.isBytes = isinstance(options.wire.payload, (BytesPayload, ProtobufPayload))
     if options.command == "describe":
+        if isinstance(options.wire.payload, ThriftPayload):
+            parser.error("--wire: a Thrift server does not tell its methods; they are those of the IDL")
         if options.isBytes:
             parser.error("--wire: the list of methods cannot travel as bytes; it needs a server with another payload")
         return
@@ -135,6 +138,11 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
         options.arguments = [argument.encode() for argument in options.arguments]
     else:
         options.arguments = [_value(argument, parser) for argument in options.arguments]
+    if isinstance(options.wire.payload, ThriftPayload):
+        try:
+            options.arguments = options.wire.payload.argumentsFromJSON(f"{service}/{method}", options.arguments)
+        except RpcError as error:
+            parser.error(f"SERVICE.METHOD {service}.{method}: {error}")
     pairs = [entry.partition("=") for entry in options.metadata]
     for name, equals, value in pairs:
         if not name or not equals:
@@ -177,6 +185,12 @@ async def run(options: argparse.Namespace, reactor: Any) -> int:
     except RpcError as error:
         print(_explain(error), file=sys.stderr)
         return 1
+    except Exception as error:
+        if not isStruct(error):
+            raise
+        # That the IDL declares.
+        print(f"{type(error).__name__}: {json.dumps(error, ensure_ascii=False, default=toJSON)}", file=sys.stderr)
+        return 1
     finally:
         await client.stopService()
     return 0
@@ -187,8 +201,8 @@ def _show(result: Any, isBytes: bool) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(result)
         return
-    # Msgpack carries bytes and times, too.
-    print(json.dumps(result, ensure_ascii=False, default=repr))
+    # Msgpack carries bytes and times, too, and Thrift structs.
+    print(json.dumps(result, ensure_ascii=False, default=toJSON))
 
 
 def _explain(error: RpcError) -> str:

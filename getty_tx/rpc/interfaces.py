@@ -26,7 +26,8 @@ class IWireCodec(Interface):
     """
     The codec of one session, whose packages are those of :py:mod:`getty_tx.rpc.messages`.
 
-    One whose wire has slices has ``check(session, message)`` as well, which raises what ``write`` would.
+    One whose wire has slices has ``check(session, message)`` as well, which raises what ``write`` would. One whose
+    callers may not tell replies apart has ``inOrder``: while it is true, calls in run one after the other.
     """
 
     understood: Any = Attribute("a frozenset of features that the peer is known to understand")
@@ -37,7 +38,8 @@ class IPayload(Interface):
     How arguments and results become bytes.
 
     It may have ``encodeRaised(name, error) -> bytes | None`` as well: the result for an exception that a method has
-    raised, or None if that is an error like others.
+    raised, or None if that is an error like others. Where the methods of services are known, it has
+    ``namesOf(service)``, too: their names, and whether they are streams.
     """
 
     def encodeArguments(name: str, arguments: tuple[Any, ...]) -> bytes:

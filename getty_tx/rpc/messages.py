@@ -151,9 +151,16 @@ class Cancel:
 
 
 class GoingAway:
-    """The sender takes no new calls soon: no more should be sent to it. Those on their way are served."""
+    """
+    The sender takes no new calls soon: no more should be sent to it. Those on their way are served.
 
-    __slots__ = ()
+    :ivar message: what came in the same frame, or None.
+    """
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Any = None) -> None:
+        self.message = message
 
 
 class Ping:

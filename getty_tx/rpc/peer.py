@@ -30,6 +30,7 @@ from getty_tx.rpc.errors import (
     errorOf,
 )
 from getty_tx.rpc.incoming import Incoming
+from getty_tx.rpc.inorder import InOrder
 from getty_tx.rpc.messages import (
     OPEN,
     OVERHEAD,
@@ -104,7 +105,7 @@ class Peer(EventListener):
         self.streams: dict[tuple[bool, int], Stream] = {}
         self._deadlines = Deadlines(session.context, self.pending, self._expired)
         self._number = 0
-        self.incoming = Incoming(self, context)
+        self.incoming = InOrder(self, context) if hasattr(self.codec, "inOrder") else Incoming(self, context)
         self.slices = Slices(self)
         self.isLeaving = False
         self.draining: Draining | None = None
@@ -332,6 +333,8 @@ class Peer(EventListener):
             self.slices.pong()
         elif kind is GoingAway:
             self._left()
+            if message.message is not None:
+                self.onMessage(session, message.message)
         elif kind is Pong and self.draining is not None:
             self.draining.heard()
 

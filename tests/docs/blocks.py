@@ -57,7 +57,10 @@ BLOCKS = {
         **dict.fromkeys(("toml", "python", "sh", "indented"), "test_gateway_page"),
         "js": "for a browser: tests/gateway/client.js does the same",
     },
-    "howto/kitex.md": {"python": "test_pages", "text": "test_pages"},
+    "howto/kitex.md": {
+        **dict.fromkeys(("python", "text"), "test_pages"),
+        "indented": "tests/rpc/test_main.py, with an IDL of its own",
+    },
     "howto/etcd.md": {
         "sh": "etcd's own commands: tests/registry/test_etcd_real.py gives the roles",
         "text": "test_etcd_page",

@@ -12,7 +12,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from unittest import skipUnless
 from urllib.request import urlopen
 
 import grpc
@@ -65,6 +67,8 @@ NAMES = {
     "relay.tac",
     "request_reply.py",
     "starttls.py",
+    "thrift_users.py",
+    "users.thrift",
 }
 
 
@@ -228,6 +232,14 @@ class ExampleTests(ExampleTestCase):
         self.assertEqual(names[2], {"Anna", "Clara", "Dora"})
         self.assertLessEqual({"Clara", "Dora"}, names[3])
         self.assertEqual(20, len(words) - 3)
+
+    @skipUnless(find_spec("thriftpy2"), "thriftpy2 is not installed")
+    def test_thriftUsers(self) -> None:
+        """Three clients at one port; what has no reply comes when it comes."""
+        process = self.example("thrift_users.py")
+        self.assertEqual(0, process.end(), process.output)
+        expected = ["TTHeader: ann is 7", "ann was seen", "framed: there is no cleo", "thriftpy2: bob is 8"]
+        self.assertEqual(expected, sorted(process.output.splitlines()))
 
     def test_starttls(self) -> None:
         """From clear to encrypted; a client that does not trust the certificate says so and fails."""

@@ -334,19 +334,32 @@ class PageTests(FolderMixin, TestCase):
         """The client of the page asks its server."""
         if find_spec("thriftpy2") is None:
             raise SkipTest("thriftpy2 is not installed")
+        [idl] = re.findall(r"```text\n(.*?)```", (DOCS / "howto/kitex.md").read_text(), re.DOTALL)
+        Path("users.thrift").write_text(idl)
         names = self.page("howto/kitex.md").names
         server = names["server"]
         server.startService()
         self.addCleanup(server.stopService)
         [address] = await server.whenListening()
-        client = rpc.Client(f"tcp:127.0.0.1:{address.port}", wire=names["wire"])
-        client.startService()
-        self.addCleanup(client.stopService)
+        endpoint = f"tcp:127.0.0.1:{address.port}"
+        # The other transports at the same port, too.
+        wires = [rpc.Thrift("users.thrift", transport=each) for each in ("framed", "buffered")]
+        clients = [rpc.Client(endpoint, wire=wire) for wire in (names["wire"], *wires)]
+        for client in clients:
+            client.startService()
+            self.addCleanup(client.stopService)
         with redirect_stdout(io.StringIO()) as printed:
-            self.assertEqual(7, await names["ask"](client))
-            with self.assertRaises(names["users"].NoSuchUser):
-                await client.call("Users", "find", "bob")
+            self.assertEqual(7, await names["ask"](clients[0]))
+            for client in clients:
+                with self.assertRaises(names["users"].NoSuchUser):
+                    await client.call("Users", "find", "bob")
         self.assertEqual("ann\n", printed.getvalue())
+        call = clients[0].call("Users", "find", "ann")
+        await call
+        self.assertEqual({"RPC_BACKWARD_from": "here"}, call.metadata)
+        with self.assertRaises(rpc.RemoteError) as caught:
+            await clients[0].call("Users", "find", "")
+        self.assertEqual(("1400", {"field": "name"}), (caught.exception.code, caught.exception.details))
 
     async def test_wires(self) -> None:
         """The client of the page asks its server."""

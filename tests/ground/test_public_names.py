@@ -66,8 +66,8 @@ NAMES = {
     "getty_tx.groups.redis": ("RedisEngine redisEngine "),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
-        "NoSuchMethodError Outliers PayloadError Peer RemoteError RpcError Server Stream TTHeader currentCall method "
-        "stream "
+        "NoSuchMethodError Outliers PayloadError Peer RemoteError RpcError Server Stream TTHeader Thrift currentCall "
+        "method stream "
     ),
 }
 

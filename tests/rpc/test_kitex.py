@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from getty_tx import rpc
 from getty_tx.errors import CodecError, SettingError
 from getty_tx.rpc.messages import Cancel, ErrorReply, Feature, GoingAway, Ping, Reply, Request
+from tests.support.rpc import Foreign, Outcome
 
 _SKIP = None if find_spec("thriftpy2") else "thriftpy2 is not installed"
 
@@ -122,9 +123,37 @@ class GoldenTests(KitexCase):
         self.assertEqual(self.codec.write(None, error)[-2], 20)
 
     def test_leaving(self) -> None:
-        """Going away, with an empty reply."""
+        """Going away, with an empty reply, to a client that mixes calls."""
         self.assertIs(type(self.read(LEAVING)), GoingAway)
+        self.read(CALL)
         self.assertEqual(self.codec.write(None, GoingAway()), hexed(LEAVING))
+        self.assertEqual(self.codec.write(None, Reply(1, self.payload.encodeResult("Echo/echo", "hi"))), hexed(REPLY))
+
+    def test_leavingByReply(self) -> None:
+        """A client with one call at a time takes any frame for its reply, so the replies say it."""
+        self.read(CALL.replace("1000 0001", "1000 0000"))
+        self.assertEqual(self.codec.write(None, GoingAway()), b"")
+        for message in (Reply(1, b"\0"), ErrorReply(1, "internal", "why"), ErrorReply(1, "404", "why")):
+            frame = self.codec.write(None, message)
+            self.assertIn(b"\0\x05crrst\0\x011", frame)
+            for _ in range(2):
+                # Also where the blocks are known.
+                found = self.codec.readMany(None, frame, 0, 1 << 20) or [self.codec.read(None, memoryview(frame))]
+                self.assertIs(type(found[0][0]), GoingAway)
+                self.assertEqual((type(found[0][0].message), found[0][0].message.id), (type(message), 1))
+
+    def test_left(self) -> None:
+        """A caller that a reply tells so has its result, and makes no more calls there."""
+        foreign = Foreign(self.wire)
+        self.addCleanup(foreign.clock.advance, 30)
+        self.addCleanup(foreign.session.close)
+        outcome = Outcome(foreign.peer.call("Echo", "echo", "hi"))
+        leaving: Any = self.wire.codec()
+        leaving.write(None, GoingAway())
+        reply = Reply(1, self.payload.encodeResult("Echo/echo", "hi"))
+        foreign.pair.peer.write(leaving.write(foreign.session, reply))
+        foreign.pair.flush()
+        self.assertEqual((outcome.only, foreign.peer.isLeaving), ("hi", True))
 
     def test_types(self) -> None:
         """The types of exceptions, there and back; a code that they do not have is kept between peers of getty_tx."""
@@ -160,6 +189,17 @@ class GoldenTests(KitexCase):
         metadata = {"biz-status": "1404", "biz-message": "gone", "biz-extra": '{"a":"b"}'}
         message, _ = self.codec.read(None, memoryview(self.codec.write(None, Reply(1, b"\0", metadata))))
         self.assertEqual((message.code, message.text, message.details), ("1404", "gone", {"a": "b"}))
+
+    def test_businessErrorOut(self) -> None:
+        """An error whose code is a number is such a status; details are for it if they are texts."""
+        for code, details, there in (("1404", {"a": "b"}, {"a": "b"}), ("-7", {"a": 1}, None), ("7", None, None)):
+            self.read(CALL)
+            frame = self.codec.write(None, ErrorReply(1, code, "gone", details))
+            self.assertIn(hexed("80010002 00000004 6563686f 00000001 00"), frame)
+            message, _ = self.codec.read(None, memoryview(frame))
+            self.assertEqual((message.code, message.text, message.details), (code, "gone", there))
+        for code in ("0", "2147483648", "", "-", "1e3", "\u0661"):
+            self.assertIn(hexed("80010003"), self.codec.write(None, ErrorReply(1, code, "gone")))
 
     def test_cancelled(self) -> None:
         """A call that its caller gives up is forgotten."""
@@ -270,7 +310,7 @@ class SettingTests(KitexCase):
     def test_settings(self) -> None:
         """Each names the setting."""
         for options, text in (
-            ({"payload": "thrift"}, "needs services="),
+            ({"payload": "thrift"}, "services= is the path of an IDL file, or "),
             ({"payload": "thrift", "services": {"Echo": object()}}, "no service of thriftpy2"),
             ({"payload": "json", "services": {"Echo": self.idl.Echo}}, "is for payload='thrift'"),
         ):
@@ -291,9 +331,7 @@ class MissingTests(SynchronousTestCase):
         """The error names the setting and the command."""
         with (
             patch.dict(sys.modules, {"thriftpy2.protocol": None, "thriftpy2": None}),
-            self.assertRaisesRegex(
-                SettingError, r"^payload='thrift' needs thriftpy2: pip install 'getty_tx\[thrift\]'$"
-            ),
+            self.assertRaisesRegex(SettingError, r"^Thrift needs thriftpy2: pip install 'getty_tx\[thrift\]'$"),
         ):
             rpc.TTHeader(payload="thrift", services={})
 

@@ -6,6 +6,7 @@ import io
 import json
 import signal
 import sys
+from importlib.util import find_spec
 from typing import Any
 from urllib.request import urlopen
 
@@ -21,6 +22,14 @@ from tests.tap.test_twistd import PATIENCE, ProcessTestCase
 HERE = __name__
 
 log = Logger()
+
+IDL = """
+exception NoSuchUser { 1: string name }
+struct User {
+    1: string name, 2: i32 age, 3: binary photo, 4: list<User> friends, 5: map<i32, string> notes
+}
+service Users { User older(1: User user, 2: i32 years, 3: map<i32, string> notes) throws (1: NoSuchUser missing) }
+"""
 
 
 class OutOfStock(rpc.RemoteError):
@@ -111,6 +120,7 @@ class ParseTests(SynchronousTestCase):
             ([*call, "--metadata", "=1"], "--metadata =1: takes NAME=VALUE"),
             ([*call, "--metadata", "a=1", "--wire", "getty"], "Getty('json') has none; take --wire ttheader"),
             (["describe", "tcp:localhost:1", "--wire", "getty:protobuf"], "cannot travel as bytes"),
+            ([*call, "--wire", "thrift"], "--wire thrift: wire 'thrift' has no payload 'FILE.thrift' here; "),
         ]:
             self.assertIn(why, self.refuse(*words))
 
@@ -207,6 +217,52 @@ class RunTests(TestCase):
         endpoint = await self.serve({"Shop": Shop()}, rpc.TTHeader("msgpack"))
         result = await self.run_("call", endpoint, "Shop.blob", "--wire", "ttheader:msgpack")
         self.assertEqual((0, '{"bytes": "b\'\\\\xff\'"}\n', ""), result)
+
+    async def test_thrift(self) -> None:
+        """With an IDL objects are structs, and declared exceptions are printed as such."""
+        path = self.mktemp() + ".thrift"
+        with open(path, "w") as file:
+            file.write(IDL)
+        import thriftpy2
+
+        # The same classes: it keeps what it has loaded.
+        classes = thriftpy2.load(path)
+        wire = rpc.Thrift(path)
+
+        class Users:
+            @rpc.method
+            def older(self, user: Any, years: int, notes: Any) -> Any:
+                if years < 0:
+                    raise classes.NoSuchUser(name=user.name)
+                user.age += years
+                user.notes = {key: value * 2 for key, value in notes.items()}
+                return user
+
+        endpoint = await self.serve({"Users": Users()}, wire)
+        user = '{"name": "ann", "age": 7, "photo": "x", "friends": [{"name": "bob"}]}'
+        call = ["call", endpoint, "Users.older", user]
+        for name in ("thrift", "ttheader"):
+            words = ["--wire", f"{name}:{path}"]
+            status, output, errors = await self.run_(*call, "3", '{"1": "a"}', *words)
+            self.assertEqual((0, ""), (status, errors))
+            friends = [{"name": "bob"}]
+            expected = {"name": "ann", "age": 10, "photo": "b'x'", "friends": friends, "notes": {"1": "aa"}}
+            self.assertEqual(expected, json.loads(output))
+            result = await self.run_(*call, "-1", *words)
+            self.assertEqual((1, "", 'NoSuchUser: {"name": "ann"}\n'), result)
+        for words, why in [
+            (["describe", endpoint], "a Thrift server does not tell its methods; they are those of the IDL"),
+            (["call", endpoint, "Users.old"], "SERVICE.METHOD Users.old: Users/old is not in the IDL"),
+            (["call", endpoint, "Users.older", '{"nam": ""}'], "User has no field 'nam' in the IDL; it has name, age"),
+            ([*call, "1", '{"a": ""}'], "the key 'a' of a map is no number"),
+        ]:
+            errors_ = io.StringIO()
+            self.patch(sys, "stderr", errors_)
+            self.assertRaises(SystemExit, parse, [*words, "--wire", f"thrift:{path}"])
+            self.assertIn(why, errors_.getvalue())
+
+    if find_spec("thriftpy2") is None:
+        test_thrift.skip = "thriftpy2 is not installed"  # type: ignore[attr-defined]
 
     try:
         rpc.TTHeader("msgpack")

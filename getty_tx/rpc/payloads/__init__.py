@@ -6,7 +6,7 @@ How arguments and results become bytes.
 - ``msgspecpayload``: JSON, with the library msgspec.
 - ``msgpackpayload``: msgpack, with the library msgpack.
 - ``gojson``: JSON as Go writes it, of one argument; ``protobufpayload``: messages of google.protobuf, or their bytes.
-- ``thriftpayload``: Thrift, with thriftpy2; ``thriftbinary`` reads its binary protocol.
+- ``thriftpayload``: Thrift, with thriftpy2; ``thriftbinary`` reads its binary protocol, ``thriftidl`` its services.
 """
 
 from __future__ import annotations

@@ -11,11 +11,13 @@ from getty_tx.errors import SettingError
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.interfaces import IPayload
 from getty_tx.rpc.payloads.thriftbinary import readMessage
+from getty_tx.rpc.payloads.thriftidl import Services, servicesOf
+from getty_tx.rpc.payloads.thriftjson import fromJSON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ThriftPayload"]
+__all__ = ["Services", "ThriftPayload"]
 
 
 class _Method:
@@ -38,31 +40,38 @@ class ThriftPayload:
     """
     What the IDL says.
 
-    :param services: the services that thriftpy2 has loaded, by the names that calls have.
-    :raise SettingError: the library is not installed, or a service is none of it.
+    :param services: as for :py:func:`~getty_tx.rpc.payloads.thriftidl.servicesOf`.
+    :raise SettingError: the library is not installed, a file cannot be read, or a service is none of it.
     """
 
-    def __init__(self, services: Mapping[str, Any] | None) -> None:
+    def __init__(self, services: Services) -> None:
         try:
             from thriftpy2.protocol import TBinaryProtocol
             from thriftpy2.transport import TCyMemoryBuffer
         except ImportError:
-            raise SettingError("payload='thrift' needs thriftpy2: pip install 'getty_tx[thrift]'") from None
+            raise SettingError("Thrift needs thriftpy2: pip install 'getty_tx[thrift]'") from None
         self._protocol: Any = TBinaryProtocol
         self._buffer: Any = TCyMemoryBuffer
-        if not services:
-            raise SettingError("payload='thrift' needs services={name: a service of thriftpy2.load()}")
         self.methods: dict[str, _Method] = {}
-        for service, kind in services.items():
-            if not hasattr(kind, "thrift_services"):
-                raise SettingError(f"services: {service!r} is {kind!r}, which is no service of thriftpy2")
+        self._owners: dict[str, str] = {}
+        self._names: dict[str, dict[str, bool]] = {}
+        for service, kind in servicesOf(services).items():
+            self._names[service] = dict.fromkeys(kind.thrift_services, False)
             for name in kind.thrift_services:
                 self.methods[f"{service}/{name}"] = _Method(kind, name)
-        self.services = tuple(services)
+                self._owners.setdefault(name, service)
+        self.services = tuple(self._names)
 
     def serviceOf(self, method: str) -> str:
         """The first service that has a method, or the first of all."""
-        return next((each for each in self.services if f"{each}/{method}" in self.methods), self.services[0])
+        return self._owners.get(method, self.services[0])
+
+    def namesOf(self, service: str) -> Mapping[str, bool]:
+        """See :py:class:`~getty_tx.rpc.interfaces.IPayload`."""
+        names = self._names.get(service)
+        if names is None:
+            raise SettingError(f"there is no service {service!r} in the IDL; it has {', '.join(self.services)}")
+        return names
 
     def isOneWay(self, name: str) -> bool:
         """Whether the IDL says so."""
@@ -107,6 +116,13 @@ class ThriftPayload:
         for field, value in zip(method.names, arguments, strict=False):
             setattr(struct, field, value)
         return self.encode(name, struct)
+
+    def argumentsFromJSON(self, name: str, arguments: list[Any]) -> list[Any]:
+        """Arguments from JSON: objects become structs of the IDL. :raise PayloadError: it has no such field."""
+        method = self._method(name, False)
+        specs = [method.arguments.thrift_spec[number] for number in sorted(method.arguments.thrift_spec)]
+        made = [fromJSON(spec, each) for spec, each in zip(specs, arguments, strict=False)]
+        return made + arguments[len(made) :]
 
     def decodeArguments(self, name: str, data: bytes | memoryview) -> list[Any]:
         """See :py:class:`~getty_tx.rpc.interfaces.IPayload`. What the caller has left out is None."""

@@ -3,6 +3,8 @@ The wires: codecs whose packages are calls.
 
 - ``ttheader``: TTHeader of ByteDance's Kitex, the default: the frame, and what it can say.
 - ``kitex``: TTHeader with Thrift's messages in it, for Kitex itself.
+- ``thrift``: Thrift by itself, as Apache has it, and the port of a server that takes that and Kitex's;
+  ``thriftframed`` has its transports, ``thriftmessage`` its messages.
 - ``descriptions``: wires by texts, such as ``ttheader:msgpack``, for command lines.
 - ``getty``: that of Getty's RPC in Go; ``gettyheader`` has the RPC headers in its packages.
 - ``info``: the information blocks of a TTHeader frame; ``errorjson``: the errors in it.
@@ -11,6 +13,7 @@ The wires: codecs whose packages are calls.
 from __future__ import annotations
 
 from getty_tx.rpc.wires.getty import Getty
+from getty_tx.rpc.wires.thrift import Thrift
 from getty_tx.rpc.wires.ttheader import TTHeader
 
-__all__ = ["Getty", "TTHeader"]
+__all__ = ["Getty", "TTHeader", "Thrift"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
 from getty_tx.rpc.wires.getty import Getty
+from getty_tx.rpc.wires.thrift import Thrift
 from getty_tx.rpc.wires.ttheader import TTHeader
 
 if TYPE_CHECKING:
@@ -15,10 +16,19 @@ __all__ = ["DEFAULT_WIRE", "WIRES", "wireFromDescription"]
 
 DEFAULT_WIRE = "ttheader"
 
-#: What makes a wire, and the payloads that need nothing but their name, by names of wires. The first is the default.
+#: In the place of a payload: the path of an IDL file, and how such paths end.
+IDL, _ENDING = "FILE.thrift", ".thrift"
+
+
+def _ttheader(payload: str) -> TTHeader:
+    return TTHeader("thrift", services=payload) if payload.endswith(_ENDING) else TTHeader(payload)
+
+
+#: What makes a wire, and its payloads, by names of wires. The first is the default.
 WIRES: dict[str, tuple[Callable[[str], Any], tuple[str, ...]]] = {
-    "ttheader": (TTHeader, ("json", "msgspec", "msgpack", "bytes")),
+    "ttheader": (_ttheader, ("json", "msgspec", "msgpack", "bytes", IDL)),
     "getty": (Getty, ("json", "protobuf")),
+    "thrift": (Thrift, (IDL,)),
 }
 
 
@@ -27,7 +37,7 @@ def wireFromDescription(text: str) -> Any:
     The wire of a text.
 
     :param text: ``NAME`` or ``NAME:PAYLOAD``.
-    :raise SettingError: there is no such wire, or a library that it needs is not installed.
+    :raise SettingError: there is no such wire, an IDL cannot be read, or a library that it needs is not installed.
     """
     name, colon, payload = text.partition(":")
     if name not in WIRES:
@@ -35,8 +45,8 @@ def wireFromDescription(text: str) -> Any:
     make, payloads = WIRES[name]
     if not colon:
         payload = payloads[0]
-    if payload not in payloads:
-        other = "; thrift needs its IDL: serve with rpc.Server in a program" if payload == "thrift" else ""
+    if payload == IDL or (payload not in payloads and not (IDL in payloads and payload.endswith(_ENDING))):
+        other = f"; Thrift needs its IDL: {name}:{IDL}" if IDL in (payload, *payloads) and "thrift" in text else ""
         raise SettingError(f"wire {name!r} has no payload {payload!r} here; there is {_all()}{other}")
     return make(payload)
 

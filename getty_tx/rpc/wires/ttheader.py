@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from getty_tx.rpc.interfaces import IPayload
+    from getty_tx.rpc.payloads.thriftpayload import Services
 
 __all__ = ["TTHeader", "TTHeaderCodec"]
 
@@ -145,15 +146,14 @@ class TTHeader:
         of that name), ``"bytes"`` for one argument and a result of bytes, or ``"thrift"`` (with thriftpy2) for services
         of Kitex.
     :param maxMetadata: bytes of metadata of one message, at most; there may be a name for 64 of them.
-    :param services: for ``"thrift"``: the services that ``thriftpy2.load()`` has made of the IDL, by their names.
+    :param services: for ``"thrift"``: the path of an IDL file, or the module that ``thriftpy2.load()`` has made of it:
+        all services in there. Or a mapping of names to services of such modules, or to paths.
     :raise SettingError: a parameter has another value, or the library of the payload is not installed.
     """
 
     features = frozenset(Feature)
 
-    def __init__(
-        self, payload: str = "json", maxMetadata: int = MAX_METADATA, services: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, payload: str = "json", maxMetadata: int = MAX_METADATA, services: Services = None) -> None:
         if payload not in PAYLOADS:
             raise SettingError(f"TTHeader(payload={payload!r}) is none of {', '.join(PAYLOADS)}")
         self.payloadName = payload
