@@ -102,6 +102,17 @@ class GoldenTests(KitexCase):
         # The blocks were kept.
         self.assertEqual(self.codec.write(None, Request(1, "Echo/echo", payload)), hexed(NAMED))
 
+    def test_framed(self) -> None:
+        """A client with TTHeaderFramed has a length before each message, and is answered so."""
+        message = self.read(f"0000002c 1000 0001 00000001 0001 0000 0000 0000001a {ECHO}")
+        self.assertEqual(self.payload.decodeArguments(message.name, message.payload), ["hi"])
+        framed = REPLY.replace("00000030", "00000034", 1).replace("80010002", "0000001a 80010002")
+        reply = Reply(1, self.payload.encodeResult("Echo/echo", "hi"))
+        self.assertEqual(self.codec.write(None, reply), hexed(framed))
+        self.assertEqual(self.payload.decodeResult("Echo/echo", self.read(framed).payload), "hi")
+        with self.assertRaisesRegex(CodecError, "not as long as its frame of 30 bytes"):
+            self.codec.read(None, memoryview(hexed(framed.replace("0000001a", "0000001b"))))
+
     def test_reply(self) -> None:
         """A reply, for which the codec remembers the name."""
         message = self.read(REPLY)

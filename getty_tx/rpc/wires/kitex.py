@@ -1,6 +1,8 @@
 """
 TTHeader as Kitex speaks it: protocol id 0, and in each payload a message of Thrift's binary protocol.
 
+A client of Kitex may have each message framed within its frame, with a length of 32 bits; it is answered so.
+
 The type, the method and the result are those of the Thrift message, whatever the blocks say. One-way calls have the
 type of others; that they get no reply is in the IDL. Errors are Thrift's application exceptions, whose numbers say less
 than the codes of getty_tx: where that would be lost, the code goes into the string ``getty-code``. An error whose code
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["KitexCodec"]
 
 _HEAD = Struct(">IHHiH")
+_length = Struct(">I")
+#: The first bytes of a message.
+_BINARY = b"\x80\x01"
 #: Replies may come in any order.
 _OUT_OF_ORDER = 1
 _TYPE = 22
@@ -54,13 +59,15 @@ _NONE = bytes.fromhex("80010002 00000004 6e6f6e65 00000000 00")
 class KitexCodec(TTHeaderCodec):
     """The codec of one session."""
 
-    __slots__ = ("_asked", "_isLeaving", "_mixes", "_thrift")
+    __slots__ = ("_asked", "_isFramed", "_isLeaving", "_mixes", "_thrift")
 
     def __init__(self, wire: TTHeader, payload: ThriftPayload) -> None:
         super().__init__(wire)
         self._thrift = payload
         # The names of the calls in, until they are answered: the reply must have them.
         self._asked: dict[int, str] = {}
+        # The peer has a length before each message.
+        self._isFramed = False
         # The peer knows a frame that is no reply; and replies are to say that this end is going away.
         self._mixes = self._isLeaving = False
 
@@ -106,6 +113,11 @@ class KitexCodec(TTHeaderCodec):
         """A request, or what answers one."""
         if route.features is not None:
             self.understood |= route.features
+        if payload[4:6] == _BINARY and payload[:2] != _BINARY:
+            if _length.unpack_from(payload)[0] != len(payload) - 4:
+                raise CodecError(f"rpc: a message that is not as long as its frame of {len(payload)} bytes", session)
+            self._isFramed = True
+            payload = payload[4:]
         kind, name, _, struct = parseMessage(session, payload, self.wire.maxMetadata)
         if kind in (CALL, ONE_WAY):
             service = route.strings.get("isn") or self._thrift.serviceOf(name)
@@ -157,6 +169,8 @@ class KitexCodec(TTHeaderCodec):
         else:
             return super().write(session, message)
         number = getattr(message, "id", 0)
+        if self._isFramed and number:
+            payload = _length.pack(len(payload)) + payload
         head = _HEAD.pack(COUNTED + len(block) + len(payload), MAGIC, flags, number, len(block) >> 2)
         return b"".join((head, block, payload))
 
@@ -173,7 +187,7 @@ class KitexCodec(TTHeaderCodec):
             strings |= {_STATUS: code, _MESSAGE: message.text}
             extra = message.details
             if isinstance(extra, dict) and all(isinstance(each, str) for pair in extra.items() for each in pair):
-                strings[_EXTRA] = json.dumps(extra)
+                strings[_EXTRA] = json.dumps(extra, separators=(",", ":"))
             return self._pack(strings, message.metadata, {_TYPE: "2"}), packMessage(REPLY, method, message.id, b"\0")
         if code not in ("noMethod", "payload", "internal"):
             strings[_CODE] = code

@@ -8,7 +8,7 @@ Request's ``id``, is no key: it has the name of the method with it, which the re
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from zope.interface import implementer
 
@@ -29,9 +29,6 @@ from getty_tx.rpc.wires.thriftmessage import (
     parseMessage,
     readException,
 )
-
-if TYPE_CHECKING:
-    from getty_tx.rpc.wires.thrift import Thrift
 
 __all__ = ["BufferedCodec", "FramedCodec"]
 
@@ -59,7 +56,7 @@ class FramedCodec:
     """
     Messages with their length: TFramedTransport.
 
-    :param wire: what the sessions share.
+    :param wire: what the sessions share: a :py:class:`~getty_tx.rpc.Thrift`.
     """
 
     __slots__ = ("_thrift", "wire")
@@ -67,7 +64,7 @@ class FramedCodec:
     #: Nothing beside calls can be said.
     understood: ClassVar[frozenset[Feature]] = frozenset()
 
-    def __init__(self, wire: Thrift) -> None:
+    def __init__(self, wire: Any) -> None:
         self.wire = wire
         self._thrift = wire.payload
 
@@ -172,7 +169,7 @@ class BufferedCodec(FramedCodec):
 
     __slots__ = ("_end",)
 
-    def __init__(self, wire: Thrift) -> None:
+    def __init__(self, wire: Any) -> None:
         super().__init__(wire)
         # Of the message at the front, as far as it has come.
         self._end: MessageEnd | None = None
