@@ -8,6 +8,7 @@ Calls over sessions: many in flight on one session, each with its own deadline, 
 - ``server``, ``client``: peers for the sessions of a Server, and of a Client; ``context`` is what they share.
 - ``outliers``: which providers fail more often than others.
 - ``messages``: what travels; ``wires`` and ``payloads`` make it bytes; ``interfaces`` are their plug points.
+- ``seata``: the messages of Seata, for its wire.
 - ``errors``: why a call failed.
 - ``command``: ``python -m getty_tx.rpc``, for a person at a terminal; ``__main__`` runs it.
 """
@@ -32,7 +33,7 @@ from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.server import Server
 from getty_tx.rpc.services import method, stream
 from getty_tx.rpc.streams import Stream
-from getty_tx.rpc.wires import Getty, Thrift, TTHeader
+from getty_tx.rpc.wires import Getty, Seata, Thrift, TTHeader
 
 __all__ = [
     "Call",
@@ -49,6 +50,7 @@ __all__ = [
     "Peer",
     "RemoteError",
     "RpcError",
+    "Seata",
     "Server",
     "Stream",
     "TTHeader",

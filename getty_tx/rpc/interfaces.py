@@ -13,7 +13,11 @@ __all__ = ["IPayload", "IWire", "IWireCodec"]
 
 
 class IWire(Interface):
-    """How calls look on the network. One object serves any number of sessions."""
+    """
+    How calls look on the network. One object serves any number of sessions.
+
+    It may have ``opened(peer)`` as well, which is called when the session of a peer is open, before any call over it.
+    """
 
     features: Any = Attribute("a frozenset of :py:class:`getty_tx.rpc.messages.Feature`: what it can say")
     payload: Any = Attribute("an :py:class:`IPayload`")

@@ -376,6 +376,9 @@ class Peer(EventListener):
 
     def onOpen(self, session: Any) -> None:
         """The session is open."""
+        wire = self.context.wire
+        if hasattr(wire, "opened"):
+            wire.opened(self)
         self.context.opened(self)
         if self.context.pingInterval is not None:
             self._timer = session.context.wheel.schedule(self.context.pingInterval, self._look, None)

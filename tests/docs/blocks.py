@@ -61,6 +61,7 @@ BLOCKS = {
         **dict.fromkeys(("python", "text"), "test_pages"),
         "indented": "tests/rpc/test_main.py, with an IDL of its own",
     },
+    "howto/seata.md": {"python": "test_pages"},
     "howto/etcd.md": {
         "sh": "etcd's own commands: tests/registry/test_etcd_real.py gives the roles",
         "text": "test_etcd_page",
@@ -92,6 +93,7 @@ BLOCKS = {
             "processes",
             "reactor",
             "registry",
+            "seata",
             "session",
             "status",
             "transports",

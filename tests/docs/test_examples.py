@@ -66,6 +66,7 @@ NAMES = {
     "proxy.py",
     "relay.tac",
     "request_reply.py",
+    "seata.py",
     "starttls.py",
     "thrift_users.py",
     "users.thrift",
@@ -348,6 +349,17 @@ class RequestTests(ExampleTestCase):
         self.assertEqual({"GO", "SLOW", "SLOWER"}, set(process.lines[:-1]))
         # Either end may be the first to say that the time is over.
         self.assertIn("CallTimeoutError Shouter/shout", process.lines[-1])
+
+    def test_seata(self) -> None:
+        """A transaction is committed, another one is rolled back, and a third branch comes too late."""
+        process = self.example("seata.py")
+        self.assertEqual(0, process.end(), process.output)
+        ends = []
+        for name, done, xid in (("GlobalCommit", "committed", 1), ("GlobalRollback", "rolled back", 3)):
+            status = "Committed" if xid == 1 else "Rollbacked"
+            ends.append(f"branch of orders is {done}: two books")
+            ends += [f"{name} of 127.0.0.1:8091:{xid}: {status}", f"its status: {status}"]
+        self.assertEqual([*ends, "too late: GlobalTransactionNotExist"], process.lines)
 
     def test_other(self) -> None:
         """A server that ends the connection: what was asked fails with that."""

@@ -25,6 +25,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 from getty_tx import Client, CodecError, EventListener, NotReadyError, Server, http, rpc
 from getty_tx.codecs import EchoPackage, GettyCodec, LineCodec, RawCodec
 from getty_tx.reactors.guest import guestLoop
+from getty_tx.rpc import seata
 from getty_tx.tap import dial, echo, serve
 from getty_tx.testing import Network, RecordingListener
 from tests.docs.test_guide import ROOT
@@ -360,6 +361,20 @@ class PageTests(FolderMixin, TestCase):
         with self.assertRaises(rpc.RemoteError) as caught:
             await clients[0].call("Users", "find", "")
         self.assertEqual(("1400", {"field": "name"}), (caught.exception.code, caught.exception.details))
+
+    async def test_seata(self) -> None:
+        """The client of the page has a transaction with its coordinator."""
+        names = self.page("howto/seata.md").names
+        server = names["server"]
+        server.startService()
+        self.addCleanup(server.stopService)
+        [address] = await server.whenListening()
+        client = names["connect"](f"tcp:127.0.0.1:{address.port}")
+        client.startService()
+        self.addCleanup(client.stopService)
+        self.assertEqual(seata.GlobalStatus.Committed, await names["order"](client))
+        with self.assertRaisesRegex(rpc.RemoteError, "there is no such transaction"):
+            await client.service("seata").BranchRegister(seata.BranchRegister("other"))
 
     async def test_wires(self) -> None:
         """The client of the page asks its server."""

@@ -66,8 +66,16 @@ NAMES = {
     "getty_tx.groups.redis": ("RedisEngine redisEngine "),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Getty "
-        "NoSuchMethodError Outliers PayloadError Peer RemoteError RpcError Server Stream TTHeader Thrift currentCall "
-        "method stream "
+        "NoSuchMethodError Outliers PayloadError Peer RemoteError RpcError Seata Server Stream TTHeader Thrift "
+        "currentCall method stream "
+    ),
+    "getty_tx.rpc.seata": (
+        "BatchResult BranchCommit BranchCommitResult BranchRegister BranchRegisterResult BranchReport "
+        "BranchReportResult BranchRollback BranchRollbackResult BranchStatus BranchType DeleteUndoLog ExceptionCode "
+        "GlobalBegin GlobalBeginResult GlobalCommit GlobalCommitResult GlobalLockQuery GlobalLockQueryResult "
+        "GlobalReport GlobalReportResult GlobalRollback GlobalRollbackResult GlobalStatus GlobalStatusQuery "
+        "GlobalStatusQueryResult MergedMessages MergedResults Message RegisterRM RegisterRMResult RegisterTM "
+        "RegisterTMResult Result decode encode "
     ),
 }
 

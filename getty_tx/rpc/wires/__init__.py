@@ -7,13 +7,15 @@ The wires: codecs whose packages are calls.
   ``thriftframed`` has its transports, ``thriftmessage`` its messages.
 - ``descriptions``: wires by texts, such as ``ttheader:msgpack``, for command lines.
 - ``getty``: that of Getty's RPC in Go; ``gettyheader`` has the RPC headers in its packages.
+- ``seata``: that of Seata's coordinator and its clients.
 - ``info``: the information blocks of a TTHeader frame; ``errorjson``: the errors in it.
 """
 
 from __future__ import annotations
 
 from getty_tx.rpc.wires.getty import Getty
+from getty_tx.rpc.wires.seata import Seata
 from getty_tx.rpc.wires.thrift import Thrift
 from getty_tx.rpc.wires.ttheader import TTHeader
 
-__all__ = ["Getty", "TTHeader", "Thrift"]
+__all__ = ["Getty", "Seata", "TTHeader", "Thrift"]
