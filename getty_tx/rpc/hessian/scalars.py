@@ -1,0 +1,333 @@
+"""
+Reading what holds no other values: numbers, dates, strings and binaries.
+
+A string's length counts UTF-16 units, each of which is one to three bytes: characters above U+FFFF are two surrogates
+of three bytes each (CESU-8). Strings of ASCII, which nearly all are, need no more than a slice of the message as
+latin-1.
+
+Readers are called with the offset of a value's first byte and leave the offset behind the value in ``at``. Where the
+message ends within a value, an IndexError or a ``struct.error`` says so, or ``at`` is behind the message's end: whoever
+calls the first reader looks for these.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from struct import Struct
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from getty_tx.rpc.hessian.limits import HessianError
+from getty_tx.rpc.hessian.values import Long
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from getty_tx.rpc.hessian.limits import Limits
+
+__all__ = ["EPOCH", "MORE", "ONE", "ScalarReader"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+_i16 = Struct(">h").unpack_from
+_u16 = Struct(">H").unpack_from
+_i32 = Struct(">i").unpack_from
+_i64 = Struct(">q").unpack_from
+_f64 = Struct(">d").unpack_from
+
+#: In :py:data:`ONE`, for a first byte that is not the whole value.
+MORE = object()
+
+#: The values of one byte, by the byte.
+ONE: list[Any] = [MORE] * 256
+ONE[0x00] = ""
+ONE[0x20] = b""
+ONE[0x46], ONE[0x54], ONE[0x4E] = False, True, None
+ONE[0x5B], ONE[0x5C] = 0.0, 1.0
+ONE[0x80:0xC0] = range(-16, 48)
+ONE[0xD8:0xF0] = map(Long, range(-8, 16))
+
+#: All bytes but those that continue a character in UTF-8.
+_FIRST = bytes({*range(256)} - {*range(0x80, 0xC0)})
+#: All bytes but those that begin a character of four bytes, or no character.
+_SHORTER = bytes(range(0xF0))
+
+
+def _joined(text: str) -> str:
+    """Make one character of each pair of surrogates; those that are alone stay."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+class ScalarReader:
+    """
+    A message, and how far it is read.
+
+    :param data: the message.
+    :param at: where to begin.
+
+    :ivar at: the offset behind the last value that was read.
+    """
+
+    __slots__ = ("_data", "_maxLength", "_size", "_text", "at")
+
+    def __init__(self, data: bytes | bytearray | memoryview, limits: Limits, at: int) -> None:
+        self._data = data if type(data) is bytes else bytes(data)
+        self._text = self._data.decode("latin-1")
+        self._size = len(self._data)
+        self._maxLength = limits.maxLength
+        self.at = at
+
+    def _tooLong(self, what: str, length: int, at: int) -> NoReturn:
+        if length < 0:
+            raise HessianError(f"a {what} of {length}", at)
+        if length > self._maxLength:
+            raise HessianError(f"a {what} of {length}: at most {self._maxLength}", at)
+        raise HessianError(f"a {what} of {length}, and {max(self._size - self.at, 0)} bytes behind it", at)
+
+    def _other(self, at: int, depth: int) -> NoReturn:
+        raise HessianError(f"no value begins with 0x{self._data[at]:02x}", at)
+
+    def _one(self, at: int, depth: int) -> Any:
+        self.at = at + 1
+        return ONE[self._data[at]]
+
+    # Numbers and dates.
+
+    def _int2(self, at: int, depth: int) -> int:
+        self.at = at + 2
+        return ((self._data[at] - 0xC8) << 8) + self._data[at + 1]
+
+    def _int3(self, at: int, depth: int) -> int:
+        self.at = at + 3
+        data = self._data
+        return ((data[at] - 0xD4) << 16) + (data[at + 1] << 8) + data[at + 2]
+
+    def _int4(self, at: int, depth: int) -> int:
+        self.at = at + 5
+        value: int = _i32(self._data, at + 1)[0]
+        return value
+
+    def _long2(self, at: int, depth: int) -> Long:
+        self.at = at + 2
+        return Long(((self._data[at] - 0xF8) << 8) + self._data[at + 1])
+
+    def _long3(self, at: int, depth: int) -> Long:
+        self.at = at + 3
+        data = self._data
+        return Long(((data[at] - 0x3C) << 16) + (data[at + 1] << 8) + data[at + 2])
+
+    def _long4(self, at: int, depth: int) -> Long:
+        self.at = at + 5
+        return Long(_i32(self._data, at + 1)[0])
+
+    def _long8(self, at: int, depth: int) -> Long:
+        self.at = at + 9
+        return Long(_i64(self._data, at + 1)[0])
+
+    def _double1(self, at: int, depth: int) -> float:
+        self.at = at + 2
+        byte = self._data[at + 1]
+        return float(byte if byte < 128 else byte - 256)
+
+    def _double2(self, at: int, depth: int) -> float:
+        self.at = at + 3
+        return float(_i16(self._data, at + 1)[0])
+
+    def _doubleThousandths(self, at: int, depth: int) -> float:
+        # As Java does, whose result may differ from that of a division in the last bit.
+        self.at = at + 5
+        return 0.001 * float(_i32(self._data, at + 1)[0])
+
+    def _double8(self, at: int, depth: int) -> float:
+        self.at = at + 9
+        value: float = _f64(self._data, at + 1)[0]
+        return value
+
+    def _date(self, at: int, depth: int) -> datetime:
+        self.at = at + 9
+        milliseconds = _i64(self._data, at + 1)[0]
+        try:
+            return EPOCH + timedelta(milliseconds=milliseconds)
+        except OverflowError:
+            raise HessianError(f"a date of {milliseconds} ms: years from 1 to 9999 only", at) from None
+
+    def _minutes(self, at: int, depth: int) -> datetime:
+        self.at = at + 5
+        minutes = _i32(self._data, at + 1)[0]
+        try:
+            return EPOCH + timedelta(minutes=minutes)
+        except OverflowError:
+            raise HessianError(f"a date of {minutes} minutes: years from 1 to 9999 only", at) from None
+
+    # Strings.
+
+    def _units(self, at: int, count: int) -> str:
+        """The text of so many UTF-16 units; pairs of surrogates are one character."""
+        if count > self._maxLength:
+            self._tooLong("string", count, at)
+        self.at = end = at + count
+        text = self._text[at:end]
+        return text if text.isascii() else self._notASCII(at, count)
+
+    def _notASCII(self, at: int, count: int) -> str:
+        data, end, left = self._data, at, count
+        # Each unit begins with a byte that continues none: read on for as many units as were found to be missing.
+        while left:
+            piece = data[end : end + left]
+            if len(piece) < left or end - at > 3 * count:
+                break
+            end += left
+            left = len(piece.translate(None, _FIRST))
+        if left:
+            raise HessianError(f"a string of {count} units has no such text", at)
+        # The last byte is the first one of the last unit.
+        last = data[end - 1]
+        end += 0 if last < 0xC0 else 1 if last < 0xE0 else 2
+        raw = data[at:end]
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            try:
+                text = _joined(raw.decode("utf-8", "surrogatepass"))
+            except UnicodeDecodeError as error:
+                raise HessianError(f"a string that is not UTF-8: {error.reason}", at + error.start) from None
+        if raw.translate(None, _SHORTER):
+            raise HessianError("a string with a character of four bytes, which are two surrogates in Hessian", at)
+        self.at = end
+        return text
+
+    def _shortString(self, at: int, depth: int) -> str:
+        return self._units(at + 1, self._data[at])
+
+    def _middleString(self, at: int, depth: int) -> str:
+        data = self._data
+        return self._units(at + 2, ((data[at] - 0x30) << 8) + data[at + 1])
+
+    def _string(self, at: int, depth: int) -> str:
+        return self._units(at + 3, _u16(self._data, at + 1)[0])
+
+    def _chunkedString(self, at: int, depth: int) -> str:
+        start, data = at, self._data
+        parts: list[str] = []
+        total = 0
+        while data[at] == 0x52:
+            count = _u16(data, at + 1)[0]
+            total += count
+            if total > self._maxLength:
+                self._tooLong("string", total, start)
+            parts.append(self._units(at + 3, count))
+            at = self.at
+        behind, count = self._head(at, "the rest of a string")
+        if total + count > self._maxLength:
+            self._tooLong("string", total + count, start)
+        parts.append(self._units(behind, count))
+        text = "".join(parts)
+        try:
+            text.encode("utf-16-le")
+        except UnicodeEncodeError:
+            # Some writers end chunks between two surrogates.
+            return _joined(text)
+        return text
+
+    def _head(self, at: int, what: str) -> tuple[int, int]:
+        """Where the text of a string begins that is not in chunks, or is the last of them, and its length."""
+        data = self._data
+        tag = data[at]
+        if tag < 0x20:
+            return at + 1, tag
+        if 0x30 <= tag <= 0x33:
+            return at + 2, ((tag - 0x30) << 8) + data[at + 1]
+        if tag == 0x53:
+            return at + 3, _u16(data, at + 1)[0]
+        raise HessianError(f"0x{tag:02x} in place of {what}", at)
+
+    def _name(self, at: int, what: str) -> str:
+        """A string that has to be there."""
+        return self._chunkedString(at, 0) if self._data[at] == 0x52 else self._units(*self._head(at, what))
+
+    def _count(self, at: int, what: str) -> int:
+        """An int that has to be there."""
+        tag = self._data[at]
+        if 0x80 <= tag <= 0xBF:
+            self.at = at + 1
+            return tag - 0x90
+        if 0xC0 <= tag <= 0xCF:
+            return self._int2(at, 0)
+        if 0xD0 <= tag <= 0xD7:
+            return self._int3(at, 0)
+        if tag == 0x49:
+            return self._int4(at, 0)
+        raise HessianError(f"0x{tag:02x} in place of {what}", at)
+
+    # Binaries.
+
+    def _bytes(self, at: int, count: int) -> bytes:
+        if count > self._maxLength:
+            self._tooLong("binary", count, at)
+        self.at = end = at + count
+        return self._data[at:end]
+
+    def _shortBinary(self, at: int, depth: int) -> bytes:
+        return self._bytes(at + 1, self._data[at] - 0x20)
+
+    def _middleBinary(self, at: int, depth: int) -> bytes:
+        data = self._data
+        return self._bytes(at + 2, ((data[at] - 0x34) << 8) + data[at + 1])
+
+    def _binary(self, at: int, depth: int) -> bytes:
+        return self._bytes(at + 3, _u16(self._data, at + 1)[0])
+
+    def _chunkedBinary(self, at: int, depth: int) -> bytes:
+        start, data = at, self._data
+        parts: list[bytes] = []
+        total = 0
+        while True:
+            tag = data[at]
+            if tag == 0x41 or tag == 0x42:
+                part = self._binary(at, depth)
+            elif 0x20 <= tag <= 0x2F:
+                part = self._shortBinary(at, depth)
+            elif 0x34 <= tag <= 0x37:
+                part = self._middleBinary(at, depth)
+            else:
+                raise HessianError(f"0x{tag:02x} in place of a binary", at)
+            parts.append(part)
+            total += len(part)
+            if total > self._maxLength:
+                self._tooLong("binary", total, start)
+            if tag != 0x41:
+                return b"".join(parts)
+            at = self.at
+
+    #: The readers by the first bytes of what they read: (first, last, reader).
+    scalars: tuple[tuple[int, int, Callable[[Any, int, int], Any]], ...] = (
+        (0x00, 0xFF, _other),
+        (0x00, 0x1F, _shortString),
+        (0x20, 0x2F, _shortBinary),
+        (0x30, 0x33, _middleString),
+        (0x34, 0x37, _middleBinary),
+        (0x38, 0x3F, _long3),
+        (0x41, 0x41, _chunkedBinary),
+        (0x42, 0x42, _binary),
+        (0x44, 0x44, _double8),
+        (0x49, 0x49, _int4),
+        (0x4A, 0x4A, _date),
+        (0x4B, 0x4B, _minutes),
+        (0x4C, 0x4C, _long8),
+        (0x52, 0x52, _chunkedString),
+        (0x53, 0x53, _string),
+        (0x59, 0x59, _long4),
+        (0x5D, 0x5D, _double1),
+        (0x5E, 0x5E, _double2),
+        (0x5F, 0x5F, _doubleThousandths),
+        (0xC0, 0xCF, _int2),
+        (0xD0, 0xD7, _int3),
+        (0xF0, 0xFF, _long2),
+        (0x00, 0x00, _one),
+        (0x20, 0x20, _one),
+        (0x46, 0x46, _one),
+        (0x4E, 0x4E, _one),
+        (0x54, 0x54, _one),
+        (0x5B, 0x5C, _one),
+        (0x80, 0xBF, _one),
+        (0xD8, 0xEF, _one),
+    )
