@@ -94,9 +94,7 @@ class Decoder(ScalarReader):
     def _failed(self, error: Exception | None = None) -> HessianError:
         if isinstance(error, RecursionError):
             return HessianError("lists, maps and objects are nested too deep for the stack", self.at)
-        if self.at == self._size:
-            return HessianError("there is no further value", self.at)
-        return HessianError("the bytes end within a value", self._size)
+        return HessianError("the bytes end too early", self._size)
 
     def _fill(self, at: int, count: int, depth: int, append: Callable[[Any], None]) -> None:
         """
@@ -162,7 +160,7 @@ class Decoder(ScalarReader):
         """The type of a list or map: a string once, and then its number."""
         tag = self._data[at]
         types = self._types
-        if tag < 0x34 and not 0x20 <= tag < 0x30 or 0x52 <= tag <= 0x53:
+        if tag < 0x20 or 0x30 <= tag <= 0x33 or 0x52 <= tag <= 0x53:
             if len(types) >= self._maxDefinitions:
                 raise HessianError(f"more than {self._maxDefinitions} types", at)
             types.append(self._name(at, "a type"))

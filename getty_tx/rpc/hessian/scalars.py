@@ -12,7 +12,7 @@ calls the first reader looks for these.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EPOCH", "MORE", "ONE", "ScalarReader"]
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _i16 = Struct(">h").unpack_from
 _u16 = Struct(">H").unpack_from
