@@ -21,7 +21,10 @@ FORMS: list[tuple[str, list[Any]]] = [
     ("5900040000 597fffffff 5980000000", [Long(262144), Long(2**31 - 1), Long(-(2**31))]),
     ("5d00 5d01 5dff 5e0000 5effff 5f00000000 5f000003e8 5fffffffff", [0.0, 1.0, -1.0, 0.0, -1.0, 0.0, 1.0, -0.001]),
     ("440000000000000000 443ff0000000000000", [0.0, 1.0]),
-    ("4b00000000 4affffffffffffffff", [datetime(1970, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC)]),
+    (
+        "4b00000000 4affffffffffffffff",
+        [datetime(1970, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC)],
+    ),
     ("4a0000000000000000", [datetime(1970, 1, 1, tzinfo=UTC)]),
     # Strings.
     ("3000 3003616263 530000 530003616263", ["", "abc", "", "abc"]),
@@ -86,11 +89,7 @@ class FormTests(SynchronousTestCase):
 
     def test_everyByte(self) -> None:
         """A value begins with each byte but four; 5a ends lists and maps."""
-        none = {
-            first
-            for first in range(256)
-            if "no value begins" in str(self.failureOf(bytes([first]) + b"\x00" * 3))
-        }
+        none = {first for first in range(256) if "no value begins" in str(self.failureOf(bytes([first]) + b"\x00" * 3))}
         self.assertEqual(none, {0x40, 0x45, 0x47, 0x50})
         self.assertIn("has not begun", str(self.failureOf(b"Z")))
 
@@ -134,9 +133,7 @@ class ReferenceTests(SynchronousTestCase):
             "5690 90"  # 7
             "5890"  # 8
             "4f90"  # 9
-            "79 7a 78 485a"  # 10: [11: [12, 13]]
-            + "".join(f"51{0x90 + number:02x}" for number in range(14))
-            + "5a"
+            "79 7a 78 485a" + "".join(f"51{0x90 + number:02x}" for number in range(14)) + "5a"  # 10: [11: [12, 13]]
         )
         (values,) = hessian.decode(bytes.fromhex(text))
         referred = values[-14:]

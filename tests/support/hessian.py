@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
 from getty_tx.rpc import hessian
 
-__all__ = ["anyText", "dates", "isSame", "longs", "objectsOf", "plain", "values"]
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["anyText", "dates", "isSame", "longs", "objectsOf", "plain", "randomValue", "values"]
 
 #: Surrogates that are alone are characters, too, as in Java.
 anyText = st.text(st.characters(codec=None), max_size=40)
@@ -79,18 +82,53 @@ def isSame(wrote: Any, read: Any, seen: dict[int, int] | None = None) -> bool:
         return seen[id(wrote)] == id(read)
     seen[id(wrote)] = id(read)
     if isinstance(wrote, hessian.JavaObject):
-        return wrote.name == read.name and _areSame([*_flat(wrote.fields)], [*_flat(read.fields)], seen)
-    if getattr(wrote, "type", None) != getattr(read, "type", None):
+        return wrote.name == read.name and _areSame(wrote.fields, read.fields, seen)
+    if getattr(wrote, "type", None) != getattr(read, "type", None) or len(wrote) != len(read):
         return False
     if isinstance(wrote, dict):
-        return _areSame([*_flat(wrote)], [*_flat(read)], seen)
-    return _areSame(wrote, read, seen)
+        return _areSame(wrote, read, seen)
+    return all(isSame(one, other, seen) for one, other in zip(wrote, read, strict=True))
 
 
-def _flat(pairs: dict[Any, Any]) -> Any:
-    for pair in pairs.items():
-        yield from pair
+def _areSame(wrote: dict[Any, Any], read: dict[Any, Any], seen: dict[int, int]) -> bool:
+    """Whether maps are the same, in whatever order."""
+    if len(wrote) != len(read):
+        return False
+    keys = {key: key for key in read}
+    return all(
+        key in keys and isSame(key, keys[key], seen) and isSame(value, read[key], seen) for key, value in wrote.items()
+    )
 
 
-def _areSame(wrote: Any, read: Any, seen: dict[int, int]) -> bool:
-    return len(wrote) == len(read) and all(isSame(a, b, seen) for a, b in zip(wrote, read, strict=True))
+def randomValue(source: random.Random, levels: int = 3, name: str = "com.ex.Node") -> Any:
+    """
+    A value that all implementations read: maps with strings as keys, doubles that are not whole, objects of one class.
+
+    :param name: of the class; its fields are ``name``, ``next`` and ``number``, which is a long.
+    """
+    kind = source.randrange(10 if levels else 7)
+    if kind == 0:
+        return source.choice((None, True, False))
+    if kind == 1:
+        return source.randrange(-(2 ** source.randrange(1, 31)), 2 ** source.randrange(1, 31))
+    if kind == 2:
+        return source.randrange(-(2**40), 2**40) / 1024 + 1 / 2048
+    if kind == 3:
+        return datetime.fromtimestamp(source.randrange(-(2**30), 2**32), UTC).replace(
+            microsecond=source.randrange(1000) * 1000
+        )
+    if kind in (4, 5):
+        size = source.choice((1, 5, 31, 32, 1023, 1024, 40_000 if source.random() < 0.1 else 3))
+        return "".join(source.choices("az\u00e9\u4e2d\U0001f600{~", k=size)) if source.random() < 0.5 else "a" * size
+    if kind == 6:
+        return source.randbytes(source.choice((0, 15, 16, 1023, 1024, 5000)))
+    inner = [randomValue(source, levels - 1, name) for _ in range(source.choice((0, 1, 3, 7, 8, 12)))]
+    if inner and source.random() < 0.3:
+        # The same once more, which is a reference if it is a list, map or object.
+        inner.append(source.choice(inner))
+    if kind == 7:
+        return inner
+    if kind == 8:
+        return {f"k{number}": value for number, value in enumerate(inner)}
+    fields = {"name": inner[0] if inner else None, "next": inner, "number": hessian.Long(source.randrange(2**50))}
+    return hessian.JavaObject(name, fields)
