@@ -9,6 +9,7 @@ Calls over sessions: many in flight on one session, each with its own deadline, 
 - ``outliers``: which providers fail more often than others.
 - ``messages``: what travels; ``wires`` and ``payloads`` make it bytes; ``interfaces`` are their plug points.
 - ``seata``: the messages of Seata, for its wire.
+- ``hessian``: the encoding of Dubbo, which knows nothing of calls.
 - ``errors``: why a call failed.
 - ``command``: ``python -m getty_tx.rpc``, for a person at a terminal; ``__main__`` runs it.
 """

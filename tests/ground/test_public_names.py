@@ -77,6 +77,9 @@ NAMES = {
         "GlobalStatusQueryResult MergedMessages MergedResults Message RegisterRM RegisterRMResult RegisterTM "
         "RegisterTMResult Result decode encode "
     ),
+    "getty_tx.rpc.hessian": (
+        "Decoder Double Encoder HessianError JavaObject Limits Long TypedList TypedMap decode encode "
+    ),
 }
 
 #: The files that Twisted finds its plugins in.
