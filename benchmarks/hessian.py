@@ -82,7 +82,9 @@ def theirs(value: Any) -> Any:
     """The value for python-hessian."""
     if isinstance(value, hessian.JavaObject):
         fields = {name: theirs(one) for name, one in value.fields.items()}
-        return protocol.object_factory(value.name, list(fields), **fields)
+        made = protocol.object_factory(value.name, list(fields))
+        made.__setstate__(fields)
+        return made
     if isinstance(value, bytes):
         return protocol.Binary(value)
     if isinstance(value, hessian.Long) or (type(value) is int and not -(2**31) <= value < 2**31):

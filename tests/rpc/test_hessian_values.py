@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.rpc import PayloadError, hessian
 from getty_tx.rpc.hessian import Double, HessianError, JavaObject, Long, TypedList, TypedMap
+from getty_tx.rpc.hessian.texts import CHUNK
 from tests.support.hessian import isSame, longs, values
 from tests.support.long import examples
 
@@ -186,13 +187,13 @@ class RoundTripTests(SynchronousTestCase):
         at = 0
         while data[at] == 0x52:
             size = int.from_bytes(data[at + 1 : at + 3], "big")
-            self.assertIn(size, (hessian.encoder.CHUNK, hessian.encoder.CHUNK - 1))
+            self.assertIn(size, (CHUNK, CHUNK - 1))
             units -= size
             at += 3
             for _ in range(size):
                 last, at = at, at + (1 if data[at] < 0x80 else 2 if data[at] < 0xE0 else 3)
             self.assertFalse(data[last] == 0xED and 0xA0 <= data[last + 1] < 0xB0, "it ends with a high surrogate")
-        self.assertLessEqual(units, hessian.encoder.CHUNK)
+        self.assertLessEqual(units, CHUNK)
 
     @settings(max_examples=examples(300))
     @given(st.data())

@@ -8,20 +8,33 @@ stand; for others the table is asked.
 
 from __future__ import annotations
 
+from itertools import chain
+from struct import Struct
 from struct import error as StructError
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from getty_tx.rpc.hessian.limits import DEFAULT, HessianError, Limits
 from getty_tx.rpc.hessian.scalars import MORE, ONE, ScalarReader
-from getty_tx.rpc.hessian.values import JavaObject, TypedList, TypedMap
+from getty_tx.rpc.hessian.values import JavaObject, Long, TypedList, TypedMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Decoder", "decode"]
 
 #: What ends a list or a map without a length.
 _END = 0x5A
+
+#: Lists of so many values are looked at as a whole: of one form and size they are read at once.
+_MANY = 8
+
+#: Such forms by their first byte: how many bytes they have, what reads many, and the type where it is not Python's.
+_SAME: dict[int, tuple[int, Callable[[bytes], Iterator[tuple[Any]]], type[Any] | None]] = {
+    0x44: (9, Struct(">xd").iter_unpack, None),
+    0x49: (5, Struct(">xi").iter_unpack, None),
+    0x4C: (9, Struct(">xq").iter_unpack, Long),
+    0x59: (5, Struct(">xi").iter_unpack, Long),
+}
 
 
 class Decoder(ScalarReader):
@@ -38,7 +51,7 @@ class Decoder(ScalarReader):
     __slots__ = ("_definitions", "_depth", "_maxDefinitions", "_maxReferences", "_references", "_types")
 
     def __init__(self, data: bytes | bytearray | memoryview, limits: Limits = DEFAULT, at: int = 0) -> None:
-        super().__init__(data, limits, at)
+        super().__init__(data, limits.maxLength, at)
         self._depth = limits.maxDepth
         self._maxReferences = limits.maxReferences
         self._maxDefinitions = limits.maxDefinitions
@@ -117,6 +130,9 @@ class Decoder(ScalarReader):
                 else:
                     value = self._notASCII(at + 1, tag)
                     at = self.at
+            elif 0xC0 <= tag <= 0xCF:
+                value = ((tag - 0xC8) << 8) + data[at + 1]
+                at += 2
             elif tag == _END and count < 0:
                 at += 1
                 break
@@ -145,6 +161,15 @@ class Decoder(ScalarReader):
         if count < 0 or count > self._maxLength or count > self._size - at:
             self._tooLong("list", count, start)
         self._begin(values, start, depth)
+        if count >= _MANY and (same := _SAME.get(self._data[at])) is not None:
+            size, unpack, kind = same
+            end = at + count * size
+            data = self._data[at:end]
+            if len(data) == count * size and data[::size].count(data[0]) == count:
+                items = chain.from_iterable(unpack(data))
+                values.extend(items if kind is None else map(kind, items))
+                self.at = end
+                return values
         self._fill(at, count, depth - 1, values.append)
         return values
 

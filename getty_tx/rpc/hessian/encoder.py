@@ -1,67 +1,29 @@
 """
-Writing Hessian, each value in its shortest form.
+Writing Hessian: values and what they hold.
 
-What is written is collected as text whose characters are the bytes (latin-1): strings of ASCII are taken as they are,
-and the text becomes bytes once. Lists, maps and objects are found again by their identity, and are references then.
+What is written is collected as text whose characters are the bytes (latin-1), which becomes bytes once. Lists, maps and
+objects are found again by their identity, and are references then.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from itertools import chain
-from math import copysign
-from re import compile as regex
-from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.rpc.hessian.limits import HessianError
-from getty_tx.rpc.hessian.scalars import EPOCH
-from getty_tx.rpc.hessian.values import JavaObject, Long, TypedList, TypedMap
+from getty_tx.rpc.hessian.texts import CHARACTERS, CHUNK, INTS, NUMBERS, TEXTS, intText, latin, numbersText, stringText
+from getty_tx.rpc.hessian.values import JavaObject, TypedList, TypedMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["CHUNK", "Encoder", "encode"]
-
-#: UTF-16 units of a string in a chunk, and bytes of a binary, at most: as Java has it.
-CHUNK = 32_768
+__all__ = ["Encoder", "encode"]
 
 #: Binaries above so many bytes are not made text.
 _LARGE = 512
 
-#: The characters of bytes.
-_CHARACTERS = [chr(number) for number in range(256)]
-
-
-def _latin(data: bytes) -> str:
-    return data.decode("latin-1")
-
-
-#: Ints of one and two bytes, by the int: negative ones count from the end.
-_INTS = [
-    chr(0x90 + number) if -16 <= number < 48 else _latin((0xC800 + number).to_bytes(2, "big"))
-    for number in (*range(2048), *range(-2048, 0))
-]
-
-_i32 = Struct(">Bi").pack
-_i64 = Struct(">Bq").pack
-_f64 = Struct(">Bd").pack
-
-#: Characters that are two UTF-16 units.
-_ASTRAL = regex("[\U00010000-\U0010ffff]")
-_MILLISECOND = timedelta(milliseconds=1)
-
-
-def _surrogates(match: Any) -> str:
-    number = ord(match.group()) - 0x10000
-    return chr(0xD800 + (number >> 10)) + chr(0xDC00 + (number & 0x3FF))
-
-
-def _units(text: str) -> str:
-    """A text that has a character for each UTF-16 unit."""
-    if len(text.encode("utf-16-le", "surrogatepass")) == 2 * len(text):
-        return text
-    return _ASTRAL.sub(_surrogates, text)
+#: Lists of so many numbers are looked at as a whole.
+_MANY = 8
 
 
 class Encoder:
@@ -129,135 +91,51 @@ class Encoder:
                 known.popitem()
 
     def _all(self, values: Iterable[Any]) -> None:
-        append, writers = self._append, self.writers
+        append, texts, writers = self._append, TEXTS, self.writers
         for value in values:
             kind = type(value)
             if kind is str:
                 length = len(value)
                 if length < 32 and value.isascii():
-                    append(_CHARACTERS[length])
+                    append(CHARACTERS[length])
                     append(value)
                 else:
-                    self._string(value)
+                    append(stringText(value))
             elif kind is int and -2048 <= value < 2048:
-                append(_INTS[value])
+                append(INTS[value])
+            elif kind in texts:
+                append(texts[kind](value))
+            elif kind in writers:
+                writers[kind](self, value)
             else:
-                writer = writers.get(kind)
-                if writer is None:
-                    writer = self._writer(value)
-                writer(self, value)
+                self._other(value)
 
-    def _writer(self, value: Any) -> Callable[[Any, Any], None]:
-        """What writes a value of a subclass."""
+    def _other(self, value: Any) -> None:
+        """Write a value of a subclass."""
         for kind in type(value).__mro__:
-            writer = self.writers.get(kind)
-            if writer is not None:
-                return writer
-        raise HessianError(f"{type(value).__qualname__} has no form in Hessian")
-
-    # Numbers, dates.
-
-    def _none(self, value: None) -> None:
-        self._append("N")
-
-    def _bool(self, value: bool) -> None:
-        self._append("T" if value else "F")
-
-    def _int(self, value: int) -> None:
-        if -2048 <= value < 2048:
-            self._append(_INTS[value])
-        elif -0x40000 <= value < 0x40000:
-            self._append(_latin((0xD40000 + value).to_bytes(3, "big")))
-        elif -0x80000000 <= value < 0x80000000:
-            self._append(_latin(_i32(0x49, value)))
-        else:
-            self._long(value)
-
-    def _long(self, value: int) -> None:
-        if -8 <= value < 16:
-            self._append(_CHARACTERS[0xE0 + value])
-        elif -2048 <= value < 2048:
-            self._append(_latin((0xF800 + value).to_bytes(2, "big")))
-        elif -0x40000 <= value < 0x40000:
-            self._append(_latin((0x3C0000 + value).to_bytes(3, "big")))
-        elif -0x80000000 <= value < 0x80000000:
-            self._append(_latin(_i32(0x59, value)))
-        elif -0x8000000000000000 <= value < 0x8000000000000000:
-            self._append(_latin(_i64(0x4C, value)))
-        else:
-            raise HessianError(f"an int of {value.bit_length()} bits: 64 with the sign")
-
-    def _float(self, value: float) -> None:
-        if -32768.0 <= value < 32768.0 and (whole := int(value)) == value:
-            if whole == 0:
-                self._append("[" if copysign(1.0, value) > 0 else _latin(_f64(0x44, value)))
-            elif whole == 1:
-                self._append("\\")
-            elif -128 <= whole < 128:
-                self._append("]" + _CHARACTERS[whole & 0xFF])
-            else:
-                self._append("^" + _latin((whole & 0xFFFF).to_bytes(2, "big")))
-            return
-        if -2147483.0 < value < 2147483.0:
-            # Java multiplies, others divide: only what is the same for both.
-            thousandths = round(value * 1000.0)
-            if 0.001 * thousandths == value and thousandths / 1000.0 == value:
-                self._append(_latin(_i32(0x5F, thousandths)))
+            if kind in TEXTS:
+                self._append(TEXTS[kind](value))
                 return
-        self._append(_latin(_f64(0x44, value)))
-
-    def _date(self, value: datetime) -> None:
-        if value.utcoffset() is None:
-            raise HessianError("a datetime without a time zone")
-        milliseconds = (value - EPOCH) // _MILLISECOND
-        minutes, rest = divmod(milliseconds, 60_000)
-        if not rest and -0x80000000 <= minutes < 0x80000000:
-            self._append(_latin(_i32(0x4B, minutes)))
-        else:
-            self._append(_latin(_i64(0x4A, milliseconds)))
-
-    # Strings, binaries.
-
-    def _string(self, value: str) -> None:
-        isASCII = value.isascii()
-        text = value if isASCII else _units(value)
-        length = len(text)
-        append = self._append
-        at = 0
-        while length - at > CHUNK:
-            end = at + CHUNK
-            if not isASCII and "\ud800" <= text[end - 1] <= "\udbff":
-                end -= 1
-            append("R" + _latin((end - at).to_bytes(2, "big")))
-            piece = text[at:end]
-            append(piece if isASCII else _latin(piece.encode("utf-8", "surrogatepass")))
-            at = end
-        if at:
-            text = text[at:]
-            length -= at
-        if length < 32:
-            append(_CHARACTERS[length])
-        elif length < 1024:
-            append(_CHARACTERS[0x30 + (length >> 8)] + _CHARACTERS[length & 0xFF])
-        else:
-            append("S" + _latin(length.to_bytes(2, "big")))
-        append(text if isASCII else _latin(text.encode("utf-8", "surrogatepass")))
+            if kind in self.writers:
+                self.writers[kind](self, value)
+                return
+        raise HessianError(f"{type(value).__qualname__} has no form in Hessian")
 
     def _binary(self, value: bytes | bytearray) -> None:
         length = len(value)
         if length < 16:
-            self._append(_CHARACTERS[0x20 + length] + _latin(value))
+            self._append(CHARACTERS[0x20 + length] + latin(value))
         elif length <= _LARGE:
-            self._append(_CHARACTERS[0x34 + (length >> 8)] + _CHARACTERS[length & 0xFF] + _latin(value))
+            self._append(CHARACTERS[0x34 + (length >> 8)] + CHARACTERS[length & 0xFF] + latin(value))
         else:
             append, large, pieces = self._append, self._large, self._pieces
             at = 0
             while length - at > CHUNK:
-                append("A" + _latin(CHUNK.to_bytes(2, "big")))
+                append("A" + latin(CHUNK.to_bytes(2, "big")))
                 large.append((len(pieces), bytes(value[at : at + CHUNK])))
                 at += CHUNK
             length -= at
-            append(_latin((0x3400 + length).to_bytes(2, "big") if length < 1024 else b"B" + length.to_bytes(2, "big")))
+            append(latin((0x3400 + length).to_bytes(2, "big") if length < 1024 else b"B" + length.to_bytes(2, "big")))
             large.append((len(pieces), bytes(value[at:])))
 
     def _memory(self, value: memoryview) -> None:
@@ -273,7 +151,7 @@ class Encoder:
             kept.append(value)
             return False
         self._append("Q")
-        self._int(number)
+        self._append(intText(number))
         return True
 
     def _type(self, name: str) -> None:
@@ -281,34 +159,40 @@ class Encoder:
             raise HessianError(f"a type that is {type(name).__qualname__}, in place of str")
         number = self._types.get(name)
         if number is not None:
-            self._int(number)
+            self._append(intText(number))
             return
         self._types[name] = len(self._types)
-        self._string(name)
+        self._append(stringText(name))
 
     def _list(self, value: Sequence[Any]) -> None:
         if self._isKnown(value):
             return
         length = len(value)
         if length < 8:
-            self._append(_CHARACTERS[0x78 + length])
+            self._append(CHARACTERS[0x78 + length])
         else:
             self._append("X")
-            self._int(length)
-        self._all(value)
+            self._append(intText(length))
+        self._items(value, length)
 
     def _typedList(self, value: TypedList) -> None:
         if self._isKnown(value):
             return
         length = len(value)
         if length < 8:
-            self._append(_CHARACTERS[0x70 + length])
+            self._append(CHARACTERS[0x70 + length])
             self._type(value.type)
         else:
             self._append("V")
             self._type(value.type)
-            self._int(length)
-        self._all(value)
+            self._append(intText(length))
+        self._items(value, length)
+
+    def _items(self, values: Sequence[Any], length: int) -> None:
+        if length >= _MANY and (kind := type(values[0])) in NUMBERS and len(set(map(type, values))) == 1:
+            self._append(numbersText(values, kind))
+        else:
+            self._all(values)
 
     def _map(self, value: Mapping[Any, Any]) -> None:
         if self._isKnown(value):
@@ -337,29 +221,22 @@ class Encoder:
             number = self._definitions[definition] = len(self._definitions)
             self._define(definition)
         if number < 16:
-            self._append(_CHARACTERS[0x60 + number])
+            self._append(CHARACTERS[0x60 + number])
         else:
             self._append("O")
-            self._int(number)
+            self._append(intText(number))
         self._all(fields.values())
 
     def _define(self, definition: tuple[str, ...]) -> None:
         if not all(isinstance(name, str) for name in definition):
             raise HessianError("the name of a field that is not str")
         self._append("C")
-        self._string(definition[0])
-        self._int(len(definition) - 1)
+        self._append(stringText(definition[0]))
+        self._append(intText(len(definition) - 1))
         self._all(definition[1:])
 
     #: What writes a value, by its type.
     writers: dict[type[Any], Callable[[Any, Any], None]] = {
-        type(None): _none,
-        bool: _bool,
-        int: _int,
-        Long: _long,
-        float: _float,
-        datetime: _date,
-        str: _string,
         bytes: _binary,
         bytearray: _binary,
         memoryview: _memory,
@@ -378,6 +255,15 @@ def encode(*values: Any) -> bytes:
 
     :raise HessianError: one has no form in Hessian.
     """
+    pieces = []
+    for value in values:
+        text = TEXTS.get(type(value))
+        if text is None:
+            break
+        pieces.append(text(value))
+    head = "".join(pieces).encode("latin-1")
+    if len(pieces) == len(values):
+        return head
     encoder = Encoder()
-    encoder.writeMany(values)
-    return encoder.take()
+    encoder.writeMany(values[len(pieces) :])
+    return head + encoder.take()

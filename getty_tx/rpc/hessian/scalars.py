@@ -22,11 +22,12 @@ from getty_tx.rpc.hessian.values import Long
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from getty_tx.rpc.hessian.limits import Limits
-
 __all__ = ["EPOCH", "MORE", "ONE", "ScalarReader"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Up to so many milliseconds a float of seconds is exact to the microsecond.
+_EXACT = 2**32 * 1000
 
 _i16 = Struct(">h").unpack_from
 _u16 = Struct(">H").unpack_from
@@ -62,6 +63,7 @@ class ScalarReader:
     A message, and how far it is read.
 
     :param data: the message.
+    :param maxLength: of a string in units, of a binary in bytes.
     :param at: where to begin.
 
     :ivar at: the offset behind the last value that was read.
@@ -69,11 +71,11 @@ class ScalarReader:
 
     __slots__ = ("_data", "_maxLength", "_size", "_text", "at")
 
-    def __init__(self, data: bytes | bytearray | memoryview, limits: Limits, at: int) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview, maxLength: int, at: int) -> None:
         self._data = data if type(data) is bytes else bytes(data)
         self._text = self._data.decode("latin-1")
         self._size = len(self._data)
-        self._maxLength = limits.maxLength
+        self._maxLength = maxLength
         self.at = at
 
     def _tooLong(self, what: str, length: int, at: int) -> NoReturn:
@@ -145,6 +147,8 @@ class ScalarReader:
     def _date(self, at: int, depth: int) -> datetime:
         self.at = at + 9
         milliseconds = _i64(self._data, at + 1)[0]
+        if -_EXACT < milliseconds < _EXACT:
+            return datetime.fromtimestamp(milliseconds / 1000, UTC)
         try:
             return EPOCH + timedelta(milliseconds=milliseconds)
         except OverflowError:
@@ -169,6 +173,21 @@ class ScalarReader:
         return text if text.isascii() else self._notASCII(at, count)
 
     def _notASCII(self, at: int, count: int) -> str:
+        # As many bytes as there can be; what is behind the text is read over, whatever it is.
+        window = self._data[at : at + 3 * count].decode("utf-8", "surrogateescape")
+        text = window[:count]
+        try:
+            length = len(text.encode())
+        except UnicodeEncodeError:
+            return self._surrogates(at, count)
+        # In UTF-16 there are two bytes of a mark, and two for each unit: no character has two of these.
+        if len(text) != count or len(text.encode("utf-16")) != 2 * count + 2:
+            return self._surrogates(at, count)
+        self.at = at + length
+        return text
+
+    def _surrogates(self, at: int, count: int) -> str:
+        """A text with surrogates, or one that is invalid."""
         data, end, left = self._data, at, count
         # Each unit begins with a byte that continues none: read on for as many units as were found to be missing.
         while left:
@@ -184,12 +203,9 @@ class ScalarReader:
         end += 0 if last < 0xC0 else 1 if last < 0xE0 else 2
         raw = data[at:end]
         try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            try:
-                text = _joined(raw.decode("utf-8", "surrogatepass"))
-            except UnicodeDecodeError as error:
-                raise HessianError(f"a string that is not UTF-8: {error.reason}", at + error.start) from None
+            text = _joined(raw.decode("utf-8", "surrogatepass"))
+        except UnicodeDecodeError as error:
+            raise HessianError(f"a string that is not UTF-8: {error.reason}", at + error.start) from None
         if raw.translate(None, _SHORTER):
             raise HessianError("a string with a character of four bytes, which are two surrogates in Hessian", at)
         self.at = end

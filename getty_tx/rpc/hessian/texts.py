@@ -1,0 +1,208 @@
+"""
+Writing what holds no other values: numbers, dates, strings and short binaries, each in its shortest form.
+
+What is written is text whose characters are the bytes (latin-1): strings of ASCII are taken as they are.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import repeat
+from math import copysign
+from re import compile as regex
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from getty_tx.rpc.hessian.limits import HessianError
+from getty_tx.rpc.hessian.scalars import EPOCH
+from getty_tx.rpc.hessian.values import Double, Long
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["CHARACTERS", "CHUNK", "INTS", "NUMBERS", "TEXTS", "intText", "latin", "numbersText", "stringText"]
+
+#: UTF-16 units of a string in a chunk, and bytes of a binary, at most: as Java has it.
+CHUNK = 32_768
+
+#: The characters of bytes.
+CHARACTERS = [chr(number) for number in range(256)]
+
+
+def latin(data: bytes | bytearray) -> str:
+    """The text whose characters are the bytes."""
+    return data.decode("latin-1")
+
+
+#: Ints of one and two bytes, by the int: negative ones count from the end.
+INTS = [
+    chr(0x90 + number) if -16 <= number < 48 else latin((0xC800 + number).to_bytes(2, "big"))
+    for number in (*range(2048), *range(-2048, 0))
+]
+
+_i32 = Struct(">Bi").pack
+_i64 = Struct(">Bq").pack
+_f64 = Struct(">Bd").pack
+
+#: Characters that are two UTF-16 units.
+_ASTRAL = regex("[\U00010000-\U0010ffff]")
+
+
+def noneText(value: None) -> str:
+    """The form of null."""
+    return "N"
+
+
+def boolText(value: bool) -> str:
+    """The form of a boolean."""
+    return "T" if value else "F"
+
+
+def intText(value: int) -> str:
+    """
+    The form of an int, or of a long if it has more than 32 bits.
+
+    :raise HessianError: it has more than 64.
+    """
+    if -2048 <= value < 2048:
+        return INTS[value]
+    if -0x80000000 <= value < 0x80000000:
+        if -0x40000 <= value < 0x40000:
+            return (0xD40000 + value).to_bytes(3, "big").decode("latin-1")
+        return _i32(0x49, value).decode("latin-1")
+    return longText(value)
+
+
+def longText(value: int) -> str:
+    """The form of a long. :raise HessianError: it has more than 64 bits."""
+    if -0x80000000 <= value < 0x80000000:
+        if -8 <= value < 16:
+            return CHARACTERS[0xE0 + value]
+        if -2048 <= value < 2048:
+            return (0xF800 + value).to_bytes(2, "big").decode("latin-1")
+        if -0x40000 <= value < 0x40000:
+            return (0x3C0000 + value).to_bytes(3, "big").decode("latin-1")
+        return _i32(0x59, value).decode("latin-1")
+    if -0x8000000000000000 <= value < 0x8000000000000000:
+        return _i64(0x4C, value).decode("latin-1")
+    raise HessianError(f"an int of {value.bit_length()} bits: 64 with the sign")
+
+
+def doubleText(value: float) -> str:
+    """The form of a double."""
+    if -2147483.0 < value < 2147483.0:
+        thousandths = round(value * 1000.0)
+        # Java multiplies, others divide: only what is the same for both.
+        if 0.001 * thousandths == value and thousandths / 1000.0 == value:
+            if thousandths % 1000 or not -32_768_000 <= thousandths < 32_768_000:
+                return _i32(0x5F, thousandths).decode("latin-1")
+            return _wholeText(thousandths // 1000, value)
+        if value.is_integer() and -32768.0 <= value < 32768.0:
+            return _wholeText(int(value), value)
+    return _f64(0x44, value).decode("latin-1")
+
+
+def _wholeText(whole: int, value: float) -> str:
+    """The form of a double of 16 bits that is whole."""
+    if whole == 0:
+        return "[" if copysign(1.0, value) > 0 else latin(_f64(0x44, value))
+    if whole == 1:
+        return "\\"
+    if -128 <= whole < 128:
+        return "]" + CHARACTERS[whole & 0xFF]
+    return "^" + latin((whole & 0xFFFF).to_bytes(2, "big"))
+
+
+def dateText(value: datetime) -> str:
+    """The form of a moment, to the millisecond below. :raise HessianError: it has no time zone."""
+    try:
+        since = value - EPOCH
+    except TypeError:
+        raise HessianError("a datetime without a time zone") from None
+    seconds, microseconds = since.days * 86_400 + since.seconds, since.microseconds
+    if seconds % 60 or microseconds >= 1000:
+        return _i64(0x4A, seconds * 1000 + microseconds // 1000).decode("latin-1")
+    # Years up to 9999 have that many minutes: all below 2^32, but not all below 2^31.
+    minutes = seconds // 60
+    if -0x80000000 <= minutes < 0x80000000:
+        return _i32(0x4B, minutes).decode("latin-1")
+    return latin(_i64(0x4A, seconds * 1000))
+
+
+def _surrogates(match: Any) -> str:
+    number = ord(match.group()) - 0x10000
+    return chr(0xD800 + (number >> 10)) + chr(0xDC00 + (number & 0x3FF))
+
+
+def _head(length: int) -> str:
+    """What comes before the text of the last chunk."""
+    if length < 32:
+        return CHARACTERS[length]
+    if length < 1024:
+        return CHARACTERS[0x30 + (length >> 8)] + CHARACTERS[length & 0xFF]
+    return "S" + length.to_bytes(2, "big").decode("latin-1")
+
+
+def stringText(value: str) -> str:
+    """The form of a string."""
+    length = len(value)
+    if value.isascii():
+        if length <= CHUNK:
+            return _head(length) + value
+        pieces = []
+        at = 0
+        while length - at > CHUNK:
+            pieces += ("R\x80\x00", value[at : at + CHUNK])
+            at += CHUNK
+        return "".join((*pieces, _head(length - at), value[at:]))
+    # There are two bytes of a mark, and two for each unit.
+    if len(value.encode("utf-16", "surrogatepass")) != 2 * length + 2:
+        value = _ASTRAL.sub(_surrogates, value)
+        length = len(value)
+    pieces = []
+    at = 0
+    while length - at > CHUNK:
+        end = at + CHUNK
+        if "\ud800" <= value[end - 1] <= "\udbff":
+            end -= 1
+        piece = value[at:end].encode("utf-8", "surrogatepass").decode("latin-1")
+        pieces += ("R", latin((end - at).to_bytes(2, "big")), piece)
+        at = end
+    if at:
+        value = value[at:]
+    piece = value.encode("utf-8", "surrogatepass").decode("latin-1")
+    return "".join((*pieces, _head(length - at), piece)) if pieces else _head(length) + piece
+
+
+#: What makes the text of a value, by its type.
+TEXTS: dict[type[Any], Callable[[Any], str]] = {
+    type(None): noneText,
+    bool: boolText,
+    int: intText,
+    Long: longText,
+    float: doubleText,
+    Double: doubleText,
+    datetime: dateText,
+    str: stringText,
+}
+
+#: The types of which lists may have many at once.
+NUMBERS = frozenset({int, Long, float, datetime})
+
+
+def numbersText(values: Sequence[Any], kind: type[Any]) -> str:
+    """
+    The forms of many values of one type, which is one of :py:data:`NUMBERS`.
+
+    :raise HessianError: one has none.
+    """
+    if kind is int or kind is Long:
+        low, high = min(values), max(values)
+        if kind is int:
+            if low >= -2048 and high < 2048:
+                return "".join(map(INTS.__getitem__, values))
+            if (low >= 0x40000 or high < -0x40000) and low >= -0x80000000 and high < 0x80000000:
+                return b"".join(map(_i32, repeat(0x49), values)).decode("latin-1")
+        if (low >= 0x80000000 and high < 1 << 63) or (high < -0x80000000 and low >= -1 << 63):
+            return b"".join(map(_i64, repeat(0x4C), values)).decode("latin-1")
+    return "".join(map(TEXTS[kind], values))
