@@ -145,13 +145,16 @@ class Decoder(ScalarReader):
 
     # Lists.
 
-    def _begin(self, value: Any, at: int, depth: int) -> None:
-        """A list, map or object begins."""
-        references = self._references
-        if len(references) >= self._maxReferences:
+    def _refuse(self, at: int, depth: int) -> NoReturn:
+        if depth:
             raise HessianError(f"more than {self._maxReferences} lists, maps and objects", at)
-        if not depth:
-            raise HessianError("lists, maps and objects are nested too deep", at)
+        raise HessianError("lists, maps and objects are nested too deep", at)
+
+    def _begin(self, value: Any, at: int, depth: int) -> None:
+        """A list, map or object begins. Where many begin it stands in place of a call."""
+        references = self._references
+        if not depth or len(references) >= self._maxReferences:
+            self._refuse(at, depth)
         references.append(value)
 
     def _counted(self, values: list[Any], count: int, start: int, depth: int) -> list[Any]:
@@ -197,7 +200,10 @@ class Decoder(ScalarReader):
 
     def _shortList(self, at: int, depth: int) -> list[Any]:
         values: list[Any] = []
-        self._begin(values, at, depth)
+        references = self._references
+        if not depth or len(references) >= self._maxReferences:
+            self._refuse(at, depth)
+        references.append(values)
         self._fill(at + 1, self._data[at] - 0x78, depth - 1, values.append)
         return values
 
@@ -225,7 +231,10 @@ class Decoder(ScalarReader):
 
     def _pairs(self, values: dict[Any, Any], start: int, depth: int) -> dict[Any, Any]:
         """Fill a map up to its end."""
-        self._begin(values, start, depth)
+        references = self._references
+        if not depth or len(references) >= self._maxReferences:
+            self._refuse(start, depth)
+        references.append(values)
         flat: list[Any] = []
         self._fill(self.at, -1, depth - 1, flat.append)
         if len(flat) & 1:
@@ -279,7 +288,10 @@ class Decoder(ScalarReader):
         name, names = definitions[number]
         fields: dict[str, Any] = {}
         value = JavaObject(name, fields)
-        self._begin(value, start, depth)
+        references = self._references
+        if not depth or len(references) >= self._maxReferences:
+            self._refuse(start, depth)
+        references.append(value)
         values: list[Any] = []
         self._fill(self.at, len(names), depth - 1, values.append)
         fields.update(zip(names, values, strict=True))
