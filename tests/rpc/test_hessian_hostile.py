@@ -55,7 +55,7 @@ class LimitTests(SynchronousTestCase):
             self.assertIn("nested too deep", str(tried(bytes.fromhex(begin * 100_000))))
 
     def test_depthOfAll(self) -> None:
-        """The levels of one value are no more for the next; the deepest limit has room on the stack."""
+        """The levels of one value are no more for the next."""
         deepest = hessian.limits.DEEPEST
         for level in ("79", "57", "4890", "43014191017860", "71016c"):
             end = "5a" if level in ("57", "4890") else ""
@@ -63,13 +63,13 @@ class LimitTests(SynchronousTestCase):
             self.assertEqual(len(hessian.decode(one * 2, Limits(maxDepth=deepest))), 2)
 
     def test_stack(self) -> None:
-        """Where the caller has used the stack up, it is an error of the bytes like others."""
+        """Levels take nothing of Python's stack, which the caller may have used up."""
 
         def below(levels: int) -> Any:
             return below(levels - 1) if levels else tried(b"\x79" * 60 + b"\x78")
 
         depth = len(self.stack())
-        self.assertIsInstance(below(sys.getrecursionlimit() - depth - 60), HessianError)
+        self.assertEqual(len(below(sys.getrecursionlimit() - depth - 40)), 1)
 
     def stack(self) -> list[Any]:
         """The frames below."""

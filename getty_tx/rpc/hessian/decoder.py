@@ -1,9 +1,9 @@
 """
-Reading Hessian: one pass over the bytes, by a table of 256 readers for the first byte of a value.
+Reading Hessian: one loop over the bytes, with tables for the first byte of a value.
 
 A list, map or object is made before its values are read, so that one of these can refer to it: references count lists,
-maps and objects in the order of their beginning. Values of one byte, and short strings of ASCII, are read where they
-stand; for others the table is asked.
+maps and objects in the order of their beginning. The loop keeps a stack of its own. Values of one byte, short strings
+of ASCII, ints of two bytes, short lists and maps are read where they stand; for others a table is asked.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from getty_tx.rpc.hessian.values import JavaObject, Long, TypedList, TypedMap
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Decoder", "decode"]
+    #: What has begun: the value, the list that its values go to, how many these are (-1: up to an end), and what is
+    #: filled with them behind that: nothing for a list, a map with pairs, an object's fields by their names.
+    Begun = tuple[Any, list[Any], int, dict[Any, Any] | None, tuple[str, ...] | None]
 
-#: What ends a list or a map without a length.
-_END = 0x5A
+__all__ = ["Decoder", "decode"]
 
 #: Lists of so many values are looked at as a whole: of one form and size they are read at once.
 _MANY = 8
@@ -48,11 +49,11 @@ class Decoder(ScalarReader):
     :ivar at: the offset behind the last value that was read.
     """
 
-    __slots__ = ("_definitions", "_depth", "_maxDefinitions", "_maxReferences", "_references", "_types")
+    __slots__ = ("_definitions", "_maxDefinitions", "_maxDepth", "_maxReferences", "_references", "_types")
 
     def __init__(self, data: bytes | bytearray | memoryview, limits: Limits = DEFAULT, at: int = 0) -> None:
         super().__init__(data, limits.maxLength, at)
-        self._depth = limits.maxDepth
+        self._maxDepth = limits.maxDepth
         self._maxReferences = limits.maxReferences
         self._maxDefinitions = limits.maxDefinitions
         self._references: list[Any] = []
@@ -80,11 +81,11 @@ class Decoder(ScalarReader):
         """
         values: list[Any] = []
         try:
-            self._fill(self.at, count, self._depth, values.append)
-        except (IndexError, StructError, RecursionError) as error:
-            raise self._failed(error) from None
+            self.at = self._fill(self.at, count, values.append)
+        except (IndexError, StructError):
+            raise self._short() from None
         if self.at > self._size:
-            raise self._failed()
+            raise self._short()
         return values
 
     def readAll(self) -> list[Any]:
@@ -94,76 +95,115 @@ class Decoder(ScalarReader):
         :raise HessianError: as :py:meth:`read`.
         """
         values: list[Any] = []
-        fill, size, depth, append = self._fill, self._size, self._depth, values.append
+        at, size, append = self.at, self._size, values.append
         try:
-            while self.at < size:
-                fill(self.at, 1, depth, append)
-        except (IndexError, StructError, RecursionError) as error:
-            raise self._failed(error) from None
-        if self.at > size:
-            raise self._failed()
+            while at < size:
+                at = self._fill(at, 1, append)
+        except (IndexError, StructError):
+            raise self._short() from None
+        if at > size:
+            raise self._short()
+        self.at = at
         return values
 
-    def _failed(self, error: Exception | None = None) -> HessianError:
-        if isinstance(error, RecursionError):
-            return HessianError("lists, maps and objects are nested too deep for the stack", self.at)
+    def _short(self) -> HessianError:
         return HessianError("the bytes end too early", self._size)
 
-    def _fill(self, at: int, count: int, depth: int, append: Callable[[Any], None]) -> None:
-        """
-        Read values that stand one after the other.
-
-        :param count: how many, or -1 for those up to the end of a list or map.
-        :param depth: how many levels there may be in them.
-        """
-        data, text, one, readers = self._data, self._text, ONE, self.readers
-        while count:
-            tag = data[at]
-            value = one[tag]
-            if value is not MORE:
-                at += 1
-            elif tag < 0x20:
-                end = at + 1 + tag
-                value = text[at + 1 : end]
-                if value.isascii():
-                    at = end
-                else:
-                    value = self._notASCII(at + 1, tag)
+    def _fill(self, at: int, count: int, append: Callable[[Any], None]) -> int:
+        """Read so many values, with all that they hold, and return the offset behind them."""
+        data, text, one, readers, references = self._data, self._text, ONE, self.readers, self._references
+        maxDepth, maxReferences = self._maxDepth, self._maxReferences
+        # Of each level: how it goes on in the one above it, where it began, its values, and what is filled with them.
+        stack: list[tuple[Callable[[Any], None], int, int, list[Any], Any, Any]] = []
+        while True:
+            while count:
+                tag = data[at]
+                value = one[tag]
+                if value is not MORE:
+                    at += 1
+                elif tag < 0x20:
+                    end = at + 1 + tag
+                    value = text[at + 1 : end]
+                    if value.isascii():
+                        at = end
+                    else:
+                        value = self._notASCII(at + 1, tag)
+                        at = self.at
+                elif (reader := readers[tag]) is not None:
+                    value = reader(self, at)
                     at = self.at
-            elif 0xC0 <= tag <= 0xCF:
-                value = ((tag - 0xC8) << 8) + data[at + 1]
-                at += 2
-            elif tag == _END and count < 0:
-                at += 1
-                break
-            else:
-                value = readers[tag](self, at, depth)
-                at = self.at
-            append(value)
-            count -= 1
-        self.at = at
-
-    # Lists.
+                elif tag >= 0xC0:
+                    value = ((tag - 0xC8) << 8) + data[at + 1]
+                    at += 2
+                elif tag == 0x5A:
+                    self._ends(count, stack, at)
+                    at += 1
+                    break
+                elif tag == 0x43:
+                    at = self._define(at)
+                    continue
+                else:
+                    start, target, names = at, None, None
+                    if tag >= 0x78:
+                        value = values = []
+                        at, many = at + 1, tag - 0x78
+                    elif tag == 0x48:
+                        value = target = {}
+                        at, many, values = at + 1, -1, []
+                    else:
+                        value, values, many, target, names = self.begins[tag](self, at)
+                        at = self.at
+                    append(value)
+                    if len(stack) >= maxDepth or len(references) >= maxReferences:
+                        self._refuse(start, len(stack))
+                    references.append(value)
+                    stack.append((append, count - 1, start, values, target, names))
+                    append, count = values.append, many
+                    continue
+                append(value)
+                count -= 1
+            if not stack:
+                return at
+            append, count, start, values, target, names = stack.pop()
+            if names is not None:
+                target.update(zip(names, values, strict=True))
+            elif target is not None:
+                self._pair(target, values, start)
 
     def _refuse(self, at: int, depth: int) -> NoReturn:
-        if depth:
-            raise HessianError(f"more than {self._maxReferences} lists, maps and objects", at)
-        raise HessianError("lists, maps and objects are nested too deep", at)
+        if depth >= self._maxDepth:
+            raise HessianError("lists, maps and objects are nested too deep", at)
+        raise HessianError(f"more than {self._maxReferences} lists, maps and objects", at)
 
-    def _begin(self, value: Any, at: int, depth: int) -> None:
-        """A list, map or object begins. Where many begin it stands in place of a call."""
-        references = self._references
-        if not depth or len(references) >= self._maxReferences:
-            self._refuse(at, depth)
-        references.append(value)
+    def _ends(self, count: int, stack: list[Any], at: int) -> None:
+        """See whether a list or map without a length ends, which may be too long."""
+        if count > 0:
+            raise HessianError("the end of a list or map that has not begun", at)
+        length = ~count
+        if length > self._maxLength:
+            isMap = stack[-1][4] is not None
+            if not isMap or length // 2 > self._maxLength:
+                self._tooLong("map" if isMap else "list", length // 2 if isMap else length, stack[-1][2])
 
-    def _counted(self, values: list[Any], count: int, start: int, depth: int) -> list[Any]:
-        """Fill a list whose length was announced."""
+    def _pair(self, target: dict[Any, Any], values: list[Any], start: int) -> None:
+        """Fill a map with its keys and values."""
+        if len(values) & 1:
+            raise HessianError("a map that ends behind a key", start)
+        pairs = iter(values)
+        try:
+            target.update(zip(pairs, pairs, strict=False))
+        except TypeError:
+            raise HessianError("a map with a key that holds lists, maps or objects", start) from None
+
+    # What begins lists, maps and objects.
+
+    def _counted(self, values: list[Any], start: int) -> Begun:
+        """A list whose length comes."""
+        count = self._count(self.at, "a length")
         at = self.at
         # Each value has a byte at least.
         if count < 0 or count > self._maxLength or count > self._size - at:
             self._tooLong("list", count, start)
-        self._begin(values, start, depth)
         if count >= _MANY and (same := _SAME.get(self._data[at])) is not None:
             size, unpack, kind = same
             end = at + count * size
@@ -172,17 +212,8 @@ class Decoder(ScalarReader):
                 items = chain.from_iterable(unpack(data))
                 values.extend(items if kind is None else map(kind, items))
                 self.at = end
-                return values
-        self._fill(at, count, depth - 1, values.append)
-        return values
-
-    def _open(self, values: list[Any], start: int, depth: int) -> list[Any]:
-        """Fill a list up to its end."""
-        self._begin(values, start, depth)
-        self._fill(self.at, -1, depth - 1, values.append)
-        if len(values) > self._maxLength:
-            self._tooLong("list", len(values), start)
-        return values
+                return values, values, 0, None, None
+        return values, values, count, None, None
 
     def _type(self, at: int) -> str:
         """The type of a list or map: a string once, and then its number."""
@@ -198,135 +229,92 @@ class Decoder(ScalarReader):
             return types[number]
         raise HessianError(f"type {number}, of {len(types)}", at)
 
-    def _shortList(self, at: int, depth: int) -> list[Any]:
+    def _list(self, at: int) -> Begun:
+        self.at = at + 1
+        return self._counted([], at)
+
+    def _openList(self, at: int) -> Begun:
+        self.at = at + 1
         values: list[Any] = []
-        references = self._references
-        if not depth or len(references) >= self._maxReferences:
-            self._refuse(at, depth)
-        references.append(values)
-        self._fill(at + 1, self._data[at] - 0x78, depth - 1, values.append)
-        return values
+        return values, values, -1, None, None
 
-    def _list(self, at: int, depth: int) -> list[Any]:
-        return self._counted([], self._count(at + 1, "a length"), at, depth)
-
-    def _openList(self, at: int, depth: int) -> list[Any]:
-        self.at = at + 1
-        return self._open([], at, depth)
-
-    def _shortTypedList(self, at: int, depth: int) -> list[Any]:
+    def _shortTypedList(self, at: int) -> Begun:
         values = TypedList(self._type(at + 1))
-        self._begin(values, at, depth)
-        self._fill(self.at, self._data[at] - 0x70, depth - 1, values.append)
-        return values
+        return values, values, self._data[at] - 0x70, None, None
 
-    def _typedList(self, at: int, depth: int) -> list[Any]:
+    def _typedList(self, at: int) -> Begun:
+        return self._counted(TypedList(self._type(at + 1)), at)
+
+    def _openTypedList(self, at: int) -> Begun:
         values = TypedList(self._type(at + 1))
-        return self._counted(values, self._count(self.at, "a length"), at, depth)
+        return values, values, -1, None, None
 
-    def _openTypedList(self, at: int, depth: int) -> list[Any]:
-        return self._open(TypedList(self._type(at + 1)), at, depth)
+    def _typedMap(self, at: int) -> Begun:
+        value = TypedMap(self._type(at + 1))
+        return value, [], -1, value, None
 
-    # Maps, objects, references.
-
-    def _pairs(self, values: dict[Any, Any], start: int, depth: int) -> dict[Any, Any]:
-        """Fill a map up to its end."""
-        references = self._references
-        if not depth or len(references) >= self._maxReferences:
-            self._refuse(start, depth)
-        references.append(values)
-        flat: list[Any] = []
-        self._fill(self.at, -1, depth - 1, flat.append)
-        if len(flat) & 1:
-            raise HessianError("a map that ends behind a key", start)
-        if len(flat) > 2 * self._maxLength:
-            self._tooLong("map", len(flat) // 2, start)
-        pairs = iter(flat)
-        try:
-            values.update(zip(pairs, pairs, strict=True))
-        except TypeError:
-            raise HessianError("a map with a key that holds lists, maps or objects", start) from None
-        return values
-
-    def _map(self, at: int, depth: int) -> dict[Any, Any]:
+    def _shortObject(self, at: int) -> Begun:
         self.at = at + 1
-        return self._pairs({}, at, depth)
+        return self._object(self._data[at] - 0x60, at)
 
-    def _typedMap(self, at: int, depth: int) -> dict[Any, Any]:
-        return self._pairs(TypedMap(self._type(at + 1)), at, depth)
+    def _longObject(self, at: int) -> Begun:
+        return self._object(self._count(at + 1, "the number of a class"), at)
 
-    def _defined(self, at: int, depth: int) -> Any:
-        """Definitions of classes, and the value behind them."""
-        data = self._data
-        while data[at] == 0x43:
-            start = at
-            name = self._name(at + 1, "a class's name")
-            count = self._count(self.at, "a number of fields")
-            at = self.at
-            if count < 0 or count > self._maxLength or count > self._size - at:
-                self._tooLong("definition", count, start)
-            if len(self._definitions) >= self._maxDefinitions:
-                raise HessianError(f"more than {self._maxDefinitions} definitions of classes", start)
-            names = []
-            for _ in range(count):
-                names.append(self._name(at, "a field's name"))
-                at = self.at
-            self._definitions.append((name, tuple(names)))
-        return self.readers[data[at]](self, at, depth)
-
-    def _shortObject(self, at: int, depth: int) -> JavaObject:
-        self.at = at + 1
-        return self._object(self._data[at] - 0x60, at, depth)
-
-    def _longObject(self, at: int, depth: int) -> JavaObject:
-        return self._object(self._count(at + 1, "the number of a class"), at, depth)
-
-    def _object(self, number: int, start: int, depth: int) -> JavaObject:
+    def _object(self, number: int, start: int) -> Begun:
         definitions = self._definitions
         if not 0 <= number < len(definitions):
             raise HessianError(f"an object of class {number}, of {len(definitions)}", start)
         name, names = definitions[number]
         fields: dict[str, Any] = {}
-        value = JavaObject(name, fields)
-        references = self._references
-        if not depth or len(references) >= self._maxReferences:
-            self._refuse(start, depth)
-        references.append(value)
-        values: list[Any] = []
-        self._fill(self.at, len(names), depth - 1, values.append)
-        fields.update(zip(names, values, strict=True))
-        return value
+        return JavaObject(name, fields), [], len(names), fields, names
 
-    def _reference(self, at: int, depth: int) -> Any:
+    # What is no value, or is one that was there before.
+
+    def _define(self, at: int) -> int:
+        """Keep the definition of a class, and return the offset behind it."""
+        start = at
+        name = self._name(at + 1, "a class's name")
+        count = self._count(self.at, "a number of fields")
+        at = self.at
+        if count < 0 or count > self._maxLength or count > self._size - at:
+            self._tooLong("definition", count, start)
+        if len(self._definitions) >= self._maxDefinitions:
+            raise HessianError(f"more than {self._maxDefinitions} definitions of classes", start)
+        names = []
+        for _ in range(count):
+            names.append(self._name(at, "a field's name"))
+            at = self.at
+        self._definitions.append((name, tuple(names)))
+        return at
+
+    def _reference(self, at: int) -> Any:
         number = self._count(at + 1, "the number of a reference")
         references = self._references
         if 0 <= number < len(references):
             return references[number]
         raise HessianError(f"reference {number}, of {len(references)}", at)
 
-    def _lost(self, at: int, depth: int) -> NoReturn:
-        raise HessianError("the end of a list or map that has not begun", at)
+    #: What begins lists, maps and objects, by the first byte: those that are not read where they stand.
+    begins: ClassVar[dict[int, Callable[[Any, int], Begun]]] = {
+        0x4D: _typedMap,
+        0x4F: _longObject,
+        0x55: _openTypedList,
+        0x56: _typedList,
+        0x57: _openList,
+        0x58: _list,
+        **dict.fromkeys(range(0x60, 0x70), _shortObject),
+        **dict.fromkeys(range(0x70, 0x78), _shortTypedList),
+    }
 
-    #: The readers by the first byte of a value.
-    readers: ClassVar[list[Callable[[Any, int, int], Any]]] = [ScalarReader.scalars[0][2]] * 256
-    for _first, _last, _reader in (
-        *ScalarReader.scalars,
-        (0x43, 0x43, _defined),
-        (0x48, 0x48, _map),
-        (0x4D, 0x4D, _typedMap),
-        (0x4F, 0x4F, _longObject),
-        (0x51, 0x51, _reference),
-        (0x55, 0x55, _openTypedList),
-        (0x56, 0x56, _typedList),
-        (0x57, 0x57, _openList),
-        (0x58, 0x58, _list),
-        (0x5A, 0x5A, _lost),
-        (0x60, 0x6F, _shortObject),
-        (0x70, 0x77, _shortTypedList),
-        (0x78, 0x7F, _shortList),
-    ):
-        readers[_first : _last + 1] = [_reader] * (_last + 1 - _first)
-    del _first, _last, _reader
+    #: What reads values that hold no others, by the first byte; None for those that are read where they stand.
+    readers: ClassVar[list[Callable[[Any, int], Any] | None]] = [*ScalarReader.scalars.values()]
+    readers[0x51] = _reference
+    readers[0x43] = readers[0x48] = readers[0x5A] = None
+    readers[0x78:0x80] = [None] * 8
+    readers[0xC0:0xD0] = [None] * 16
+    for _first in begins:
+        readers[_first] = None
+    del _first
 
 
 def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT) -> list[Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from getty_tx.rpc.hessian.limits import HessianError
 from getty_tx.rpc.hessian.values import Long
@@ -85,66 +85,62 @@ class ScalarReader:
             raise HessianError(f"a {what} of {length}: at most {self._maxLength}", at)
         raise HessianError(f"a {what} of {length}, and {max(self._size - self.at, 0)} bytes behind it", at)
 
-    def _other(self, at: int, depth: int) -> NoReturn:
+    def _other(self, at: int) -> NoReturn:
         raise HessianError(f"no value begins with 0x{self._data[at]:02x}", at)
-
-    def _one(self, at: int, depth: int) -> Any:
-        self.at = at + 1
-        return ONE[self._data[at]]
 
     # Numbers and dates.
 
-    def _int2(self, at: int, depth: int) -> int:
+    def _int2(self, at: int) -> int:
         self.at = at + 2
         return ((self._data[at] - 0xC8) << 8) + self._data[at + 1]
 
-    def _int3(self, at: int, depth: int) -> int:
+    def _int3(self, at: int) -> int:
         self.at = at + 3
         data = self._data
         return ((data[at] - 0xD4) << 16) + (data[at + 1] << 8) + data[at + 2]
 
-    def _int4(self, at: int, depth: int) -> int:
+    def _int4(self, at: int) -> int:
         self.at = at + 5
         value: int = _i32(self._data, at + 1)[0]
         return value
 
-    def _long2(self, at: int, depth: int) -> Long:
+    def _long2(self, at: int) -> Long:
         self.at = at + 2
         return Long(((self._data[at] - 0xF8) << 8) + self._data[at + 1])
 
-    def _long3(self, at: int, depth: int) -> Long:
+    def _long3(self, at: int) -> Long:
         self.at = at + 3
         data = self._data
         return Long(((data[at] - 0x3C) << 16) + (data[at + 1] << 8) + data[at + 2])
 
-    def _long4(self, at: int, depth: int) -> Long:
+    def _long4(self, at: int) -> Long:
         self.at = at + 5
         return Long(_i32(self._data, at + 1)[0])
 
-    def _long8(self, at: int, depth: int) -> Long:
+    def _long8(self, at: int) -> Long:
         self.at = at + 9
         return Long(_i64(self._data, at + 1)[0])
 
-    def _double1(self, at: int, depth: int) -> float:
+    def _double1(self, at: int) -> float:
         self.at = at + 2
         byte = self._data[at + 1]
         return float(byte if byte < 128 else byte - 256)
 
-    def _double2(self, at: int, depth: int) -> float:
+    def _double2(self, at: int) -> float:
         self.at = at + 3
         return float(_i16(self._data, at + 1)[0])
 
-    def _doubleThousandths(self, at: int, depth: int) -> float:
+    def _doubleThousandths(self, at: int) -> float:
         # As Java does, whose result may differ from that of a division in the last bit.
         self.at = at + 5
         return 0.001 * float(_i32(self._data, at + 1)[0])
 
-    def _double8(self, at: int, depth: int) -> float:
+    def _double8(self, at: int) -> float:
         self.at = at + 9
         value: float = _f64(self._data, at + 1)[0]
         return value
 
-    def _date(self, at: int, depth: int) -> datetime:
+    def _date(self, at: int) -> datetime:
         self.at = at + 9
         milliseconds = _i64(self._data, at + 1)[0]
         if -_EXACT < milliseconds < _EXACT:
@@ -154,7 +150,7 @@ class ScalarReader:
         except OverflowError:
             raise HessianError(f"a date of {milliseconds} ms: years from 1 to 9999 only", at) from None
 
-    def _minutes(self, at: int, depth: int) -> datetime:
+    def _minutes(self, at: int) -> datetime:
         self.at = at + 5
         minutes = _i32(self._data, at + 1)[0]
         try:
@@ -211,17 +207,17 @@ class ScalarReader:
         self.at = end
         return text
 
-    def _shortString(self, at: int, depth: int) -> str:
+    def _shortString(self, at: int) -> str:
         return self._units(at + 1, self._data[at])
 
-    def _middleString(self, at: int, depth: int) -> str:
+    def _middleString(self, at: int) -> str:
         data = self._data
         return self._units(at + 2, ((data[at] - 0x30) << 8) + data[at + 1])
 
-    def _string(self, at: int, depth: int) -> str:
+    def _string(self, at: int) -> str:
         return self._units(at + 3, _u16(self._data, at + 1)[0])
 
-    def _chunkedString(self, at: int, depth: int) -> str:
+    def _chunkedString(self, at: int) -> str:
         start, data = at, self._data
         parts: list[str] = []
         total = 0
@@ -258,7 +254,7 @@ class ScalarReader:
 
     def _name(self, at: int, what: str) -> str:
         """A string that has to be there."""
-        return self._chunkedString(at, 0) if self._data[at] == 0x52 else self._units(*self._head(at, what))
+        return self._chunkedString(at) if self._data[at] == 0x52 else self._units(*self._head(at, what))
 
     def _count(self, at: int, what: str) -> int:
         """An int that has to be there."""
@@ -267,11 +263,11 @@ class ScalarReader:
             self.at = at + 1
             return tag - 0x90
         if 0xC0 <= tag <= 0xCF:
-            return self._int2(at, 0)
+            return self._int2(at)
         if 0xD0 <= tag <= 0xD7:
-            return self._int3(at, 0)
+            return self._int3(at)
         if tag == 0x49:
-            return self._int4(at, 0)
+            return self._int4(at)
         raise HessianError(f"0x{tag:02x} in place of {what}", at)
 
     # Binaries.
@@ -282,28 +278,28 @@ class ScalarReader:
         self.at = end = at + count
         return self._data[at:end]
 
-    def _shortBinary(self, at: int, depth: int) -> bytes:
+    def _shortBinary(self, at: int) -> bytes:
         return self._bytes(at + 1, self._data[at] - 0x20)
 
-    def _middleBinary(self, at: int, depth: int) -> bytes:
+    def _middleBinary(self, at: int) -> bytes:
         data = self._data
         return self._bytes(at + 2, ((data[at] - 0x34) << 8) + data[at + 1])
 
-    def _binary(self, at: int, depth: int) -> bytes:
+    def _binary(self, at: int) -> bytes:
         return self._bytes(at + 3, _u16(self._data, at + 1)[0])
 
-    def _chunkedBinary(self, at: int, depth: int) -> bytes:
+    def _chunkedBinary(self, at: int) -> bytes:
         start, data = at, self._data
         parts: list[bytes] = []
         total = 0
         while True:
             tag = data[at]
             if tag == 0x41 or tag == 0x42:
-                part = self._binary(at, depth)
+                part = self._binary(at)
             elif 0x20 <= tag <= 0x2F:
-                part = self._shortBinary(at, depth)
+                part = self._shortBinary(at)
             elif 0x34 <= tag <= 0x37:
-                part = self._middleBinary(at, depth)
+                part = self._middleBinary(at)
             else:
                 raise HessianError(f"0x{tag:02x} in place of a binary", at)
             parts.append(part)
@@ -314,36 +310,28 @@ class ScalarReader:
                 return b"".join(parts)
             at = self.at
 
-    #: The readers by the first bytes of what they read: (first, last, reader).
-    scalars: tuple[tuple[int, int, Callable[[Any, int, int], Any]], ...] = (
-        (0x00, 0xFF, _other),
-        (0x00, 0x1F, _shortString),
-        (0x20, 0x2F, _shortBinary),
-        (0x30, 0x33, _middleString),
-        (0x34, 0x37, _middleBinary),
-        (0x38, 0x3F, _long3),
-        (0x41, 0x41, _chunkedBinary),
-        (0x42, 0x42, _binary),
-        (0x44, 0x44, _double8),
-        (0x49, 0x49, _int4),
-        (0x4A, 0x4A, _date),
-        (0x4B, 0x4B, _minutes),
-        (0x4C, 0x4C, _long8),
-        (0x52, 0x52, _chunkedString),
-        (0x53, 0x53, _string),
-        (0x59, 0x59, _long4),
-        (0x5D, 0x5D, _double1),
-        (0x5E, 0x5E, _double2),
-        (0x5F, 0x5F, _doubleThousandths),
-        (0xC0, 0xCF, _int2),
-        (0xD0, 0xD7, _int3),
-        (0xF0, 0xFF, _long2),
-        (0x00, 0x00, _one),
-        (0x20, 0x20, _one),
-        (0x46, 0x46, _one),
-        (0x4E, 0x4E, _one),
-        (0x54, 0x54, _one),
-        (0x5B, 0x5C, _one),
-        (0x80, 0xBF, _one),
-        (0xD8, 0xEF, _one),
-    )
+    #: The readers by the first byte of what they read.
+    scalars: ClassVar[dict[int, Callable[[Any, int], Any]]] = {
+        **dict.fromkeys(range(0x100), _other),
+        **dict.fromkeys(range(0x20), _shortString),
+        **dict.fromkeys(range(0x20, 0x30), _shortBinary),
+        **dict.fromkeys(range(0x30, 0x34), _middleString),
+        **dict.fromkeys(range(0x34, 0x38), _middleBinary),
+        **dict.fromkeys(range(0x38, 0x40), _long3),
+        0x41: _chunkedBinary,
+        0x42: _binary,
+        0x44: _double8,
+        0x49: _int4,
+        0x4A: _date,
+        0x4B: _minutes,
+        0x4C: _long8,
+        0x52: _chunkedString,
+        0x53: _string,
+        0x59: _long4,
+        0x5D: _double1,
+        0x5E: _double2,
+        0x5F: _doubleThousandths,
+        **dict.fromkeys(range(0xC0, 0xD0), _int2),
+        **dict.fromkeys(range(0xD0, 0xD8), _int3),
+        **dict.fromkeys(range(0xF0, 0x100), _long2),
+    }

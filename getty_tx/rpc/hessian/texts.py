@@ -147,20 +147,20 @@ def stringText(value: str) -> str:
     """The form of a string."""
     length = len(value)
     if value.isascii():
-        if length <= CHUNK:
-            return _head(length) + value
-        pieces = []
-        at = 0
-        while length - at > CHUNK:
-            pieces += ("R\x80\x00", value[at : at + CHUNK])
-            at += CHUNK
-        return "".join((*pieces, _head(length - at), value[at:]))
+        return _head(length) + value if length <= CHUNK else _chunksText(value)
     # There are two bytes of a mark, and two for each unit.
     if len(value.encode("utf-16", "surrogatepass")) != 2 * length + 2:
         value = _ASTRAL.sub(_surrogates, value)
         length = len(value)
+    if length <= CHUNK:
+        return _head(length) + value.encode("utf-8", "surrogatepass").decode("latin-1")
+    return _chunksText(value)
+
+
+def _chunksText(value: str) -> str:
+    """The form of a long string that has a character for each unit. No chunk ends with the first of two surrogates."""
     pieces = []
-    at = 0
+    at, length = 0, len(value)
     while length - at > CHUNK:
         end = at + CHUNK
         if "\ud800" <= value[end - 1] <= "\udbff":
@@ -168,10 +168,8 @@ def stringText(value: str) -> str:
         piece = value[at:end].encode("utf-8", "surrogatepass").decode("latin-1")
         pieces += ("R", latin((end - at).to_bytes(2, "big")), piece)
         at = end
-    if at:
-        value = value[at:]
-    piece = value.encode("utf-8", "surrogatepass").decode("latin-1")
-    return "".join((*pieces, _head(length - at), piece)) if pieces else _head(length) + piece
+    pieces += (_head(length - at), value[at:].encode("utf-8", "surrogatepass").decode("latin-1"))
+    return "".join(pieces)
 
 
 #: What makes the text of a value, by its type.
