@@ -19,7 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from getty_tx.rpc import hessian
 from getty_tx.rpc.hessian import JavaObject, Long, TypedList, TypedMap
-from tests.support.hessian import isSame, longs, objectsOf, randomValue
+from tests.support.hessian import isSame, longs, objectsOf, randomValue, unshared
 from tests.support.long import examples, onlyLong
 
 HERE = Path(__file__).parent / "peers"
@@ -111,12 +111,12 @@ class PythonHessianTests(SynchronousTestCase):
 
     def test_cannot(self) -> None:
         """What it cannot read, of what is written: once it can, it belongs to the random values."""
-        for value in ("z" * 1024, "a" * 40_000, "\U0001f600" * 600, "\ud83d"):
+        for value in ("z" * 1024, "a" * 32_800, "\U0001f600" * 600, "\ud83d"):
             try:
                 read = self.readBy(hessian.encode(value))
             except Exception:
                 continue
-            self.assertNotEqual(read, value)
+            self.assertFalse(read == value, "it reads long strings now")
         empty: list[Any] = []
         shared = [1]
         with self.assertRaises(IndexError):
@@ -163,16 +163,16 @@ class HessianJSTests(PeerCase):
             raise SkipTest("there is no hessian.js: npm install --prefix build/npm hessian.js@2.11.0")
 
     def test_reads(self) -> None:
-        """It reads random values, and what it writes then is the same."""
+        """It reads random values, and what it writes then is the same; but it writes few references."""
         source = random.Random(19)
         given_ = [[randomValue(source) for _ in range(5)] for _ in range(60)]
         lines = [json.dumps({"echo": hessian.encode(*several).hex(), "count": len(several)}) for several in given_]
         for several, line in zip(given_, self.answers(lines), strict=True):
-            self.assertTrue(isSame(several, self.decoded(line)), several)
+            self.assertTrue(isSame(unshared(several), unshared(self.decoded(line))))
 
     def test_writes(self) -> None:
         """What it writes."""
-        shared = TypedMap("java.util.HashMap", {"a": 1})
+        shared = {"a": 1}
         cases: dict[str, list[Any]] = {
             "numbers": [0, -17, 2048, 262144, 2**40, Long(16), 1.0, 12.25, 0.1, math.pi],
             "others": [None, True, False, *DATES, bytes(5000), b"abc"],
@@ -182,7 +182,6 @@ class HessianJSTests(PeerCase):
                 TypedList("[int", [1, 2, 3]),
                 TypedList("java.util.LinkedList", ["x"]),
                 {"a": [], "b": {}},
-                TypedMap("java.util.TreeMap", {"a": 1}),
                 ["x"] * 20,
             ],
             "objects": [
@@ -193,7 +192,7 @@ class HessianJSTests(PeerCase):
         }
         lines = self.answers([json.dumps({"case": name}) for name in cases])
         for (name, expected), line in zip(cases.items(), lines, strict=True):
-            self.assertTrue(isSame(expected, self.decoded(line)), (name, self.decoded(line)))
+            self.assertTrue(isSame(expected, self.decoded(line)), (name, repr(self.decoded(line))[:300]))
 
 
 @onlyLong
@@ -238,9 +237,9 @@ class JavaTests(PeerCase):
         lines = [f"echo {hessian.encode(*several).hex()}" for several in given_]
         found = self.answers([*lines, *cases, "exception"])
         for several, line in zip(given_, found, strict=False):
-            self.assertTrue(isSame(several, self.decoded(line)), several)
+            self.assertTrue(isSame(several, self.decoded(line)))
         for (name, expected), line in zip(cases.items(), found[len(lines) :], strict=False):
-            self.assertTrue(isSame(expected, self.decoded(line)), (name, self.decoded(line)))
+            self.assertTrue(isSame(expected, self.decoded(line)), (name, repr(self.decoded(line))[:300]))
         self.assertEqual(found[len(lines)], hessian.encode(*cases["numbers"]).hex())
         self.assertEqual(found[len(lines) + 2], hessian.encode(*cases["strings"]).hex())
         (raised,) = self.decoded(found[-1])

@@ -12,7 +12,7 @@ from getty_tx.rpc import hessian
 if TYPE_CHECKING:
     import random
 
-__all__ = ["anyText", "dates", "isSame", "longs", "objectsOf", "plain", "randomValue", "values"]
+__all__ = ["anyText", "dates", "isSame", "longs", "objectsOf", "plain", "randomValue", "unshared", "values"]
 
 #: Surrogates that are alone are characters, too, as in Java.
 anyText = st.text(st.characters(codec=None), max_size=40)
@@ -98,6 +98,17 @@ def _areSame(wrote: dict[Any, Any], read: dict[Any, Any], seen: dict[int, int]) 
     return all(
         key in keys and isSame(key, keys[key], seen) and isSame(value, read[key], seen) for key, value in wrote.items()
     )
+
+
+def unshared(value: Any) -> Any:
+    """The same with nothing in it twice. It must hold no circles."""
+    if isinstance(value, list):
+        return [unshared(one) for one in value]
+    if isinstance(value, dict):
+        return {key: unshared(one) for key, one in value.items()}
+    if isinstance(value, hessian.JavaObject):
+        return hessian.JavaObject(value.name, unshared(value.fields))
+    return value
 
 
 def randomValue(source: random.Random, levels: int = 3, name: str = "com.ex.Node") -> Any:

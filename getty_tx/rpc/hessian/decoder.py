@@ -114,6 +114,8 @@ class Decoder(ScalarReader):
         data, text, one, readers, references = self._data, self._text, ONE, self.readers, self._references
         maxDepth, maxReferences = self._maxDepth, self._maxReferences
         # Of each level: how it goes on in the one above it, where it began, its values, and what is filled with them.
+        values: list[Any]
+        target: dict[Any, Any] | None
         stack: list[tuple[Callable[[Any], None], int, int, list[Any], Any, Any]] = []
         while True:
             while count:

@@ -9,7 +9,7 @@ from getty_tx.rpc.errors import PayloadError
 
 __all__ = ["DEEPEST", "DEFAULT", "HessianError", "Limits"]
 
-#: The highest ``maxDepth``: what is deeper could not be written, compared or shown, for which levels take Python's stack.
+#: The highest ``maxDepth``: deeper values could not be written, compared or shown, for which levels take the stack.
 DEEPEST = 128
 
 #: The lowest ``maxLength``: shorter strings and lists are not looked at.

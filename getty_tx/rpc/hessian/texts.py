@@ -159,7 +159,7 @@ def stringText(value: str) -> str:
 
 def _chunksText(value: str) -> str:
     """The form of a long string that has a character for each unit. No chunk ends with the first of two surrogates."""
-    pieces = []
+    pieces: list[str] = []
     at, length = 0, len(value)
     while length - at > CHUNK:
         end = at + CHUNK

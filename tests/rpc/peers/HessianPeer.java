@@ -83,7 +83,7 @@ public class HessianPeer {
     }
 
     public static void main(String[] arguments) throws Exception {
-        SerializerFactory factory = new SerializerFactory();
+        SerializerFactory factory = new SerializerFactory(HessianPeer.class.getClassLoader());
         factory.setAllowNonSerializable(true);
         BufferedReader lines = new BufferedReader(new InputStreamReader(System.in));
         for (String line = lines.readLine(); line != null; line = lines.readLine()) {
