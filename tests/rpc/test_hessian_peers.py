@@ -103,7 +103,7 @@ class PythonHessianTests(SynchronousTestCase):
             ) // timedelta(milliseconds=1)
         return value
 
-    @settings(max_examples=examples(600))
+    @settings(max_examples=examples(300))
     @given(_readable)
     def test_agrees(self, value: Any) -> None:
         """It reads random values as they are."""
@@ -165,7 +165,7 @@ class HessianJSTests(PeerCase):
     def test_reads(self) -> None:
         """It reads random values, and what it writes then is the same; but it writes few references."""
         source = random.Random(19)
-        given_ = [[randomValue(source) for _ in range(5)] for _ in range(60)]
+        given_ = [[randomValue(source) for _ in range(5)] for _ in range(30)]
         lines = [json.dumps({"echo": hessian.encode(*several).hex(), "count": len(several)}) for several in given_]
         for several, line in zip(given_, self.answers(lines), strict=True):
             self.assertTrue(isSame(unshared(several), unshared(self.decoded(line))))

@@ -162,7 +162,7 @@ class GoldenTests(SynchronousTestCase):
 class RoundTripTests(SynchronousTestCase):
     """Random values."""
 
-    @settings(max_examples=examples(1000))
+    @settings(max_examples=examples(400))
     @given(values)
     def test_any(self, value: Any) -> None:
         """Each comes back as it was, with its types, and has the same bytes again."""
@@ -195,7 +195,7 @@ class RoundTripTests(SynchronousTestCase):
             self.assertFalse(data[last] == 0xED and 0xA0 <= data[last + 1] < 0xB0, "it ends with a high surrogate")
         self.assertLessEqual(units, CHUNK)
 
-    @settings(max_examples=examples(300))
+    @settings(max_examples=examples(200))
     @given(st.data())
     def test_graphs(self, data: Any) -> None:
         """Lists, maps and objects that refer to one another and to themselves."""
