@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     #: What has begun: the value, the list that its values go to, how many these are (-1: up to an end), and what is
     #: filled with them behind that: nothing for a list, a map with pairs, an object's fields by their names.
-    Begun = tuple[Any, list[Any], int, dict[Any, Any] | None, tuple[str, ...] | None]
+    Begun = tuple[Any, list[Any], int, Any, tuple[str, ...] | None]
+
+    #: A level: how it goes on in the one above it, where it has begun, its values, and what is filled with them.
+    Level = tuple[Callable[[Any], None], int, int, list[Any], Any, tuple[str, ...] | None]
 
 __all__ = ["Decoder", "decode"]
 
@@ -52,7 +55,11 @@ class Decoder(ScalarReader):
     __slots__ = ("_definitions", "_maxDefinitions", "_maxDepth", "_maxReferences", "_references", "_types")
 
     def __init__(self, data: bytes | bytearray | memoryview, limits: Limits = DEFAULT, at: int = 0) -> None:
-        super().__init__(data, limits.maxLength, at)
+        self._data = data = data if type(data) is bytes else bytes(data)
+        self._text = data.decode("latin-1")
+        self._size = len(data)
+        self._maxLength = limits.maxLength
+        self.at = at
         self._maxDepth = limits.maxDepth
         self._maxReferences = limits.maxReferences
         self._maxDefinitions = limits.maxDefinitions
@@ -113,10 +120,7 @@ class Decoder(ScalarReader):
         """Read so many values, with all that they hold, and return the offset behind them."""
         data, text, one, readers, references = self._data, self._text, ONE, self.readers, self._references
         maxDepth, maxReferences = self._maxDepth, self._maxReferences
-        # Of each level: how it goes on in the one above it, where it began, its values, and what is filled with them.
-        values: list[Any]
-        target: dict[Any, Any] | None
-        stack: list[tuple[Callable[[Any], None], int, int, list[Any], Any, Any]] = []
+        stack: list[Level] = []
         while True:
             while count:
                 tag = data[at]
@@ -147,11 +151,11 @@ class Decoder(ScalarReader):
                 else:
                     start, target, names = at, None, None
                     if tag >= 0x78:
-                        value = values = []
-                        at, many = at + 1, tag - 0x78
+                        at, many, value = at + 1, tag - 0x78, []
+                        values = value
                     elif tag == 0x48:
-                        value = target = {}
-                        at, many, values = at + 1, -1, []
+                        at, many, value, values = at + 1, -1, {}, []
+                        target = value
                     else:
                         value, values, many, target, names = self.begins[tag](self, at)
                         at = self.at

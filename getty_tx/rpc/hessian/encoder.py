@@ -261,9 +261,8 @@ def encode(*values: Any) -> bytes:
         if text is None:
             break
         pieces.append(text(value))
-    head = "".join(pieces).encode("latin-1")
-    if len(pieces) == len(values):
-        return head
+    else:
+        return "".join(pieces).encode("latin-1")
     encoder = Encoder()
     encoder.writeMany(values[len(pieces) :])
-    return head + encoder.take()
+    return "".join(pieces).encode("latin-1") + encoder.take()

@@ -60,23 +60,20 @@ def _joined(text: str) -> str:
 
 class ScalarReader:
     """
-    A message, and how far it is read.
-
-    :param data: the message.
-    :param maxLength: of a string in units, of a binary in bytes.
-    :param at: where to begin.
+    A message, and how far it is read. What extends it sets the attributes.
 
     :ivar at: the offset behind the last value that was read.
     """
 
     __slots__ = ("_data", "_maxLength", "_size", "_text", "at")
 
-    def __init__(self, data: bytes | bytearray | memoryview, maxLength: int, at: int) -> None:
-        self._data = data if type(data) is bytes else bytes(data)
-        self._text = self._data.decode("latin-1")
-        self._size = len(self._data)
-        self._maxLength = maxLength
-        self.at = at
+    _data: bytes
+    #: The message as latin-1.
+    _text: str
+    _size: int
+    #: Of a string in units, of a binary in bytes.
+    _maxLength: int
+    at: int
 
     def _tooLong(self, what: str, length: int, at: int) -> NoReturn:
         if length < 0:
