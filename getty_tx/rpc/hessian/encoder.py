@@ -39,7 +39,7 @@ class Encoder:
         self._pieces: list[str] = []
         self._append = self._pieces.append
         #: Binaries that are not made text, and how many pieces of text come before them.
-        self._large: list[tuple[int, bytes]] = []
+        self._large: list[tuple[int, memoryview]] = []
         #: The numbers of lists, maps and objects by their identity; these themselves.
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []
@@ -72,7 +72,7 @@ class Encoder:
         if not large:
             data = "".join(pieces).encode("latin-1")
         else:
-            parts: list[bytes] = []
+            parts: list[bytes | memoryview] = []
             start = 0
             for at, binary in large:
                 parts += ("".join(pieces[start:at]).encode("latin-1"), binary)
@@ -129,14 +129,16 @@ class Encoder:
             self._append(CHARACTERS[0x34 + (length >> 8)] + CHARACTERS[length & 0xFF] + latin(value))
         else:
             append, large, pieces = self._append, self._large, self._pieces
+            # As it is now, without a copy where nobody can change it.
+            view = memoryview(bytes(value))
             at = 0
             while length - at > CHUNK:
                 append("A" + latin(CHUNK.to_bytes(2, "big")))
-                large.append((len(pieces), bytes(value[at : at + CHUNK])))
+                large.append((len(pieces), view[at : at + CHUNK]))
                 at += CHUNK
             length -= at
             append(latin((0x3400 + length).to_bytes(2, "big") if length < 1024 else b"B" + length.to_bytes(2, "big")))
-            large.append((len(pieces), bytes(value[at:])))
+            large.append((len(pieces), view[at:]))
 
     def _memory(self, value: memoryview) -> None:
         self._binary(bytes(value))
