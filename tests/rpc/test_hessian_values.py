@@ -177,7 +177,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual(hessian.decode(hessian.encode(number, Long(number))), [number, number])
 
     @settings(max_examples=examples(60))
-    @given(st.text("a\u00e9\u4e2d\U0001f600\ud83d\ude00", min_size=1, max_size=9), st.integers(1, 12_000))
+    @given(st.text("a\u00e9\u4e2d\U0001f600\ude00", min_size=1, max_size=9), st.integers(1, 12_000))
     def test_longText(self, text: str, count: int) -> None:
         """Chunks of at most 32,768 units, none of which ends between two surrogates."""
         text = (text * count).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

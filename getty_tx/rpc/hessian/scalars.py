@@ -13,6 +13,7 @@ calls the first reader looks for these.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from re import compile as regex
 from struct import Struct
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -47,10 +48,19 @@ ONE[0x5B], ONE[0x5C] = 0.0, 1.0
 ONE[0x80:0xC0] = range(-16, 48)
 ONE[0xD8:0xF0] = map(Long, range(-8, 16))
 
-#: All bytes but those that continue a character in UTF-8.
-_FIRST = bytes({*range(256)} - {*range(0x80, 0xC0)})
 #: All bytes but those that begin a character of four bytes, or no character.
 _SHORTER = bytes(range(0xF0))
+
+
+#: Two surrogates, of three bytes each.
+_PAIR = regex(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
+
+
+def _character(match: Any) -> bytes:
+    """The character of two surrogates."""
+    _, one, two, _, three, four = match.group()
+    high, low = (one & 0x0F) << 6 | two & 0x3F, (three & 0x0F) << 6 | four & 0x3F
+    return chr(0x10000 + (high << 10 | low)).encode()
 
 
 def _joined(text: str) -> str:
@@ -169,6 +179,8 @@ class ScalarReader:
         # As many bytes as there can be; what is behind the text is read over, whatever it is.
         window = self._data[at : at + 3 * count].decode("utf-8", "surrogateescape")
         text = window[:count]
+        if "\udced" in text:
+            return self._surrogates(at, count)
         try:
             length = len(text.encode())
         except UnicodeEncodeError:
@@ -181,28 +193,24 @@ class ScalarReader:
 
     def _surrogates(self, at: int, count: int) -> str:
         """A text with surrogates, or one that is invalid."""
-        data, end, left = self._data, at, count
-        # Each unit begins with a byte that continues none: read on for as many units as were found to be missing.
-        while left:
-            piece = data[end : end + left]
-            if len(piece) < left or end - at > 3 * count:
-                break
-            end += left
-            left = len(piece.translate(None, _FIRST))
-        if left:
-            raise HessianError(f"a string of {count} units has no such text", at)
-        # The last byte is the first one of the last unit.
-        last = data[end - 1]
-        end += 0 if last < 0xC0 else 1 if last < 0xE0 else 2
+        data, end = self._data, at
+        for _ in range(count):
+            first = data[end]
+            end += 1 if first < 0x80 else 2 if first < 0xE0 else 3
         raw = data[at:end]
-        try:
-            text = _joined(raw.decode("utf-8", "surrogatepass"))
-        except UnicodeDecodeError as error:
-            raise HessianError(f"a string that is not UTF-8: {error.reason}", at + error.start) from None
         if raw.translate(None, _SHORTER):
             raise HessianError("a string with a character of four bytes, which are two surrogates in Hessian", at)
         self.at = end
-        return text
+        try:
+            return _PAIR.sub(_character, raw).decode()
+        except UnicodeDecodeError:
+            pass
+        try:
+            return (
+                raw.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+            )
+        except UnicodeDecodeError as error:
+            raise HessianError(f"a string that is not UTF-8: {error.reason}", at + error.start) from None
 
     def _shortString(self, at: int) -> str:
         return self._units(at + 1, self._data[at])

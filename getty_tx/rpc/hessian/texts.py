@@ -46,6 +46,7 @@ _f64 = Struct(">Bd").pack
 
 #: Characters that are two UTF-16 units.
 _ASTRAL = regex("[\U00010000-\U0010ffff]")
+_FOUR = regex("[\xf0-\xf4]...")
 
 
 def noneText(value: None) -> str:
@@ -129,6 +130,17 @@ def dateText(value: datetime) -> str:
     return latin(_i64(0x4A, seconds * 1000))
 
 
+def _six(match: Any) -> str:
+    """The six bytes of a character of four, which are two surrogates."""
+    one, two, three, four = map(ord, match.group())
+    number = ((one & 7) << 18 | (two & 0x3F) << 12 | (three & 0x3F) << 6 | four & 0x3F) - 0x10000
+    high, low = number >> 10, number & 0x3FF
+    return (
+        f"\xed{CHARACTERS[0xA0 | high >> 6]}{CHARACTERS[0x80 | high & 0x3F]}"
+        f"\xed{CHARACTERS[0xB0 | low >> 6]}{CHARACTERS[0x80 | low & 0x3F]}"
+    )
+
+
 def _surrogates(match: Any) -> str:
     number = ord(match.group()) - 0x10000
     return chr(0xD800 + (number >> 10)) + chr(0xDC00 + (number & 0x3FF))
@@ -149,12 +161,11 @@ def stringText(value: str) -> str:
     if value.isascii():
         return _head(length) + value if length <= CHUNK else _chunksText(value)
     # There are two bytes of a mark, and two for each unit.
-    if len(value.encode("utf-16", "surrogatepass")) != 2 * length + 2:
-        value = _ASTRAL.sub(_surrogates, value)
-        length = len(value)
-    if length <= CHUNK:
-        return _head(length) + value.encode("utf-8", "surrogatepass").decode("latin-1")
-    return _chunksText(value)
+    units = len(value.encode("utf-16", "surrogatepass")) // 2 - 1
+    if units > CHUNK:
+        return _chunksText(value if units == length else _ASTRAL.sub(_surrogates, value))
+    text = value.encode("utf-8", "surrogatepass").decode("latin-1")
+    return _head(units) + (text if units == length else _FOUR.sub(_six, text))
 
 
 def _chunksText(value: str) -> str:
