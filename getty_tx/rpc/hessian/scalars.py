@@ -51,7 +51,6 @@ ONE[0xD8:0xF0] = map(Long, range(-8, 16))
 #: All bytes but those that begin a character of four bytes, or no character.
 _SHORTER = bytes(range(0xF0))
 
-
 #: Two surrogates, of three bytes each.
 _PAIR = regex(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
 
@@ -65,7 +64,7 @@ def _character(match: Any) -> bytes:
 
 def _joined(text: str) -> str:
     """Make one character of each pair of surrogates; those that are alone stay."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 class ScalarReader:
@@ -206,9 +205,7 @@ class ScalarReader:
         except UnicodeDecodeError:
             pass
         try:
-            return (
-                raw.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-            )
+            return _joined(raw.decode("utf-8", "surrogatepass"))
         except UnicodeDecodeError as error:
             raise HessianError(f"a string that is not UTF-8: {error.reason}", at + error.start) from None
 
@@ -239,7 +236,7 @@ class ScalarReader:
         parts.append(self._units(behind, count))
         text = "".join(parts)
         try:
-            text.encode("utf-16-le")
+            text.encode()
         except UnicodeEncodeError:
             # Some writers end chunks between two surrogates.
             return _joined(text)
