@@ -142,8 +142,7 @@ class Decoder(ScalarReader):
                     value = ((tag - 0xC8) << 8) + data[at + 1]
                     at += 2
                 elif tag == 0x5A:
-                    self._ends(count, stack, at)
-                    at += 1
+                    at = self._behindEnd(count, stack, at)
                     break
                 elif tag == 0x43:
                     at = self._define(at)
@@ -172,8 +171,10 @@ class Decoder(ScalarReader):
                 return at
             append, count, start, values, target, names = stack.pop()
             if names is not None:
-                target.update(zip(names, values, strict=True))
-            elif target is not None:
+                items = iter(values)
+                for name in names:
+                    target[name] = next(items)
+            elif values and target is not None:
                 self._pair(target, values, start)
 
     def _refuse(self, at: int, depth: int) -> NoReturn:
@@ -181,8 +182,8 @@ class Decoder(ScalarReader):
             raise HessianError("lists, maps and objects are nested too deep", at)
         raise HessianError(f"more than {self._maxReferences} lists, maps and objects", at)
 
-    def _ends(self, count: int, stack: list[Any], at: int) -> None:
-        """See whether a list or map without a length ends, which may be too long."""
+    def _behindEnd(self, count: int, stack: list[Any], at: int) -> int:
+        """Whether a list or map without a length ends here, and is not too long; the offset behind the end."""
         if count > 0:
             raise HessianError("the end of a list or map that has not begun", at)
         length = ~count
@@ -190,14 +191,16 @@ class Decoder(ScalarReader):
             isMap = stack[-1][4] is not None
             if not isMap or length // 2 > self._maxLength:
                 self._tooLong("map" if isMap else "list", length // 2 if isMap else length, stack[-1][2])
+        return at + 1
 
     def _pair(self, target: dict[Any, Any], values: list[Any], start: int) -> None:
         """Fill a map with its keys and values."""
-        if len(values) & 1:
-            raise HessianError("a map that ends behind a key", start)
-        pairs = iter(values)
+        items = iter(values)
         try:
-            target.update(zip(pairs, pairs, strict=False))
+            for key in items:
+                target[key] = next(items)
+        except StopIteration:
+            raise HessianError("a map that ends behind a key", start) from None
         except TypeError:
             raise HessianError("a map with a key that holds lists, maps or objects", start) from None
 
