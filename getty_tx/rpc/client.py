@@ -339,6 +339,9 @@ class Client(Service):
 
     def _watched(self, _: Any) -> None:
         self._isWatching = False
+        # With several endpoints a session is picked only from now on, and not when its peer has said that it is open.
+        if self._waiting and self.pick() is not None:
+            self._opened()
 
     def _givenUp(self, failure: Failure) -> None:
         """No session will open any more."""

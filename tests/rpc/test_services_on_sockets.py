@@ -135,6 +135,12 @@ class WaitingTests(SocketCase):
             await client.call("Echo", "say", "hi")
         self.assertEqual((caught.exception.sent, caught.exception.retryable), (False, True))
 
+    async def test_registry(self) -> None:
+        """So it does where a registry names who is there, of whom the first session is picked."""
+        port = (await self.serve())[2]
+        client = self.dial("service:Echo", registry=rf"static:tcp\:127.0.0.1\:{port}")
+        self.assertEqual(await gatherResults([client.call("Echo", "say", text) for text in "ab"]), ["a", "b"])
+
     async def test_stopped(self) -> None:
         """A client that does not run calls nobody, and a stop ends calls that wait."""
         client = rpc.Client("tcp:127.0.0.1:1")
