@@ -34,7 +34,7 @@ from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.server import Server
 from getty_tx.rpc.services import method, stream
 from getty_tx.rpc.streams import Stream
-from getty_tx.rpc.wires import Getty, Seata, Thrift, TTHeader
+from getty_tx.rpc.wires import Dubbo, Getty, Seata, Thrift, TTHeader
 
 __all__ = [
     "Call",
@@ -44,6 +44,7 @@ __all__ = [
     "CallRefusedError",
     "CallTimeoutError",
     "Client",
+    "Dubbo",
     "Getty",
     "NoSuchMethodError",
     "Outliers",

@@ -80,7 +80,9 @@ class Incoming:
             self._fail(request, PayloadError(f"number {request.id} belongs to another call"))
             return
         if handler is None:
-            self._fail(request, NoSuchMethodError(f"there is no {request.name:.200}"), None, stream)
+            # The wire could not read it, perhaps not even its name.
+            unread = request.payload if isinstance(request.payload, PayloadError) else None
+            self._fail(request, unread or NoSuchMethodError(f"there is no {request.name:.200}"), None, stream)
             return
         totals = self._served.get(request.name)
         if totals is None:

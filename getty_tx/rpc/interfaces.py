@@ -17,6 +17,9 @@ class IWire(Interface):
     How calls look on the network. One object serves any number of sessions.
 
     It may have ``opened(peer)`` as well, which is called when the session of a peer is open, before any call over it.
+
+    It may have ``registering(options, names) -> options`` as well: what a Server takes to register itself, of which
+    ``service`` is one, with what the wire's peers want to find there; ``names`` are the ``Service/method`` that it has.
     """
 
     features: Any = Attribute("a frozenset of :py:class:`getty_tx.rpc.messages.Feature`: what it can say")
@@ -29,6 +32,9 @@ class IWire(Interface):
 class IWireCodec(Interface):
     """
     The codec of one session, whose packages are those of :py:mod:`getty_tx.rpc.messages`.
+
+    The payload of a request that it cannot read may be the :py:class:`~getty_tx.rpc.errors.PayloadError` that says why:
+    it is the answer.
 
     One whose wire has slices has ``check(session, message)`` as well, which raises what ``write`` would. One whose
     callers may not tell replies apart has ``inOrder``: while it is true, calls in run one after the other.

@@ -67,6 +67,9 @@ class Server(Service):
         self._reactor = reactor
         registering = server.registeringIn(options)
         self.context = CallContext(TTHeader() if wire is None else wire, services, **options)
+        complete = getattr(wire, "registering", None)
+        if complete is not None and registering.get("service") is not None:
+            registering = complete(registering, self.context.handlers)
         endpoints = endpoint if isinstance(endpoint, list) else [endpoint]
         for each in endpoints:
             checkEndpoint(each)

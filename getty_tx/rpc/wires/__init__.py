@@ -6,6 +6,8 @@ The wires: codecs whose packages are calls.
 - ``thrift``: Thrift by itself, as Apache has it, and the port of a server that takes that and Kitex's;
   ``thriftframed`` has its transports, ``thriftmessage`` its messages.
 - ``descriptions``: wires by texts, such as ``ttheader:msgpack``, for command lines.
+- ``dubbo``: that of Dubbo 2: the frame; ``dubbobodies`` reads requests and replies, ``dubbopayload`` writes arguments
+  and results, ``dubbotypes`` has their types, and ``dubboerrors`` statuses and exceptions.
 - ``getty``: that of Getty's RPC in Go; ``gettyheader`` has the RPC headers in its packages.
 - ``seata``: that of Seata's coordinator and its clients.
 - ``info``: the information blocks of a TTHeader frame; ``errorjson``: the errors in it.
@@ -13,9 +15,10 @@ The wires: codecs whose packages are calls.
 
 from __future__ import annotations
 
+from getty_tx.rpc.wires.dubbo import Dubbo
 from getty_tx.rpc.wires.getty import Getty
 from getty_tx.rpc.wires.seata import Seata
 from getty_tx.rpc.wires.thrift import Thrift
 from getty_tx.rpc.wires.ttheader import TTHeader
 
-__all__ = ["Getty", "Seata", "TTHeader", "Thrift"]
+__all__ = ["Dubbo", "Getty", "Seata", "TTHeader", "Thrift"]

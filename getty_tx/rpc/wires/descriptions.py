@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
+from getty_tx.rpc.wires.dubbo import Dubbo
 from getty_tx.rpc.wires.getty import Getty
 from getty_tx.rpc.wires.thrift import Thrift
 from getty_tx.rpc.wires.ttheader import TTHeader
@@ -29,6 +30,7 @@ WIRES: dict[str, tuple[Callable[[str], Any], tuple[str, ...]]] = {
     "ttheader": (_ttheader, ("json", "msgspec", "msgpack", "bytes", IDL)),
     "getty": (Getty, ("json", "protobuf")),
     "thrift": (Thrift, (IDL,)),
+    "dubbo": (lambda _: Dubbo(), ("hessian",)),
 }
 
 

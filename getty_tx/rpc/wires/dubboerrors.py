@@ -1,0 +1,101 @@
+"""
+The errors of Dubbo's calls: statuses, and exceptions of Java.
+
+What this end says of a call, such as that its time is over, is a status with a text. What a method raises is an
+exception of Java: an object of its class, of which every consumer reads the fields ``detailMessage``, ``cause``,
+``stackTrace`` and ``suppressedExceptions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from getty_tx.rpc.errors import PayloadError
+from getty_tx.rpc.hessian import Decoder, JavaObject, Limits, TypedList, TypedMap, encode
+from getty_tx.rpc.messages import ErrorReply
+
+__all__ = ["CODE", "OK", "exceptionOf", "failedReply", "statusOf", "thrownReply"]
+
+OK = 20
+
+#: Statuses (org.apache.dubbo.remoting.exchange.Response) by codes; other codes are exceptions.
+_STATUSES = {"deadline": 31, "payload": 40, "noMethod": 60, "cancelled": 70, "lost": 70, "refused": 100}
+
+#: Codes by statuses; others are "internal". 25: arguments or a result cannot be encoded; 100: all threads are busy.
+_CODES = {25: "payload", 30: "deadline", 31: "deadline", 40: "payload", 50: "payload", 60: "noMethod", 100: "refused"}
+
+#: The class of exceptions that name none.
+_EXCEPTION = "java.lang.RuntimeException"
+
+#: The attachment with the code of an error that names no class.
+CODE = "getty-code"
+
+_OF_THROWABLE = ("detailMessage", "cause", "stackTrace", "suppressedExceptions")
+
+
+def statusOf(code: str) -> int | None:
+    """The status of a code; None: it is an exception."""
+    return _STATUSES.get(code)
+
+
+def exceptionOf(message: ErrorReply, limit: int) -> bytes:
+    """
+    The exception of an error, encoded.
+
+    One that came from another provider is passed on as it is. A code with a dot is the name of the class, and details
+    that are a mapping are more of its fields; what cannot be encoded of them is left out.
+
+    :param limit: characters of the text, at most.
+    """
+    details = message.details
+    if isinstance(details, JavaObject) and "detailMessage" in details.fields:
+        try:
+            return encode(details)
+        except PayloadError:
+            # Changed by the method.
+            details = None
+    fields: dict[str, Any] = {
+        "detailMessage": cut(message.text, limit),
+        "cause": None,
+        # Java's getStackTrace() of some versions fails with none at all.
+        "stackTrace": TypedList("[java.lang.StackTraceElement", []),
+        "suppressedExceptions": [],
+    }
+    name = cut(message.code, 200) if "." in message.code else _EXCEPTION
+    if isinstance(details, Mapping):
+        more = {str(key): value for key, value in details.items() if key not in _OF_THROWABLE}
+        try:
+            return encode(JavaObject(name, {**fields, **more}))
+        except PayloadError:
+            pass
+    return encode(JavaObject(name, fields))
+
+
+def cut(text: str, limit: int) -> str:
+    """So much of a text."""
+    return text[: max(limit, 0)]
+
+
+def thrownReply(number: int, value: Any, metadata: Mapping[str, str] | None) -> ErrorReply:
+    """The error of an exception that a peer has sent: its class is the code, its message the text."""
+    name, fields = _EXCEPTION, {}
+    if isinstance(value, JavaObject):
+        name, fields = value.name, value.fields
+    elif isinstance(value, TypedMap):
+        name, fields = value.type or name, dict(value)
+    text = fields.get("detailMessage", value if isinstance(value, str) else None)
+    more = dict(metadata or {})
+    code = more.pop(CODE, name)
+    return ErrorReply(number, code, text if isinstance(text, str) else name, value, more or None)
+
+
+def failedReply(number: int, status: int, body: bytes, limits: Limits) -> ErrorReply:
+    """The error of a status; its body is a text. The status is the details."""
+    try:
+        text = Decoder(body, limits).read() if body else None
+    except PayloadError:
+        text = None
+    if not isinstance(text, str) or not text:
+        text = f"the peer has answered with status {status}"
+    return ErrorReply(number, _CODES.get(status, "internal"), text, status)
