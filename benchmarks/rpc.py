@@ -5,7 +5,8 @@
 
 A row is CONNECTIONSxCALLERSxBYTES: so many connections, with so many callers each that call in a loop, and are
 answered with the bytes that they have sent. Behind it may stand ``:records`` or ``:text`` (an argument of about so many
-bytes as JSON, a list of small objects or an object with a long text), ``:async`` (the method is an ``async def``),
+bytes as JSON, a list of small objects or an object with a long text), ``:dubbo`` or ``:dubbotext`` (bytes or a text, on
+the wire of Dubbo, for ``getty_rpc`` only), ``:async`` (the method is an ``async def``),
 ``:deadline`` (each call has one of 3 seconds) and ``:clients`` (each connection is a client of its own; without it, the
 callers of ``getty_rpc`` share a client with as many sessions, and each call takes the one with the fewest open calls).
 
@@ -69,9 +70,14 @@ ROWS = (
     "1x100x1024",
     "1x100x1024:text",
     "1x100x1024:records",
+    "1x100x1024:dubbo",
+    "1x100x1024:dubbotext",
     "1x100x65535",
     "16x6x65535",
 )
+
+#: What an argument is, beside bytes.
+CONTENTS = ("text", "records", "dubbo", "dubbotext")
 
 #: Seconds of a deadline.
 DEADLINE = 3.0
@@ -114,7 +120,7 @@ class Row:
     """What is called.
 
     :ivar scenario: connections, callers of each, and bytes.
-    :ivar content: ``bytes``, ``text`` or ``records``.
+    :ivar content: ``bytes``, ``text``, ``records``, ``dubbo`` or ``dubbotext``.
     """
 
     scenario: Scenario
@@ -126,16 +132,17 @@ class Row:
     @classmethod
     def parse(cls, text: str) -> Row:
         """
-        Read ``CONNECTIONSxCALLERSxBYTES[:text|:records][:async][:deadline][:clients]``.
+        Read ``CONNECTIONSxCALLERSxBYTES[:text|:records|:dubbo|:dubbotext][:async][:deadline][:clients]``.
 
         :raise ValueError: for any other text.
         """
         numbers, *words = text.split(":")
-        contents = [word for word in words if word in ("text", "records")]
+        contents = [word for word in words if word in CONTENTS]
         others = [word for word in words if word not in contents]
         if len(contents) > 1 or len(set(others)) < len(others) or set(others) - {"async", "deadline", "clients"}:
             raise ValueError(
-                f"{text!r} has more behind {numbers} than :text or :records, :async, :deadline and :clients"
+                f"{text!r} has more behind {numbers} than :text, :records, :dubbo or :dubbotext, :async, :deadline and"
+                " :clients"
             )
         return cls(
             Scenario.parse(numbers),
@@ -144,6 +151,11 @@ class Row:
             hasDeadline="deadline" in others,
             isPool="clients" not in others,
         )
+
+    @property
+    def isDubbo(self) -> bool:
+        """Only getty_rpc speaks it."""
+        return self.content in ("dubbo", "dubbotext")
 
     @property
     def words(self) -> list[str]:
@@ -205,23 +217,29 @@ def versions(names: Iterable[str], python: str) -> dict[str, str]:
 
 
 #: What a codec wants of a session.
-_SESSION: Any = SimpleNamespace(maxMsgLen=1 << 30)
+_SESSION: Any = SimpleNamespace(maxMsgLen=1 << 30, connection=SimpleNamespace(kind="TCP_CLIENT"))
 
 
 def frameOf(row: Row) -> bytes:
     """A request's frame for the load in C, and the payload that its reply must have."""
     # Peers must not need getty_tx, and the table has none without it.
     from getty_tx import rpc
-    from getty_tx.rpc.messages import Request
+    from getty_tx.rpc.messages import Reply, Request
+    from getty_tx.rpc.wires.dubbo import HEAD as DUBBO_HEAD
 
-    wire = rpc.TTHeader("bytes" if row.content == "bytes" else "json")
+    wire: Any = rpc.Dubbo() if row.isDubbo else rpc.TTHeader("bytes" if row.content == "bytes" else "json")
     value = payloadOf(row.content, row.scenario.size)
     payload = wire.payload.encodeArguments("Echo/say", (value,))
     request = Request(1, "Echo/say", payload, DEADLINE if row.hasDeadline else None)
     codec = wire.codec()
     # The first frame of a session says what it understands; the others are as the second.
     codec.write(_SESSION, request)
-    return codec.write(_SESSION, request) + wire.payload.encodeResult("Echo/say", value)
+    frame: bytes = codec.write(_SESSION, request)
+    if row.isDubbo:
+        # The body: a caller with this protocol takes attachments.
+        asked, _ = wire.codec().read(_SESSION, memoryview(frame))
+        return frame + codec.write(_SESSION, Reply(asked.id, wire.payload.encodeResult("Echo/say", value)))[DUBBO_HEAD:]
+    return frame + wire.payload.encodeResult("Echo/say", value)
 
 
 def runAlone(server: ServerProcess, row: Row, seconds: float, warmup: float) -> LoadResult:
@@ -348,7 +366,9 @@ def measureRows(rows: Iterable[str], names: list[str], given: argparse.Namespace
         figures.versions = versions([name for name in names if name != ALONE], given.python)
     for text in rows:
         print(text, flush=True)
-        found = compare(names, Row.parse(text), given.python, given.repetitions, given.seconds)
+        row = Row.parse(text)
+        some = [name for name in names if name in (ALONE, "getty_rpc")] if row.isDubbo else names
+        found = compare(some, row, given.python, given.repetitions, given.seconds)
         for name, each in found.items():
             print(line(name, each, found.get("getty_rpc")), flush=True)
         figures.rows[text] = {name: each.figures for name, each in found.items()}

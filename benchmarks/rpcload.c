@@ -2,8 +2,8 @@
  *
  *   rpcload PORT CONNECTIONS DEPTH WARMUP_SECONDS SECONDS < FRAME_AND_PAYLOAD
  *
- * The input is a TTHeader frame of a request, and behind it the payload that its reply must have. Each call is that
- * frame with a number of its own, 1 to DEPTH, which serves for the next call when the reply has come; replies may come
+ * The input is a TTHeader frame of a request, and behind it the payload that its reply must have; or a package of Dubbo's
+ * and the body of its reply. Each call is that frame with a number of its own, 1 to DEPTH, which serves for the next call when the reply has come; replies may come
  * in any order. Every payload that comes back is compared.
  * Prints "measuring" when the warm-up is over, and at the end one JSON object about the time after it:
  * messages (calls that were answered), seconds, and the round trips' p50, p99 and max in microseconds. On a
@@ -24,6 +24,7 @@
 #define CHUNK (256 * 1024)      /* bytes that one recv has room for, at least */
 #define LARGEST (8 * 1024 * 1024) /* bytes of a frame, either way */
 #define HEAD 14
+#define DUBBO_HEAD 16
 #define READY 512               /* most events of one epoll_wait */
 
 struct connection {
@@ -37,6 +38,7 @@ struct connection {
 
 static struct connection *connections;
 static unsigned depth;
+static int isDubbo;
 static unsigned char *frame, *expected;
 static size_t frameSize, expectedSize, outRoom, inRoom;
 static int epollFd;
@@ -50,6 +52,19 @@ static void refuse(const char *what)
 static uint32_t number32(const unsigned char *at)
 {
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+static size_t sizeOf(const unsigned char *at)
+{
+    return isDubbo ? DUBBO_HEAD + (size_t)number32(at + 12) : (size_t)number32(at) + 4;
+}
+
+/* Where the payload of a reply begins; 0: the bytes are none. */
+static size_t bodyOf(const unsigned char *at)
+{
+    if (isDubbo)
+        return at[0] == 0xda && at[1] == 0xbb && !(at[2] & 0x80) ? DUBBO_HEAD : 0;
+    return at[4] == 0x10 && at[5] == 0 ? HEAD + 4 * ((size_t)at[12] << 8 | at[13]) : 0;
 }
 
 static void *room(size_t size)
@@ -66,7 +81,8 @@ static void readInput(void)
     frame = room(2 * LARGEST);
     while ((got = fread(frame + have, 1, 2 * LARGEST - have, stdin)) > 0)
         have += got;
-    if (have < HEAD || (frameSize = (size_t)number32(frame) + 4) > have)
+    isDubbo = have > 1 && frame[0] == 0xda && frame[1] == 0xbb;
+    if (have < DUBBO_HEAD || (frameSize = sizeOf(frame)) > have)
         refuse("the input is no frame and a payload");
     expected = frame + frameSize;
     expectedSize = have - frameSize;
@@ -132,17 +148,17 @@ static unsigned receive(struct connection *c)
     if (got <= 0)
         refuse("the server closed a connection");
     c->have += (size_t)got;
-    while (c->have - at >= HEAD) {
+    while (c->have - at >= DUBBO_HEAD) {
         const unsigned char *reply = c->in + at;
-        size_t size = (size_t)number32(reply) + 4, body = HEAD + 4 * ((size_t)reply[12] << 8 | reply[13]);
-        uint32_t number = number32(reply + 8);
-        if (size > inRoom || body > size || reply[4] != 0x10 || reply[5] != 0)
-            refuse("what came is no TTHeader frame");
+        size_t size = sizeOf(reply), body = bodyOf(reply);
+        uint32_t number = number32(reply + 8); /* with Dubbo the lower half of it */
+        if (size > inRoom || body > size || !body)
+            refuse("what came is no frame of this kind");
         if (c->have - at < size)
             break;
         at += size;
-        if (!number)
-            continue; /* a control frame */
+        if (!number || (isDubbo && reply[2] & 0x20))
+            continue; /* a control frame, an event */
         if (number > depth || !c->sentAt[number])
             refuse("a reply to a call that was not made");
         if (size - body != expectedSize || memcmp(reply + body, expected, expectedSize))

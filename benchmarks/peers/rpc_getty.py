@@ -25,6 +25,8 @@ from getty_tx import rpc  # noqa: E402
 
 def wireOf(content: str) -> Any:
     """The wire for a kind of content."""
+    if content == "dubbo":
+        return rpc.Dubbo()
     return rpc.TTHeader(os.environ.get("GETTY_RPC_JSON", content) if content == "json" else content)
 
 

@@ -5,11 +5,11 @@ A peer is run in one of these ways::
     PEER serve PORT CONTENT HANDLER
     PEER call PORT CONTENT HANDLER CONNECTIONS DEPTH SIZE TIMEOUT WARMUP SECONDS SHARING
 
-CONTENT is ``bytes``, or as JSON ``records`` or ``text``, HANDLER ``plain`` or ``async``, TIMEOUT seconds or ``-``.
-SHARING is ``pool`` or ``clients``: whether callers take any connection, where a peer has that, or one of their own. Its
-server answers with what it was sent. Its client prints ``measuring`` when the warm-up is over, and at the end one JSON
-object about the time after it, as ``rpcload.c`` does, with its own CPU seconds. The first call that fails, or whose
-answer is not what was sent, ends it with status 1.
+CONTENT is ``bytes``, or as JSON ``records`` or ``text``, or another that ``payloadOf`` has. HANDLER is ``plain`` or
+``async``, TIMEOUT seconds or ``-``. SHARING is ``pool`` or ``clients``: whether callers take any connection, where a
+peer has that, or one of their own. Its server answers with what it was sent. Its client prints ``measuring`` when the
+warm-up is over, and at the end one JSON object about the time after it, as ``rpcload.c`` does, with its own CPU
+seconds. The first call that fails, or whose answer is not what was sent, ends it with status 1.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 def payloadOf(content: str, size: int) -> Any:
     """
     Bytes; or what has about so many bytes as JSON: ``records``, small and as many as it takes, or a long ``text``.
+
+    ``dubbo`` are bytes on that wire, and ``dubbotext`` is a text.
     """
-    if content == "bytes":
+    if content == "dubbotext":
+        return "word " * (size // 5)
+    if content in ("bytes", "dubbo"):
         return bytes((7 * at + 3) % 256 for at in range(size))
     if content == "text":
         return {"id": 1000, "text": "word " * (size // 5)}
@@ -195,11 +199,11 @@ def main(serve: Callable[[int, str, bool], object], call: Callable[[Load, str], 
     """
     Do what the command line says.
 
-    :param serve: gets the port, ``bytes`` or ``json``, and whether the handler is an ``async def``.
-    :param call: gets the load, and ``bytes`` or ``json``; it returns when the load's callers have.
+    :param serve: gets the port, ``bytes``, ``json`` or ``dubbo``, and whether the handler is an ``async def``.
+    :param call: gets the load, and ``bytes``, ``json`` or ``dubbo``; it returns when the load's callers have.
     """
     what, port, content, handler, *rest = sys.argv[1:]
-    kind = "bytes" if content == "bytes" else "json"
+    kind = {"bytes": "bytes", "dubbo": "dubbo", "dubbotext": "dubbo"}.get(content, "json")
     if what == "serve":
         serve(int(port), kind, handler == "async")
         return 0

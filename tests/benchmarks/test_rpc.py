@@ -204,6 +204,16 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(value, given[end:])
         self.assertNotIn(b"ping", given[:end])
 
+    def test_dubboFrame(self) -> None:
+        """On Dubbo's wire it is a request, and behind it the body of the reply."""
+        for content, value in (("dubbo", payloadOf("bytes", 100)), ("dubbotext", "word " * 20)):
+            given, wire = frameOf(Row.parse(f"1x1x100:{content}")), rpc.Dubbo()
+            request, end = wire.codec().read(None, memoryview(given))
+            self.assertEqual(("Echo/say", [value]), (request.name, request.payload))
+            body = given[end:]
+            head = bytes.fromhex("dabb02140000000000000001") + len(body).to_bytes(4, "big")
+            self.assertEqual(value, wire.codec().read(None, memoryview(head + body))[0].payload)
+
     @onlyLong
     def test_both(self) -> None:
         """getty_tx and AMP answer every call, with every kind of payload and method."""
@@ -215,7 +225,7 @@ class RunTests(SynchronousTestCase):
 
     def test_clients(self) -> None:
         """Each connection may be a client of its own."""
-        self.assertTrue(runOnce("getty_rpc", Row.parse("3x2x100:clients"), "", 0.1, 0.05).messages > 0)
+        self.assertTrue(runOnce("getty_rpc", Row.parse("3x2x100:clients:dubbo"), "", 0.1, 0.05).messages > 0)
 
     @onlyLong
     def test_plot(self) -> None:
