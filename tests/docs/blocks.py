@@ -62,6 +62,7 @@ BLOCKS = {
         "indented": "tests/rpc/test_main.py, with an IDL of its own",
     },
     "howto/seata.md": {"python": "test_pages"},
+    "howto/dubbo.md": {"python": "test_dubbo_page", "indented": "test_dubbo_page"},
     "howto/etcd.md": {
         "sh": "etcd's own commands: tests/registry/test_etcd_real.py gives the roles",
         "text": "test_etcd_page",
@@ -86,6 +87,7 @@ BLOCKS = {
         for name in (
             "calls",
             "client",
+            "dubbo",
             "groups",
             "groups-hub",
             "groups-redis",

@@ -45,11 +45,12 @@ del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
-#: Each of them is run below; the pages are by tests/docs/test_echo_page.py and tests/docs/test_pages_in_browser.py, and
-#: gRPC is by tests/tap/test_grpc.py.
+#: Each of them is run below; the pages are by tests/docs/test_echo_page.py and tests/docs/test_pages_in_browser.py,
+#: gRPC is by tests/tap/test_grpc.py, and Dubbo by tests/docs/test_dubbo_page.py.
 NAMES = {
     "audit.py",
     "chat.py",
+    "dubbo.py",
     "echo.html",
     "echo_client.py",
     "echo_server.py",
