@@ -248,7 +248,7 @@ class Group:
         if self.recent is not None:
             self.recent.forget()
         if not self.namespace.historySize or self.position is None:
-            self.gap(None)
+            self.gap()
         elif self._held is None:
             self._held = []
             asked = self.groups.engine.history(
@@ -265,12 +265,12 @@ class Group:
             first = next((each.position for each in self._held or () if each.position is not None), None)
             if first is not None and first.epoch == history.position.epoch:
                 self.position = Position(first.epoch, first.offset - 1)
-            self.gap(None)
+            self.gap()
             self._goOn(())
 
     def _notFound(self, _: object) -> None:
         # The engine has gone away again; when it is back it says once more that something is missing.
-        self.gap(None)
+        self.gap()
         self.position = None
         self._goOn(())
 
@@ -279,10 +279,10 @@ class Group:
         for publication in [*publications, *(held or ())]:
             self.arrived(publication)
 
-    def gap(self, count: int | None) -> None:
-        """The members of this process have missed publications, and will not get them."""
+    def gap(self) -> None:
+        """The members of this process have missed publications, nobody knows how many, and will not get them."""
         self.stats.gaps += 1
-        self.tell("onGap", self, None, count)
+        self.tell("onGap", self, None, None)
 
     def tell(self, event: str, *arguments: Any) -> None:
         """Call the listener."""

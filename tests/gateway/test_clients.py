@@ -302,7 +302,7 @@ class SubscribeTests(GatewayCase):
         """A client that has missed something is told to come for it."""
         client = self.chatting()
         group = self.gateway.groups.group("chat:1")
-        group.gap(3)
+        group.gap()
         self.assertEqual(
             client.heard(),
             [{"push": {"channel": "chat:1", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}],

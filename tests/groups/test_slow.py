@@ -6,21 +6,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from getty_tx.groups import GroupListener, History, Namespace, Position
+from getty_tx.groups import History, Namespace, Position
 from getty_tx.processes.drain import isAtRest
-from tests.support.groups import GroupsCase
+from tests.support.groups import Gaps, GroupsCase
 
 KB = bytes(1000)
-
-
-class Gaps(GroupListener):
-    """Notes what was missed."""
-
-    def __init__(self) -> None:
-        self.missed: list[tuple[Any, Any]] = []
-
-    def onGap(self, group: Any, session: Any, missed: int | None) -> None:
-        self.missed.append((session, missed))
 
 
 class SlowTests(GroupsCase):

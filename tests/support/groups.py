@@ -7,10 +7,20 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx.codecs import LengthCodec
-from getty_tx.groups import Groups, Namespace
+from getty_tx.groups import GroupListener, Groups, Namespace
 from getty_tx.testing import Network, RecordingListener
 
-__all__ = ["GroupsCase"]
+__all__ = ["Gaps", "GroupsCase"]
+
+
+class Gaps(GroupListener):
+    """Notes what was missed."""
+
+    def __init__(self) -> None:
+        self.missed: list[tuple[Any, Any]] = []
+
+    def onGap(self, group: Any, session: Any, missed: int | None) -> None:
+        self.missed.append((session, missed))
 
 
 class GroupsCase(SynchronousTestCase):
