@@ -228,8 +228,7 @@ class H2Engine:
             for stream in [each for each in self._open if each > last]:
                 self._close(stream, ErrorCode.REFUSED_STREAM)
         self._lost = True
-        if not self._open:
-            self.isOver = True
+        self.isOver = self.isOver or not self._open
 
     def _tell(self, event: Any) -> None:
         told = self._told
