@@ -176,6 +176,17 @@ class RoundTripTests(SynchronousTestCase):
         """The shortest form for each, as an int and as a long."""
         self.assertEqual(hessian.decode(hessian.encode(number, Long(number))), [number, number])
 
+    @settings(max_examples=examples(300))
+    @given(st.data(), st.integers(8, 100))
+    def test_numbers(self, data: Any, count: int) -> None:
+        """Many numbers of one type in a list have the bytes that they have one by one."""
+        doubles = st.one_of(st.floats(), st.integers(-(2**33), 2**33).map(lambda number: number / 1000))
+        large = st.integers(2**31, 2**63 - 1)
+        same = (longs, longs.map(Long), large, large.map(lambda number: Long(-number)), doubles)
+        numbers = data.draw(st.sampled_from(same).flatmap(lambda one: st.lists(one, min_size=count, max_size=count)))
+        expected = b"X" + hessian.encode(count) + b"".join(map(hessian.encode, numbers))
+        self.assertEqual(hessian.encode(numbers).hex(), expected.hex())
+
     @settings(max_examples=examples(60))
     @given(st.text("a\u00e9\u4e2d\U0001f600\ude00", min_size=1, max_size=9), st.integers(1, 12_000))
     def test_longText(self, text: str, count: int) -> None:

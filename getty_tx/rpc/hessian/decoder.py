@@ -56,7 +56,7 @@ class Decoder(ScalarReader):
 
     def __init__(self, data: bytes | bytearray | memoryview, limits: Limits = DEFAULT, at: int = 0) -> None:
         self._data = data = data if type(data) is bytes else bytes(data)
-        self._text = data.decode("latin-1")
+        self._text: str | None = None
         self._size = len(data)
         self._maxLength = limits.maxLength
         self.at = at
@@ -128,13 +128,13 @@ class Decoder(ScalarReader):
                 if value is not MORE:
                     at += 1
                 elif tag < 0x20:
+                    if text is None:
+                        text = self._text = data.decode("latin-1")
                     end = at + 1 + tag
                     value = text[at + 1 : end]
-                    if value.isascii():
-                        at = end
-                    else:
-                        value = self._notASCII(at + 1, tag)
-                        at = self.at
+                    if not value.isascii():
+                        value, end = self._notASCII(at + 1, tag), self.at
+                    at = end
                 elif (reader := readers[tag]) is not None:
                     value = reader(self, at)
                     at = self.at

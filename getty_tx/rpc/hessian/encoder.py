@@ -39,7 +39,7 @@ class Encoder:
         self._pieces: list[str] = []
         self._append = self._pieces.append
         #: Binaries that are not made text, and how many pieces of text come before them.
-        self._large: list[tuple[int, memoryview]] = []
+        self._large: list[tuple[int, bytes | memoryview]] = []
         #: The numbers of lists, maps and objects by their identity; these themselves.
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []
@@ -119,7 +119,9 @@ class Encoder:
             if kind in self.writers:
                 self.writers[kind](self, value)
                 return
-        raise HessianError(f"{type(value).__qualname__} has no form in Hessian")
+        raise HessianError(
+            f"{type(value).__qualname__} has no form in Hessian: make a JavaObject, a dict or a str of it"
+        )
 
     def _binary(self, value: bytes | bytearray) -> None:
         length = len(value)
@@ -130,15 +132,18 @@ class Encoder:
         else:
             append, large, pieces = self._append, self._large, self._pieces
             # As it is now, without a copy where nobody can change it.
-            view = memoryview(bytes(value))
-            at = 0
-            while length - at > CHUNK:
-                append("A" + latin(CHUNK.to_bytes(2, "big")))
-                large.append((len(pieces), view[at : at + CHUNK]))
-                at += CHUNK
-            length -= at
+            rest: bytes | memoryview = bytes(value)
+            if length > CHUNK:
+                view = memoryview(rest)
+                at = 0
+                while length - at > CHUNK:
+                    append("A" + latin(CHUNK.to_bytes(2, "big")))
+                    large.append((len(pieces), view[at : at + CHUNK]))
+                    at += CHUNK
+                length -= at
+                rest = view[at:]
             append(latin((0x3400 + length).to_bytes(2, "big") if length < 1024 else b"B" + length.to_bytes(2, "big")))
-            large.append((len(pieces), view[at:]))
+            large.append((len(pieces), rest))
 
     def _memory(self, value: memoryview) -> None:
         self._binary(bytes(value))

@@ -77,8 +77,8 @@ class ScalarReader:
     __slots__ = ("_data", "_maxLength", "_size", "_text", "at")
 
     _data: bytes
-    #: The message as latin-1.
-    _text: str
+    #: The message as latin-1, once a short string was read.
+    _text: str | None
     _size: int
     #: Of a string in units, of a binary in bytes.
     _maxLength: int
@@ -171,15 +171,14 @@ class ScalarReader:
         if count > self._maxLength:
             self._tooLong("string", count, at)
         self.at = end = at + count
-        text = self._text[at:end]
+        # A slice of the bytes: the message as text is made for short strings alone.
+        text = self._data[at:end].decode("latin-1")
         return text if text.isascii() else self._notASCII(at, count)
 
     def _notASCII(self, at: int, count: int) -> str:
         # As many bytes as there can be; what is behind the text is read over, whatever it is.
         window = self._data[at : at + 3 * count].decode("utf-8", "surrogateescape")
         text = window[:count]
-        if "\udced" in text:
-            return self._surrogates(at, count)
         try:
             length = len(text.encode())
         except UnicodeEncodeError:
