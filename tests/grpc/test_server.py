@@ -1,4 +1,4 @@
-"""Calls of all kinds from grpcio's client."""
+"""Calls of all kinds from grpcio's client, and what generated code registers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from twisted.internet.task import deferLater
 
 from getty_tx.http.grpc.errors import StatusError
 from getty_tx.http.grpc.status import Code
-from tests.support.grpcserver import CallCase, pathOf
+from tests.support.grpcraw import framed
+from tests.support.grpcserver import CallCase, methodOf, pathOf
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -285,3 +286,44 @@ class Threads(CallCase):
 
 #: What a call gives behind its last request.
 END: Any = None
+
+
+class Registered(CallCase):
+    """What generated code registers."""
+
+    async def test_wrappersAreCalledOnceForEachMethod(self) -> None:
+        seen = []
+
+        def wrapperOf(letter: str) -> Any:
+            def wrapper(name: str, handler: Any) -> Any:
+                seen.append((letter, name))
+                return lambda request, context: letter.encode() + handler(request, context)
+
+            return wrapper
+
+        server = await self.serve(unary_unary_echo)
+        server.wrap(wrapperOf("a"))
+        server.wrap(wrapperOf("b"))
+        client = await self.raw()
+        self.assertEqual((await client.call(pathOf(unary_unary_echo), framed(b"x")).ended).data, framed(b"abx"))
+        self.assertEqual(set(seen), {("a", "test.Service/unary_unary_echo"), ("b", "test.Service/unary_unary_echo")})
+
+    async def test_genericHandlersAreAskedForTheRest(self) -> None:
+        asked = []
+        handler = methodOf("unary_unary", lambda request, context: b"generic")
+
+        class Generic:
+            def service(self, details: Any) -> Any:
+                asked.append((details.method, details.invocation_metadata))
+                return handler if details.method.endswith("Known") else None
+
+        server = await self.serve(unary_unary_echo)
+        server.add_generic_rpc_handlers((Generic(),))
+        client = await self.raw()
+        for _ in range(2):
+            self.assertEqual((await client.call("/a.B/Known", framed(b""), x="y").ended).data, framed(b"generic"))
+        self.assertEqual((await client.call("/a.B/Other", framed(b"")).ended).status, "12")
+        self.assertEqual((await client.call(pathOf(unary_unary_echo), framed(b"x")).ended).data, framed(b"x"))
+        self.assertEqual(asked, [("/a.B/Known", (("x", "y"),))] * 2 + [("/a.B/Other", ())])
+        totals = server.context.methods.totals
+        self.assertEqual((totals["a.B/Known"].done, totals[""].failed), (2, {"UNIMPLEMENTED": 1}))
