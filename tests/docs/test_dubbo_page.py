@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 from getty_tx import rpc
 from getty_tx.rpc.command import parse
 from getty_tx.rpc.hessian import Long
-from tests.docs.test_examples import ExampleTestCase
+from tests.support.examples import ExampleTestCase
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "dubbo.md").read_text()
 
