@@ -11,7 +11,18 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.rpc.hessian.limits import HessianError
-from getty_tx.rpc.hessian.texts import CHARACTERS, CHUNK, INTS, NUMBERS, TEXTS, intText, latin, numbersText, stringText
+from getty_tx.rpc.hessian.texts import (
+    CHARACTERS,
+    CHUNK,
+    INTS,
+    NUMBERS,
+    TEXTS,
+    binaryHead,
+    intText,
+    latin,
+    numbersText,
+    stringText,
+)
 from getty_tx.rpc.hessian.values import JavaObject, TypedList, TypedMap
 
 if TYPE_CHECKING:
@@ -125,10 +136,8 @@ class Encoder:
 
     def _binary(self, value: bytes | bytearray) -> None:
         length = len(value)
-        if length < 16:
-            self._append(CHARACTERS[0x20 + length] + latin(value))
-        elif length <= _LARGE:
-            self._append(CHARACTERS[0x34 + (length >> 8)] + CHARACTERS[length & 0xFF] + latin(value))
+        if length <= _LARGE:
+            self._append(latin(binaryHead(length) + value))
         else:
             append, large, pieces = self._append, self._large, self._pieces
             # As it is now, without a copy where nobody can change it.
@@ -142,7 +151,7 @@ class Encoder:
                     at += CHUNK
                 length -= at
                 rest = view[at:]
-            append(latin((0x3400 + length).to_bytes(2, "big") if length < 1024 else b"B" + length.to_bytes(2, "big")))
+            append(latin(binaryHead(length)))
             large.append((len(pieces), rest))
 
     def _memory(self, value: memoryview) -> None:
@@ -262,6 +271,9 @@ def encode(*values: Any) -> bytes:
 
     :raise HessianError: one has no form in Hessian.
     """
+    if len(values) == 1 and type(values[0]) is bytes and len(values[0]) <= CHUNK:
+        # As many results are: no text is made of it.
+        return binaryHead(len(values[0])) + values[0]
     pieces = []
     for value in values:
         text = TEXTS.get(type(value))

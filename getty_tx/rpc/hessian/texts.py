@@ -19,7 +19,18 @@ from getty_tx.rpc.hessian.values import Double, Long
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["CHARACTERS", "CHUNK", "INTS", "NUMBERS", "TEXTS", "intText", "latin", "numbersText", "stringText"]
+__all__ = [
+    "CHARACTERS",
+    "CHUNK",
+    "INTS",
+    "NUMBERS",
+    "TEXTS",
+    "binaryHead",
+    "intText",
+    "latin",
+    "numbersText",
+    "stringText",
+]
 
 #: UTF-16 units of a string in a chunk, and bytes of a binary, at most: as Java has it.
 CHUNK = 32_768
@@ -175,6 +186,13 @@ def stringText(value: str) -> str:
         return _chunksText(value if units == length else _ASTRAL.sub(_surrogates, value))
     text = data.decode("latin-1")
     return _head(units) + (text if units == length else _FOUR.sub(_six, text))
+
+
+def binaryHead(length: int) -> bytes:
+    """What comes before the bytes of the last chunk of a binary."""
+    if length < 16:
+        return bytes((0x20 + length,))
+    return (0x3400 + length).to_bytes(2, "big") if length < 1024 else b"B" + length.to_bytes(2, "big")
 
 
 def _chunksText(value: str) -> str:
