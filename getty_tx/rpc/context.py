@@ -111,6 +111,11 @@ class CallContext:
         if "rpc" in services:
             raise SettingError("a service cannot have the name 'rpc': it is the one that describes the others")
         self.handlers = register({**services, "rpc": _Described(self)}, wrappers)
+        common = getattr(self.wire, "common", None)
+        if common is not None:
+            for name in services:
+                # What a service has itself comes first.
+                self.handlers = {**register({name: common}, wrappers), **self.handlers}
 
     def settingChanged(self, name: str) -> None:
         """Settings hold for the calls that follow."""

@@ -20,6 +20,8 @@ class IWire(Interface):
 
     It may have ``registering(options, names) -> options`` as well: what a Server takes to register itself, of which
     ``service`` is one, with what the wire's peers want to find there; ``names`` are the ``Service/method`` that it has.
+
+    It may have ``common`` as well: an object whose ``@rpc.method`` every service has, where it has none of that name.
     """
 
     features: Any = Attribute("a frozenset of :py:class:`getty_tx.rpc.messages.Feature`: what it can say")

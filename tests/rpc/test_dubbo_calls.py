@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import rpc
-from getty_tx.rpc.hessian import JavaObject, Long, encode
+from getty_tx.rpc.hessian import JavaObject, Long, decode, encode
 from getty_tx.rpc.messages import ErrorReply, GoingAway, Ping, Pong, Reply
 from tests.support.rpc import Both, Foreign, Outcome
 
@@ -197,6 +197,47 @@ class CallTests(CallsCase):
             self.assertIsInstance(error, rpc.PayloadError)
             self.assertRegex(str(error), "above maxMsgLen=1000")
         self.assertEqual(self.both.result(SAY, "on"), "on")
+
+
+class CommonTests(CallsCase):
+    """What every service has."""
+
+    def test_echo(self) -> None:
+        """``$echo`` gives its one argument back, with its type; where there is no service, it fails."""
+        for value in ("hi", 5, Long(5), 2.5, None, [1, "a"], JavaObject("com.ex.Car", {"color": "red"})):
+            found = self.both.result(f"{ECHO}/$echo", value)
+            self.assertEqual((type(found), found), (type(value), value))
+        self.assertEqual(self.both.result(f"{ECHO}/$invoke", "$echo", ["java.lang.Object"], ["hi"]), "hi")
+        self.assertIsInstance(self.both.result("no.Such/$echo", 1), rpc.NoSuchMethodError)
+        for arguments in ((), (1, 2)):
+            error = self.both.result(f"{ECHO}/$echo", *arguments)
+            self.assertEqual((type(error), error.sent), (rpc.PayloadError, True))
+        self.assertEqual(self.both.serverContext.running, 0)
+
+    def test_echoType(self) -> None:
+        """A provider in Java knows it by the type Object only, whatever the argument is."""
+        payload = rpc.Dubbo().payload
+        self.assertEqual(decode(payload.encodeArguments("A/$echo", ("hi",))), ["Ljava/lang/Object;", "hi"])
+        own = rpc.Dubbo(signatures={"A/$echo": "I"}).payload
+        self.assertEqual(decode(own.encodeArguments("A/$echo", (5,))), ["I", 5])
+
+    def test_ownEcho(self) -> None:
+        """A service that has a method of that name keeps it, and wrappers are around both."""
+
+        class Own:
+            @rpc.method(name="$echo")
+            def mine(self, value: Any) -> str:
+                return f"mine {value}"
+
+        seen: list[str] = []
+
+        def wrapper(name: str, handler: Any) -> Any:
+            return lambda *arguments: (seen.append(name), handler(*arguments))[1]
+
+        both = Both({ECHO: Echo(), "com.ex.Own": Own()}, wire=rpc.Dubbo(), wrappers=[wrapper])
+        self.assertEqual(both.result("com.ex.Own/$echo", 1), "mine 1")
+        self.assertEqual(both.result(f"{ECHO}/$echo", 1), 1)
+        self.assertEqual(seen, ["com.ex.Own/$echo", f"{ECHO}/$echo"])
 
 
 class GenericTests(CallsCase):

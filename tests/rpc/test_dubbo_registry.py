@@ -42,7 +42,7 @@ class OptionsTests(SynchronousTestCase):
     def test_registering(self) -> None:
         """The methods, the version and the group of the service; what is asked for comes first."""
         wire = rpc.Dubbo(versions={ECHO: "1.0"}, groups={ECHO: "blue"}, application="shop")
-        names = [f"{ECHO}/say", f"{ECHO}/add", "Other/x", "rpc/describe"]
+        names = [f"{ECHO}/say", f"{ECHO}/add", f"{ECHO}/$echo", "Other/x", "rpc/describe"]
         found = wire.registering({"service": ECHO, "weight": 5}, names)
         meta = {"application": "shop", "dubbo": "2.0.2", "methods": "add,say", "serialization": "hessian2"}
         self.assertEqual(found, {"service": ECHO, "weight": 5, "version": "1.0", "group": "blue", "meta": meta})

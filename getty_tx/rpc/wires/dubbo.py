@@ -30,6 +30,7 @@ from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.hessian import Limits, encode
 from getty_tx.rpc.interfaces import IWire, IWireCodec
 from getty_tx.rpc.messages import ErrorReply, Feature, GoingAway, Ping, Pong, Reply, Request
+from getty_tx.rpc.services import method
 from getty_tx.rpc.wires.dubbobodies import (
     ATTACHED,
     HESSIAN,
@@ -42,7 +43,7 @@ from getty_tx.rpc.wires.dubbobodies import (
     Bodies,
 )
 from getty_tx.rpc.wires.dubboerrors import CODE, OK, cut, exceptionOf, statusOf
-from getty_tx.rpc.wires.dubbopayload import GENERIC, DubboPayload
+from getty_tx.rpc.wires.dubbopayload import ECHO, GENERIC, DubboPayload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,6 +112,15 @@ def _texts(name: str, value: Mapping[str, str] | None) -> dict[str, str]:
     return dict(value)
 
 
+class _Common:
+    """What every service of Dubbo has, beside its own methods (``org.apache.dubbo.rpc.service.EchoService``)."""
+
+    @method(name=ECHO, idempotent=True)
+    def echo(self, value: Any) -> Any:
+        """The argument: for consumers that look whether the service is there."""
+        return value
+
+
 @implementer(IWire)
 class Dubbo:
     """
@@ -147,6 +157,7 @@ class Dubbo:
         self.maxNames = max(_MIN_NAMES, maxMetadata // _BYTES_OF_NAME)
         self.limits = Limits() if limits is None else limits
         self.payload: IPayload = DubboPayload(signatures)
+        self.common = _Common()
         self.bodies = Bodies(self.versions, self.groups, self.limits, self.maxMetadata, self.maxNames)
         # What stands before and behind the arguments, packed, by name and time.
         self.blocks: dict[tuple[str, float | None], tuple[bytes, bytes]] = {}
@@ -161,7 +172,8 @@ class Dubbo:
     def registering(self, options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
         """See :py:class:`~getty_tx.rpc.interfaces.IWire`: what a provider's URL says, beside what is asked for."""
         service = options["service"]
-        methods = sorted(method for name in names for each, _, method in [name.partition("/")] if each == service)
+        pairs = [(each, own) for each, _, own in (name.partition("/") for name in names)]
+        methods = sorted(own for each, own in pairs if each == service and own != ECHO)
         meta = {
             "application": self.application,
             "dubbo": PROTOCOL,

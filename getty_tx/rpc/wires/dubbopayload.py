@@ -15,15 +15,27 @@ from getty_tx.errors import SettingError
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.hessian import encode
 from getty_tx.rpc.interfaces import IPayload
-from getty_tx.rpc.wires.dubbotypes import INVOKE, GenericName, Signature, descriptorOf, fit, genericArguments, plain
+from getty_tx.rpc.wires.dubbotypes import (
+    INVOKE,
+    OBJECT,
+    GenericName,
+    Signature,
+    descriptorOf,
+    fit,
+    genericArguments,
+    plain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GENERIC", "DubboPayload"]
+__all__ = ["ECHO", "GENERIC", "DubboPayload"]
 
 #: The methods of every provider that call another one of it.
 GENERIC = ("$invoke", "$invokeAsync")
+
+#: The method of every provider that gives its argument back. Java knows it by this type of the argument only.
+ECHO = "$echo"
 
 #: Strings of types that are kept encoded, and the characters of one at most.
 _KEPT = 1024
@@ -58,6 +70,8 @@ class DubboPayload:
             elif "/$" in name and name.partition("/")[2] in GENERIC:
                 text = INVOKE
                 values = genericArguments(arguments)
+            elif name.endswith("/$echo") and len(arguments) == 1:
+                text = OBJECT
             else:
                 text = "".join([descriptorOf(each) for each in arguments])
             return (self._packed.get(text) or self._pack(text)) + encode(*values)

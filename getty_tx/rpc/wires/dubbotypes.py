@@ -18,7 +18,17 @@ from getty_tx.rpc.hessian import Double, JavaObject, Long, TypedList, TypedMap
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["INVOKE", "GenericName", "Signature", "descriptorOf", "fit", "genericArguments", "parseDescriptors", "plain"]
+__all__ = [
+    "INVOKE",
+    "OBJECT",
+    "GenericName",
+    "Signature",
+    "descriptorOf",
+    "fit",
+    "genericArguments",
+    "parseDescriptors",
+    "plain",
+]
 
 _ONE = re.compile(r"\[{0,255}(?:[VZBCDFIJS]|L[^;\[(.)]+;)")
 
