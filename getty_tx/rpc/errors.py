@@ -51,6 +51,8 @@ class RpcError(GettyError):
     code: str = "internal"
     #: A call has failed with it, so that it is no answer of a method which lets it pass.
     isOfCall = False
+    #: A method was run, and its result cannot be sent because of it.
+    isOfResult = False
     #: The classes by the codes that they have on the wire.
     byCode: ClassVar[dict[str, type[RpcError]]] = {}
 

@@ -286,6 +286,7 @@ class Incoming:
             session.fail(error)
         except RpcError as error:
             totals.done -= 1
+            error.isOfResult = True
             log.error("{name}: {error}", name=request.name, error=error)
             self._fail(request, error, None, call.stream)
         except Exception as error:
@@ -345,7 +346,8 @@ class Incoming:
             if stream is not None:
                 stream.fail(error, tell=True)
             else:
-                session.writePkg(ErrorReply(number, error.code, error.text, error.details, metadata))
+                ofResult = error.isOfResult
+                session.writePkg(ErrorReply(number, error.code, error.text, error.details, metadata, ofResult))
         except SessionBlockedError as blocked:
             # The caller would wait for an answer that is lost.
             session.fail(blocked)

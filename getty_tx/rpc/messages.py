@@ -106,18 +106,26 @@ class ErrorReply:
 
     :ivar code: one of those in :py:mod:`getty_tx.rpc.errors`, or the application's.
     :ivar details: as the payload of the wire can carry it, or None.
+    :ivar isOfResult: the method was run, and its result cannot be sent. Of what is written only.
     """
 
-    __slots__ = ("code", "details", "id", "metadata", "text")
+    __slots__ = ("code", "details", "id", "isOfResult", "metadata", "text")
 
     def __init__(
-        self, id: int, code: str, text: str, details: Any = None, metadata: Mapping[str, str] | None = None
+        self,
+        id: int,
+        code: str,
+        text: str,
+        details: Any = None,
+        metadata: Mapping[str, str] | None = None,
+        isOfResult: bool = False,
     ) -> None:
         self.id = id
         self.code = code
         self.text = text
         self.details = details
         self.metadata = metadata
+        self.isOfResult = isOfResult
 
 
 class Slice:

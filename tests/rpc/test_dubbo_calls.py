@@ -175,11 +175,14 @@ class CallTests(CallsCase):
             ("no.Such/thing", (), rpc.NoSuchMethodError),
             (f"{ECHO}/nothing", (), rpc.NoSuchMethodError),
             (f"{ECHO}/say", (1, 2), rpc.PayloadError),
-            (f"{ECHO}/odd", (), rpc.PayloadError),
         ):
             error = self.both.result(name, *arguments)
             self.assertIs(type(error), kind)
             self.assertTrue(error.sent)
+            self.assertNotEqual(error.details, 50)
+        error = self.both.result(f"{ECHO}/odd")
+        self.assertEqual((type(error), error.sent, error.details), (rpc.PayloadError, True, 50))
+        self.assertRegex(str(error), f"^{ECHO}/odd: the result, which is of the type object, cannot be sent: object")
         outcome = self.both.call(f"{ECHO}/slow", timeout=0.5)
         self.both.clock.advance(0.6)
         self.both.pair.flush()
@@ -194,7 +197,7 @@ class CallTests(CallsCase):
         self.assertEqual(self.both.result(f"{ECHO}/long", 900), "x" * 900)
         for size in (970, 1000):
             error = self.both.result(f"{ECHO}/long", size)
-            self.assertIsInstance(error, rpc.PayloadError)
+            self.assertEqual((type(error), error.details), (rpc.PayloadError, 50))
             self.assertRegex(str(error), "above maxMsgLen=1000")
         self.assertEqual(self.both.result(SAY, "on"), "on")
 

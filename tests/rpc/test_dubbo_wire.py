@@ -319,6 +319,7 @@ class ReplyTests(WireCase):
         """What has no status is an exception; its text is cut, and details that cannot be sent are left out."""
         for code, status in (("deadline", 31), ("payload", 40), ("noMethod", 60), ("refused", 100), ("lost", 70)):
             self.assertEqual(self.write(ErrorReply(1 | ATTACHED, code, "t"))[3], status)
+            self.assertEqual(self.write(ErrorReply(1 | ATTACHED, code, "t", isOfResult=True))[3], 50)
 
         def thrown(*error: Any, session: Any = None, number: int = 1) -> list[Any]:
             return decode(self.write(ErrorReply(number, *error), session=session)[16:])

@@ -377,7 +377,7 @@ class DubboCodec:
         number = message.id
         # Characters with three bytes at most, twice: in the text, and in details that cannot be cut.
         most = min(_MOST_TEXT, max(_LEAST_TEXT, (session.maxMsgLen - 1024) // 6))
-        status = statusOf(message.code)
+        status = statusOf(message)
         isAttached = number >= ATTACHED
         if isAttached:
             number -= ATTACHED

@@ -19,10 +19,16 @@ __all__ = ["CODE", "OK", "exceptionOf", "failedReply", "statusOf", "thrownReply"
 
 OK = 20
 
-#: Statuses (org.apache.dubbo.remoting.exchange.Response) by codes; other codes are exceptions.
+#: Statuses by codes, as org.apache.dubbo.remoting.exchange.Response has them; other codes are exceptions. 100 is its
+#: SERVER_THREADPOOL_EXHAUSTED_ERROR, which WrappedChannelHandler.sendFeedback answers to what its threads do not take:
+#: the method was not run, and consumers try another provider.
 _STATUSES = {"deadline": 31, "payload": 40, "noMethod": 60, "cancelled": 70, "lost": 70, "refused": 100}
 
-#: Codes by statuses; others are "internal". 25: arguments or a result cannot be encoded; 100: all threads are busy.
+#: BAD_RESPONSE, with which Java's ExchangeCodec answers in place of a result that it cannot encode. For one that is too
+#: long newer versions have 25, which older consumers do not know: it is 50 here, too.
+_BAD_RESULT = 50
+
+#: Codes by statuses; others are "internal". 25: a result is too long; 40: a request cannot be read; 50: see above.
 _CODES = {25: "payload", 30: "deadline", 31: "deadline", 40: "payload", 50: "payload", 60: "noMethod", 100: "refused"}
 
 #: The class of exceptions that name none.
@@ -34,9 +40,9 @@ CODE = "getty-code"
 _OF_THROWABLE = ("detailMessage", "cause", "stackTrace", "suppressedExceptions")
 
 
-def statusOf(code: str) -> int | None:
-    """The status of a code; None: it is an exception."""
-    return _STATUSES.get(code)
+def statusOf(message: ErrorReply) -> int | None:
+    """The status that says an error; None: it is an exception."""
+    return _BAD_RESULT if message.isOfResult else _STATUSES.get(message.code)
 
 
 def exceptionOf(message: ErrorReply, limit: int) -> bytes:

@@ -95,13 +95,17 @@ class DubboPayload:
 
     def encodeResult(self, name: str, value: Any) -> bytes:
         """See :py:class:`~getty_tx.rpc.interfaces.IPayload`."""
-        if type(name) is GenericName:
-            value = plain(value)
-        elif self._signatures:
-            signature = self._signatures.get(name)
-            if signature is not None and signature.result is not None:
-                value = fit(signature.result, value)
-        return encode(value)
+        kind = type(value).__name__
+        try:
+            if type(name) is GenericName:
+                value = plain(value)
+            elif self._signatures:
+                signature = self._signatures.get(name)
+                if signature is not None and signature.result is not None:
+                    value = fit(signature.result, value)
+            return encode(value)
+        except PayloadError as error:
+            raise PayloadError(f"{name}: the result, which is of the type {kind}, cannot be sent: {error}") from None
 
     def decodeResult(self, name: str, data: Any) -> Any:
         """See :py:class:`~getty_tx.rpc.interfaces.IPayload`."""
