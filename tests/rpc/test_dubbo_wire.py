@@ -451,7 +451,8 @@ class WritingTests(WireCase):
         wire = rpc.Dubbo()
         data = self.write(Request(1, SAY_NAME, self.arguments()), wire, end(provider=provider))
         values = decode(data[16:])
-        self.assertEqual(values[1:4], ["ctx/echo", "2.0", "say"])
+        # Java finds the types of arguments by the interface, and the provider by the attachment.
+        self.assertEqual(values[1:4], [ECHO, "2.0", "say"])
         expected = {"path": "ctx/echo", "version": "2.0", "group": "blue", "interface": ECHO}
         self.assertEqual(values[-1], expected)
         self.assertEqual(wire.blocks, {})

@@ -346,7 +346,9 @@ class DubboCodec:
             attachments["generic"] = "true"
         if message.timeout is not None:
             attachments["timeout"] = str(max(1, round(message.timeout * 1000)))
-        front = encode(PROTOCOL, path, version, method)
+        # The path is in the attachments only: Java looks for the types of the arguments by what stands here, and knows
+        # them by the interface. Which provider is meant, it takes from the attachments.
+        front = encode(PROTOCOL, service, version, method)
         ends = front, self._packAttachments(attachments, metadata)
         if message.metadata is None and len(front) + len(ends[1]) <= KEPT_BYTES:
             if len(blocks) >= KEPT:
