@@ -195,7 +195,8 @@ class RequestTests(WireCase):
         """Callers say so by the version of their protocol."""
         for protocol, expected in (
             ("2.0.1", False), ("2.0.2", True), ("2.0.9", True), ("2.0.10", False), ("2.5.3", False), ("2.6.2", False),
-            ("2.6.3", True), ("2.7.0-SNAPSHOT", True), ("3.2.1.1", True), ("2.8.4a", False), ("", False), ("2", False),
+            ("2.6.3", False), ("2.7.23", False), ("3.2.1.1", False), ("2.8.4a", False), ("", False), ("2", False),
+            ("2.0.2-SNAPSHOT", True), ("2.0.20", False), ("12.0.2", False),
         ):  # fmt: skip
             self.assertIs(takesAttachments(protocol), expected, protocol)
             number = self.ask(protocol, ECHO, "1.0", "say", "", {}).id

@@ -50,7 +50,9 @@ NO_VERSION = "0.0.0"
 KEPT = 1024
 KEPT_BYTES = 512
 
-_NUMBERS = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})(?:[.-].*)?", re.DOTALL)
+#: Versions of the protocol whose callers take attachments with a reply, 2.0.2 to 2.0.9: those for which all versions of
+#: Java's org.apache.dubbo.common.Version send them. What is above is the version of a program, of which many take none.
+_TAKES = re.compile(r"2\.0\.[2-9](?:[.-].*)?", re.DOTALL)
 
 #: The kinds of generic calls whose arguments are plain values; others have Java's own serialization in them.
 _PLAIN_GENERICS = ("", "true", "raw.return")
@@ -85,11 +87,7 @@ class Route:
 
 def takesAttachments(protocol: str) -> bool:
     """Whether a caller with this version of the protocol takes attachments with a reply."""
-    match = _NUMBERS.fullmatch(protocol)
-    if match is None:
-        return False
-    version = tuple(map(int, match.groups()))
-    return version >= (2, 0, 2) and not (2, 0, 10) <= version <= (2, 6, 2)
+    return _TAKES.fullmatch(protocol) is not None
 
 
 class Attached:
