@@ -33,7 +33,6 @@ from getty_tx.rpc.messages import ErrorReply, Feature, GoingAway, Ping, Pong, Re
 from getty_tx.rpc.services import method
 from getty_tx.rpc.wires.dubbobodies import (
     ATTACHED,
-    HESSIAN,
     KEPT,
     KEPT_BYTES,
     OWN,
@@ -42,7 +41,7 @@ from getty_tx.rpc.wires.dubbobodies import (
     TWO_WAY,
     Bodies,
 )
-from getty_tx.rpc.wires.dubboerrors import CODE, OK, cut, exceptionOf, statusOf
+from getty_tx.rpc.wires.dubboerrors import CODE, HESSIAN, OK, cut, exceptionOf, statusOf
 from getty_tx.rpc.wires.dubbopayload import ECHO, GENERIC, DubboPayload
 
 if TYPE_CHECKING:

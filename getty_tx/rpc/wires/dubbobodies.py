@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.hessian import Decoder
 from getty_tx.rpc.messages import ErrorReply, Reply, Request
-from getty_tx.rpc.wires.dubboerrors import OK, failedReply, thrownReply
+from getty_tx.rpc.wires.dubboerrors import HESSIAN, OK, failedReply, thrownReply
 from getty_tx.rpc.wires.dubbopayload import GENERIC
 from getty_tx.rpc.wires.dubbotypes import GenericName, parseDescriptors
 from getty_tx.settings import MAX_SECONDS
@@ -28,14 +28,13 @@ if TYPE_CHECKING:
 
     from getty_tx.rpc.hessian import Limits
 
-__all__ = ["ATTACHED", "HESSIAN", "OWN", "PROTOCOL", "SERIALIZATION", "TWO_WAY", "Bodies"]
+__all__ = ["ATTACHED", "OWN", "PROTOCOL", "SERIALIZATION", "TWO_WAY", "Bodies"]
 
 #: The version of the protocol that has attachments in replies.
 PROTOCOL = "2.0.2"
 
-#: Bits of a request's flags; and the number of Hessian 2 among the serializations.
+#: Bits of a request's flags.
 TWO_WAY, SERIALIZATION = 0x40, 0x1F
-HESSIAN = 2
 
 #: In the number of a call in: its caller takes attachments.
 ATTACHED = 1 << 64
@@ -228,11 +227,12 @@ class Bodies:
 
     def reply(self, number: int, flags: int, status: int, body: bytes) -> Reply | ErrorReply:
         """The reply of a body; if it cannot be read, one whose payload is the PayloadError that says why."""
+        serialization = flags & SERIALIZATION
+        if status != OK:
+            return failedReply(number, status, serialization, body, self._limits)
         try:
-            if flags & SERIALIZATION != HESSIAN:
-                raise PayloadError(f"a reply with the serialization {flags & SERIALIZATION}, which is not Hessian 2")
-            if status != OK:
-                return failedReply(number, status, body, self._limits)
+            if serialization != HESSIAN:
+                raise PayloadError(f"a reply with the serialization {serialization}, which is not Hessian 2")
             # An int of one byte, as all write it.
             kind = body[0] - 0x90 if body else -1
             if 0 <= kind <= 5:

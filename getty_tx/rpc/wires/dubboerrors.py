@@ -9,15 +9,19 @@ exception of Java: an object of its class, of which every consumer reads the fie
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.hessian import Decoder, JavaObject, Limits, TypedList, TypedMap, encode
 from getty_tx.rpc.messages import ErrorReply
 
-__all__ = ["CODE", "OK", "exceptionOf", "failedReply", "statusOf", "thrownReply"]
+__all__ = ["CODE", "HESSIAN", "OK", "exceptionOf", "failedReply", "statusOf", "thrownReply"]
 
 OK = 20
+
+#: The number of Hessian 2 among the serializations.
+HESSIAN = 2
 
 #: Statuses by codes, as org.apache.dubbo.remoting.exchange.Response has them; other codes are exceptions. 100 is its
 #: SERVER_THREADPOOL_EXHAUSTED_ERROR, which WrappedChannelHandler.sendFeedback answers to what its threads do not take:
@@ -96,12 +100,19 @@ def thrownReply(number: int, value: Any, metadata: Mapping[str, str] | None) -> 
     return ErrorReply(number, code, text if isinstance(text, str) else name, value, more or None)
 
 
-def failedReply(number: int, status: int, body: bytes, limits: Limits) -> ErrorReply:
-    """The error of a status; its body is a text. The status is the details."""
-    try:
-        text = Decoder(body, limits).read() if body else None
-    except PayloadError:
-        text = None
+def failedReply(number: int, status: int, serialization: int, body: bytes, limits: Limits) -> ErrorReply:
+    """
+    The error of a status; its body is a text. The status is the details.
+
+    A provider in Java writes the text in the serialization that it likes best, whatever that of the request was. One
+    that cannot be read does not hide the status.
+    """
+    text, more = None, ""
+    if serialization != HESSIAN:
+        more = f", and a text in the serialization {serialization}, which is not Hessian 2"
+    elif body:
+        with suppress(PayloadError):
+            text = Decoder(body, limits).read()
     if not isinstance(text, str) or not text:
-        text = f"the peer has answered with status {status}"
+        text = f"the peer has answered with status {status}{more}"
     return ErrorReply(number, _CODES.get(status, "internal"), text, status)
