@@ -396,12 +396,17 @@ class StrangersTests(WireCase):
         codec = self.knowing()
         for data in (package(0xA2, 0, 1, "W"), package(0xA2, 0, 1), package(0x22, 20, 1, more=b"\x05ab")):
             self.assertIsInstance(self.read(data), Pong)
-        for data in (
-            package(0xA2, 0, 1, more=b"\x30\x01R"),
-            package(0xA2, 0, 1, more=b"S\0\x01R"),
-            package(0xE2, 0, 1, "R"),
+        for flags, body in (
+            (0xA2, b"\x30\x01R"),
+            (0xA2, b"S\0\x01R"),
+            (0xE2, b"\x01R"),
+            (0xA2, b"\x01RN"),
+            (0xB7, b"\0\0\0\x02\x4aR"),
+            (0xA6, b'"R"'),
         ):
-            self.assertIsInstance(self.read(data), GoingAway)
+            self.assertIsInstance(self.read(package(flags, 0, 1, more=body)), GoingAway)
+        for body in (b"x" * 15 + b"R", b"\x01W", b"\0\0\0\x02\x4aW"):
+            self.assertIsInstance(self.read(package(0xB7, 0, 1, more=body)), Pong)
         for flags, body, answer in ((0xE2, b"\x01W", b"N"), (0xE6, b"null", b"null"), (0xE2, b"", b"N")):
             self.assertIsInstance(codec.read(end(), memoryview(package(flags, 0, 9, more=body)))[0], Ping)
             self.assertEqual(codec.write(end(), Pong()), package(flags & 0x3F, 20, 9, more=answer))

@@ -73,9 +73,11 @@ _HEARTBEAT = _ASKING | _EVENT
 _NOTICE = _TELLING | _EVENT
 
 _NULL = b"N"
-#: The bodies of the notice, as Hessian writes the text R in a short string or a longer one.
+#: The body of the notice.
 _LEAVING = b"\x01R"
-_ALL_LEAVING = (_LEAVING, b"\x30\x01R", b"S\x00\x01R")
+#: Bytes of the text of an event, at most, as Java has it; R and W are all the texts that there are. A provider in Java
+#: writes them in the serialization that it likes best, such as fastjson2: a length, and then the text.
+_MOST_EVENT = 15
 
 #: Names of metadata that say which provider of a service is meant.
 _CHOOSING = frozenset(["group", "version"])
@@ -256,7 +258,8 @@ class DubboCodec:
 
     def _readEvent(self, flags: int, number: int, body: bytes) -> Any:
         if flags & _REQUEST:
-            if body.startswith(_ALL_LEAVING):
+            # Behind it may be the quote of JSON, and the null that dubbo-go adds to all.
+            if len(body) <= _MOST_EVENT and body.rstrip(b'"N').endswith(b"R"):
                 return GoingAway()
             if flags & TWO_WAY:
                 asked = self._asked
