@@ -466,6 +466,9 @@ class WritingTests(WireCase):
         expected = {"path": "ctx/echo", "version": "2.0", "group": "blue", "interface": ECHO}
         self.assertEqual(values[-1], expected)
         self.assertEqual(wire.blocks, {})
+        plain = end(provider=Provider(ECHO, "tcp:h:1", version="2.0", meta={"path": ""}))
+        data = self.write(Request(1, SAY_NAME, self.arguments()), wire, plain)
+        self.assertEqual(decode(data[16:])[-1], {"path": ECHO, "version": "2.0"})
         data = self.write(Request(1, SAY_NAME, self.arguments()), session=end(provider=provider))
         self.assertEqual(decode(data[16:])[-1]["version"], "1.0")
         data = self.write(Request(1, "Other/say", self.arguments()), wire, end(provider=provider))

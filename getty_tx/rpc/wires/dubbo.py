@@ -331,7 +331,8 @@ class DubboCodec:
         provider = self._provider
         path, version, group = service, "", ""
         if provider is not None and provider.service == service:
-            path, version, group = str(provider.meta.get("path", service)), provider.version, provider.group
+            # A URL without a path, as sofa-rpc-node writes, has that of the interface.
+            path, version, group = str(provider.meta.get("path") or service), provider.version, provider.group
         version = self.wire.versions.get(service, version)
         group = self.wire.groups.get(service, group)
         metadata = message.metadata
