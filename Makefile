@@ -112,6 +112,6 @@ $(NPM)/test.stamp: Makefile
 		mkdir -p $(NPM) && npm install --prefix $(NPM) --no-save --no-audit --no-fund --ignore-scripts \
 			--fetch-retries=1 --fetch-timeout=20000 centrifuge@5.7.4 ws@8.23.0 \
 			@grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1 hessian.js@2.11.0 apache-dubbo-js@3.0.0-rc6 dubbo2.js@2.3.9 \
-			dubbo-remoting@2.1.4 js-to-java@2.4.0 >$(NPM)/install.log 2>&1 </dev/null \
+			dubbo-remoting@2.1.4 js-to-java@2.4.0 sofa-rpc-node@1.20.1 >$(NPM)/install.log 2>&1 </dev/null \
 			&& touch $@ || echo "npm has failed ($(NPM)/install.log says why): tests with its clients are skipped"; \
 	fi

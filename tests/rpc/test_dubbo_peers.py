@@ -1,4 +1,4 @@
-"""Dubbo's wire beside others: dubbo2.js, apache-dubbo-js and dubbo-remoting of npm, and exceptions in Java itself."""
+"""Dubbo's wire beside others: programs of npm, by address and by ZooKeeper, and exceptions in Java itself."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import subprocess
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
@@ -19,11 +22,16 @@ from getty_tx import rpc
 from getty_tx.rpc.hessian import JavaObject, Long, decode
 from getty_tx.rpc.messages import ErrorReply
 from getty_tx.rpc.wires.dubboerrors import exceptionOf
+from tests.support.zookeeper import HOST, shared
+
+_numbers = count(1)
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = str(HERE / "peers" / "dubbo.js")
+BY_ZOOKEEPER = str(HERE / "peers" / "dubbozk.js")
 NODE_MODULES = HERE.parents[1] / "build" / "npm" / "node_modules"
-PACKAGES = "apache-dubbo-js@3.0.0-rc6 dubbo2.js@2.3.9 dubbo-remoting@2.1.4 js-to-java@2.4.0"
+PACKAGES = "apache-dubbo-js@3.0.0-rc6 dubbo2.js@2.3.9 dubbo-remoting@2.1.4 js-to-java@2.4.0 sofa-rpc-node@1.20.1"
+MODULES = ("apache-dubbo-js", "dubbo2.js", "dubbo-remoting", "sofa-rpc-node")
 
 #: Caucho's Hessian, where Debian has it; another place is named by HESSIAN_JAR.
 JAR = Path(os.environ.get("HESSIAN_JAR", "/usr/share/java/hessian.jar"))
@@ -74,16 +82,20 @@ class Served(ProcessProtocol):
     """
     The server.
 
-    :ivar port: fires with its port.
+    :ivar said: fires with its first line.
     :ivar ended: fires when it has ended.
     """
 
     def __init__(self) -> None:
-        self.port: Deferred[int] = Deferred()
+        self.said: Deferred[str] = Deferred()
         self.ended: Deferred[None] = Deferred()
 
     def outReceived(self, data: bytes) -> None:
-        self.port.callback(int(data))
+        self.said.callback(data.decode().strip())
+
+    def errReceived(self, data: bytes) -> None:
+        if not self.said.called:
+            self.said.errback(RuntimeError(data.decode()))
 
     def processEnded(self, reason: Any) -> None:
         self.ended.callback(None)
@@ -99,8 +111,22 @@ class PeerCase(TestCase):
         if not self.node:
             raise SkipTest("there is no node (Debian: apt-get install nodejs)")
         self.environment = {**os.environ, "NODE_PATH": str(NODE_MODULES)}
-        if not all((NODE_MODULES / each).is_dir() for each in ("dubbo2.js", "apache-dubbo-js", "dubbo-remoting")):
+        if not all((NODE_MODULES / each).is_dir() for each in MODULES):
             raise SkipTest(f"there is no Dubbo of npm: npm install --prefix build/npm {PACKAGES}")
+
+    def serve(self, *words: str) -> Served:
+        """Run a server until the test is over."""
+        served = Served()
+        process = reactor.spawnProcess(served, self.node, [self.node, *words], self.environment)
+        self.addCleanup(lambda: served.ended)
+        self.addCleanup(process.closeStdin)
+        return served
+
+    async def ask(self, *words: str) -> list[dict[str, Any]]:
+        """Run clients, and return what their calls gave."""
+        out, errors, status = await getProcessOutputAndValue(self.node, words, self.environment)
+        self.assertEqual((0, b""), (status, errors))
+        return [json.loads(line) for line in out.splitlines()]
 
 
 class ClientTests(PeerCase):
@@ -115,9 +141,7 @@ class ClientTests(PeerCase):
         self.addCleanup(server.stopService)
         [address] = await server.whenListening()
         port = str(getattr(address, "port", 0))
-        out, errors, status = await getProcessOutputAndValue(self.node, [SCRIPT, "call", port], self.environment)
-        self.assertEqual((0, b""), (status, errors))
-        found = [json.loads(line) for line in out.splitlines()]
+        found = await self.ask(SCRIPT, "call", port)
         for kind in ("dubbo2.js", "apache-dubbo-js"):
             mine = [each for each in found if each["kind"] == kind]
             values = [each.get("value") for each in mine]
@@ -141,11 +165,7 @@ class ServerTests(PeerCase):
 
     async def test_calls(self) -> None:
         """Values, null, attachments, exceptions, statuses and heartbeats."""
-        served = Served()
-        process = reactor.spawnProcess(served, self.node, [self.node, SCRIPT, "serve"], self.environment)
-        self.addCleanup(lambda: served.ended)
-        self.addCleanup(process.closeStdin)
-        port = await served.port
+        port = await self.serve(SCRIPT, "serve").said
         wire = rpc.Dubbo(versions={ECHO: "1.0"}, signatures={f"{ECHO}/add": "IJ"})
         client = rpc.Client(f"tcp:127.0.0.1:{port}", wire=wire, pingInterval=0.1, pingTimeout=2.0)
         client.startService()
@@ -166,14 +186,55 @@ class ServerTests(PeerCase):
         sent = peer.session.stats.readBytes
         # A heartbeat is answered.
         while peer.session.stats.readBytes == sent:
-            await self.later(0.02)
+            await deferLater(reactor, 0.02)
         self.assertFalse(peer.session.isClosed)
 
-    def later(self, seconds: float) -> Deferred[None]:
-        """Fires after some time."""
-        fired: Deferred[None] = Deferred()
-        reactor.callLater(seconds, fired.callback, None)
-        return fired
+
+class RegistryTests(PeerCase):
+    """Programs of npm find a provider here by a real ZooKeeper, and a client here finds theirs."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        PeerCase.setUp(self)
+        zookeeper = shared()
+        while not await deferToThread(zookeeper.isServing):
+            await deferLater(reactor, 0.05)
+        self.address = f"{HOST}:{zookeeper.port}"
+        self.root = f"npm{next(_numbers)}"
+        self.registry = f"zookeeper:{self.address}:layout=dubbo:prefix=/{self.root}"
+
+    async def test_consumers(self) -> None:
+        """dubbo2.js, apache-dubbo-js and sofa-rpc-node call a provider that is registered here, and ``$echo`` of it."""
+        options: dict[str, Any] = {"service": ECHO, "registry": self.registry, "registerRequired": True}
+        server = rpc.Server(
+            "tcp:0:interface=127.0.0.1",
+            {ECHO: Echo()},
+            wire=rpc.Dubbo(versions={ECHO: "1.0"}),
+            leaveTime=0.01,
+            **options,
+        )
+        server.startService()
+        self.addCleanup(server.stopService)
+        await server.whenListening()
+        found = await self.ask(BY_ZOOKEEPER, "call", self.address, self.root)
+        values = {(each["kind"], each["name"]): each.get("value") for each in found if "error" not in each}
+        kinds = ("dubbo2.js", "apache-dubbo-js", "sofa-rpc-node")
+        echoes = [(kind, "$echo") for kind in kinds[:2]]
+        self.assertEqual(values, dict.fromkeys([(kind, "say") for kind in kinds] + echoes, "hi"))
+        errors = [each["error"] for each in found if each["name"] == "missing"]
+        self.assertEqual(len(errors), 3)
+        self.assertTrue(all("there is no com.ex.Echo/missing" in each for each in errors), errors)
+
+    async def test_provider(self) -> None:
+        """A client finds a provider that sofa-rpc-node has registered, by its group and version."""
+        self.assertEqual(await self.serve(BY_ZOOKEEPER, "serve", self.address, self.root).said, "registered")
+        client = rpc.Client(f"service:{ECHO}:group=blue:version=1.0", wire=rpc.Dubbo(), registry=self.registry)
+        client.startService()
+        self.addCleanup(client.stopService)
+        self.assertEqual(await client.call(ECHO, "say", "hi"), "blue hi")
+        [peer] = client.context.peers
+        self.assertEqual(peer.session.provider.meta["language"], "nodejs")
+        with self.assertRaisesRegex(rpc.RemoteError, "Can not find method: com.ex.Echo:1.0#missing"):
+            await client.call(ECHO, "missing")
 
 
 class JavaTests(SynchronousTestCase):
