@@ -44,11 +44,12 @@ class OptionsTests(SynchronousTestCase):
         wire = rpc.Dubbo(versions={ECHO: "1.0"}, groups={ECHO: "blue"}, application="shop")
         names = [f"{ECHO}/say", f"{ECHO}/add", f"{ECHO}/$echo", "Other/x", "rpc/describe"]
         found = wire.registering({"service": ECHO, "weight": 5}, names)
-        meta = {"application": "shop", "dubbo": "2.0.2", "methods": "add,say", "serialization": "hessian2"}
+        meta = {"application": "shop", "dubbo": "2.0.2", "methods": "add,say", "revision": "1.0"}
+        meta["serialization"] = "hessian2"
         self.assertEqual(found, {"service": ECHO, "weight": 5, "version": "1.0", "group": "blue", "meta": meta})
         found = wire.registering({"service": "Other2", "version": "3", "meta": {"dubbo": "2.7"}}, names)
         self.assertEqual((found["version"], found["group"], found["meta"]["dubbo"]), ("3", "", "2.7"))
-        self.assertEqual(found["meta"]["methods"], "*")
+        self.assertEqual((found["meta"]["methods"], found["meta"]["revision"]), ("*", "0.0.0"))
 
 
 class ZooKeeperTests(TestCase):

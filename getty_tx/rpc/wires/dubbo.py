@@ -35,6 +35,7 @@ from getty_tx.rpc.wires.dubbobodies import (
     ATTACHED,
     KEPT,
     KEPT_BYTES,
+    NO_VERSION,
     OWN,
     PROTOCOL,
     SERIALIZATION,
@@ -175,14 +176,16 @@ class Dubbo:
         service = options["service"]
         pairs = [(each, own) for each, _, own in (name.partition("/") for name in names)]
         methods = sorted(own for each, own in pairs if each == service and own != ECHO)
+        version, group = self.versions.get(service, ""), self.groups.get(service, "")
         meta = {
             "application": self.application,
             "dubbo": PROTOCOL,
             "methods": ",".join(methods) or "*",
+            # Java writes one, and consumers in Python fail where there is none.
+            "revision": version or NO_VERSION,
             "serialization": "hessian2",
             **(options.get("meta") or {}),
         }
-        version, group = self.versions.get(service, ""), self.groups.get(service, "")
         return {"version": version, "group": group, **options, "meta": meta}
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from getty_tx.rpc.hessian import Limits
 
-__all__ = ["ATTACHED", "OWN", "PROTOCOL", "SERIALIZATION", "TWO_WAY", "Bodies"]
+__all__ = ["ATTACHED", "NO_VERSION", "OWN", "PROTOCOL", "SERIALIZATION", "TWO_WAY", "Bodies"]
 
 #: The version of the protocol that has attachments in replies.
 PROTOCOL = "2.0.2"
