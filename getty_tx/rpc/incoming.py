@@ -79,17 +79,19 @@ class Incoming:
             # The peer has used a number twice; the first keeps it.
             self._fail(request, PayloadError(f"number {request.id} belongs to another call"))
             return
+        if isinstance(request.payload, RpcError):
+            # The wire has not read it, perhaps not even its name.
+            self._fail(request, request.payload, None, stream)
+            return
         if handler is None:
-            # The wire could not read it, perhaps not even its name.
-            unread = request.payload if isinstance(request.payload, PayloadError) else None
-            self._fail(request, unread or NoSuchMethodError(f"there is no {request.name:.200}"), None, stream)
+            self._fail(request, NoSuchMethodError(f"there is no {request.name:.200}"), None, stream)
             return
         totals = self._served.get(request.name)
         if totals is None:
             totals = self._totalsOf(request.name)
-        if context.running >= context._maxCalls:
-            context.refused += 1
-            self._fail(request, CallRefusedError(f"maxCalls={context.maxCalls} calls are being served"), None, stream)
+        refusal = self.refusal()
+        if refusal is not None:
+            self._fail(request, refusal, None, stream)
             return
         if handler.isStream is not (stream is not None):
             what = "a stream" if handler.isStream else "no stream"
@@ -123,6 +125,14 @@ class Incoming:
                 self._fail(request, CallTimeoutError(f"{request.name}: the time was over before it could be run"), call)
                 return
         self._run(request, handler, call, arguments, timeout)
+
+    def refusal(self) -> CallRefusedError | None:
+        """The answer to a call that comes now, if there are too many; it is counted."""
+        context = self._context
+        if context.running < context._maxCalls:
+            return None
+        context.refused += 1
+        return CallRefusedError(f"maxCalls={context.maxCalls} calls are being served")
 
     def _run(self, request: Request, handler: Handler, call: Call, arguments: Any, timeout: float | None) -> None:
         token = running.set(call)

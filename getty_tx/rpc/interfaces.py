@@ -35,8 +35,11 @@ class IWireCodec(Interface):
     """
     The codec of one session, whose packages are those of :py:mod:`getty_tx.rpc.messages`.
 
-    The payload of a request that it cannot read may be the :py:class:`~getty_tx.rpc.errors.PayloadError` that says why:
+    The payload of a request that it does not read may be the :py:class:`~getty_tx.rpc.errors.RpcError` that says why:
     it is the answer.
+
+    One that decodes arguments while it reads has ``refusal``. The peer sets it to a function, which is asked before: it
+    returns the error that is the answer, as there are too many calls; or None.
 
     One whose wire has slices has ``check(session, message)`` as well, which raises what ``write`` would. One whose
     callers may not tell replies apart has ``inOrder``: while it is true, calls in run one after the other.

@@ -106,6 +106,8 @@ class Peer(EventListener):
         self._deadlines = Deadlines(session.context, self.pending, self._expired)
         self._number = 0
         self.incoming = InOrder(self, context) if hasattr(self.codec, "inOrder") else Incoming(self, context)
+        if hasattr(self.codec, "refusal"):
+            self.codec.refusal = self.incoming.refusal
         self.slices = Slices(self)
         self.isLeaving = False
         self.draining: Draining | None = None

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from getty_tx import settings
 from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IReadWriter
-from getty_tx.rpc.errors import PayloadError
+from getty_tx.rpc.errors import PayloadError, RpcError
 from getty_tx.rpc.hessian import Limits, encode
 from getty_tx.rpc.interfaces import IWire, IWireCodec
 from getty_tx.rpc.messages import ErrorReply, Feature, GoingAway, Ping, Pong, Reply, Request
@@ -46,7 +46,7 @@ from getty_tx.rpc.wires.dubboerrors import CODE, HESSIAN, OK, cut, exceptionOf, 
 from getty_tx.rpc.wires.dubbopayload import ECHO, GENERIC, DubboPayload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from getty_tx.rpc.interfaces import IPayload
 
@@ -123,6 +123,10 @@ class _Common:
         return value
 
 
+def _readAll() -> None:
+    """Of a codec without a peer."""
+
+
 @implementer(IWire)
 class Dubbo:
     """
@@ -197,13 +201,15 @@ class DubboCodec:
     :param wire: what the sessions share.
     :ivar understood: all that the wire has; PING if this end has dialled, from its first call on, or if the peer has
         answered a heartbeat.
+    :ivar refusal: see :py:class:`~getty_tx.rpc.interfaces.IWireCodec`.
     """
 
-    __slots__ = ("_asked", "_blocks", "_bodies", "_event", "_provider", "understood", "wire")
+    __slots__ = ("_asked", "_blocks", "_bodies", "_event", "_provider", "refusal", "understood", "wire")
 
     def __init__(self, wire: Dubbo) -> None:
         self.wire = wire
         self.understood: frozenset[Feature] = wire.features - {Feature.PING}
+        self.refusal: Callable[[], RpcError | None] = _readAll
         self._bodies = wire.bodies
         # Those of the wire, or of this session if its provider is from a registry, and then that provider.
         self._blocks: dict[tuple[str, float | None], tuple[bytes, bytes]] | None = None
@@ -256,7 +262,7 @@ class DubboCodec:
         if flags & _EVENT:
             return self._readEvent(flags, number, body)
         if flags & _REQUEST:
-            return self._bodies.request(number, flags, body)
+            return self._bodies.request(number, flags, body, self.refusal)
         return self._bodies.reply(number, flags, status, body)
 
     def _readEvent(self, flags: int, number: int, body: bytes) -> Any:

@@ -24,8 +24,9 @@ from getty_tx.rpc.wires.dubbotypes import GenericName, parseDescriptors
 from getty_tx.settings import MAX_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from getty_tx.rpc.errors import RpcError
     from getty_tx.rpc.hessian import Limits
 
 __all__ = ["ATTACHED", "NO_VERSION", "OWN", "PROTOCOL", "SERIALIZATION", "TWO_WAY", "Bodies"]
@@ -154,11 +155,12 @@ class Bodies:
 
     # Requests
 
-    def request(self, number: int, flags: int, body: bytes) -> Request:
+    def request(self, number: int, flags: int, body: bytes, refusal: Callable[[], RpcError | None]) -> Request:
         """
-        The request of a body; if it cannot be read, one whose payload is the PayloadError that says why.
+        The request of a body; if it cannot be read, or is not to be, one whose payload is the error that says why.
 
         :param number: as the caller has it.
+        :param refusal: asked when the name is known, before the arguments are decoded: those may be the most of it.
         """
         isOneWay = not flags & TWO_WAY
         name = ""
@@ -171,6 +173,9 @@ class Bodies:
                 route, at = self._route(body)
             name = route.name
             number |= route.number
+            refused = refusal()
+            if refused is not None:
+                return Request(number, name, refused, None, None, isOneWay)
             decoder = Decoder(body, self._limits, at)
             arguments = decoder.readMany(route.count)
             rest = body[decoder.at :]
