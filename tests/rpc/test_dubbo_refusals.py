@@ -1,4 +1,4 @@
-"""Dubbo's wire with too many calls: they are refused before their arguments are decoded."""
+"""Calls that Dubbo's wire refuses: for another version or group, and too many, which are not decoded."""
 
 from __future__ import annotations
 
@@ -31,6 +31,34 @@ class Echo:
     def slow(self) -> Deferred[Any]:
         self.waiting.append(Deferred())
         return self.waiting[-1]
+
+
+class VersionTests(SynchronousTestCase):
+    """What the wire says of a service."""
+
+    def test_versions(self) -> None:
+        """Calls for another version or group than the wire has for the service are told so."""
+        wire = rpc.Dubbo(versions={ECHO: "1.0", "Plain": ""}, groups={ECHO: "blue"})
+        foreign = Foreign(wire, {ECHO: Echo(), "Plain": Echo(), "Other": Echo()})
+        for path, version, group, why in (
+            (ECHO, "1.0", "blue", None),
+            (ECHO, "2.0", "blue", f"no {ECHO} of the version '2.0': versions= of the wire has '1.0' for it"),
+            (ECHO, "1.0", "red", f"no {ECHO} of the group 'red': groups= of the wire has 'blue' for it"),
+            (ECHO, "1.0", None, f"no {ECHO} of the group '': groups= of the wire has 'blue' for it"),
+            (ECHO, None, None, f"no {ECHO} of the version '': versions= of the wire has '1.0' for it"),
+            ("Plain", "0.0.0", None, None),
+            ("Plain", None, "any", None),
+            ("Plain", "1", "any", "no Plain of the version '1': versions= of the wire has '' for it"),
+            ("Other", "3", "any", None),
+        ):
+            for method, types, *values in (("say", "I", 5), ("$invoke", "III", "say", None, [5])):
+                body = encode("2.0.2", path, version, method, types, *values, {"group": group} if group else {})
+                foreign.pair.peer.write(b"\xda\xbb\xc2" + bytes(9) + len(body).to_bytes(4, "big") + body)
+                [reply] = foreign.heard()
+                if why is None:
+                    self.assertEqual(reply.payload, 5)
+                else:
+                    self.assertEqual((reply.code, reply.text, reply.details), ("noMethod", f"there is {why}", 60))
 
 
 class RefusalTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from getty_tx.rpc.errors import PayloadError
+from getty_tx.rpc.errors import NoSuchMethodError, PayloadError
 from getty_tx.rpc.hessian import Decoder
 from getty_tx.rpc.messages import ErrorReply, Reply, Request
 from getty_tx.rpc.wires.dubboerrors import HESSIAN, OK, failedReply, thrownReply
@@ -62,23 +62,24 @@ class Route:
     """
     The five strings of a request.
 
-    :ivar name: ``Service/method``; with another version than the service has, one that nobody serves.
+    :ivar name: ``Service/method``.
+    :ivar wrong: why the call cannot be served, as its version is not that of the service; or None.
     :ivar group: the one that the service has, or None if it takes all.
     :ivar count: how many arguments there are.
     :ivar isGeneric: the method is named by the arguments.
     :ivar number: the bit that says whether the reply has attachments.
     """
 
-    __slots__ = ("count", "group", "isGeneric", "name", "number", "service")
+    __slots__ = ("count", "group", "isGeneric", "name", "number", "service", "wrong")
 
     def __init__(self, versions: Mapping[str, str], groups: Mapping[str, str], texts: list[str]) -> None:
         protocol, path, version, method, types = texts
-        service = path
-        wanted = versions.get(path)
-        if wanted is not None and wanted != ("" if version == NO_VERSION else version):
-            service = f"{path}:{version}"
-        self.service = service
-        self.name = f"{service}/{method}"
+        self.service = path
+        self.name = f"{path}/{method}"
+        self.wrong: str | None = None
+        mine = versions.get(path)
+        if mine is not None and mine != ("" if version == NO_VERSION else version):
+            self.wrong = f"there is no {path} of the version {version!r:.80}: versions= of the wire has {mine!r} for it"
         self.group = groups.get(path)
         self.count = len(parseDescriptors(types))
         self.isGeneric = method in GENERIC
@@ -173,6 +174,8 @@ class Bodies:
                 route, at = self._route(body)
             name = route.name
             number |= route.number
+            if route.wrong is not None:
+                raise NoSuchMethodError(route.wrong)
             refused = refusal()
             if refused is not None:
                 return Request(number, name, refused, None, None, isOneWay)
@@ -182,12 +185,17 @@ class Bodies:
             attached = self._tails.get(rest)
             if attached is None:
                 attached = self._attached(decoder, rest)
-            if route.group is not None and route.group != attached.group:
-                name = f"{attached.group}/{name}"
+            group = route.group
+            if group is not None and group != attached.group:
+                why = f"of the group {attached.group!r:.80}: groups= of the wire has {group!r} for it"
+                raise NoSuchMethodError(f"there is no {route.service} {why}")
             if route.isGeneric:
                 name, arguments = _generic(route, attached, arguments)
-        except PayloadError as error:
+        except NoSuchMethodError as error:
             return Request(number, name, error, None, None, isOneWay)
+        except PayloadError as error:
+            why = f"{name:.200}: {error}" if name else f"a request that cannot be read: {error}"
+            return Request(number, name, PayloadError(why), None, None, isOneWay)
         return Request(number, name, arguments, attached.timeout, attached.metadata, isOneWay)
 
     def _route(self, body: bytes) -> tuple[Route, int]:
@@ -297,9 +305,6 @@ def _generic(route: Route, attached: Attached, arguments: list[Any]) -> tuple[st
         raise PayloadError(f"generic={attached.generic!r:.40} is not served here; generic=true is")
     method, _, values = arguments if len(arguments) == 3 else (None, None, None)
     if not isinstance(method, str) or not isinstance(values, list | None):
-        raise PayloadError(f"{route.name} takes a method, the names of its types, and a list of arguments")
-    service = route.service
-    if route.group is not None and route.group != attached.group:
-        service = f"{attached.group}/{service}"
-    name = f"{service}/{method}"
+        raise PayloadError("it takes a method, the names of its types, and a list of arguments")
+    name = f"{route.service}/{method}"
     return (name if attached.generic.lower() == "raw.return" else GenericName(name)), values or []

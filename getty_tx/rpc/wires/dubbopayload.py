@@ -110,5 +110,5 @@ class DubboPayload:
     def decodeResult(self, name: str, data: Any) -> Any:
         """See :py:class:`~getty_tx.rpc.interfaces.IPayload`."""
         if isinstance(data, PayloadError):
-            raise data
+            raise PayloadError(f"{name}: the result cannot be read: {data}")
         return data
