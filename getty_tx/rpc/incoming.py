@@ -77,7 +77,7 @@ class Incoming:
         handler = context.handlers.get(request.name)
         if request.id in self.open:
             # The peer has used a number twice; the first keeps it.
-            self._fail(request, PayloadError(f"number {request.id} belongs to another call"))
+            self._fail(request, PayloadError(f"{request.name:.200}: its number belongs to another call, which is open"))
             return
         if isinstance(request.payload, RpcError):
             # The wire has not read it, perhaps not even its name.

@@ -287,6 +287,15 @@ class GenericTests(CallsCase):
         ):
             self.assertEqual(ask("blue", generic, *values).code, code)
         self.assertEqual(ask("red", "true", "say", [], ["hi"]).code, "noMethod")
+        # Whose caller may not have the class.
+        for generic in ("true", "raw.return"):
+            error = ask("blue", generic, "fail", [], ["sold"])
+            self.assertEqual((error.code, error.text), ("com.ex.OutOfStockException", "none left"))
+            self.assertEqual(error.details.name, "com.alibaba.dubbo.rpc.service.GenericException")
+            fields = [error.details.fields[name] for name in ("detailMessage", "exceptionClass", "exceptionMessage")]
+            self.assertEqual(fields, [f"{error.code}: none left", error.code, "none left"])
+        error = ask("blue", "true", "fail", [], ["code"])
+        self.assertEqual((error.code, error.text), ("closed", "not today"))
 
 
 class PeerTests(SynchronousTestCase):

@@ -32,7 +32,7 @@ BAD = "dabb 02 28 0000000000000001 0000000c 0b6261642072657175657374"
 
 ECHO = "com.ex.Echo"
 SAY_NAME = "com.ex.Echo/say"
-ATTACHED = 1 << 64
+ATTACHED = 1 << 65
 
 
 def end(maxMsgLen: int = 1 << 22, provider: Any = None, kind: str = "TCP_CLIENT") -> Any:
@@ -257,6 +257,7 @@ class ReplyTests(WireCase):
         """Values, null and exceptions, with attachments and without."""
         error = JavaObject("com.ex.Sold", {"detailMessage": "out", "cause": None, "sku": 5})
         more = {"dubbo": "2.0.2", "user": "1"}
+        byName = JavaObject("org.apache.dubbo.rpc.service.GenericException", {"exceptionClass": "a.B"})
         for values, expected in (
             ((1, [1]), Reply(1, [1])),
             ((2,), Reply(1, None)),
@@ -267,6 +268,7 @@ class ReplyTests(WireCase):
             ((0, error), ErrorReply(1, "com.ex.Sold", "out", error)),
             ((3, error, more), ErrorReply(1, "com.ex.Sold", "out", error, {"user": "1"})),
             ((0, JavaObject("com.ex.Sold")), ErrorReply(1, "com.ex.Sold", "com.ex.Sold", JavaObject("com.ex.Sold"))),
+            ((0, byName), ErrorReply(1, "a.B", "a.B", byName)),
             ((0, "a text"), ErrorReply(1, "java.lang.RuntimeException", "a text", "a text")),
             ((0, None), ErrorReply(1, "java.lang.RuntimeException", "java.lang.RuntimeException")),
         ):

@@ -33,6 +33,8 @@ from getty_tx.rpc.messages import ErrorReply, Feature, GoingAway, Ping, Pong, Re
 from getty_tx.rpc.services import method
 from getty_tx.rpc.wires.dubbobodies import (
     ATTACHED,
+    BY_NAME,
+    IDS,
     KEPT,
     KEPT_BYTES,
     NO_VERSION,
@@ -305,11 +307,10 @@ class DubboCodec:
                 ends = self._pack(blocks, message)
             body = ends[0] + message.payload + ends[1]
         elif kind is Reply:
-            number = message.id
-            if number < ATTACHED:
+            number = message.id & IDS
+            if message.id < ATTACHED:
                 body = b"\x92" if message.payload == _NULL else _VALUE_HEAD + message.payload
             else:
-                number -= ATTACHED
                 metadata = message.metadata
                 tail = _REPLY_TAIL if metadata is None else self._packAttachments({"dubbo": PROTOCOL}, metadata)
                 body = (b"\x95" if message.payload == _NULL else _VALUE_ATTACHED_HEAD + message.payload) + tail
@@ -388,13 +389,11 @@ class DubboCodec:
 
     def _packError(self, session: Any, message: ErrorReply) -> tuple[int, int, bytes]:
         """The id, the status and the body of a reply for a call that has failed."""
-        number = message.id
+        number = message.id & IDS
         # Characters with three bytes at most, twice: in the text, and in details that cannot be cut.
         most = min(_MOST_TEXT, max(_LEAST_TEXT, (session.maxMsgLen - 1024) // 6))
         status = statusOf(message)
-        isAttached = number >= ATTACHED
-        if isAttached:
-            number -= ATTACHED
+        isAttached, isByName = message.id >= ATTACHED, bool(message.id & BY_NAME)
         if status is not None:
             return number, status, encode(cut(message.text, most))
         kind, tail = _THROWN, b""
@@ -403,9 +402,9 @@ class DubboCodec:
             if "." not in message.code and message.code != "internal":
                 attachments[CODE] = cut(message.code, 200)
             kind, tail = _THROWN + _WITH_ATTACHMENTS, self._packAttachments(attachments, message.metadata)
-        thrown = exceptionOf(message, most)
+        thrown = exceptionOf(message, most, isByName)
         if HEAD + 1 + len(thrown) + len(tail) > min(session.maxMsgLen, LARGEST):
-            thrown = exceptionOf(ErrorReply(number, message.code, message.text), most)
+            thrown = exceptionOf(ErrorReply(number, message.code, message.text), most, isByName)
         return number, OK, bytes((kind,)) + thrown + tail
 
     def _packEvent(self, kind: type) -> bytes:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from getty_tx.rpc.errors import RpcError
     from getty_tx.rpc.hessian import Limits
 
-__all__ = ["ATTACHED", "NO_VERSION", "OWN", "PROTOCOL", "SERIALIZATION", "TWO_WAY", "Bodies"]
+__all__ = ["ATTACHED", "BY_NAME", "IDS", "NO_VERSION", "OWN", "PROTOCOL", "SERIALIZATION", "TWO_WAY", "Bodies"]
 
 #: The version of the protocol that has attachments in replies.
 PROTOCOL = "2.0.2"
@@ -37,8 +37,11 @@ PROTOCOL = "2.0.2"
 #: Bits of a request's flags.
 TWO_WAY, SERIALIZATION = 0x40, 0x1F
 
-#: In the number of a call in: its caller takes attachments.
-ATTACHED = 1 << 64
+#: In the number of a call in, above the 64 bits of its id: it came by ``$invoke``; and, the highest, its caller takes
+#: attachments.
+IDS = (1 << 64) - 1
+BY_NAME = 1 << 64
+ATTACHED = 1 << 65
 
 #: Attachments that the wire needs itself; the others are metadata.
 OWN = frozenset(["dubbo", "generic", "group", "interface", "path", "timeout", "version"])
@@ -67,7 +70,7 @@ class Route:
     :ivar group: the one that the service has, or None if it takes all.
     :ivar count: how many arguments there are.
     :ivar isGeneric: the method is named by the arguments.
-    :ivar number: the bit that says whether the reply has attachments.
+    :ivar number: the bits of the call's number that say how it is answered.
     """
 
     __slots__ = ("count", "group", "isGeneric", "name", "number", "service", "wrong")
@@ -83,7 +86,7 @@ class Route:
         self.group = groups.get(path)
         self.count = len(parseDescriptors(types))
         self.isGeneric = method in GENERIC
-        self.number = ATTACHED if takesAttachments(protocol) else 0
+        self.number = (ATTACHED if takesAttachments(protocol) else 0) | (BY_NAME if self.isGeneric else 0)
 
 
 def takesAttachments(protocol: str) -> bool:

@@ -41,6 +41,11 @@ _EXCEPTION = "java.lang.RuntimeException"
 #: The attachment with the code of an error that names no class.
 CODE = "getty-code"
 
+#: The class of the exceptions of calls by ``$invoke``. Their callers may not have the class of the exception itself: it
+#: is a field, and the message another one. Java has this class below org.apache.dubbo as well, and knows both.
+_BY_NAME, _ANY_BY_NAME = "com.alibaba.dubbo.rpc.service.GenericException", ".rpc.service.GenericException"
+_CLASS, _MESSAGE = "exceptionClass", "exceptionMessage"
+
 _OF_THROWABLE = ("detailMessage", "cause", "stackTrace", "suppressedExceptions")
 
 
@@ -49,7 +54,7 @@ def statusOf(message: ErrorReply) -> int | None:
     return _BAD_RESULT if message.isOfResult else _STATUSES.get(message.code)
 
 
-def exceptionOf(message: ErrorReply, limit: int) -> bytes:
+def exceptionOf(message: ErrorReply, limit: int, isByName: bool = False) -> bytes:
     """
     The exception of an error, encoded.
 
@@ -57,9 +62,11 @@ def exceptionOf(message: ErrorReply, limit: int) -> bytes:
     that are a mapping are more of its fields; what cannot be encoded of them is left out.
 
     :param limit: characters of the text, at most.
+    :param isByName: the call came by ``$invoke``.
     """
     details = message.details
-    if isinstance(details, JavaObject) and "detailMessage" in details.fields:
+    isPassed = isinstance(details, JavaObject) and "detailMessage" in details.fields
+    if isPassed and isByName is details.name.endswith(_ANY_BY_NAME):
         try:
             return encode(details)
         except PayloadError:
@@ -73,6 +80,10 @@ def exceptionOf(message: ErrorReply, limit: int) -> bytes:
         "suppressedExceptions": [],
     }
     name = cut(message.code, 200) if "." in message.code else _EXCEPTION
+    if isByName:
+        text = fields["detailMessage"]
+        fields["detailMessage"] = f"{name}: {text}"
+        return encode(JavaObject(_BY_NAME, {**fields, _CLASS: name, _MESSAGE: text}))
     if isinstance(details, Mapping):
         more = {str(key): value for key, value in details.items() if key not in _OF_THROWABLE}
         try:
@@ -95,6 +106,8 @@ def thrownReply(number: int, value: Any, metadata: Mapping[str, str] | None) -> 
     elif isinstance(value, TypedMap):
         name, fields = value.type or name, dict(value)
     text = fields.get("detailMessage", value if isinstance(value, str) else None)
+    if name.endswith(_ANY_BY_NAME) and isinstance(fields.get(_CLASS), str):
+        name, text = fields[_CLASS], fields.get(_MESSAGE)
     more = dict(metadata or {})
     code = more.pop(CODE, name)
     return ErrorReply(number, code, text if isinstance(text, str) else name, value, more or None)
