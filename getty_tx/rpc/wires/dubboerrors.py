@@ -65,8 +65,9 @@ def exceptionOf(message: ErrorReply, limit: int, isByName: bool = False) -> byte
     :param isByName: the call came by ``$invoke``.
     """
     details = message.details
-    isPassed = isinstance(details, JavaObject) and "detailMessage" in details.fields
-    if isPassed and isByName is details.name.endswith(_ANY_BY_NAME):
+    isException = isinstance(details, JavaObject) and "detailMessage" in details.fields
+    # That of a call by name is one for such calls only.
+    if isException and isByName is details.name.endswith(_ANY_BY_NAME):
         try:
             return encode(details)
         except PayloadError:
