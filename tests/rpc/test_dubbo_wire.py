@@ -219,7 +219,10 @@ class RequestTests(WireCase):
             (asking("2.0.2", ECHO, "1.0", "say", "", "text"), "the attachments are a str, and no map"),
             (asking("2.0.2", ECHO, "1.0", "say", "", {"a": "b" * 20_000}), "are above maxMetadata=16384"),
             (asking("2.0.2", ECHO, "1.0", "say", "", {str(n): "" for n in range(300)}), "300 names of metadata"),
-            (asking("2.0.2", ECHO, "1.0", "say", "", {}, flags=0xC6), "the serialization 6 is none of Hessian 2"),
+            (
+                asking("2.0.2", ECHO, "1.0", "say", "", {}, flags=0xC6),
+                "its serialization is 6, not 2, which serialization=hessian2 names",
+            ),
         ):
             message = self.read(data)
             self.assertIsInstance(message, Request)

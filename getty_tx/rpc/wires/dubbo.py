@@ -9,8 +9,8 @@ A package, all big-endian::
 and the number of the serialization, which is 2. The status is that of a reply. A reply has the id of its request.
 
 An event that wants a reply is a heartbeat. One that does not, with the text ``R``, says that its sender is going away.
-Providers answer heartbeats, and so do consumers in Java and Go. Those in JavaScript do not: who has been dialled asks
-only a peer that has answered one, which went out beside the answer to one of the peer's own.
+Providers answer heartbeats, and so do consumers in Java and Go, but not those in JavaScript. So an end that was dialled
+sends them only to a peer that is known to answer. To learn that, it sends one along with its answer to the peer's own.
 
 :py:mod:`getty_tx.rpc.wires.dubbobodies` has the bodies of requests and replies.
 """
@@ -99,7 +99,8 @@ _THROWN, _VALUE, _NOTHING = 0x90, 0x91, 0x92
 _WITH_ATTACHMENTS = 3
 _VALUE_HEAD, _VALUE_ATTACHED_HEAD = b"\x91", b"\x94"
 
-#: Bytes of metadata of a message. There may be a name for so many of them: as objects, short strings have some hundred.
+#: Bytes of the attachments of a message, at most. A short text is an object of about 100 bytes, so their number has a
+#: limit, too: one name for each 64 bytes, but 64 in any case.
 MAX_METADATA = 16 * 1024
 _BYTES_OF_NAME = 64
 _MIN_NAMES = 64
@@ -126,7 +127,7 @@ class _Common:
 
 
 def _readAll() -> None:
-    """Of a codec without a peer."""
+    """The ``refusal`` of a codec without a peer: nothing is refused."""
 
 
 @implementer(IWire)

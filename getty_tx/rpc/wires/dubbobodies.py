@@ -170,7 +170,8 @@ class Bodies:
         name = ""
         try:
             if flags & SERIALIZATION != HESSIAN:
-                raise PayloadError(f"the serialization {flags & SERIALIZATION} is none of Hessian 2")
+                other = flags & SERIALIZATION
+                raise PayloadError(f"its serialization is {other}, not {HESSIAN}, which serialization=hessian2 names")
             at = endOfRoute(body)
             route = self._routes.get(body[:at])
             if route is None:
