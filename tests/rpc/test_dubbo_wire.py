@@ -331,6 +331,11 @@ class ReplyTests(WireCase):
         self.assertEqual((exception.name, exception.fields["sku"], exception.fields["cause"]), ("com.ex.Sold", 5, None))
         other = JavaObject("com.ex.Other", {"detailMessage": "theirs"})
         self.assertEqual(thrown("com.ex.Other", "boo", other)[1], other)
+        # A call by $invoke has an exception of its own, whatever another provider has sent for such a call or for none.
+        byName = JavaObject("com.alibaba.dubbo.rpc.service.GenericException", {"detailMessage": "theirs"})
+        self.assertEqual(thrown("com.ex.Other", "boo", byName)[1].name, "com.ex.Other")
+        for details in (byName, other):
+            self.assertEqual(thrown("com.ex.Other", "boo", details, number=1 | 1 << 64)[1].name, byName.name)
         for details in ({"sku": object()}, JavaObject("com.ex.Sold", {"detailMessage": object()}), object(), [1]):
             self.assertEqual(list(thrown("com.ex.Sold", "boo", details)[1].fields), names)
         small = end(maxMsgLen=4096)
