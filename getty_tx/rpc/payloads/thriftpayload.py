@@ -21,18 +21,38 @@ __all__ = ["Services", "ThriftPayload"]
 
 
 class _Method:
-    """The classes of a method, and the names of their fields in the order of their numbers."""
+    """
+    The classes of a method, and the names of their fields in the order of the IDL.
+
+    :raise SettingError: what it throws is no exception, or has the number of the result.
+    """
 
     __slots__ = ("arguments", "isOneWay", "isVoid", "names", "raised", "result")
 
     def __init__(self, service: Any, name: str) -> None:
         self.arguments = getattr(service, f"{name}_args")
         self.result = getattr(service, f"{name}_result")
-        self.names = [spec[1] for _, spec in sorted(self.arguments.thrift_spec.items())]
+        self.names = [spec[1] for spec in self.arguments.thrift_spec.values()]
         self.isOneWay = bool(self.result.oneway)
         spec = self.result.thrift_spec
         self.isVoid = 0 not in spec
-        self.raised = [(each[1], each[2]) for number, each in sorted(spec.items()) if number]
+        self.raised = [(each[1], each[2]) for number, each in spec.items() if number]
+        # An exception with the number 0 is in the place of the result, or the result in that of the exception.
+        lost = {field for field, _ in self.result.default_spec} - {field for field, _ in self.raised} - {"success"}
+        if lost:
+            text = f"throws {min(lost)} as number 0, which is that of the result: give it another one in the IDL"
+            raise SettingError(f"services: {service.__name__}.{name} {text}")
+        for field, kind in self.raised:
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                raise SettingError(f"services: {service.__name__}.{name} throws {field}, which is no exception")
+
+
+def _isAlike(one: type, other: type) -> bool:
+    """Whether two classes are of one exception, whose IDL was loaded twice: by a relative path and a full one."""
+    if one.__name__ != other.__name__:
+        return False
+    first, second = (getattr(each, "thrift_spec", None) or {} for each in (one, other))
+    return {number: each[:2] for number, each in first.items()} == {number: each[:2] for number, each in second.items()}
 
 
 @implementer(IPayload)
@@ -89,7 +109,8 @@ class ThriftPayload:
         buffer = self._buffer()
         protocol = self._protocol(buffer)
         try:
-            struct.write(protocol)
+            # Not its own write(): a field may have that name.
+            protocol.write_struct(struct)
             protocol.write_message_end()
         except Exception as error:
             # Which error depends on the type of the field.
@@ -120,7 +141,7 @@ class ThriftPayload:
     def argumentsFromJSON(self, name: str, arguments: list[Any]) -> list[Any]:
         """Arguments from JSON: objects become structs of the IDL. :raise PayloadError: it has no such field."""
         method = self._method(name, False)
-        specs = [method.arguments.thrift_spec[number] for number in sorted(method.arguments.thrift_spec)]
+        specs = method.arguments.thrift_spec.values()
         made = [fromJSON(spec, each) for spec, each in zip(specs, arguments, strict=False)]
         return made + arguments[len(made) :]
 
@@ -146,7 +167,7 @@ class ThriftPayload:
     def encodeRaised(self, name: str, error: BaseException) -> bytes | None:
         """The result with an exception that the IDL declares for the method; None: it does not."""
         for field, kind in self._method(name, True).raised:
-            if isinstance(error, kind):
+            if isinstance(error, kind) or _isAlike(type(error), kind):
                 struct = self._method(name, True).result()
                 setattr(struct, field, error)
                 return self.encode(name, struct)
