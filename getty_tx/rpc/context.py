@@ -110,12 +110,16 @@ class CallContext:
         """Serve these from now on. :raise SettingError: one cannot be served."""
         if "rpc" in services:
             raise SettingError("a service cannot have the name 'rpc': it is the one that describes the others")
-        self.handlers = register({**services, "rpc": _Described(self)}, wrappers)
+        handlers = register(services, wrappers)
+        check = getattr(self.payload, "checkMethod", None)
+        if check is not None:
+            for name, handler in handlers.items():
+                check(name, handler.least, handler.most)
         common = getattr(self.wire, "common", None)
         if common is not None:
-            for name in services:
-                # What a service has itself comes first.
-                self.handlers = {**register({name: common}, wrappers), **self.handlers}
+            # What a service has itself comes first.
+            handlers = {**register(dict.fromkeys(services, common), wrappers), **handlers}
+        self.handlers = {**handlers, **register({"rpc": _Described(self)}, wrappers)}
 
     def settingChanged(self, name: str) -> None:
         """Settings hold for the calls that follow."""

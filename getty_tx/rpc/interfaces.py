@@ -54,7 +54,8 @@ class IPayload(Interface):
 
     It may have ``encodeRaised(name, error) -> bytes | None`` as well: the result for an exception that a method has
     raised, or None if that is an error like others. Where the methods of services are known, it has
-    ``namesOf(service)``, too: their names, and whether they are streams.
+    ``namesOf(service)``, too: their names, and whether they are streams; and ``checkMethod(name, least, most)``, which
+    raises a SettingError if a method that takes so many arguments cannot be served.
     """
 
     def encodeArguments(name: str, arguments: tuple[Any, ...]) -> bytes:

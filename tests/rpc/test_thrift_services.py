@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from getty_tx import rpc
 from getty_tx.errors import SettingError
@@ -75,3 +76,31 @@ class ServicesTests(test_thrift.ThriftCase):
             with self.assertRaisesRegex(SettingError, why):
                 rpc.Thrift(self.path, transport=transport)
         self.assertEqual(repr(self.wire), "Thrift(transport='framed')")
+
+    def test_served(self) -> None:
+        """A server has methods of the IDL only, with as many arguments."""
+
+        class Shop:
+            @rpc.method
+            def make(self, n: int) -> Any:
+                return None
+
+        class Few(Shop):
+            @rpc.method
+            def all(self, more: int) -> None:
+                pass
+
+        class Other(Shop):
+            @rpc.method
+            def sell(self) -> None:
+                pass
+
+        wire = rpc.TTHeader("thrift", services=self.path)
+        self.assertIn("Shop/make", rpc.CallContext(wire, {"Shop": Shop()}).handlers)
+        for services, why in (
+            ({"Shops": Shop()}, "no service 'Shops' in the IDL; it has Shop, Till$"),
+            ({"Shop": Few()}, r"Shop/all has the arguments \(\) in the IDL, and the method takes another"),
+            ({"Shop": Other()}, "Shop/sell is not in the IDL, where Shop has all, make$"),
+        ):
+            with self.assertRaisesRegex(SettingError, why):
+                rpc.Server("tcp:0", services, wire=wire)

@@ -93,6 +93,17 @@ class ThriftPayload:
             raise SettingError(f"there is no service {service!r} in the IDL; it has {', '.join(self.services)}")
         return names
 
+    def checkMethod(self, name: str, least: int, most: int) -> None:
+        """See :py:class:`~getty_tx.rpc.interfaces.IPayload`."""
+        service, _, method = name.partition("/")
+        names = self.namesOf(service)
+        if method not in names:
+            raise SettingError(f"{name} is not in the IDL, where {service} has {', '.join(names) or 'no method'}")
+        arguments = self.methods[name].names
+        if not least <= len(arguments) <= most:
+            text = f"has the arguments ({', '.join(arguments)}) in the IDL, and the method takes another number"
+            raise SettingError(f"{name} {text}")
+
     def isOneWay(self, name: str) -> bool:
         """Whether the IDL says so."""
         method = self.methods.get(name)
