@@ -333,17 +333,23 @@ class Incoming:
             self._answer(request.id, request.isOneWay, error, call.replyMetadata, call.stream)
 
     def _raised(self, request: Request, error: BaseException, encode: Any, call: Call | None) -> bool:
+        session = self.peer.session
         try:
             payload = encode(request.name, error)
+            if payload is None:
+                return False
+            if not request.isOneWay and not session.isClosed:
+                session.writePkg(Reply(request.id, payload, None if call is None else call.replyMetadata))
         except PayloadError:
+            # It is no value of the IDL, or too long: an error like others.
             return False
-        session = self.peer.session
-        if payload is not None and not request.isOneWay and not session.isClosed:
-            self._totalsOf(request.name).fail("other")
-            if call is not None and call.startedAt:
-                self._measured(call, "other")
-            session.writePkg(Reply(request.id, payload, None if call is None else call.replyMetadata))
-        return payload is not None
+        except SessionBlockedError as blocked:
+            # The caller would wait for an answer that is lost.
+            session.fail(blocked)
+        self._totalsOf(request.name).fail("other")
+        if call is not None and call.startedAt:
+            self._measured(call, "other")
+        return True
 
     def _answer(
         self, number: int, isOneWay: bool, error: RpcError, metadata: Mapping[str, str] | None, stream: Stream | None

@@ -57,6 +57,10 @@ LEAVING = (
 )
 
 
+#: Of the session, for what codecs ask it.
+LIMIT: Any = type("Limit", (), {"maxMsgLen": 1 << 20})()
+
+
 def hexed(text: str) -> bytes:
     return bytes.fromhex(text)
 
@@ -71,14 +75,14 @@ class KitexCase(SynchronousTestCase):
         self.wire = rpc.TTHeader(payload="thrift", services={"Echo": self.idl.Echo})
         self.payload: Any = self.wire.payload
         self.codec: Any = self.wire.codec()
-        self.codec.write(None, Ping())
-        self.codec.write(None, Request(9, "Echo/echo", b"\0"))
+        self.codec.write(LIMIT, Ping())
+        self.codec.write(LIMIT, Request(9, "Echo/echo", b"\0"))
 
     def read(self, text: str) -> Any:
         data = hexed(text)
-        message, end = self.codec.read(None, memoryview(data))
+        message, end = self.codec.read(LIMIT, memoryview(data))
         self.assertEqual(end, len(data))
-        again = self.codec.readMany(None, data + data, 0, 1 << 20)
+        again = self.codec.readMany(LIMIT, data + data, 0, 1 << 20)
         for other, _ in again:
             self.assertEqual(vars_(other), vars_(message))
         return message
@@ -98,9 +102,9 @@ class GoldenTests(KitexCase):
             self.assertEqual((message.id, message.name, message.isOneWay), (1, "Echo/echo", False))
             self.assertEqual(self.payload.decodeArguments(message.name, message.payload), ["hi"])
         payload = self.payload.encodeArguments("Echo/echo", ("hi",))
-        self.assertEqual(self.codec.write(None, Request(1, "Echo/echo", payload)), hexed(NAMED))
+        self.assertEqual(self.codec.write(LIMIT, Request(1, "Echo/echo", payload)), hexed(NAMED))
         # The blocks were kept.
-        self.assertEqual(self.codec.write(None, Request(1, "Echo/echo", payload)), hexed(NAMED))
+        self.assertEqual(self.codec.write(LIMIT, Request(1, "Echo/echo", payload)), hexed(NAMED))
 
     def test_framed(self) -> None:
         """A client with TTHeaderFramed has a length before each message, and is answered so."""
@@ -108,10 +112,10 @@ class GoldenTests(KitexCase):
         self.assertEqual(self.payload.decodeArguments(message.name, message.payload), ["hi"])
         framed = REPLY.replace("00000030", "00000034", 1).replace("80010002", "0000001a 80010002")
         reply = Reply(1, self.payload.encodeResult("Echo/echo", "hi"))
-        self.assertEqual(self.codec.write(None, reply), hexed(framed))
+        self.assertEqual(self.codec.write(LIMIT, reply), hexed(framed))
         self.assertEqual(self.payload.decodeResult("Echo/echo", self.read(framed).payload), "hi")
         with self.assertRaisesRegex(CodecError, "not as long as its frame of 30 bytes"):
-            self.codec.read(None, memoryview(hexed(framed.replace("0000001a", "0000001b"))))
+            self.codec.read(LIMIT, memoryview(hexed(framed.replace("0000001a", "0000001b"))))
 
     def test_reply(self) -> None:
         """A reply, for which the codec remembers the name."""
@@ -120,7 +124,7 @@ class GoldenTests(KitexCase):
         self.assertEqual(self.payload.decodeResult("Echo/echo", message.payload), "hi")
         self.read(CALL)
         reply = Reply(1, self.payload.encodeResult("Echo/echo", "hi"))
-        self.assertEqual(self.codec.write(None, reply), hexed(REPLY))
+        self.assertEqual(self.codec.write(LIMIT, reply), hexed(REPLY))
         self.assertEqual(self.codec._asked, {})
 
     def test_exception(self) -> None:
@@ -129,27 +133,27 @@ class GoldenTests(KitexCase):
         self.assertEqual((message.id, message.code, message.text), (1, "noMethod", "unknown method"))
         self.read(CALL)
         error = ErrorReply(1, "noMethod", "unknown method")
-        self.assertEqual(self.codec.write(None, error), hexed(EXCEPTION))
+        self.assertEqual(self.codec.write(LIMIT, error), hexed(EXCEPTION))
         self.read(NAMED.replace("4563686f 10", "4563686e 10"))
-        self.assertEqual(self.codec.write(None, error)[-2], 20)
+        self.assertEqual(self.codec.write(LIMIT, error)[-2], 20)
 
     def test_leaving(self) -> None:
         """Going away, with an empty reply, to a client that mixes calls."""
         self.assertIs(type(self.read(LEAVING)), GoingAway)
         self.read(CALL)
-        self.assertEqual(self.codec.write(None, GoingAway()), hexed(LEAVING))
-        self.assertEqual(self.codec.write(None, Reply(1, self.payload.encodeResult("Echo/echo", "hi"))), hexed(REPLY))
+        self.assertEqual(self.codec.write(LIMIT, GoingAway()), hexed(LEAVING))
+        self.assertEqual(self.codec.write(LIMIT, Reply(1, self.payload.encodeResult("Echo/echo", "hi"))), hexed(REPLY))
 
     def test_leavingByReply(self) -> None:
         """A client with one call at a time takes any frame for its reply, so the replies say it."""
         self.read(CALL.replace("1000 0001", "1000 0000"))
-        self.assertEqual(self.codec.write(None, GoingAway()), b"")
+        self.assertEqual(self.codec.write(LIMIT, GoingAway()), b"")
         for message in (Reply(1, b"\0"), ErrorReply(1, "internal", "why"), ErrorReply(1, "404", "why")):
-            frame = self.codec.write(None, message)
+            frame = self.codec.write(LIMIT, message)
             self.assertIn(b"\0\x05crrst\0\x011", frame)
             for _ in range(2):
                 # Also where the blocks are known.
-                found = self.codec.readMany(None, frame, 0, 1 << 20) or [self.codec.read(None, memoryview(frame))]
+                found = self.codec.readMany(LIMIT, frame, 0, 1 << 20) or [self.codec.read(LIMIT, memoryview(frame))]
                 self.assertIs(type(found[0][0]), GoingAway)
                 self.assertEqual((type(found[0][0].message), found[0][0].message.id), (type(message), 1))
 
@@ -160,7 +164,7 @@ class GoldenTests(KitexCase):
         self.addCleanup(foreign.session.close)
         outcome = Outcome(foreign.peer.call("Echo", "echo", "hi"))
         leaving: Any = self.wire.codec()
-        leaving.write(None, GoingAway())
+        leaving.write(LIMIT, GoingAway())
         reply = Reply(1, self.payload.encodeResult("Echo/echo", "hi"))
         foreign.pair.peer.write(leaving.write(foreign.session, reply))
         foreign.pair.flush()
@@ -171,51 +175,51 @@ class GoldenTests(KitexCase):
         codes = [self.read(EXCEPTION[:-11] + f"{kind:08x} 00").code for kind in (0, 1, 2, 6, 7, 10, 20, 21)]
         self.assertEqual(codes, ["internal", "noMethod", "2", "internal", "payload", "10", "noMethod", "noMethod"])
         for code, kind in (("internal", 6), ("payload", 7), ("refused", 6), ("outOfStock", 6)):
-            data = self.codec.write(None, ErrorReply(1, code, "why"))
+            data = self.codec.write(LIMIT, ErrorReply(1, code, "why"))
             self.assertEqual(data[-2], kind)
-            message, _ = self.codec.read(None, memoryview(data))
+            message, _ = self.codec.read(LIMIT, memoryview(data))
             self.assertEqual((message.code, message.text), (code, "why"))
 
     def test_oneWay(self) -> None:
         """The IDL says which calls have no reply; type 4 does as well."""
-        frame = self.codec.write(None, Request(2, "Echo/log", b"\0", None, None, True))
+        frame = self.codec.write(LIMIT, Request(2, "Echo/log", b"\0", None, None, True))
         self.assertIn(hexed("80010001 00000003 6c6f67 00000002 00"), frame)
         for data in (frame, frame.replace(hexed("80010001"), hexed("80010004"))):
-            message, _ = self.codec.read(None, memoryview(data))
+            message, _ = self.codec.read(LIMIT, memoryview(data))
             self.assertTrue(message.isOneWay)
         self.assertTrue(self.read(CALL.replace("80010001", "80010004")).isOneWay)
         with self.assertRaisesRegex(rpc.PayloadError, "Echo/log is oneway in the IDL"):
-            self.codec.write(None, Request(2, "Echo/log", b"\0"))
+            self.codec.write(LIMIT, Request(2, "Echo/log", b"\0"))
 
     def test_deadlineAndMetadata(self) -> None:
         """Milliseconds in int 12; strings as they are."""
         metadata = {"RPC_PERSIST_user": "7", "RPC_TRANSIT_x": "8"}
-        frame = self.codec.write(None, Request(1, "Echo/echo", b"\0", 1.5, metadata))
-        message, _ = self.codec.read(None, memoryview(frame))
+        frame = self.codec.write(LIMIT, Request(1, "Echo/echo", b"\0", 1.5, metadata))
+        message, _ = self.codec.read(LIMIT, memoryview(frame))
         self.assertEqual((message.timeout, message.metadata), (1.5, metadata))
 
     def test_businessError(self) -> None:
         """A status beside an empty result is an error."""
         self.read(CALL)
         metadata = {"biz-status": "1404", "biz-message": "gone", "biz-extra": '{"a":"b"}'}
-        message, _ = self.codec.read(None, memoryview(self.codec.write(None, Reply(1, b"\0", metadata))))
+        message, _ = self.codec.read(LIMIT, memoryview(self.codec.write(LIMIT, Reply(1, b"\0", metadata))))
         self.assertEqual((message.code, message.text, message.details), ("1404", "gone", {"a": "b"}))
 
     def test_businessErrorOut(self) -> None:
         """An error whose code is a number is such a status; details are for it if they are texts."""
         for code, details, there in (("1404", {"a": "b"}, {"a": "b"}), ("-7", {"a": 1}, None), ("7", None, None)):
             self.read(CALL)
-            frame = self.codec.write(None, ErrorReply(1, code, "gone", details))
+            frame = self.codec.write(LIMIT, ErrorReply(1, code, "gone", details))
             self.assertIn(hexed("80010002 00000004 6563686f 00000001 00"), frame)
-            message, _ = self.codec.read(None, memoryview(frame))
+            message, _ = self.codec.read(LIMIT, memoryview(frame))
             self.assertEqual((message.code, message.text, message.details), (code, "gone", there))
         for code in ("0", "2147483648", "", "-", "1e3", "\u0661"):
-            self.assertIn(hexed("80010003"), self.codec.write(None, ErrorReply(1, code, "gone")))
+            self.assertIn(hexed("80010003"), self.codec.write(LIMIT, ErrorReply(1, code, "gone")))
 
     def test_cancelled(self) -> None:
         """A call that its caller gives up is forgotten."""
         self.read(CALL)
-        self.codec.read(None, memoryview(self.codec.write(None, Cancel(1))))
+        self.codec.read(LIMIT, memoryview(self.codec.write(LIMIT, Cancel(1))))
         self.assertEqual(self.codec._asked, {})
 
     def test_splits(self) -> None:
@@ -228,7 +232,7 @@ class GoldenTests(KitexCase):
                 step = chance.randint(1, 40)
                 buffer, at = buffer + data[at : at + step], at + step
                 while True:
-                    message, end = self.codec.read(None, memoryview(buffer))
+                    message, end = self.codec.read(LIMIT, memoryview(buffer))
                     if message is None:
                         break
                     found.append(type(message))
@@ -301,8 +305,8 @@ class PayloadTests(KitexCase):
             data = bytearray(hexed(text))
             data[at] = value
             with contextlib.suppress(CodecError):
-                self.codec.read(None, memoryview(data))
-            self.codec.readMany(None, bytes(data), 0, 1 << 20)
+                self.codec.read(LIMIT, memoryview(data))
+            self.codec.readMany(LIMIT, bytes(data), 0, 1 << 20)
 
     def test_noMessage(self) -> None:
         """Payloads that are no Thrift messages."""
@@ -312,7 +316,7 @@ class PayloadTests(KitexCase):
             ("00000004 6563686f 00", "7fffffff 6563686f 00"),
         ):
             with self.assertRaisesRegex(CodecError, "Thrift message"):
-                self.codec.read(None, memoryview(hexed(CALL.replace(*change))))
+                self.codec.read(LIMIT, memoryview(hexed(CALL.replace(*change))))
 
 
 class SettingTests(KitexCase):

@@ -17,15 +17,12 @@ from getty_tx.rpc.messages import Cancel, ErrorReply, Reply, Request
 from getty_tx.rpc.wires.kitex import KitexCodec
 from getty_tx.rpc.wires.thriftframed import BufferedCodec, FramedCodec
 from getty_tx.rpc.wires.thriftmessage import MessageEnd
-from tests.rpc.test_kitex import _SKIP, CALL, ECHO, EXCEPTION, NAMED, REPLY, hexed, load, vars_
+from tests.rpc.test_kitex import _SKIP, CALL, ECHO, EXCEPTION, LIMIT, NAMED, REPLY, hexed, load, vars_
 from tests.support.rpc import Both, Foreign
 
 #: The messages of the frames of TTHeader, by themselves.
 ANSWER = REPLY[REPLY.index("80010002") :]
 ERROR = EXCEPTION[EXCEPTION.index("80010003") :]
-
-#: Of the session, for what codecs ask it.
-LIMIT = type("Limit", (), {"maxMsgLen": 1 << 20})()
 
 
 def framed(text: str) -> str:

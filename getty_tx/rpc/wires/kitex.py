@@ -25,8 +25,11 @@ from getty_tx.rpc.wires.info import packInfo
 from getty_tx.rpc.wires.thriftmessage import (
     CALL,
     EXCEPTION,
+    MOST_TEXT,
     ONE_WAY,
+    OVERHEAD,
     REPLY,
+    cutText,
     exceptionStruct,
     exceptionType,
     packMessage,
@@ -138,9 +141,11 @@ class KitexCodec(TTHeaderCodec):
         """
         The frame of a message.
 
-        :raise PayloadError: its metadata is too long, or the IDL has no reply to it.
+        :raise PayloadError: its metadata is too long, or the IDL has no reply to it; or the frame is longer than the
+            session's ``maxMsgLen``.
         """
         kind = type(message)
+        number = getattr(message, "id", 0)
         flags = 0
         if kind is Request:
             name = message.name
@@ -157,10 +162,10 @@ class KitexCodec(TTHeaderCodec):
             block = self._reply if message.metadata is None and self._announced and not self._isLeaving else None
             if block is None:
                 block = self._pack(self._strings(), message.metadata, {_TYPE: "2"})
-            name = self._asked.pop(message.id, "")
+            name = self._asked.get(number, "")
             payload = packMessage(REPLY, name.partition("/")[2], message.id, message.payload)
         elif kind is ErrorReply:
-            block, payload = self._error(message)
+            block, payload = self._error(message, session.maxMsgLen)
         elif kind is GoingAway:
             self._isLeaving = True
             if not self._mixes:
@@ -168,9 +173,16 @@ class KitexCodec(TTHeaderCodec):
             block, payload = packInfo(self.wire.protocol, {_LEAVING: "1"}, {}), _NONE
         else:
             return super().write(session, message)
-        number = getattr(message, "id", 0)
         if self._isFramed and number:
             payload = _length.pack(len(payload)) + payload
+        size = HEAD + len(block) + len(payload)
+        # The text of an error is short enough; but it would not come if its metadata were too long.
+        if size > session.maxMsgLen and (kind is not ErrorReply or message.metadata is not None):
+            text = f"rpc: a frame of {size} bytes, {len(block)} of them metadata, is above maxMsgLen"
+            raise PayloadError(f"{text}={session.maxMsgLen}", sent=False)
+        if kind is not Request:
+            # Not before: what cannot be written is answered otherwise.
+            self._asked.pop(number, None)
         head = _HEAD.pack(COUNTED + len(block) + len(payload), MAGIC, flags, number, len(block) >> 2)
         return b"".join((head, block, payload))
 
@@ -178,22 +190,31 @@ class KitexCodec(TTHeaderCodec):
         """Those of each reply."""
         return {_LEAVING: "1"} if self._isLeaving and not self._mixes else {}
 
-    def _error(self, message: ErrorReply) -> tuple[bytes, bytes]:
-        name = self._asked.pop(message.id, "")
-        service, _, method = name.partition("/")
+    def _error(self, message: ErrorReply, limit: int) -> tuple[bytes, bytes]:
+        """The blocks and the message of an error, whose texts are cut so that they fit."""
+        service, _, method = self._asked.get(message.id, "").partition("/")
         strings = self._strings()
-        code = message.code
+        code = str(message.code)
         if _isStatus(code):
-            strings |= {_STATUS: code, _MESSAGE: message.text}
-            extra = message.details
-            if isinstance(extra, dict) and all(isinstance(each, str) for pair in extra.items() for each in pair):
-                strings[_EXTRA] = json.dumps(extra, separators=(",", ":"))
+            room = min(limit, self.wire.maxMetadata) // 2 - OVERHEAD
+            strings |= {_STATUS: code, _MESSAGE: cutText(message.text, room)}
+            extra = _extra(message.details)
+            if extra is not None and len(extra) <= room:
+                strings[_EXTRA] = extra
             return self._pack(strings, message.metadata, {_TYPE: "2"}), packMessage(REPLY, method, message.id, b"\0")
         if code not in ("noMethod", "payload", "internal"):
-            strings[_CODE] = code
-        struct = exceptionStruct(message.text, exceptionType(code, service in self._thrift.services))
-        payload = packMessage(EXCEPTION, method, message.id, struct)
-        return self._pack(strings, message.metadata, {_TYPE: "3"}), payload
+            strings[_CODE] = cutText(code, OVERHEAD)
+        block = self._pack(strings, message.metadata, {_TYPE: "3"})
+        text = cutText(message.text, min(MOST_TEXT, limit - OVERHEAD - len(block)))
+        struct = exceptionStruct(text, exceptionType(code, service in self._thrift.services))
+        return block, packMessage(EXCEPTION, method, message.id, struct)
+
+
+def _extra(details: Any) -> str | None:
+    """The details of a business error: texts by texts, as Kitex has them; None: they are something else."""
+    if isinstance(details, dict) and all(isinstance(each, str) for pair in details.items() for each in pair):
+        return json.dumps(details, separators=(",", ":"))
+    return None
 
 
 def _isStatus(code: str) -> bool:

@@ -20,9 +20,12 @@ from getty_tx.rpc.messages import ErrorReply, Feature, Reply, Request
 from getty_tx.rpc.wires.thriftmessage import (
     CALL,
     EXCEPTION,
+    MOST_TEXT,
     ONE_WAY,
+    OVERHEAD,
     REPLY,
     MessageEnd,
+    cutText,
     exceptionStruct,
     exceptionType,
     packMessage,
@@ -39,10 +42,6 @@ HEAD = 4
 
 #: Messages that are read at a time.
 _MANY = 64
-
-#: Characters of an error, none of which has more than four bytes; and bytes that its frame may have beside it.
-_MOST_TEXT = 10000
-_OVERHEAD = 128
 
 
 class _Asked(int):
@@ -159,7 +158,7 @@ class FramedCodec:
 
     def _error(self, message: ErrorReply, limit: int) -> bytes:
         asked: Any = message.id
-        text = message.text[: min(_MOST_TEXT, max(0, limit - _OVERHEAD) // 4)]
+        text = cutText(message.text, min(MOST_TEXT, limit - OVERHEAD))
         # A service that is not there is, to Apache's clients, a method that is not there.
         return packMessage(EXCEPTION, asked.method, asked, exceptionStruct(text, exceptionType(message.code, True)))
 

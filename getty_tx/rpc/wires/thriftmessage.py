@@ -22,10 +22,13 @@ from getty_tx.rpc.payloads.thriftbinary import MAX_DEPTH, readMessage
 __all__ = [
     "CALL",
     "EXCEPTION",
+    "MOST_TEXT",
     "ONE_WAY",
+    "OVERHEAD",
     "REPLY",
     "VERSION",
     "MessageEnd",
+    "cutText",
     "exceptionStruct",
     "exceptionType",
     "packMessage",
@@ -47,6 +50,15 @@ UNKNOWN_METHOD, INTERNAL, PROTOCOL, UNKNOWN_SERVICE = 1, 6, 7, 20
 #: Bytes of what has a fixed size, by the type.
 _SIZES = {2: 1, 3: 1, 4: 8, 6: 2, 8: 4, 10: 8}
 _STRING, _STRUCT, _MAP, _SET, _LIST = 11, 12, 13, 14, 15
+
+#: Bytes of the text of an error; and those that its frame may have beside it.
+MOST_TEXT = 40000
+OVERHEAD = 128
+
+
+def cutText(text: str, size: int) -> str:
+    """So much of a text as has ``size`` bytes at most, and what is no UTF-8 as question marks."""
+    return text.encode(errors="replace")[: max(0, size)].decode(errors="ignore")
 
 
 def packMessage(kind: int, name: str, number: int, struct: bytes) -> bytes:
