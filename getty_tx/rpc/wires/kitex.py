@@ -10,6 +10,8 @@ is a number is a business error of Kitex: strings beside a reply whose result is
 
 A client of Kitex that has one call at a time on a connection takes any frame for its reply. It learns that a server is
 going away from the string ``crrst`` of a reply. One that mixes calls sets the flag 0x01, and knows the frame for it.
+
+Kitex's streams, with the flag 0x02, and its protobuf payloads are refused.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from getty_tx.rpc.wires.thriftmessage import (
     parseMessage,
     readException,
 )
-from getty_tx.rpc.wires.ttheader import COUNTED, HEAD, MAGIC, TTHeaderCodec
+from getty_tx.rpc.wires.ttheader import COUNTED, HEAD, MAGIC, STREAMING, TTHeaderCodec
 
 if TYPE_CHECKING:
     from getty_tx.rpc.payloads.thriftpayload import ThriftPayload
@@ -46,8 +48,8 @@ __all__ = ["KitexCodec"]
 
 _HEAD = Struct(">IHHiH")
 _length = Struct(">I")
-#: The first bytes of a message.
-_BINARY = b"\x80\x01"
+#: The first bytes of a message; and those of Kitex's for protobuf.
+_BINARY, _PROTOBUF = b"\x80\x01", b"\x90\x01"
 #: Replies may come in any order.
 _OUT_OF_ORDER = 1
 _TYPE = 22
@@ -76,8 +78,12 @@ class KitexCodec(TTHeaderCodec):
 
     def read(self, session: Any, data: memoryview) -> tuple[Any, int]:
         """The message at the front of ``data``. :raise CodecError: the bytes are no TTHeader, or no Thrift message."""
-        if len(data) >= HEAD and data[7] & _OUT_OF_ORDER:
-            self._mixes = True
+        if len(data) >= HEAD:
+            _, magic, flags, _, _ = _HEAD.unpack_from(data)
+            if flags & STREAMING and magic == MAGIC:
+                raise CodecError(f"rpc: a frame of a stream of Kitex (flag 0x02): {self.wire} has no streams", session)
+            if flags & _OUT_OF_ORDER:
+                self._mixes = True
         return super().read(session, data)
 
     def readMany(self, session: Any, data: bytes, at: int, limit: int) -> list[tuple[Any, int]]:
@@ -91,7 +97,7 @@ class KitexCodec(TTHeaderCodec):
             if magic != MAGIC or stop > len(data) or body > stop or 4 + length > limit or not number:
                 break
             route = self._routes.get(data[at + HEAD : body])
-            if route is None:
+            if route is None or flags & STREAMING:
                 break
             try:
                 found.append((self._message(session, route, number, data[body:stop]), stop))
@@ -104,7 +110,7 @@ class KitexCodec(TTHeaderCodec):
         return found
 
     def _message(self, session: Any, route: Any, number: int, payload: bytes) -> Any:
-        if not number:
+        if not number and not _isCall(payload):
             message = super()._message(session, route, number, payload)
             if type(message) is Cancel:
                 self._asked.pop(message.id, None)
@@ -121,6 +127,8 @@ class KitexCodec(TTHeaderCodec):
                 raise CodecError(f"rpc: a message that is not as long as its frame of {len(payload)} bytes", session)
             self._isFramed = True
             payload = payload[4:]
+        elif payload[4:6] == _PROTOBUF:
+            raise CodecError(f"rpc: a payload of Kitex's protobuf, which is not {self.wire}", session)
         kind, name, _, struct = parseMessage(session, payload, self.wire.maxMetadata)
         if kind in (CALL, ONE_WAY):
             service = route.strings.get("isn") or self._thrift.serviceOf(name)
@@ -130,7 +138,7 @@ class KitexCodec(TTHeaderCodec):
                 self._asked[number] = name
             return Request(number, name, struct, route.timeout, route.metadata, isOneWay)
         if kind == REPLY:
-            if route.metadata is not None and route.metadata.get(_STATUS, "0") != "0":
+            if route.metadata is not None and _isStatus(route.metadata.get(_STATUS, "")):
                 return _businessError(number, route.metadata)
             return Reply(number, struct, route.metadata)
         if kind == EXCEPTION:
@@ -173,14 +181,14 @@ class KitexCodec(TTHeaderCodec):
             block, payload = packInfo(self.wire.protocol, {_LEAVING: "1"}, {}), _NONE
         else:
             return super().write(session, message)
-        if self._isFramed and number:
+        if self._isFramed and kind is not GoingAway:
             payload = _length.pack(len(payload)) + payload
         size = HEAD + len(block) + len(payload)
         # The text of an error is short enough; but it would not come if its metadata were too long.
         if size > session.maxMsgLen and (kind is not ErrorReply or message.metadata is not None):
             text = f"rpc: a frame of {size} bytes, {len(block)} of them metadata, is above maxMsgLen"
             raise PayloadError(f"{text}={session.maxMsgLen}", sent=False)
-        if kind is not Request:
+        if kind is Reply or kind is ErrorReply:
             # Not before: what cannot be written is answered otherwise.
             self._asked.pop(number, None)
         head = _HEAD.pack(COUNTED + len(block) + len(payload), MAGIC, flags, number, len(block) >> 2)
@@ -220,7 +228,14 @@ def _extra(details: Any) -> str | None:
 def _isStatus(code: str) -> bool:
     """Whether a code is one of a business error: a number of 32 bits that is not 0."""
     digits = code.removeprefix("-")
-    return digits.isascii() and digits.isdecimal() and len(digits) < 11 and 0 < int(digits) < 1 << 31
+    isNumber = digits.isascii() and digits.isdecimal() and len(digits) < 11
+    return isNumber and int(code) != 0 and -(1 << 31) <= int(code) < 1 << 31
+
+
+def _isCall(payload: bytes) -> bool:
+    """Whether it is a call, which a client may have given the number of the frames that are none."""
+    begin = payload[:4] if payload[:2] == _BINARY else payload[4:8]
+    return begin[:2] == _BINARY and begin[3] in (CALL, ONE_WAY)
 
 
 def _businessError(number: int, metadata: Any) -> ErrorReply:

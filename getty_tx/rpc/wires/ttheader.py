@@ -88,12 +88,12 @@ PAYLOADS: dict[str, tuple[int, type]] = {
     "thrift": (0, ThriftPayload),
 }
 
-#: What a peer is told to be understood; and one that may be of Kitex, whose wire has no slices.
+#: What a peer is told to be understood; and one that may be of Kitex, which has no slices, nor streams with credit.
 _ANNOUNCED = "cancel,ping,stream,slices"
-_ANNOUNCED_TO_KITEX = "cancel,ping,stream"
+_ANNOUNCED_TO_KITEX = "cancel,ping"
 
 #: The flag of frames of streams.
-_STREAMING = 0x02
+STREAMING = 0x02
 
 #: Blocks that are kept parsed, or packed, and the bytes of one at most. More are not needed where calls have no
 #: metadata.
@@ -128,8 +128,8 @@ class _Route:
 
 
 def _seconds(value: str | None) -> float | None:
-    """Milliseconds in decimal; what is no such number is no limit, as for Kitex."""
-    return int(value) / 1000 if value is not None and value.isdecimal() and len(value) < 12 else None
+    """Milliseconds in decimal; 0, and what is no such number, is no limit, as for Kitex."""
+    return int(value) / 1000 or None if value is not None and value.isdecimal() and len(value) < 12 else None
 
 
 def _features(text: str) -> frozenset[Feature]:
@@ -321,7 +321,7 @@ class TTHeaderCodec:
             else:
                 block = kept
         elif kind is StreamFrame:
-            flags = _STREAMING
+            flags = STREAMING
             block, payload = self._packStream(message)
         elif kind is ErrorReply:
             block = self._pack({}, message.metadata, {_TYPE: _EXCEPTION})
