@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from getty_tx import rpc
 from tests.rpc import test_thrift
+from tests.rpc.test_kitex import hexed
 from tests.support.rpc import Both
 
 
@@ -148,3 +150,44 @@ class ErrorTests(LimitCase):
         error = both.result("Echo/echo", "x" * 800, metadata={"a": "x" * 800})
         self.assertIsInstance(error, rpc.PayloadError)
         self.assertFalse(error.sent)
+
+
+class ReadingTests(test_thrift.ThriftCase):
+    """Bytes that become more than they are, or that newer programs send."""
+
+    def test_fields(self) -> None:
+        """Structs of many fields are counted with them, and those that are skipped are counted, too."""
+        import thriftpy2
+
+        fields = ", ".join(f"{n}: i32 f{n}" for n in range(1, 202))
+        idl = f"struct W {{ {fields} }}\nservice S {{ void f(1: list<W> all) }}"
+        payload = rpc.Thrift(thriftpy2.load_fp(io.StringIO(idl), "getty_tx_test_wide_thrift")).payload
+
+        def structs(number: int, count: int) -> bytes:
+            return b"\x0f\0" + bytes((number,)) + b"\x0c" + count.to_bytes(4, "big") + bytes(count) + b"\0"
+
+        # One counts as 26.
+        [found] = payload.decodeArguments("S/f", structs(1, 3846))
+        self.assertEqual(len(found), 3846)
+        for number, count in ((1, 3847), (2, 100_001)):
+            with self.assertRaisesRegex(rpc.PayloadError, "more than 100000 structs, .* 8 fields counted as one more"):
+                payload.decodeArguments("S/f", structs(number, count))
+
+    def test_numbers(self) -> None:
+        """Lists of what has a fixed size are read at once, or passed over."""
+        decode = self.payload.decodeArguments
+        [point, _, _] = decode("Echo/point", hexed("0c0001 0f0002 08 00000003 00000001 fffffffe 7fffffff 00 00"))
+        self.assertEqual(point.b, [1, -2, 0x7FFFFFFF])
+        [point, small, _] = decode("Echo/point", hexed("0c0001 0f0002 0a 00000001 0000000000000001 00 060002 0007 00"))
+        self.assertEqual((point.b, small), ([], 7))
+        for text in ("0c0001 0f0002 08 00000003 00000001 fffffffe 7fffff", "0f0009 0a 00000002 0000000000000001 00"):
+            with self.assertRaisesRegex(rpc.PayloadError, "the bytes end within a container"):
+                decode("Echo/point", hexed(text))
+
+    def test_uuid(self) -> None:
+        """A field of Apache's newest type is passed over, framed and buffered, alone and in containers."""
+        for field in ("100009" + "11" * 16, "0f0009 10 00000002" + "11" * 32, "0d0009 10 08 00000001" + "11" * 20):
+            text = f"80010001 00000004 6563686f 00000001 {field} 0b0001 00000002 6869 00"
+            for each in (text, test_thrift.framed(text)):
+                message = self.read(each)
+                self.assertEqual(self.payload.decodeArguments(message.name, message.payload), ["hi"])

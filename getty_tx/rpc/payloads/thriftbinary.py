@@ -3,12 +3,13 @@ Thrift's binary protocol, read into the classes of thriftpy2.
 
 thriftpy2 itself reads past the end of the bytes, and takes the lengths in them as they are. This reads the bytes
 of strangers: it never goes past the end, nor deeper than 64 levels, and does no more work than there are bytes. A
-struct of one byte becomes an object of some hundred: the structs of a message are counted.
+struct of one byte becomes an object of some hundred, or of some thousand if it has many fields: the structs of a
+message are counted, with the fields of their classes.
 """
 
 from __future__ import annotations
 
-from struct import Struct
+from struct import Struct, unpack_from
 from typing import Any
 
 __all__ = ["MAX_DEPTH", "MAX_STRUCTS", "readMessage", "readStruct"]
@@ -16,14 +17,17 @@ __all__ = ["MAX_DEPTH", "MAX_STRUCTS", "readMessage", "readStruct"]
 #: Levels of structs and containers, as in Thrift.
 MAX_DEPTH = 64
 
-#: Structs that a message may become, at most; a long one, one for so many bytes.
+#: Structs that a message may become, at most; a long one, one for so many bytes. So many fields, which an object has
+#: whether they came or not, count as a struct, too.
 MAX_STRUCTS = 100_000
 BYTES_OF_STRUCT = 16
+FIELDS_OF_STRUCT = 8
 
 _STRING, _STRUCT, _MAP, _SET, _LIST = 11, 12, 13, 14, 15
 
-#: What has a fixed size, by the type.
+#: What has a fixed size, by the type. thriftpy2 has no UUID, of 16 bytes, but others may send one.
 _FIXED = {2: Struct(">?"), 3: Struct(">b"), 4: Struct(">d"), 6: Struct(">h"), 8: Struct(">i"), 10: Struct(">q")}
+_FIXED[16] = Struct(">16s")
 
 #: thriftpy2 has a type of its own for bytes, which is a string on the wire.
 _BINARY = 18
@@ -40,11 +44,12 @@ class _Structs:
     def __init__(self, size: int) -> None:
         self.left = max(MAX_STRUCTS, size // BYTES_OF_STRUCT)
 
-    def take(self) -> None:
+    def take(self, fields: int) -> None:
         """:raise ValueError: there were as many before."""
-        self.left -= 1
+        self.left -= 1 + fields // FIELDS_OF_STRUCT
         if self.left < 0:
-            raise ValueError(f"more than {MAX_STRUCTS} structs, and than one in {BYTES_OF_STRUCT} bytes")
+            many = f"{FIELDS_OF_STRUCT} fields counted as one more"
+            raise ValueError(f"more than {MAX_STRUCTS} structs, and than one in {BYTES_OF_STRUCT} bytes, {many}")
 
 
 def readMessage(data: bytes, target: Any) -> None:
@@ -96,8 +101,8 @@ def _read(data: bytes, at: int, kind: int, spec: Any, structs: _Structs, depth: 
         raise ValueError(f"more than {MAX_DEPTH} levels")
     if kind == _STRUCT:
         target = None
+        structs.take(0 if spec is None else len(spec.thrift_spec))
         if spec is not None:
-            structs.take()
             target = spec()
         end = readStruct(data, at, target, structs, depth - 1)
         return target, end
@@ -146,6 +151,12 @@ def _readList(data: bytes, at: int, spec: Any, structs: _Structs, depth: int) ->
     kind, inner, isWanted = _kind(data, at, spec)
     size, at = _size(data, at + 1)
     found: list[Any] = []
+    fixed = _FIXED.get(kind)
+    if fixed is not None:
+        end = at + size * fixed.size
+        if end > len(data):
+            raise ValueError("the bytes end within a container")
+        return list(unpack_from(f">{size}{fixed.format[1]}", data, at)) if isWanted else found, end
     for _ in range(size):
         value, at = _read(data, at, kind, inner, structs, depth)
         if isWanted:

@@ -48,7 +48,7 @@ _CODES = {0: "internal", 1: "noMethod", 6: "internal", 7: "payload", 20: "noMeth
 UNKNOWN_METHOD, INTERNAL, PROTOCOL, UNKNOWN_SERVICE = 1, 6, 7, 20
 
 #: Bytes of what has a fixed size, by the type.
-_SIZES = {2: 1, 3: 1, 4: 8, 6: 2, 8: 4, 10: 8}
+_SIZES = {2: 1, 3: 1, 4: 8, 6: 2, 8: 4, 10: 8, 16: 16}
 _STRING, _STRUCT, _MAP, _SET, _LIST = 11, 12, 13, 14, 15
 
 #: Bytes of the text of an error; and those that its frame may have beside it.
