@@ -160,13 +160,20 @@ class SniffTests(ThriftCase):
         for text, why in (
             ("82210204", "speaks the compact protocol"),
             ("0000000e 8221 0204", "speaks the compact protocol"),
-            ("0000000e 9001 0001", "speaks Kitex's protobuf"),
+            (
+                "0000000e 9001 0001",
+                "speaks Kitex's protobuf; Thrift.transport='framed'. takes the binary protocol alone",
+            ),
+            ("0000000e 0fff 0000", "speaks Apache's THeader"),
             # A message that is not strict, and a browser.
             ("00000004 6563686f 01 00000001", "000000046563: neither Thrift's binary protocol, strict, nor"),
             (b"GET / HTTP/1.1".hex(), "begins with 474554202f20: neither"),
         ):
             with self.assertRaisesRegex(CodecError, why):
                 self.wire.codec().read(LIMIT, memoryview(hexed(text)))
+        for text in (ECHO, framed(ECHO)):
+            with self.assertRaisesRegex(CodecError, "Thrift without TTHeader, .*; rpc.Thrift takes both"):
+                self.wire.ttheader.codec().read(LIMIT, memoryview(hexed(text)))
 
     def test_kitex(self) -> None:
         """A session of TTHeader has what TTHeader has: metadata both ways, and calls at the same time."""

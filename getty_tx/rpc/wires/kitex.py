@@ -80,6 +80,10 @@ class KitexCodec(TTHeaderCodec):
         """The message at the front of ``data``. :raise CodecError: the bytes are no TTHeader, or no Thrift message."""
         if len(data) >= HEAD:
             _, magic, flags, _, _ = _HEAD.unpack_from(data)
+            if magic != MAGIC and _BINARY in (bytes(data[:2]), bytes(data[4:6])):
+                raise CodecError(
+                    f"rpc: Thrift without TTHeader, which is not {self.wire}; rpc.Thrift takes both", session
+                )
             if flags & STREAMING and magic == MAGIC:
                 raise CodecError(f"rpc: a frame of a stream of Kitex (flag 0x02): {self.wire} has no streams", session)
             if flags & _OUT_OF_ORDER:

@@ -6,6 +6,7 @@ How the other end speaks is in its first bytes, as for Kitex's servers::
     8001 ....            a message by itself: buffered
     length:u32 8001      a message with its length: framed
     length:u32 1000      TTHeader, whose sessions are those of rpc.TTHeader(payload="thrift")
+    ffaf ....            the header of a mesh, and a message behind it
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IReadWriter
 from getty_tx.rpc.interfaces import IWire, IWireCodec
 from getty_tx.rpc.wires.thriftframed import BufferedCodec, FramedCodec
+from getty_tx.rpc.wires.thriftmesh import MESH, MeshCodec
 from getty_tx.rpc.wires.ttheader import MAX_METADATA, TTHeader
 
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ __all__ = ["Thrift", "ThriftCodec"]
 
 _BINARY, _TTHEADER = b"\x80\x01", b"\x10\x00"
 
-#: What else may begin with these bytes.
+#: What else may begin with these bytes, or have them behind a length.
 _OTHERS = {b"\x82\x21": "the compact protocol", b"\x82\x81": "the compact protocol", b"\x90\x01": "Kitex's protobuf"}
+_THEADER = b"\x0f\xff"
 
 #: How a client writes.
 TRANSPORTS = {"framed": FramedCodec, "buffered": BufferedCodec}
@@ -86,7 +89,7 @@ class Thrift:
 @implementer(IReadWriter, IWireCodec)
 class ThriftCodec:
     """
-    The codec of one session: one of three, from its first bytes on.
+    The codec of one session: one of four, from its first bytes on.
 
     :param wire: what the sessions share.
     """
@@ -149,12 +152,14 @@ class ThriftCodec:
             return BufferedCodec(self.wire)
         if fifth == _BINARY:
             return FramedCodec(self.wire)
+        if first == MESH:
+            return MeshCodec(self.wire)
         if fifth == _TTHEADER:
             return self.wire.ttheader.codec()
-        other = _OTHERS.get(first) or _OTHERS.get(fifth)
+        other = _OTHERS.get(first) or _OTHERS.get(fifth) or ("Apache's THeader" if fifth == _THEADER else None)
         if len(data) < 6 and other is None:
             return None
         if other is not None:
-            raise CodecError(f"rpc: the peer speaks {other}; this is Thrift's binary protocol", session)
+            raise CodecError(f"rpc: the peer speaks {other}; {self.wire} takes the binary protocol alone", session)
         text = f"rpc: a session that begins with {bytes(data[:6]).hex()}: neither Thrift's binary protocol, strict, nor"
         raise CodecError(f"{text} TTHeader", session)
