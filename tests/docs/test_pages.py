@@ -357,7 +357,7 @@ class PageTests(FolderMixin, TestCase):
         self.assertEqual("ann\n", printed.getvalue())
         call = clients[0].call("Users", "find", "ann")
         await call
-        self.assertEqual({"RPC_BACKWARD_from": "here"}, call.metadata)
+        self.assertEqual({"from": "here"}, call.metadata)
         with self.assertRaises(rpc.RemoteError) as caught:
             await clients[0].call("Users", "find", "")
         self.assertEqual(("1400", {"field": "name"}), (caught.exception.code, caught.exception.details))

@@ -195,5 +195,5 @@ class ThriftPayload:
         if method.isVoid:
             return None
         if struct.success is None:
-            raise PayloadError(f"{name}: the reply has no result")
+            raise PayloadError(f"{name}: the reply has no result, and no exception of the IDL")
         return struct.success
