@@ -176,9 +176,13 @@ async def run(options: argparse.Namespace, reactor: Any) -> int:
         if options.command == "describe":
             print(_table(await client.call("rpc", "describe", timeout=left)))
         else:
-            arguments, metadata = options.arguments, options.metadata
-            result = await client.call(options.service, options.method, *arguments, timeout=left, metadata=metadata)
-            _show(result, options.isBytes)
+            service, name, arguments, metadata = options.service, options.method, options.arguments, options.metadata
+            payload = options.wire.payload
+            if isinstance(payload, ThriftPayload) and payload.isOneWay(f"{service}/{name}"):
+                # There is no reply to show.
+                client.send(service, name, *arguments, metadata=metadata)
+                return 0
+            _show(await client.call(service, name, *arguments, timeout=left, metadata=metadata), options.isBytes)
     except NotReadyError as error:
         print(f"{CallLostError.code}: {error}", file=sys.stderr)
         return 1

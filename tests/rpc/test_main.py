@@ -11,6 +11,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -28,7 +29,10 @@ exception NoSuchUser { 1: string name }
 struct User {
     1: string name, 2: i32 age, 3: binary photo, 4: list<User> friends, 5: map<i32, string> notes
 }
-service Users { User older(1: User user, 2: i32 years, 3: map<i32, string> notes) throws (1: NoSuchUser missing) }
+service Users {
+    User older(1: User user, 2: i32 years, 3: map<i32, string> notes) throws (1: NoSuchUser missing)
+    oneway void seen(1: string name)
+}
 """
 
 
@@ -238,6 +242,10 @@ class RunTests(TestCase):
                 user.notes = {key: value * 2 for key, value in notes.items()}
                 return user
 
+            @rpc.method
+            def seen(self, name: str) -> None:
+                seen.pop().callback(name)
+
         endpoint = await self.serve({"Users": Users()}, wire)
         user = '{"name": "ann", "age": 7, "photo": "x", "friends": [{"name": "bob"}]}'
         call = ["call", endpoint, "Users.older", user]
@@ -250,9 +258,14 @@ class RunTests(TestCase):
             self.assertEqual(expected, json.loads(output))
             result = await self.run_(*call, "-1", *words)
             self.assertEqual((1, "", 'NoSuchUser: {"name": "ann"}\n'), result)
+            # It has no reply.
+            heard: Deferred[str] = Deferred()
+            seen = [heard]
+            self.assertEqual((0, "", ""), await self.run_("call", endpoint, "Users.seen", '"bob"', *words))
+            self.assertEqual("bob", await heard)
         for words, why in [
             (["describe", endpoint], "a Thrift server does not tell its methods; they are those of the IDL"),
-            (["call", endpoint, "Users.old"], "SERVICE.METHOD Users.old: Users/old is not in the IDL"),
+            (["call", endpoint, "Users.old"], "Users.old: Users/old is not in the IDL, where Users has older, seen"),
             (["call", endpoint, "Users.older", '{"nam": ""}'], "User has no field 'nam' in the IDL; it has name, age"),
             ([*call, "1", '{"a": ""}'], "the key 'a' of a map is no number"),
         ]:

@@ -112,7 +112,10 @@ class ThriftPayload:
     def _method(self, name: str, sent: bool) -> _Method:
         method = self.methods.get(name)
         if method is None:
-            raise PayloadError(f"{name} is not in the IDL", sent=sent)
+            service, _, _ = name.partition("/")
+            there = f"{service} has {', '.join(self._names[service])}" if service in self._names else ""
+            there = there or f"there is {', '.join(self.services)}"
+            raise PayloadError(f"{name} is not in the IDL, where {there}", sent=sent)
         return method
 
     def encode(self, name: str, struct: Any) -> bytes:
