@@ -14,8 +14,11 @@ if "twisted.trial" in sys.modules:
 
     from tests.support.long import examples
 
-    # That examples are drawn slowly says something of the machine, and not of the code.
+    # That examples are drawn slowly, or take long, says something of the machine, and not of the code.
     settings.register_profile(
-        "getty_tx", suppress_health_check=[HealthCheck.too_slow], max_examples=examples(settings().max_examples)
+        "getty_tx",
+        suppress_health_check=[HealthCheck.too_slow],
+        deadline=None,
+        max_examples=examples(settings().max_examples),
     )
     settings.load_profile("getty_tx")
