@@ -89,9 +89,8 @@ class Incoming:
         totals = self._served.get(request.name)
         if totals is None:
             totals = self._totalsOf(request.name)
-        refusal = self.refusal()
-        if refusal is not None:
-            self._fail(request, refusal, None, stream)
+        if context.running >= context._maxCalls:
+            self._fail(request, self._tooMany(), None, stream)
             return
         if handler.isStream is not (stream is not None):
             what = "a stream" if handler.isStream else "no stream"
@@ -128,11 +127,11 @@ class Incoming:
 
     def refusal(self) -> CallRefusedError | None:
         """The answer to a call that comes now, if there are too many; it is counted."""
-        context = self._context
-        if context.running < context._maxCalls:
-            return None
-        context.refused += 1
-        return CallRefusedError(f"maxCalls={context.maxCalls} calls are being served")
+        return self._tooMany() if self._context.running >= self._context._maxCalls else None
+
+    def _tooMany(self) -> CallRefusedError:
+        self._context.refused += 1
+        return CallRefusedError(f"maxCalls={self._context.maxCalls} calls are being served")
 
     def _run(self, request: Request, handler: Handler, call: Call, arguments: Any, timeout: float | None) -> None:
         token = running.set(call)
