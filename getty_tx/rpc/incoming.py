@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextvars import copy_context
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ __all__ = ["Incoming"]
 
 log = Logger()
 
+#: Calls of one session that may wait for others to end while it is read on; and their bytes are those of one message.
+MOST_KEPT = 1000
+
 
 class Incoming:
     """
@@ -49,9 +53,22 @@ class Incoming:
     :param context: has the methods and the limits.
     :ivar open: the calls whose methods have not returned yet, and whose callers wait, by number.
     :ivar count: the calls whose methods have not returned yet.
+    :ivar isFull: these are ``maxCallsPerSession``, or others wait for them: a call is for :py:meth:`keep`.
     """
 
-    __slots__ = ("_context", "_deadlines", "_isHeld", "_served", "count", "open", "peer")
+    __slots__ = (
+        "_context",
+        "_deadlines",
+        "_isHeld",
+        "_isServing",
+        "_kept",
+        "_keptBytes",
+        "_served",
+        "count",
+        "isFull",
+        "open",
+        "peer",
+    )
 
     def __init__(self, peer: Peer, context: CallContext) -> None:
         self.peer = peer
@@ -61,6 +78,11 @@ class Incoming:
         self._served: dict[str, CallTotals] = peer.session.context.calls.setdefault("server", {})
         self._isHeld = False
         self.count = 0
+        self.isFull = False
+        # With when they came. None: there never were any.
+        self._kept: deque[tuple[Request, float]] | None = None
+        self._keptBytes = 0
+        self._isServing = False
 
     def openStream(self, frame: StreamFrame) -> None:
         """Run the method of a stream that the other end has opened."""
@@ -174,7 +196,9 @@ class Incoming:
         call.totals.running += 1
         self.count += 1
         if self.count >= context.maxCallsPerSession:
-            self.hold()
+            self.isFull = True
+            if not self.peer.pending:
+                self.hold()
         if timeout is not None:
             if self._deadlines is None:
                 self._deadlines = Deadlines(self.peer.session.context, self.open, self._expired)
@@ -193,21 +217,68 @@ class Incoming:
         return awaited
 
     def hold(self) -> None:
-        """Read no more calls until :py:meth:`afterwards` finds room for them."""
+        """Read no more calls until :py:meth:`readOn` finds room for them."""
         if not self._isHeld:
             self._isHeld = True
             self.peer.session.pauseReading()
 
+    def keep(self, request: Request) -> None:
+        """Have a request wait until a method has returned."""
+        if self._kept is None:
+            self._kept = deque()
+        self._kept.append((request, self.peer.session.activeAt))
+        self._keptBytes += _sizeOf(request)
+        self.readOn()
+
+    def readOn(self) -> None:
+        """
+        Read the session, unless there is no room for calls.
+
+        Methods may wait for the replies to calls over the same session. So it is read on while there are such calls,
+        and requests that come meanwhile are kept, up to a limit.
+        """
+        peer = self.peer
+        if self.isFull and not (
+            peer.pending and len(self._kept or ()) < MOST_KEPT and self._keptBytes < peer.session.maxMsgLen
+        ):
+            self.hold()
+        elif self._isHeld and not peer.slices.holds:
+            self._isHeld = False
+            if not peer.session.isClosed:
+                peer.session.resumeReading()
+
     def afterwards(self) -> None:
         """A method has returned, or a reply has left: there may be room for other calls, or nothing left to do."""
-        context = self._context
-        if self._isHeld and self.count < context.maxCallsPerSession and not self.peer.slices.holds:
-            self._isHeld = False
-            if not self.peer.session.isClosed:
-                self.peer.session.resumeReading()
+        if self._isServing:
+            # Within a method that has returned at once: the loop goes on.
+            return
+        if self.isFull and self.count < self._context.maxCallsPerSession:
+            self.isFull = False
+            if self._kept:
+                self._serveKept(self._kept)
+        if self._isHeld:
+            self.readOn()
         draining = self.peer.draining
         if draining is not None:
             draining.check()
+
+    def _serveKept(self, kept: deque[tuple[Request, float]]) -> None:
+        session = self.peer.session
+        self._isServing = True
+        try:
+            while kept and self.count < self._context.maxCallsPerSession and not session.isClosed:
+                request, at = kept.popleft()
+                self._keptBytes -= _sizeOf(request)
+                if request.timeout is not None:
+                    # It is counted from the last read.
+                    request.timeout -= session.activeAt - at
+                self.serve(request)
+        except Exception as error:
+            # Of the payload or the codec, as if it had come from a read.
+            session.fail(error)
+        finally:
+            self._isServing = False
+            self.isFull = self.count >= self._context.maxCallsPerSession
 
     def _succeeded(self, value: Any, request: Request, call: Call) -> None:
         if self._end(request, call):
@@ -231,9 +302,18 @@ class Incoming:
                 # The notice was one for calls: nothing else would end the stream.
                 call.stream.fail(CallCancelledError(f"{call.name} was cancelled"), tell=False)
             self._cancel(call)
-        else:
+        elif not (self._kept and self._forget(self._kept, number)):
             # Its reply may be on the way.
             self.peer.slices.forget(True, number)
+
+    def _forget(self, kept: deque[tuple[Request, float]], number: int) -> bool:
+        """Remove a request that waits; returns whether there was one."""
+        for each in kept:
+            if each[0].id == number:
+                kept.remove(each)
+                self._keptBytes -= _sizeOf(each[0])
+                return True
+        return False
 
     def _cancel(self, call: Call) -> None:
         if call.work is not None:
@@ -395,6 +475,15 @@ class Incoming:
         if totals is None:
             totals = self._served[name] = CallTotals()
         return totals
+
+
+def _sizeOf(request: Request) -> int:
+    """Bytes that a request keeps."""
+    payload, metadata = request.payload, request.metadata
+    size = OVERHEAD if isinstance(payload, PayloadError) else OVERHEAD + len(payload)
+    if metadata:
+        size += sum(len(name) + len(value) for name, value in metadata.items())
+    return size
 
 
 #: Results that are no coroutines; to ask costs more than to look here.

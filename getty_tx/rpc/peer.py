@@ -168,6 +168,9 @@ class Peer(EventListener):
         self.pending[number] = waiting
         if queue is not None:
             self._deadlines.add(number, waiting, queue)
+        if self.incoming.isFull:
+            # The method that makes the call is perhaps one of those that others wait for.
+            self.incoming.readOn()
         return waiting
 
     def send(self, service: str, method: str, *arguments: Any, metadata: Mapping[str, str] | None = None) -> None:
@@ -295,7 +298,10 @@ class Peer(EventListener):
         """A message of the other end."""
         kind = type(message)
         if kind is Request:
-            self.incoming.serve(message)
+            if self.incoming.isFull:
+                self.incoming.keep(message)
+            else:
+                self.incoming.serve(message)
         elif kind is Reply:
             waiting = self.pending.pop(message.id, None)
             if waiting is None:

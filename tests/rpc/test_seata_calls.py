@@ -106,9 +106,9 @@ class CallsCase(SynchronousTestCase):
         self.resources = Resources()
         self.both = self.connect()
 
-    def connect(self, register: Any = ()) -> Both:
+    def connect(self, register: Any = (), **server: Any) -> Both:
         services = {"seata": self.coordinator}
-        return Both(services, {"seata": self.resources}, wire=rpc.Seata(register=register))
+        return Both(services, {"seata": self.resources}, wire=rpc.Seata(register=register), server=server)
 
     def result(self, message: Any, **options: Any) -> Any:
         """What a call from the client's end gives at once."""
@@ -134,6 +134,14 @@ class CallTests(CallsCase):
         self.assertEqual(
             self.coordinator.seen, [seata.BranchCommitResult("x", 7, seata.BranchStatus.PhaseTwo_Committed)]
         )
+
+    def test_manyEnds(self) -> None:
+        """More commits than run at a time, each of which waits for its branch over the session that they came from."""
+        both = self.connect(maxCallsPerSession=2)
+        outcomes = [Outcome(both.client.call("seata", "GlobalCommit", seata.GlobalCommit(f"x{n}"))) for n in range(20)]
+        both.pair.flush()
+        self.assertEqual([each.only.status for each in outcomes], [seata.GlobalStatus.Committed] * 20)
+        self.assertEqual([each.xid for each in self.resources.seen], [f"x{n}" for n in range(20)])
 
     def test_errors(self) -> None:
         """What a method raises, or says to have failed, is a RemoteError with Seata's code, and the result in it."""
