@@ -230,11 +230,14 @@ class RegisterTests(CallsCase):
         self.assertEqual(getattr(both.client.session.error, "code", ""), "notIdentified")
 
     def test_noAnswer(self) -> None:
-        """So does one whose coordinator does not answer in time; one that is lost is just that."""
-        both = self.connect(TM)
+        """So does one whose coordinator does not answer in 20 s, however long calls wait; a lost one is just that."""
+        options = {"timeout": None, "pingInterval": None}
+        both = Both({"seata": self.coordinator}, wire=rpc.Seata(register=TM), client=options)
         self.patch(both.server.session.listener, "onMessage", lambda session, message: None)
         both.pair.flush()
-        both.clock.advance(4)
+        both.clock.advance(15)
+        self.assertIsNone(both.client.session.error)
+        both.clock.advance(6)
         self.assertIsInstance(both.client.session.error, rpc.CallTimeoutError)
         both = self.connect(TM)
         both.server.session.close()

@@ -191,7 +191,7 @@ class StrangerTests(WireCase):
         for block in ("00", "0001", "0001 61", "0001 61 00", "0001 61 0002 62", "0005 61 0000", "0001 61 fffe"):
             self.refused(frame(BEGIN_BODY, block=bytes.fromhex(block)), "the map of a frame: it ends within a text")
         self.refused(frame(BEGIN_BODY, block=bytes.fromhex("0001 ff 0000")), "the map of a frame: .* can't decode")
-        # The largest map that the head has room for, with a part of a text at its end.
+        # The largest map that the head has room for, with a part of a text at its end: above what Java reads.
         self.wire.maxMetadata = 65519
         self.refused(frame(BEGIN_BODY, block=b"\xff\xff" * 32759 + b"\0"), "the map of a frame: it ends within a text")
 
@@ -370,11 +370,18 @@ class LimitTests(WireCase):
 
     def test_settings(self) -> None:
         """What else a setting may be is told."""
-        with self.assertRaisesRegex(SettingError, r"Seata\(maxMetadata=65520\) is above 65519"):
-            rpc.Seata(maxMetadata=65520)
-        bad: Any = [seata.GlobalBegin()]
-        with self.assertRaisesRegex(SettingError, r"Seata\(register=GlobalBegin.* is neither a RegisterTM nor"):
-            rpc.Seata(register=bad)
+        # Java would read a longer head as one below zero.
+        self.assertEqual(rpc.Seata(maxMetadata=32751).maxMetadata, 32751)
+        with self.assertRaisesRegex(SettingError, r"Seata\(maxMetadata=32752\) is above 32751"):
+            rpc.Seata(maxMetadata=32752)
+        bad: Any
+        for bad in ([seata.GlobalBegin()], seata.GlobalBegin(), seata.RegisterTM, None, 5, "x", [None]):
+            with self.assertRaisesRegex(SettingError, r"Seata\(register=.* is neither a RegisterTM nor a RegisterRM"):
+                rpc.Seata(register=bad)
+        for field in ("application", "group"):
+            for value in (None, "x" * 40_000):
+                with self.assertRaisesRegex(SettingError, rf"Seata\(register=\.\.\.\): RegisterRM\({field}="):
+                    rpc.Seata(register=seata.RegisterRM(**{field: value}))  # type: ignore[arg-type]
         both = (seata.RegisterTM(), seata.RegisterRM())
         self.assertEqual(rpc.Seata(register=both).register, both)
         self.assertEqual(rpc.Seata(register=both[1]).register, both[1:])

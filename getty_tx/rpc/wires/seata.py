@@ -64,8 +64,11 @@ VERSION = 1
 HEAD = 16
 LARGEST = 8 * 1024 * 1024
 
-#: Bytes of a map.
-_LARGEST_MAP = 0xFFFF - HEAD
+#: Bytes of a map. Java takes the head's length for a signed number, and those of the texts.
+_LARGEST_MAP = 0x7FFF - HEAD
+
+#: Seconds that a registration may take, as in Seata's own clients: the ``timeout`` of calls may be short, or None.
+_REGISTERING = 20.0
 
 _REQUEST, _RESPONSE, _ONE_WAY, _HEARTBEAT, _HEARTBEAT_ANSWER = range(5)
 
@@ -115,10 +118,7 @@ class Seata:
         compressor: str = "none",
         maxMetadata: int = 16 * 1024,
     ) -> None:
-        self.register = (register,) if isinstance(register, RegisterTM) else tuple(register)
-        for each in self.register:
-            if type(each) not in (RegisterTM, RegisterRM):
-                raise SettingError(f"Seata(register={each!r:.80}) is neither a RegisterTM nor a RegisterRM")
+        self.register = _registrations(register)
         self.compressor = compressorNamed(compressor)
         self.maxMetadata = settings.size("maxMetadata", maxMetadata)
         if maxMetadata > _LARGEST_MAP:
@@ -136,8 +136,21 @@ class Seata:
         """See :py:class:`~getty_tx.rpc.interfaces.IWire`."""
         if peer.session.connection.kind.endswith("CLIENT"):
             for message in self.register:
-                made = peer.call(SERVICE, type(message).__name__, message)
+                made = peer.call(SERVICE, type(message).__name__, message, timeout=_REGISTERING)
                 made.addErrback(_notRegistered, peer)
+
+
+def _registrations(register: Any) -> tuple[RegisterTM, ...]:
+    """:raise SettingError: it is none, or one that cannot be sent."""
+    found = (register,) if isinstance(register, RegisterTM) or not hasattr(register, "__iter__") else tuple(register)
+    for each in found:
+        if type(each) not in (RegisterTM, RegisterRM):
+            raise SettingError(f"Seata(register={each!r:.80}) is neither a RegisterTM nor a RegisterRM")
+        try:
+            encode(each)
+        except PayloadError as error:
+            raise SettingError(f"Seata(register=...): {error}") from None
+    return found
 
 
 def _notRegistered(failure: Failure, peer: Peer) -> None:
