@@ -217,13 +217,19 @@ class EndTests(SynchronousTestCase):
         """Values that cannot be written are errors that name the field, before anything is sent."""
         commit, answer = seata.GlobalCommit(), seata.BranchReportResult()
         bad: list[tuple[Any, str]] = [
-            (seata.GlobalBegin(float("nan")), r"GlobalBegin\(timeout=nan\)"),
-            (seata.GlobalBegin(3e6), r"GlobalBegin\(timeout=3000000.0\)"),
-            (seata.GlobalBegin(name=None), r"GlobalBegin\(name=None\)"),  # type: ignore[arg-type]
-            (seata.GlobalCommit("\ud800"), r"GlobalCommit\(xid='.ud800'\)"),
-            (seata.BranchRegisterResult(2**63), r"BranchRegisterResult\(branch=9"),
-            (seata.GlobalCommitResult(256), r"GlobalCommitResult\(status=256\)"),
-            (seata.GlobalCommitResult(exception=-1), r"GlobalCommitResult\(exception=-1\)"),
+            (seata.GlobalBegin(float("nan")), r"GlobalBegin\(timeout=nan\): it is not seconds"),
+            (seata.GlobalBegin(float("inf")), r"GlobalBegin\(timeout=inf\): it is not seconds"),
+            (seata.GlobalBegin(3e6), r"GlobalBegin\(timeout=3000000.0\): it is not seconds"),
+            (seata.GlobalBegin("60"), r"GlobalBegin\(timeout='60'\): it is not seconds"),  # type: ignore[arg-type]
+            (seata.GlobalBegin(name=None), r"GlobalBegin\(name=None\): it is not a text"),  # type: ignore[arg-type]
+            (seata.GlobalBegin(name=b"x"), r"GlobalBegin\(name=b'x'\): it is not a text"),  # type: ignore[arg-type]
+            (seata.GlobalCommit("\ud800"), r"GlobalCommit\(xid='.ud800'\): .* surrogates not allowed"),
+            (seata.BranchRegisterResult(2**63), r"BranchRegisterResult\(branch=9.*: it is not a whole number"),
+            (seata.BranchRegister("x", "AT"), r"\(branchType='AT'\): it is not a BranchType"),  # type: ignore[arg-type]
+            (seata.GlobalCommitResult(256), r"GlobalCommitResult\(status=256\): it is not a GlobalStatus"),
+            (seata.GlobalCommitResult(exception=-1), r"GlobalCommitResult\(exception=-1\): it is not an ExceptionCode"),
+            (seata.MergedMessages(None), r"MergedMessages\(messages=None\): it is not a list"),  # type: ignore[arg-type]
+            (seata.MergedMessages([], 5), r"MergedMessages\(ids=5\): it is not a list"),  # type: ignore[arg-type]
             (seata.MergedMessages([answer]), "MergedMessages: BranchReportResult.* cannot be in it"),
             (seata.MergedMessages([seata.MergedMessages()]), "MergedMessages: MergedMessages.* cannot be in it"),
             (seata.MergedResults([commit]), "MergedResults: GlobalCommit.* cannot be in it"),

@@ -81,18 +81,19 @@ def _text32(value: str) -> bytes:
     return _I32.pack(len(data)) + data
 
 
-_WRITERS: dict[str, Callable[[Any], bytes]] = {
-    "ms": lambda seconds: _I32.pack(round(seconds * 1000)),
-    "s16": _text16,
-    "s32": _text32,
-    "i16": _I16.pack,
-    "i64": _I64.pack,
-    "flag": lambda value: b"\1" if value else b"\0",
-    "flag16": lambda value: b"\0\1" if value else b"\0\0",
-    "branchType": _BYTE.pack,
-    "branchStatus": _BYTE.pack,
-    "globalStatus": _BYTE.pack,
-    "exception": _BYTE.pack,
+#: For each kind of field: what writes one, and what may be in it.
+_WRITERS: dict[str, tuple[Callable[[Any], bytes], str]] = {
+    "ms": (lambda seconds: _I32.pack(round(seconds * 1000)), "seconds, from -2147483 to 2147483"),
+    "s16": (_text16, "a text"),
+    "s32": (_text32, "a text"),
+    "i16": (_I16.pack, "a whole number of 16 bits"),
+    "i64": (_I64.pack, "a whole number of 64 bits"),
+    "flag": (lambda value: b"\1" if value else b"\0", "True or False"),
+    "flag16": (lambda value: b"\0\1" if value else b"\0\0", "True or False"),
+    "branchType": (_BYTE.pack, "a BranchType, or a number from 0 to 255"),
+    "branchStatus": (_BYTE.pack, "a BranchStatus, or a number from 0 to 255"),
+    "globalStatus": (_BYTE.pack, "a GlobalStatus, or a number from 0 to 255"),
+    "exception": (_BYTE.pack, "an ExceptionCode, or a number from 0 to 255"),
 }
 
 
@@ -126,16 +127,21 @@ def _write(parts: list[bytes], message: Message) -> None:
 
 def _field(message: Message, name: str, how: str) -> bytes:
     value = getattr(message, name)
+    write, what = _WRITERS[how]
     try:
-        return _WRITERS[how](value)
+        return write(value)
     except (StructError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise PayloadError(f"{type(message).__name__}({name}={value!r:.80}): {error}", sent=False) from None
+        why = error if isinstance(value, str) and how in ("s16", "s32") else f"it is not {what}"
+        raise PayloadError(f"{type(message).__name__}({name}={value!r:.80}): {why}", sent=False) from None
 
 
 def _writeSeveral(parts: list[bytes], message: Any) -> None:
     kind = type(message)
     messages = message.messages
     ids = getattr(message, "ids", [])
+    for name, value in (("messages", messages), ("ids", ids)):
+        if not isinstance(value, list | tuple):
+            raise PayloadError(f"{kind.__name__}({name}={value!r:.80}): it is not a list", sent=False)
     if len(ids) != len(messages) and (ids or kind is BatchResult):
         raise PayloadError(f"{kind.__name__}: {len(ids)} ids for {len(messages)} messages", sent=False)
     inner: list[bytes] = []
