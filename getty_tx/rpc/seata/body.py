@@ -11,7 +11,8 @@ text; a byte of :py:class:`~getty_tx.rpc.seata.ExceptionCode` follows. The field
 
     length:i32  count:u16  (type:i16 fields) ...  id:i32 ...
 
-A body is used up to its last byte.
+What is behind the fields that are known is skipped, in a body and within that length, as in Java: a newer peer may have
+more to say.
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ def decode(data: bytes | memoryview) -> Message:
     """
     The message in a body.
 
-    :raise PayloadError: it is none, or there are bytes behind it.
+    :raise PayloadError: it is none, or ends too early.
     """
     reader = _Reader(bytes(data))
     name = "a message"
@@ -228,8 +229,6 @@ def decode(data: bytes | memoryview) -> Message:
         kind = _kind(reader)
         name = kind.__name__
         message = _read(reader, kind)
-        if reader.at != len(reader.data):
-            raise ValueError(f"{len(reader.data) - reader.at} bytes are behind its end")
     except StructError:
         raise PayloadError(f"{name} of {len(reader.data)} bytes ends within a field") from None
     except ValueError as error:
@@ -262,8 +261,10 @@ def _read(reader: _Reader, kind: type[Message]) -> Message:
 def _readSeveral(reader: _Reader, message: Any) -> None:
     kind = type(message)
     length = reader.number(_I32)
-    if length != len(reader.data) - reader.at:
+    end = reader.at + length
+    if not reader.at <= end <= len(reader.data):
         raise ValueError(f"messages of {length} bytes where {len(reader.data) - reader.at} are left")
+    reader.data = reader.data[:end]
     count = reader.number(_U16)
     for _ in range(count):
         each = _kind(reader)
