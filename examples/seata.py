@@ -12,7 +12,7 @@ from twisted.internet.task import react
 
 from getty_tx import rpc
 from getty_tx.rpc import seata
-from getty_tx.rpc.seata import BranchStatus, BranchType, GlobalStatus
+from getty_tx.rpc.seata import BranchStatus, BranchType, ExceptionCode, GlobalStatus
 
 RESOURCE = "orders"
 
@@ -65,10 +65,17 @@ class Coordinator:
         return seata.GlobalStatusQueryResult(self.status.get(message.xid, GlobalStatus.Finished))
 
     @rpc.method
-    async def MergedMessages(self, message: seata.MergedMessages) -> seata.MergedResults:
-        """Clients in Java merge what their resource managers ask for. Those of the calls above that are plain."""
+    def MergedMessages(self, message: seata.MergedMessages) -> seata.MergedResults:
+        """Clients in Java merge what their resource managers ask for. One that fails does so by itself."""
         methods = {seata.BranchRegister: self.BranchRegister, seata.BranchReport: self.BranchReport}
-        return seata.MergedResults([methods[type(each)](each) for each in message.messages])
+        results = []
+        for each in message.messages:
+            try:
+                results.append(methods[type(each)](each))
+            except rpc.RemoteError as error:
+                code = ExceptionCode[error.code]
+                results.append(seata.BranchRegisterResult(succeeded=False, text=str(error), exception=code))
+        return seata.MergedResults(results)
 
     def mustBegin(self, xid):
         if self.status.get(xid) is not GlobalStatus.Begin:

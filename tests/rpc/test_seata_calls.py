@@ -206,6 +206,12 @@ class CallTests(CallsCase):
         answers: list[seata.Message] = [seata.BranchReportResult()] * 2
         self.assertEqual(self.result(seata.MergedMessages(reports)), seata.MergedResults(answers))
         self.assertEqual(self.result(seata.MergedMessages(reports, [5, 6])), seata.BatchResult(answers, [5, 6]))
+        # The other end has no method for them.
+        message = seata.MergedMessages([seata.BranchRegister("x")])
+        outcome = Outcome(self.both.server.call("seata", "MergedMessages", message))
+        self.both.pair.flush()
+        refused = seata.BranchRegisterResult(succeeded=False, text="there is no seata/MergedMessages")
+        self.assertEqual(outcome.only, seata.MergedResults([refused]))
 
 
 class RegisterTests(CallsCase):

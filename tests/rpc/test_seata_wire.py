@@ -129,11 +129,40 @@ class GoldenTests(WireCase):
         self.assertRegex(read.text, "the peer's error cannot be read: GlobalCommitResult of 5 bytes")
 
     def test_errorsWithoutText(self) -> None:
-        """A registration that is not taken, and merged messages, have no room for a text."""
+        """A registration that is not taken has no room for a text."""
         data = self.wire.codec().write(end(), ErrorReply(3 | _REGISTER_TYPE, "internal", "no"))
         self.assertEqual(data[16:], bytes.fromhex("0066 00 0005 322e302e30"))
         self.assertEqual(self.read(data).code, "notIdentified")
-        data = self.wire.codec().write(end(), ErrorReply(3 | 59 << 32, "internal", "no"))
+
+    def test_errorsOfMerged(self) -> None:
+        """Merged messages that fail together fail each, as their sender waits for a result of each."""
+        codec = self.wire.codec()
+        parts: list[seata.Message] = [seata.BranchRegister("x"), seata.GlobalLockQuery(), seata.DeleteUndoLog()]
+        body = seata.encode(seata.MergedMessages(parts, [7, 8, 9]))
+        for _ in range(3):
+            request = self.read(frame(body, 2, number=3), codec)
+            data = codec.write(end(), ErrorReply(request.id, "LockKeyConflict", "no"))
+            why = {"succeeded": False, "text": "no", "exception": seata.ExceptionCode.LockKeyConflict}
+            answers: list[Any] = [seata.BranchRegisterResult, seata.GlobalLockQueryResult, seata.BranchReportResult]
+            self.assertEqual(seata.decode(data[16:]), seata.MergedResults([kind(**why) for kind in answers]))
+            # A result that is too long is such an error.
+            request = self.read(frame(body, 2, number=3), codec)
+            with self.assertRaises(rpc.PayloadError):
+                codec.write(end(100), Reply(request.id, bytes(100)))
+            data = codec.write(end(), ErrorReply(request.id, "internal", "no"))
+            self.assertEqual(len(self.read(data).payload), 42)
+            # Bodies are not kept when they are answered, in either way.
+            self.read(frame(body, 2, number=4), codec)
+            codec.write(end(), Reply(4 | 59 << 32, b"ab"))
+            self.assertEqual(codec._merged, {})
+        # As many as there can be make no answer that is much longer than they are.
+        many = seata.encode(seata.MergedMessages([seata.GlobalCommit()] * 65535))
+        request = self.read(frame(many, number=3), codec)
+        data = codec.write(end(), ErrorReply(request.id, "internal", "x" * 1000))
+        self.assertLess(len(data), 2 * len(many))
+        # One that cannot be read has no messages in it.
+        request = self.read(frame(body[:-1], number=3), codec)
+        data = codec.write(end(), ErrorReply(request.id, "payload", "no"))
         self.assertEqual(seata.decode(data[16:]), seata.MergedResults())
 
     def test_heartbeats(self) -> None:

@@ -11,12 +11,13 @@ that is one-way, 3 a heartbeat, 4 the answer to one. :py:mod:`getty_tx.rpc.seata
 
 Seata's coordinators answer whatever has a result, and clients register with a one-way request whose answer they await.
 So a request wants a reply if there is a result to it, whatever its kind. An answer needs the type of its request: the
-number of a call in, a Request's ``id``, has it above the 32 bits of the frame's id. Heartbeats have the id 0 here,
-which no call has.
+number of a call in, a Request's ``id``, has it above the 32 bits of the frame's id. Of merged messages the body is
+needed, too: if they fail together, each of them has. Heartbeats have the id 0 here, which no call has.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from struct import Struct
 from struct import error as StructError
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,12 @@ from getty_tx.rpc.payloads.seatapayload import SERVICE, SeataPayload
 from getty_tx.rpc.seata.body import TYPES, decode, encode
 from getty_tx.rpc.seata.messages import (
     RESULTS,
+    BranchReport,
     DeleteUndoLog,
     ExceptionCode,
     MergedMessages,
+    MergedResults,
+    Message,
     RegisterRM,
     RegisterTM,
     RegisterTMResult,
@@ -86,11 +90,13 @@ _SENT_ONE_WAY = frozenset([RegisterTM.TYPE, MergedMessages.TYPE])
 _NAMES = {kind.TYPE: f"{SERVICE}/{kind.__name__}" for kind in RESULTS}
 _UNANSWERED = frozenset([DeleteUndoLog.TYPE])
 
+_MERGED = MergedMessages.TYPE
+
 #: Results whose first byte is 0 if the request has failed.
 _CAN_FAIL = frozenset(number for number, kind in TYPES.items() if issubclass(kind, (Result, RegisterTMResult)))
 
-#: Characters of an error's text.
-_MOST_TEXT = 1000
+#: Characters of an error's text, and of all texts together where many messages fail together.
+_MOST_TEXT, _MOST_TEXTS = 1000, 64 * 1024
 
 
 @implementer(IWire)
@@ -168,13 +174,15 @@ class SeataCodec:
     :param wire: what the sessions share.
     """
 
-    __slots__ = ("_asked", "understood", "wire")
+    __slots__ = ("_asked", "_merged", "understood", "wire")
 
     def __init__(self, wire: Seata) -> None:
         self.wire = wire
         self.understood = wire.features
         # The id of the heartbeat that was read last, until it is answered.
         self._asked: int | None = None
+        # The bodies of merged messages that are not answered yet, by the numbers of their requests.
+        self._merged: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
         return repr(self.wire)
@@ -259,7 +267,10 @@ class SeataCodec:
         if name is None:
             # How it would be answered is not known.
             return Request(number, f"{SERVICE}/{type_}", body, None, metadata, True)
-        return Request(number | type_ << 32, name, body, None, metadata, type_ in _UNANSWERED)
+        number |= type_ << 32
+        if type_ == _MERGED:
+            self._merged[number] = body
+        return Request(number, name, body, None, metadata, type_ in _UNANSWERED)
 
     def _metadata(self, session: Any, frame: bytes, head: int) -> dict[str, str]:
         if head - HEAD > self.wire.maxMetadata:
@@ -299,7 +310,7 @@ class SeataCodec:
         elif kind is Reply:
             number, how, body = message.id & _ID, _RESPONSE, message.payload
         elif kind is ErrorReply:
-            number, how, body = message.id & _ID, _RESPONSE, _failure(message)
+            number, how, body = message.id & _ID, _RESPONSE, _failure(message, self._merged.get(message.id))
         elif kind is Ping or kind is Pong:
             return self._heartbeat(kind is Pong)
         else:
@@ -314,6 +325,8 @@ class SeataCodec:
         if length > most and kind is not ErrorReply:
             what = f"{message.name}: a request" if kind is Request else "a result"
             raise PayloadError(f"{what} of {length} bytes is above the {most} of a message", sent=False)
+        if self._merged and kind is not Request:
+            self._merged.pop(message.id, None)
         return b"".join((_pack(MAGIC, VERSION, length, head, how, _SERIALIZER, compressor, number), block, body))
 
     def _pairs(self, metadata: Mapping[str, str]) -> bytes:
@@ -367,15 +380,26 @@ def _failed(number: int, body: bytes, metadata: Any) -> ErrorReply:
     return ErrorReply(number, code, result.text or "the peer has given no reason", result, metadata)
 
 
-def _failure(message: ErrorReply) -> bytes:
-    """The result that an error is."""
+def _failure(message: ErrorReply, merged: bytes | None) -> bytes:
+    """The result that an error is; ``merged`` is the body of the request, if that is one of merged messages."""
     request = TYPES[message.id >> 32]
-    result = RESULTS[request][0]()
+    if request is not MergedMessages:
+        return encode(_failedResult(request, message, _MOST_TEXT))
+    found: Any = MergedMessages()
+    if merged is not None:
+        with suppress(PayloadError):
+            found = decode(merged)
+    most = min(_MOST_TEXT, _MOST_TEXTS // max(len(found.messages), 1))
+    return encode(MergedResults([_failedResult(type(each), message, most) for each in found.messages]))
+
+
+def _failedResult(request: type[Message], message: ErrorReply, most: int) -> Message:
+    # A message without a result has a place among those that were merged with it: so there is something in its place.
+    result = (RESULTS[request] or RESULTS[BranchReport])[0]()
     if isinstance(result, Result):
         result.succeeded = False
-        result.text = message.text.encode(errors="replace").decode()[:_MOST_TEXT]
+        result.text = message.text.encode(errors="replace").decode()[:most]
         result.exception = ExceptionCode.__members__.get(message.code, ExceptionCode.Unknown)
     elif isinstance(result, RegisterTMResult):
         result.identified = False
-    # The result of merged messages cannot say that they have failed: it has none of theirs.
-    return encode(result)
+    return result
