@@ -207,7 +207,8 @@ class EndTests(SynchronousTestCase):
         self.refused(bytes.fromhex("0007 7fff 78 0000"), "a text of 32767 bytes where 3 are left")
         self.refused(bytes.fromhex("000b 0000 00 0000 7fffffff 78"), "a text of 2147483647 bytes where 1 are left")
         self.refused(bytes.fromhex("000b 0000 00 0000 fffffffe 78"), "a text of -2 bytes")
-        self.refused(bytes.fromhex("003b 00000002 ffff"), "MergedMessages of 8 bytes ends within a field")
+        self.refused(bytes.fromhex("003b 00000002 7fff"), "MergedMessages of 8 bytes ends within a field")
+        self.refused(bytes.fromhex("003b 00000002 8000"), "-32768 messages, where Java reads 0 to 32767")
         self.refused(bytes.fromhex("003b 7fffffff 0000"), "messages of 2147483647 bytes where 2 are left")
         self.refused(bytes.fromhex("003b ffffffff 0000"), "messages of -1 bytes where 2 are left")
         # The length ends within a message that the body has.
@@ -249,7 +250,7 @@ class EndTests(SynchronousTestCase):
             (seata.MergedMessages([commit], [1, 2]), "MergedMessages: 2 ids for 1 messages"),
             (seata.BatchResult([answer]), "BatchResult: 0 ids for 1 messages"),
             (seata.BatchResult([answer], [2**31]), "BatchResult of 1 messages: "),
-            (seata.MergedResults([answer] * 65536), "MergedResults of 65536 messages: "),
+            (seata.MergedResults([answer] * 32768), "MergedResults of 32768 messages: "),
             ("GlobalCommit", "'GlobalCommit' is no message of Seata"),
             (seata.Result(), "is no message of Seata"),
         ]

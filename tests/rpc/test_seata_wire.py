@@ -156,7 +156,7 @@ class GoldenTests(WireCase):
             codec.write(end(), Reply(4 | 59 << 32, b"ab"))
             self.assertEqual(codec._merged, {})
         # As many as there can be make no answer that is much longer than they are.
-        many = seata.encode(seata.MergedMessages([seata.GlobalCommit()] * 65535))
+        many = seata.encode(seata.MergedMessages([seata.GlobalCommit()] * 32767))
         request = self.read(frame(many, number=3), codec)
         data = codec.write(end(), ErrorReply(request.id, "internal", "x" * 1000))
         self.assertLess(len(data), 2 * len(many))

@@ -9,7 +9,7 @@ All big-endian. A text has its length before it, in 16 or in 32 bits; all bits s
 signed number, so that a text with 16 bits has 32,767 bytes at most. A result begins with ``1``, or with ``0`` and a
 text; a byte of :py:class:`~getty_tx.rpc.seata.ExceptionCode` follows. The fields of merged messages are::
 
-    length:i32  count:u16  (type:i16 fields) ...  id:i32 ...
+    length:i32  count:i16  (type:i16 fields) ...  id:i32 ...
 
 What is behind the fields that are known is skipped, in a body and within that length, as in Java: a newer peer may have
 more to say.
@@ -147,7 +147,7 @@ def _writeSeveral(parts: list[bytes], message: Any) -> None:
         raise PayloadError(f"{kind.__name__}: {len(ids)} ids for {len(messages)} messages", sent=False)
     inner: list[bytes] = []
     try:
-        inner.append(_U16.pack(len(messages)))
+        inner.append(_I16.pack(len(messages)))
         for each in messages:
             if type(each) not in _PARTS[kind]:
                 raise PayloadError(f"{kind.__name__}: {each!r:.80} cannot be in it", sent=False)
@@ -265,7 +265,9 @@ def _readSeveral(reader: _Reader, message: Any) -> None:
     if not reader.at <= end <= len(reader.data):
         raise ValueError(f"messages of {length} bytes where {len(reader.data) - reader.at} are left")
     reader.data = reader.data[:end]
-    count = reader.number(_U16)
+    count = reader.number(_I16)
+    if count < 0:
+        raise ValueError(f"{count} messages, where Java reads 0 to {LONGEST}")
     for _ in range(count):
         each = _kind(reader)
         if each not in _PARTS[kind]:
