@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -227,13 +228,16 @@ class RegisterTests(CallsCase):
         self.assertFalse(both.client.pending or both.server.pending)
 
     def test_notTaken(self) -> None:
-        """A session whose coordinator does not take it fails; a call says why."""
+        """A session whose coordinator refuses it fails, with what it has refused; a call says so."""
         self.coordinator.takes = False
-        both = self.connect(TM)
+        both = self.connect([TM, RM])
+        outcome = Outcome(both.client.call("seata", "GlobalStatusQuery", seata.GlobalStatusQuery()))
         both.pair.flush()
         self.assertTrue(both.client.session.isClosed)
-        self.assertRegex(str(both.client.session.error), "the coordinator does not take the registration")
-        self.assertEqual(getattr(both.client.session.error, "code", ""), "notIdentified")
+        error: Any = both.client.session.error
+        self.assertRegex(str(error), r"the coordinator refuses RegisterTM\(version='2.0.0', application='app'")
+        self.assertEqual((error.code, error.details), ("notIdentified", seata.RegisterTMResult(False)))
+        self.assertIs(outcome.only.__cause__, error)
 
     def test_noAnswer(self) -> None:
         """So does one whose coordinator does not answer in 20 s, however long calls wait; a lost one is just that."""
@@ -386,19 +390,38 @@ class DefectTests(CallsCase):
 class SocketTests(TestCase):
     """A whole server and a whole client."""
 
-    async def test_calls(self) -> None:
-        """A client that registers, calls, and is called."""
-        coordinator, resources = Coordinator(), Resources()
+    async def connect(self, coordinator: Coordinator, resources: Resources) -> tuple[rpc.Server, rpc.Client]:
         server = rpc.Server("tcp:0:interface=127.0.0.1", {"seata": coordinator}, wire=rpc.Seata())
         server.startService()
         self.addCleanup(server.stopService)
         [address] = await server.whenListening()
         endpoint = f"tcp:127.0.0.1:{address.port}"  # type: ignore[attr-defined]
         wire = rpc.Seata(register=(TM, RM), compressor="deflate")
-        client = rpc.Client(endpoint, wire=wire, services={"seata": resources}, timeout=60)
+        services = {"seata": resources}
+        client = rpc.Client(endpoint, wire=wire, services=services, timeout=60, reconnectInterval=0.01)
         client.startService()
         self.addCleanup(client.stopService)
         await client.whenReady(timeout=30)
+        return server, client
+
+    async def test_again(self) -> None:
+        """A client registers in each session, before the calls that have waited for one."""
+        coordinator = Coordinator()
+        server, client = await self.connect(coordinator, Resources())
+        for number in range(3):
+            begin = seata.GlobalBegin(30, str(number))
+            await client.call("seata", "GlobalBegin", begin)
+            self.assertEqual(coordinator.seen, [TM, RM, begin])
+            coordinator.seen.clear()
+            [peer] = server.context.peers
+            peer.session.abort()
+            while client.context.peers:
+                await task.deferLater(reactor, 0.001)
+
+    async def test_calls(self) -> None:
+        """A client that registers, calls, and is called."""
+        coordinator, resources = Coordinator(), Resources()
+        _, client = await self.connect(coordinator, resources)
         tc = client.service("seata")
         begun = await tc.GlobalBegin(seata.GlobalBegin(30, "tx" * 5000))
         done = await tc.GlobalCommit(seata.GlobalCommit(begun.xid))

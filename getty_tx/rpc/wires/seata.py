@@ -27,7 +27,7 @@ from zope.interface import implementer
 from getty_tx import settings
 from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IReadWriter
-from getty_tx.rpc.errors import CallLostError, PayloadError
+from getty_tx.rpc.errors import CallLostError, PayloadError, RemoteError
 from getty_tx.rpc.interfaces import IWire, IWireCodec
 from getty_tx.rpc.messages import ErrorReply, Feature, Ping, Pong, Reply, Request
 from getty_tx.rpc.payloads.seatapayload import SERVICE, SeataPayload
@@ -143,7 +143,7 @@ class Seata:
         if peer.session.connection.kind.endswith("CLIENT"):
             for message in self.register:
                 made = peer.call(SERVICE, type(message).__name__, message, timeout=_REGISTERING)
-                made.addErrback(_notRegistered, peer)
+                made.addErrback(_notRegistered, peer, message)
 
 
 def _registrations(register: Any) -> tuple[RegisterTM, ...]:
@@ -159,9 +159,11 @@ def _registrations(register: Any) -> tuple[RegisterTM, ...]:
     return found
 
 
-def _notRegistered(failure: Failure, peer: Peer) -> None:
+def _notRegistered(failure: Failure, peer: Peer, message: RegisterTM) -> None:
     # A session that was lost has said so.
     error = failure.value
+    if isinstance(error, RemoteError):
+        error = RemoteError(f"the coordinator refuses {message!r:.200}", code=error.code, details=error.details)
     if error is not None and not isinstance(error, CallLostError) and not peer.session.isClosed:
         peer.session.fail(error)
 
@@ -374,7 +376,7 @@ def _failed(number: int, body: bytes, metadata: Any) -> ErrorReply:
     except PayloadError as error:
         return ErrorReply(number, "payload", f"the peer's error cannot be read: {error}", None, metadata)
     if isinstance(result, RegisterTMResult):
-        return ErrorReply(number, "notIdentified", "the coordinator does not take the registration", result, metadata)
+        return ErrorReply(number, "notIdentified", "the coordinator refuses the registration", result, metadata)
     exception = result.exception
     code = exception.name if isinstance(exception, ExceptionCode) else str(exception)
     return ErrorReply(number, code, result.text or "the peer has given no reason", result, metadata)
