@@ -226,6 +226,9 @@ class RegisterTests(CallsCase):
         self.assertEqual(self.coordinator.seen, [TM, RM, seata.GlobalBegin()])
         self.assertEqual(outcome.only.xid, "127.0.0.1:8091:1")
         self.assertFalse(both.client.pending or both.server.pending)
+        # The other end has the same wire, and does not.
+        self.assertIsNone(both.server.session.error)
+        self.assertEqual(both.pair.server.context.calls["client"], {})
 
     def test_notTaken(self) -> None:
         """A session whose coordinator refuses it fails, with what it has refused; a call says so."""
@@ -378,6 +381,27 @@ class DefectTests(CallsCase):
             foreign.pair.flush()
             self.assertIsInstance(outcome.only, rpc.CallLostError)
             self.assertIsInstance(outcome.only.__cause__, CodecError)
+
+    def test_headMap(self) -> None:
+        """The map is behind the id, ends with the head, and the body begins there; seata-golang cuts it wrongly."""
+        seen: list[Any] = []
+
+        class Metadata(Resources):
+            @rpc.method(name="BranchCommit")
+            def commit(self, message: seata.BranchCommit) -> Any:
+                seen.append((message, dict(rpc.currentCall().metadata)))
+                return super().commit(message)
+
+        foreign = Foreign(rpc.Seata(), {"seata": Metadata()})
+        commit = seata.BranchCommit("x", 7)
+        for pairs in ({}, {"k": "v"}, {"": ""}, {"k": "v" * 300, "xid": "x"}):
+            block = b"".join(len(text).to_bytes(2) + text.encode() for pair in pairs.items() for text in pair)
+            data = frame(seata.encode(commit), block=block)
+            foreign.pair.peer.write(data[:20])
+            foreign.pair.flush()
+            foreign.pair.peer.write(data[20:] + PING)
+            self.assertEqual([type(each) for each in foreign.heard()], [Reply, Pong])
+            self.assertEqual(seen.pop(), (commit, pairs))
 
     def test_limits(self) -> None:
         """A frame above maxMsgLen ends the session when its head has come."""

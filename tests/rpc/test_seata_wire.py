@@ -102,6 +102,10 @@ class GoldenTests(WireCase):
         self.assertFalse(caught.exception.sent)
         sent = codec.write(end(), Request(2, "seata/GlobalBegin", BEGIN_BODY, isOneWay=True))
         self.assertEqual(sent, BEGIN[:9] + b"\2" + BEGIN[10:])
+        # As Java sends them, though it awaits their results.
+        merged = seata.encode(seata.MergedMessages([seata.GlobalCommit("x")]))
+        self.assertEqual(codec.write(end(), Request(2, "seata/MergedMessages", merged)), frame(merged, 2))
+        self.assertFalse(self.read(frame(merged, 2)).isOneWay)
 
     def test_replies(self) -> None:
         """A result has the number of its request, without the type."""

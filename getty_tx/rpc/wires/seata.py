@@ -27,7 +27,7 @@ from zope.interface import implementer
 from getty_tx import settings
 from getty_tx.errors import CodecError, SettingError
 from getty_tx.interfaces import IReadWriter
-from getty_tx.rpc.errors import CallLostError, PayloadError, RemoteError
+from getty_tx.rpc.errors import PayloadError, RemoteError
 from getty_tx.rpc.interfaces import IWire, IWireCodec
 from getty_tx.rpc.messages import ErrorReply, Feature, Ping, Pong, Reply, Request
 from getty_tx.rpc.payloads.seatapayload import SERVICE, SeataPayload
@@ -164,7 +164,7 @@ def _notRegistered(failure: Failure, peer: Peer, message: RegisterTM) -> None:
     error = failure.value
     if isinstance(error, RemoteError):
         error = RemoteError(f"the coordinator refuses {message!r:.200}", code=error.code, details=error.details)
-    if error is not None and not isinstance(error, CallLostError) and not peer.session.isClosed:
+    if error is not None and not peer.session.isClosed:
         peer.session.fail(error)
 
 
