@@ -41,7 +41,7 @@ __all__ = ["Incoming"]
 
 log = Logger()
 
-#: Calls of one session that may wait for others to end while it is read on; and their bytes are those of one message.
+#: Calls of one session that may wait for others to end while it is read on. Their bytes are those of one message.
 MOST_KEPT = 1000
 
 
@@ -91,7 +91,11 @@ class Incoming:
             # The peer has used a number twice; the first keeps it.
             return
         stream = self.peer.streams[False, frame.id] = Stream(self.peer, frame.id, frame.name, False)
-        self.serve(request, stream)
+        if self.isFull:
+            # What is kept has a limit, and a stream would bring its values besides.
+            self._refuse(request, stream)
+        else:
+            self.serve(request, stream)
 
     def serve(self, request: Request, stream: Stream | None = None) -> None:
         """Run the method that a request asks for, and whose values a stream carries."""
@@ -223,24 +227,34 @@ class Incoming:
             self.peer.session.pauseReading()
 
     def keep(self, request: Request) -> None:
-        """Have a request wait until a method has returned."""
+        """Have a request wait until a method has returned, or refuse it where too many do."""
         if self._kept is None:
             self._kept = deque()
-        self._kept.append((request, self.peer.session.activeAt))
-        self._keptBytes += _sizeOf(request)
+        kept = self._kept
+        size = _sizeOf(request)
+        if kept and (len(kept) >= MOST_KEPT or self._keptBytes + size > self.peer.session.maxMsgLen):
+            self._refuse(request)
+        else:
+            kept.append((request, self.peer.session.activeAt))
+            self._keptBytes += size
         self.readOn()
+
+    def _refuse(self, request: Request, stream: Stream | None = None) -> None:
+        context = self._context
+        context.refused += 1
+        waiting = f"{len(self._kept or ())} of {self._keptBytes} bytes wait"
+        text = f"maxCallsPerSession={context.maxCallsPerSession} calls are being served, and {waiting}"
+        self._fail(request, CallRefusedError(text), None, stream)
 
     def readOn(self) -> None:
         """
         Read the session, unless there is no room for calls.
 
-        Methods may wait for the replies to calls over the same session. So it is read on while there are such calls,
-        and requests that come meanwhile are kept, up to a limit.
+        Methods may wait for the replies to calls over the same session. So it is read on while there are such calls;
+        requests that come meanwhile are kept, or refused: the replies may be behind them.
         """
         peer = self.peer
-        if self.isFull and not (
-            peer.pending and len(self._kept or ()) < MOST_KEPT and self._keptBytes < peer.session.maxMsgLen
-        ):
+        if self.isFull and not peer.pending:
             self.hold()
         elif self._isHeld and not peer.slices.holds:
             self._isHeld = False

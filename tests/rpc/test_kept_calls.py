@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import rpc
 from getty_tx.rpc import incoming
-from getty_tx.rpc.messages import Cancel, ErrorReply, Ping, Pong, Reply, Request
+from getty_tx.rpc.messages import OPEN, RESET, Cancel, ErrorReply, Ping, Pong, Reply, Request, StreamFrame
 from tests.support.rpc import Both, Foreign, Outcome
 
 
@@ -169,32 +169,44 @@ class BoundTests(Case):
     """What is kept has a limit, and ends with its call or its session."""
 
     def test_number(self) -> None:
+        """More are refused, so that the answers behind them are read."""
         self.patch(incoming, "MOST_KEPT", 5)
         foreign = self.full()
         self.say(foreign, *range(3, 10))
-        self.assertFalse(self.isRead(foreign))
-        # The answer is behind those that are not read.
-        foreign.say(Reply(2, b'"yes"'))
-        self.assertEqual(foreign.heard(), [])
-        foreign.peer.pending.pop(1).callback("yes")
-        self.assertEqual([each.id for each in foreign.heard()], [1, *range(3, 10), 2])
-        self.assertTrue(self.isRead(foreign))
+        refused = foreign.heard()
+        self.assertEqual([(each.id, each.code) for each in refused], [(8, "refused"), (9, "refused")])
+        self.assertRegex(refused[0].text, "maxCallsPerSession=2 calls are being served, and 5 of [0-9]+ bytes wait")
+        self.assertEqual(foreign.context.refused, 2)
+        foreign.say(Reply(1, b'"yes"'))
+        self.assertEqual([each.id for each in foreign.heard()], [1, *range(3, 8)])
 
     def test_bytes(self) -> None:
-        """They are those of the longest message, with metadata."""
+        """They are those of the longest message, with metadata; one message has room at any time."""
         long = b'["%s"]' % (b"x" * 3000)
         for request in (
             Request(4, "Asking/say", long),
             Request(4, "Asking/say", b'["x"]', None, {"name": "x" * 3000}),
         ):
             foreign = self.full(maxMsgLen=5000)
-            foreign.say(Request(3, "Asking/say", long))
-            self.assertTrue(self.isRead(foreign))
-            foreign.say(request)
-            self.assertFalse(self.isRead(foreign))
-            foreign.peer.pending.pop(1).callback("yes")
-            self.assertEqual([each.id for each in foreign.heard()], [1, 3, 4])
-            self.assertTrue(self.isRead(foreign))
+            foreign.say(Request(3, "Asking/say", long), request)
+            self.assertEqual([(each.id, each.code) for each in foreign.heard()], [(4, "refused")])
+            foreign.say(Reply(1, b'"yes"'))
+            self.assertEqual([each.id for each in foreign.heard()], [1, 3])
+        foreign = self.full(maxMsgLen=5000)
+        foreign.peer.onMessage(foreign.session, Request(3, "Asking/say", b'["%s"]' % (b"x" * 5000)))
+        foreign.say(Reply(1, b'"yes"'))
+        self.assertEqual([(each.id, type(each)) for each in foreign.heard()], [(1, Reply), (3, ErrorReply)])
+        self.assertEqual(len(self.asking.log[-1]), 5000)
+
+    def test_streams(self) -> None:
+        """A stream is not kept: its values would come besides."""
+        foreign = self.full()
+        foreign.say(*[StreamFrame(number, OPEN, b"[]", False, "Asking/ask") for number in (3, 4)])
+        refused = foreign.heard()
+        self.assertEqual(
+            [(each.id, each.kind, each.error[0]) for each in refused], [(3, RESET, "refused"), (4, RESET, "refused")]
+        )
+        self.assertEqual((foreign.peer.streams, foreign.context.refused), ({}, 2))
 
     def test_bytesThatHaveGone(self) -> None:
         """What was served, or cancelled, counts no more."""
@@ -202,20 +214,18 @@ class BoundTests(Case):
         foreign = self.full(maxMsgLen=5000)
         for number in range(3, 20):
             foreign.say(Request(number, "Asking/say", long), Cancel(number))
-        self.assertTrue(self.isRead(foreign))
         for number in range(1, 20):
             foreign.say(Request(50 + number, "Asking/say", long), Request(number + 2, "Asking/ask", b'["x"]'))
-            self.assertTrue(self.isRead(foreign))
             foreign.say(Reply(number, b'"yes"'))
+        self.assertEqual(foreign.context.refused, 0)
 
     def test_cancelled(self) -> None:
         """A kept call that is cancelled is not run, and makes room."""
-        self.patch(incoming, "MOST_KEPT", 2)
+        self.patch(incoming, "MOST_KEPT", 1)
         foreign = self.full()
         self.say(foreign, 3)
         foreign.say(Cancel(3), Cancel(7))
         self.say(foreign, 4)
-        self.assertTrue(self.isRead(foreign))
         foreign.say(Reply(1, b'"yes"'))
         self.assertEqual([each.id for each in foreign.heard()], [1, 4])
         self.assertEqual(self.asking.log, ["a1", "a2", "s4"])
