@@ -201,7 +201,7 @@ class Incoming:
         self.count += 1
         if self.count >= context.maxCallsPerSession:
             self.isFull = True
-            if not self.peer.pending:
+            if not (self.peer.pending or self.peer.streams):
                 self.hold()
         if timeout is not None:
             if self._deadlines is None:
@@ -250,11 +250,11 @@ class Incoming:
         """
         Read the session, unless there is no room for calls.
 
-        Methods may wait for the replies to calls over the same session. So it is read on while there are such calls;
-        requests that come meanwhile are kept, or refused: the replies may be behind them.
+        Methods may wait for the replies to calls over the same session, and for the values of streams. So it is read
+        on while there are such; requests that come meanwhile are kept, or refused: what is awaited may be behind them.
         """
         peer = self.peer
-        if self.isFull and not peer.pending:
+        if self.isFull and not (peer.pending or peer.streams):
             self.hold()
         elif self._isHeld and not peer.slices.holds:
             self._isHeld = False

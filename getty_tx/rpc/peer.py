@@ -281,6 +281,8 @@ class Peer(EventListener):
         if error is not None:
             raise error
         stream = self.streams[True, number] = Stream(self, number, name, True)
+        if self.incoming.isFull:
+            self.incoming.readOn()
         return stream
 
     def _streamFrame(self, frame: StreamFrame) -> None:

@@ -1,4 +1,4 @@
-"""Sessions with maxCallsPerSession calls, whose methods call over the same session."""
+"""Sessions with maxCallsPerSession calls, whose methods wait for what comes over the same session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import rpc
 from getty_tx.rpc import incoming
-from getty_tx.rpc.messages import OPEN, RESET, Cancel, ErrorReply, Ping, Pong, Reply, Request, StreamFrame
+from getty_tx.rpc.messages import DATA, END, OPEN, RESET, Cancel, ErrorReply, Ping, Pong, Reply, Request, StreamFrame
 from tests.support.long import examples
 from tests.support.rpc import Both, Foreign, Outcome
 
@@ -40,6 +40,16 @@ class Asking:
     async def askAndWait(self, what: str) -> str:
         await self.ask(what)
         return await self.wait()  # type: ignore[no-any-return]
+
+    @rpc.method
+    async def askStream(self) -> list[Any]:
+        await self.wait()
+        return [each async for each in rpc.currentCall().peer.stream("Answers", "many")]
+
+    @rpc.stream
+    async def upper(self) -> Any:
+        async for each in rpc.currentCall().stream:
+            yield each.upper()
 
     @rpc.method
     def wait(self) -> Deferred[Any]:
@@ -145,6 +155,30 @@ class FullTests(Case):
         foreign.say(Reply(1, b'"yes"'))
         self.assertEqual([each.payload for each in foreign.heard()], [b'"x: yes"', b'"y"'])
         self.assertTrue(self.isRead(foreign))
+
+    def test_streamWhileHeld(self) -> None:
+        """The same holds for a stream."""
+        foreign = self.foreign(most=1)
+        foreign.say(Request(1, "Asking/askStream", b"[]"))
+        self.assertFalse(self.isRead(foreign))
+        self.asking.waiting[0].callback(None)
+        self.assertEqual([(each.name, each.kind) for each in foreign.heard()], [("Answers/many", OPEN)])
+        foreign.say(StreamFrame(1, DATA, b'"a"', True), StreamFrame(1, END, b"", True))
+        self.assertEqual([each.payload for each in foreign.heard()], [b'["a"]'])
+        self.assertTrue(self.isRead(foreign))
+
+    def test_valuesOfStreams(self) -> None:
+        """As many streams as calls may run get their values."""
+        foreign = self.foreign()
+        foreign.say(*[StreamFrame(number, OPEN, b"[]", False, "Asking/upper") for number in (1, 2)])
+        foreign.say(*[StreamFrame(number, DATA, b'"x"') for number in (1, 2)])
+        self.assertEqual([(each.id, each.payload) for each in foreign.heard()], [(1, b'"X"'), (2, b'"X"')])
+        self.say(foreign, 3)
+        self.assertEqual(foreign.heard(), [])
+        foreign.say(StreamFrame(1, END, b""))
+        self.assertEqual([each.id for each in foreign.heard()], [1, 3])
+        foreign.say(StreamFrame(2, END, b""))
+        self.assertEqual(([each.id for each in foreign.heard()], foreign.peer.streams), ([2], {}))
 
     def test_notReadWithoutCalls(self) -> None:
         """It is read no more when a call comes behind the last answer."""
