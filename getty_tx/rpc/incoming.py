@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextvars import copy_context
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from getty_tx.rpc.errors import (
     RemoteError,
     RpcError,
 )
+from getty_tx.rpc.kept import Kept
 from getty_tx.rpc.messages import OVERHEAD, ErrorReply, Reply, Request, StreamFrame
 from getty_tx.rpc.slices import WHOLE
 from getty_tx.rpc.streams import Stream, run
@@ -41,8 +41,9 @@ __all__ = ["Incoming"]
 
 log = Logger()
 
-#: Calls of one session that may wait for others to end while it is read on. Their bytes are those of one message.
-MOST_KEPT = 1000
+#: Seconds in which no method ends, after which calls are refused that have no place to wait. Callers wait for 3 by
+#: default.
+STALL = 1.0
 
 
 class Incoming:
@@ -61,9 +62,10 @@ class Incoming:
         "_deadlines",
         "_isHeld",
         "_isServing",
+        "_isStalled",
         "_kept",
-        "_keptBytes",
         "_served",
+        "_timer",
         "count",
         "isFull",
         "open",
@@ -79,10 +81,12 @@ class Incoming:
         self._isHeld = False
         self.count = 0
         self.isFull = False
-        # With when they came. None: there never were any.
-        self._kept: deque[tuple[Request, float]] | None = None
-        self._keptBytes = 0
+        self._kept: Kept | None = None
         self._isServing = False
+        # No method has ended for long, and whatever waits for the other end is perhaps behind calls for which there is
+        # no place; the timer tells.
+        self._isStalled = False
+        self._timer: Any = None
 
     def openStream(self, frame: StreamFrame) -> None:
         """Run the method of a stream that the other end has opened."""
@@ -227,23 +231,21 @@ class Incoming:
             self.peer.session.pauseReading()
 
     def keep(self, request: Request) -> None:
-        """Have a request wait until a method has returned, or refuse it where too many do."""
+        """Have a request wait until a method has returned, or refuse it."""
         if self._kept is None:
-            self._kept = deque()
-        kept = self._kept
-        size = _sizeOf(request)
-        if kept and (len(kept) >= MOST_KEPT or self._keptBytes + size > self.peer.session.maxMsgLen):
+            self._kept = Kept(self.peer)
+        if self._isStalled and not self._kept.hasRoom(request):
             self._refuse(request)
         else:
-            kept.append((request, self.peer.session.activeAt))
-            self._keptBytes += size
+            self._kept.add(request)
         self.readOn()
 
     def _refuse(self, request: Request, stream: Stream | None = None) -> None:
         context = self._context
         context.refused += 1
-        waiting = f"{len(self._kept or ())} of {self._keptBytes} bytes wait"
-        text = f"maxCallsPerSession={context.maxCallsPerSession} calls are being served, and {waiting}"
+        text = (
+            f"maxCallsPerSession={context.maxCallsPerSession} calls are being served, and {len(self._kept or ())} wait"
+        )
         self._fail(request, CallRefusedError(text), None, stream)
 
     def readOn(self) -> None:
@@ -251,15 +253,31 @@ class Incoming:
         Read the session, unless there is no room for calls.
 
         Methods may wait for the replies to calls over the same session, and for the values of streams. So it is read
-        on while there are such; requests that come meanwhile are kept, or refused: what is awaited may be behind them.
+        on while there are such, and requests that come meanwhile are kept. Above a limit it is not read; if no method
+        ends then, it is, as what is awaited may be behind more requests, which are refused.
         """
         peer = self.peer
-        if self.isFull and not (peer.pending or peer.streams):
+        isAwaited = self.isFull and (peer.pending or peer.streams)
+        if self.isFull and not (isAwaited and (self._isStalled or self._kept is None or self._kept.hasRoom())):
             self.hold()
+            if isAwaited and self._timer is None:
+                self._timer = peer.session.context.wheel.schedule(STALL, self._stalled, None)
         elif self._isHeld and not peer.slices.holds:
             self._isHeld = False
             if not peer.session.isClosed:
                 peer.session.resumeReading()
+
+    def _stalled(self, _: None) -> None:
+        self._timer = None
+        self._isStalled = True
+        self.readOn()
+
+    def _moved(self) -> None:
+        """A method has ended, or the session."""
+        self._isStalled = False
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.stop()
 
     def afterwards(self) -> None:
         """A method has returned, or a reply has left: there may be room for other calls, or nothing left to do."""
@@ -267,8 +285,9 @@ class Incoming:
             # Within a method that has returned at once: the loop goes on.
             return
         if self.isFull and self.count < self._context.maxCallsPerSession:
+            self._moved()
             self.isFull = False
-            if self._kept:
+            if self._kept is not None:
                 self._serveKept(self._kept)
         if self._isHeld:
             self.readOn()
@@ -276,17 +295,12 @@ class Incoming:
         if draining is not None:
             draining.check()
 
-    def _serveKept(self, kept: deque[tuple[Request, float]]) -> None:
+    def _serveKept(self, kept: Kept) -> None:
         session = self.peer.session
         self._isServing = True
         try:
             while kept and self.count < self._context.maxCallsPerSession and not session.isClosed:
-                request, at = kept.popleft()
-                self._keptBytes -= _sizeOf(request)
-                if request.timeout is not None:
-                    # It is counted from the last read.
-                    request.timeout -= session.activeAt - at
-                self.serve(request)
+                self.serve(kept.take())
         except Exception as error:
             # Of the payload or the codec, as if it had come from a read.
             session.fail(error)
@@ -316,18 +330,9 @@ class Incoming:
                 # The notice was one for calls: nothing else would end the stream.
                 call.stream.fail(CallCancelledError(f"{call.name} was cancelled"), tell=False)
             self._cancel(call)
-        elif not (self._kept and self._forget(self._kept, number)):
+        elif not (self._kept and self._kept.forget(number)):
             # Its reply may be on the way.
             self.peer.slices.forget(True, number)
-
-    def _forget(self, kept: deque[tuple[Request, float]], number: int) -> bool:
-        """Remove a request that waits; returns whether there was one."""
-        for each in kept:
-            if each[0].id == number:
-                kept.remove(each)
-                self._keptBytes -= _sizeOf(each[0])
-                return True
-        return False
 
     def _cancel(self, call: Call) -> None:
         if call.work is not None:
@@ -354,6 +359,7 @@ class Incoming:
         """The session has ended: cancel what runs."""
         if self._deadlines is not None:
             self._deadlines.stop()
+        self._moved()
         calls = list(self.open.values())
         # The same dict: the deadlines may be looking at it.
         self.open.clear()
@@ -489,15 +495,6 @@ class Incoming:
         if totals is None:
             totals = self._served[name] = CallTotals()
         return totals
-
-
-def _sizeOf(request: Request) -> int:
-    """Bytes that a request keeps."""
-    payload, metadata = request.payload, request.metadata
-    size = OVERHEAD if isinstance(payload, PayloadError) else OVERHEAD + len(payload)
-    if metadata:
-        size += sum(len(name) + len(value) for name, value in metadata.items())
-    return size
 
 
 #: Results that are no coroutines; to ask costs more than to look here.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import rpc
-from getty_tx.rpc import incoming
+from getty_tx.rpc import kept
 from getty_tx.rpc.messages import DATA, END, OPEN, RESET, Cancel, ErrorReply, Ping, Pong, Reply, Request, StreamFrame
 from tests.support.long import examples
 from tests.support.rpc import Both, Foreign, Outcome
@@ -40,6 +41,14 @@ class Asking:
     async def askAndWait(self, what: str) -> str:
         await self.ask(what)
         return await self.wait()  # type: ignore[no-any-return]
+
+    @rpc.method
+    async def goOn(self) -> Any:
+        """It does not end with its session."""
+        for work in (self.ask("x"), self.wait()):
+            with contextlib.suppress(rpc.RpcError, CancelledError):
+                await work
+        return await self.wait()
 
     @rpc.method
     async def askStream(self) -> list[Any]:
@@ -190,6 +199,8 @@ class FullTests(Case):
         self.assertFalse(self.isRead(foreign))
         self.say(foreign, 4)
         self.assertEqual(self.asking.log, ["x", "x", "wait", "wait"])
+        foreign.clock.advance(5)
+        self.assertFalse(foreign.peer.incoming._isStalled)
         foreign.heard()
         self.asking.waiting[0].callback("done")
         self.assertEqual([each.id for each in foreign.heard()], [1, 3, 4])
@@ -207,30 +218,61 @@ class BoundTests(Case):
     """What is kept has a limit, and ends with its call or its session."""
 
     def test_number(self) -> None:
-        """More are refused, so that the answers behind them are read."""
-        self.patch(incoming, "MOST_KEPT", 5)
+        """More are not read, until a method has ended."""
+        self.patch(kept, "MOST", 5)
+        foreign = self.full()
+        self.say(foreign, *range(3, 7))
+        self.assertTrue(self.isRead(foreign))
+        self.say(foreign, *range(7, 10))
+        foreign.say(Reply(2, b'"yes"'))
+        self.assertFalse(self.isRead(foreign))
+        foreign.clock.advance(0.5)
+        foreign.peer.pending.pop(1).callback("yes")
+        self.assertEqual([each.id for each in foreign.heard()], [1, *range(3, 10), 2])
+        self.assertTrue(self.isRead(foreign))
+        foreign.clock.advance(10)
+        self.assertEqual((foreign.context.refused, foreign.peer.incoming._isStalled), (0, False))
+
+    def test_stall(self) -> None:
+        """If none ends, those that have no place are refused, so that the answers behind them are read."""
+        self.patch(kept, "MOST", 5)
         foreign = self.full()
         self.say(foreign, *range(3, 10))
-        refused = foreign.heard()
-        self.assertEqual([(each.id, each.code) for each in refused], [(8, "refused"), (9, "refused")])
-        self.assertRegex(refused[0].text, "maxCallsPerSession=2 calls are being served, and 5 of [0-9]+ bytes wait")
-        self.assertEqual(foreign.context.refused, 2)
         foreign.say(Reply(1, b'"yes"'))
-        self.assertEqual([each.id for each in foreign.heard()], [1, *range(3, 8)])
+        self.assertEqual(foreign.heard(), [])
+        foreign.clock.advance(1.1)
+        refused = foreign.heard()
+        self.assertEqual([each.id for each in refused], [8, 9, 1, *range(3, 8)])
+        self.assertEqual([type(each) for each in refused], [ErrorReply] * 2 + [Reply] * 6)
+        self.assertEqual(refused[0].code, "refused")
+        self.assertEqual(refused[0].text, "maxCallsPerSession=2 calls are being served, and 5 wait")
+        self.assertEqual(foreign.context.refused, 2)
+        # From now on it is as before.
+        foreign.say(Request(1, "Asking/ask", b'["a1"]'))
+        self.say(foreign, *range(3, 10))
+        self.assertFalse(self.isRead(foreign))
 
     def test_bytes(self) -> None:
-        """They are those of the longest message, with metadata; one message has room at any time."""
+        """They are those of the longest message, with metadata, and one message more."""
         long = b'["%s"]' % (b"x" * 3000)
         for request in (
             Request(4, "Asking/say", long),
             Request(4, "Asking/say", b'["x"]', None, {"name": "x" * 3000}),
         ):
             foreign = self.full(maxMsgLen=5000)
-            foreign.say(Request(3, "Asking/say", long), request)
-            self.assertEqual([(each.id, each.code) for each in foreign.heard()], [(4, "refused")])
+            foreign.say(Request(3, "Asking/say", long))
+            self.assertTrue(self.isRead(foreign))
+            foreign.say(request, Request(5, "Asking/say", b'["y"]'), Request(6, "Asking/say", long))
+            self.assertFalse(self.isRead(foreign))
+            foreign.clock.advance(1.1)
+            self.assertEqual([(each.id, each.code) for each in foreign.heard()], [(5, "refused"), (6, "refused")])
             foreign.say(Reply(1, b'"yes"'))
-            self.assertEqual([each.id for each in foreign.heard()], [1, 3])
+            self.assertEqual([each.id for each in foreign.heard()], [1, 3, 4])
+
+    def test_oneLongMessage(self) -> None:
+        """One message has room at any time."""
         foreign = self.full(maxMsgLen=5000)
+        foreign.peer.incoming._isStalled = True
         foreign.peer.onMessage(foreign.session, Request(3, "Asking/say", b'["%s"]' % (b"x" * 5000)))
         foreign.say(Reply(1, b'"yes"'))
         self.assertEqual([(each.id, type(each)) for each in foreign.heard()], [(1, Reply), (3, ErrorReply)])
@@ -254,16 +296,17 @@ class BoundTests(Case):
             foreign.say(Request(number, "Asking/say", long), Cancel(number))
         for number in range(1, 20):
             foreign.say(Request(50 + number, "Asking/say", long), Request(number + 2, "Asking/ask", b'["x"]'))
+            self.assertTrue(self.isRead(foreign))
             foreign.say(Reply(number, b'"yes"'))
-        self.assertEqual(foreign.context.refused, 0)
 
     def test_cancelled(self) -> None:
         """A kept call that is cancelled is not run, and makes room."""
-        self.patch(incoming, "MOST_KEPT", 1)
+        self.patch(kept, "MOST", 2)
         foreign = self.full()
         self.say(foreign, 3)
         foreign.say(Cancel(3), Cancel(7))
         self.say(foreign, 4)
+        self.assertTrue(self.isRead(foreign))
         foreign.say(Reply(1, b'"yes"'))
         self.assertEqual([each.id for each in foreign.heard()], [1, 4])
         self.assertEqual(self.asking.log, ["a1", "a2", "s4"])
@@ -280,8 +323,9 @@ class BoundTests(Case):
         self.assertEqual(self.asking.log, ["a1", "a2", "s4"])
 
     def test_lost(self) -> None:
-        """A session that ends takes what was kept with it."""
-        for end in ("reset", "junk"):
+        """A session that ends takes what was kept with it, also while it is not read."""
+        for end, most in (("reset", 1), ("reset", 5), ("junk", 5)):
+            self.patch(kept, "MOST", most)
             foreign = self.full()
             self.say(foreign, 3, 4)
             log = len(self.asking.log)
@@ -293,6 +337,21 @@ class BoundTests(Case):
             foreign.clock.advance(10)
             self.assertEqual(self.asking.log[log:], [])
             self.assertEqual((foreign.peer.incoming.count, foreign.context.running), (0, 0))
+
+    def test_lostWhileHeld(self) -> None:
+        """The session is not looked at any more, though its methods go on."""
+        self.patch(kept, "MOST", 1)
+        foreign = self.foreign()
+        foreign.say(*[Request(number, "Asking/goOn", b"[]") for number in (1, 2)])
+        self.say(foreign, 3, 4)
+        self.assertFalse(self.isRead(foreign))
+        foreign.pair.reset()
+        foreign.pair.flush()
+        foreign.clock.advance(10)
+        self.assertEqual((foreign.peer.incoming.count, foreign.peer.incoming._isStalled), (2, False))
+        self.asking.waiting[-1].callback(None)
+        self.assertEqual(foreign.peer.incoming.count, 1)
+        self.assertEqual([each for each in self.asking.log if each.startswith("s")], [])
 
     def test_drained(self) -> None:
         """A peer that drains serves what it has kept."""
