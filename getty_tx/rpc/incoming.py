@@ -63,6 +63,7 @@ class Incoming:
         "_isHeld",
         "_isServing",
         "_isStalled",
+        "_keeps",
         "_kept",
         "_served",
         "_timer",
@@ -82,6 +83,8 @@ class Incoming:
         self.count = 0
         self.isFull = False
         self._kept: Kept | None = None
+        # Arguments that were decoded while they were read have no size, so that what is kept would have no bound.
+        self._keeps = not hasattr(peer.codec, "refusal")
         self._isServing = False
         # No method has ended for long, and whatever waits for the other end is perhaps behind calls for which there is
         # no place; the timer tells.
@@ -205,7 +208,7 @@ class Incoming:
         self.count += 1
         if self.count >= context.maxCallsPerSession:
             self.isFull = True
-            if not (self.peer.pending or self.peer.streams):
+            if not self._isAwaited():
                 self.hold()
         if timeout is not None:
             if self._deadlines is None:
@@ -257,7 +260,7 @@ class Incoming:
         ends then, it is, as what is awaited may be behind more requests, which are refused.
         """
         peer = self.peer
-        isAwaited = self.isFull and (peer.pending or peer.streams)
+        isAwaited = self._isAwaited()
         if self.isFull and not (isAwaited and (self._isStalled or self._kept is None or self._kept.hasRoom())):
             self.hold()
             if isAwaited and self._timer is None:
@@ -266,6 +269,10 @@ class Incoming:
             self._isHeld = False
             if not peer.session.isClosed:
                 peer.session.resumeReading()
+
+    def _isAwaited(self) -> bool:
+        """Whether something may be awaited from the other end, so that the session is to be read on."""
+        return self._keeps and bool(self.peer.pending or self.peer.streams)
 
     def _stalled(self, _: None) -> None:
         self._timer = None

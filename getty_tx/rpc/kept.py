@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from getty_tx.rpc.errors import PayloadError
+from getty_tx.rpc.errors import RpcError
 from getty_tx.rpc.messages import OVERHEAD
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Kept:
 
 def _sizeOf(request: Request) -> int:
     payload, metadata = request.payload, request.metadata
-    size = OVERHEAD if isinstance(payload, PayloadError) else OVERHEAD + len(payload)
+    size = OVERHEAD if isinstance(payload, RpcError) else OVERHEAD + len(payload)
     if metadata:
         size += sum(len(name) + len(value) for name, value in metadata.items())
     return size

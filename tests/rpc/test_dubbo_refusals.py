@@ -106,6 +106,19 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual((self.foreign.context.running, self.foreign.context.refused), (0, 1))
         self.assertEqual(self.foreign.peer.incoming.open, {})
 
+    def test_full(self) -> None:
+        """A session with ``maxCallsPerSession`` calls is not read, though a call over it waits for its reply."""
+        foreign = Foreign(rpc.Dubbo(), {ECHO: self.service}, maxCallsPerSession=1)
+        waiting = foreign.peer.call(ECHO, "say", 1)
+        waiting.addErrback(lambda _: None)
+        body = encode("2.0.2", ECHO, "", "slow", "", {})
+        foreign.pair.peer.write(b"\xda\xbb\xc2" + bytes(9) + len(body).to_bytes(4, "big") + body)
+        foreign.pair.flush()
+        self.assertTrue(foreign.session.inbound.paused)
+        self.service.waiting[-1].callback("done")
+        self.assertEqual([each.payload for each in foreign.heard() if type(each) is Reply], ["done"])
+        self.assertFalse(foreign.session.inbound.paused)
+
     def test_oneRead(self) -> None:
         """Calls that come in one piece with the one that fills the last place are refused, too; each once."""
         foreign = Foreign(rpc.Dubbo(), {ECHO: self.service}, maxCalls=1)
