@@ -42,6 +42,7 @@ test: lint docs $(NPM)/test.stamp  ## lint, build the documentation, run all tes
 	@$(BIN)/python tools/check_wheel.py
 
 long: $(VENV)/test.stamp $(NPM)/test.stamp  ## all tests, with those that take long and three times the examples, ten minutes
+	@$(BIN)/python tools/programs.py --all
 	@GETTY_LONG_TESTS=1 $(BIN)/python tools/run_trial.py -j$(JOBS) tests
 
 lint: $(VENV)/test.stamp  ## ruff, mypy and the import rules
