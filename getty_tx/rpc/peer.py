@@ -256,7 +256,17 @@ class Peer(EventListener):
         session = self.session
         if session.lastActive < waiting.expiresAt - timeout:
             self._suspect()
-        waiting.fail(CallTimeoutError(f"{waiting.name}: no reply from {formatAddress(session.remoteAddr)} in time"))
+        where = formatAddress(session.remoteAddr)
+        waiting.fail(CallTimeoutError(f"{waiting.name}: no reply from {where} in time{self._ifNeverHeard()}"))
+
+    def _ifNeverHeard(self) -> str:
+        """What an error adds about a silent peer: one of another wire, or one with TLS, has no way to say so."""
+        if self.session.stats.readBytes:
+            return ""
+        wire = self.context.wire
+        return (
+            f", and the peer has never said a word: does it have the wire {wire!r}, too, and TLS only if this end has?"
+        )
 
     def stream(
         self,
@@ -420,9 +430,8 @@ class Peer(EventListener):
         if lost:
             cause = self.session.error
             why = f"{self.session} was lost before the reply" + (f": {cause}" if cause is not None else "")
-            if cause is None and not self.session.stats.readBytes:
-                # What a peer of another wire does, which has no way to say so.
-                why += f", and the peer has never said a word: does it have the wire {self.context.wire!r}, too?"
+            if cause is None:
+                why += self._ifNeverHeard()
             for waiting in lost:
                 self.failed(waiting, "lost")
                 # Unless a callback of another has cancelled it.

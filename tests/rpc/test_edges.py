@@ -46,7 +46,11 @@ class TimeoutTests(Case):
         outcome = both.call("Shop/wait", timeout=1)
         both.clock.advance(2)
         error = self.error(outcome, rpc.CallTimeoutError)
-        self.assertIn("no reply from 192.0.2.1:8090 in time", str(error))
+        self.assertIn("no reply from 192.0.2.1:8090 in time, and the peer has never said a word: does", str(error))
+        both.result("Shop/say")
+        outcome = both.call("Shop/wait", timeout=1)
+        both.clock.advance(2)
+        self.assertTrue(str(self.error(outcome, rpc.CallTimeoutError)).endswith("192.0.2.1:8090 in time"))
 
 
 class CodeTests(SynchronousTestCase):
@@ -74,7 +78,7 @@ class LossTests(Case):
         foreign.pair.peer.end()
         foreign.clock.advance(10)
         error = self.error(outcome, rpc.CallLostError)
-        self.assertIn("never said a word: does it have the wire TTHeader(payload='bytes')", str(error))
+        self.assertIn("never said a word: does it have the wire TTHeader(payload='bytes'), too, and TLS", str(error))
 
     def test_peerThatHasSpoken(self) -> None:
         foreign = Foreign()
