@@ -19,6 +19,7 @@ from getty_tx.errors import NotReadyError, SettingError
 from getty_tx.rpc.client import Client
 from getty_tx.rpc.context import TIMEOUT
 from getty_tx.rpc.errors import CallLostError, RpcError
+from getty_tx.rpc.hessian import JavaObject
 from getty_tx.rpc.messages import Feature
 from getty_tx.rpc.payloads import BytesPayload, ProtobufPayload, ThriftPayload
 from getty_tx.rpc.payloads.thriftjson import isStruct, toJSON
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["main", "parse", "run"]
 
 _WIRES = ", ".join(f"{name}:{payload}" for name, (_, payloads) in WIRES.items() for payload in payloads)
+
+#: What each exception of Java has: its message is the error's text; the others are for developers of the server.
+_THROWABLE = frozenset(["detailMessage", "cause", "stackTrace", "suppressedExceptions"])
 
 _EXAMPLES = """\
 ENDPOINT is a description as for a Client: tcp:localhost:8090, tls:example.com:8443, unix:/run/echo.sock,
@@ -193,7 +197,7 @@ async def run(options: argparse.Namespace, reactor: Any) -> int:
         if not isStruct(error):
             raise
         # That the IDL declares.
-        print(f"{type(error).__name__}: {json.dumps(error, ensure_ascii=False, default=toJSON)}", file=sys.stderr)
+        print(f"{type(error).__name__}: {_json(error)}", file=sys.stderr)
         return 1
     finally:
         await client.stopService()
@@ -205,13 +209,33 @@ def _show(result: Any, isBytes: bool) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(result)
         return
-    # Msgpack carries bytes and times, too, and Thrift structs.
-    print(json.dumps(result, ensure_ascii=False, default=toJSON))
+    print(_json(result))
+
+
+def _json(value: Any) -> str:
+    """
+    A line of JSON for what a wire carries. Structs of Thrift are objects; so are objects of Java, with their class as
+    in a call of ``$invoke``. What JSON lacks, such as bytes and times, is a text as of Python; so is all of it if
+    it is in itself, or has keys that are no texts.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_toJSON)
+    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(repr(value), ensure_ascii=False)
+    # Surrogates that are alone cannot be printed.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _toJSON(value: Any) -> Any:
+    return {"class": value.name, **value.fields} if isinstance(value, JavaObject) else toJSON(value)
 
 
 def _explain(error: RpcError) -> str:
-    details = "" if error.details is None else f" {error.details!r}"
-    return f"{error.code}: {error}{details}"
+    details = error.details
+    if isinstance(details, JavaObject):
+        details = {name: value for name, value in details.fields.items() if name not in _THROWABLE} or None
+        return f"{error.code}: {error}" + ("" if details is None else f" {_json(details)}")
+    return f"{error.code}: {error}" + ("" if details is None else f" {details!r}")
 
 
 def _table(methods: list[dict[str, Any]]) -> str:

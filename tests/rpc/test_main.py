@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx import rpc
+from getty_tx.rpc import hessian
 from getty_tx.rpc.command import parse, run
 from tests.tap.test_twistd import PATIENCE, ProcessTestCase
 
@@ -124,7 +125,15 @@ class ParseTests(SynchronousTestCase):
             ([*call, "--metadata", "=1"], "--metadata =1: takes NAME=VALUE"),
             ([*call, "--metadata", "a=1", "--wire", "getty"], "Getty('json') has none; take --wire ttheader"),
             (["describe", "tcp:localhost:1", "--wire", "getty:protobuf"], "cannot travel as bytes"),
-            ([*call, "--wire", "thrift"], "--wire thrift: wire 'thrift' has no payload 'FILE.thrift' here; "),
+            (
+                [*call, "--wire", "thrift"],
+                "--wire thrift: Thrift needs the path of its IDL: thrift:FILE.thrift, such as",
+            ),
+            ([*call, "--wire", "ttheader:thrift"], "--wire ttheader:thrift: Thrift needs the path of its IDL"),
+            ([*call, "--wire", "thrift:a.idl"], "no payload 'a.idl' here; there is ttheader:json"),
+            ([*call, "--wire", "thrift:a.idl"], "; the name of an IDL file ends with .thrift"),
+            ([*call, "--wire", "dubbo:json"], "wire 'dubbo' has no payload 'json' here; there is"),
+            ([*call, "--wire", "seata"], "--wire seata: Seata's messages are classes of Python: rpc.Seata() is for"),
         ]:
             self.assertIn(why, self.refuse(*words))
 
@@ -221,6 +230,48 @@ class RunTests(TestCase):
         endpoint = await self.serve({"Shop": Shop()}, rpc.TTHeader("msgpack"))
         result = await self.run_("call", endpoint, "Shop.blob", "--wire", "ttheader:msgpack")
         self.assertEqual((0, '{"bytes": "b\'\\\\xff\'"}\n', ""), result)
+
+    async def test_dubbo(self) -> None:
+        """Objects of Java are those of JSON, and an exception is its text, and what it has besides."""
+
+        class Cars:
+            @rpc.method
+            def paint(self, color: str) -> hessian.JavaObject:
+                if color == "pink":
+                    raise rpc.RemoteError("none is left", code="com.ex.SoldOut", details={"number": 8})
+                return hessian.JavaObject("com.ex.Car", {"color": color, "key": b"x"})
+
+            @rpc.method
+            def circle(self) -> list[Any]:
+                found: list[Any] = []
+                found.append(found)
+                return found
+
+            @rpc.method
+            def map(self) -> dict[Any, int]:
+                return {hessian.JavaObject("com.ex.Color", {"name": "RED"}): 1}
+
+            @rpc.method
+            def half(self) -> str:
+                return "\ud83d"
+
+            @rpc.method
+            def fail(self) -> None:
+                raise KeyError
+
+        endpoint = await self.serve({"com.ex.Cars": Cars()}, wire=rpc.Dubbo())
+        for words, expected in [
+            (["paint", '"red"'], (0, '{"class": "com.ex.Car", "color": "red", "key": "b\'x\'"}\n', "")),
+            (["circle"], (0, '"[[...]]"\n', "")),
+            (["map"], (0, "\"{JavaObject('com.ex.Color', {'name': 'RED'}): 1}\"\n", "")),
+            (["half"], (0, '"\\ud83d"\n', "")),
+            (["paint", '"pink"'], (1, "", 'com.ex.SoldOut: none is left {"number": 8}\n')),
+            (["fail"], (1, "", "java.lang.RuntimeException: com.ex.Cars/fail failed: KeyError\n")),
+        ]:
+            method, *arguments = words
+            result = await self.run_("call", endpoint, f"com.ex.Cars.{method}", *arguments, "--wire", "dubbo")
+            self.assertEqual(expected, result)
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
 
     async def test_thrift(self) -> None:
         """With an IDL objects are structs, and declared exceptions are printed as such."""

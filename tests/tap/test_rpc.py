@@ -122,8 +122,12 @@ class OptionsTests(OptionsTestCase):
             ("drain-time", "60", "the command ends after --drain-timeout 10; give it no less"),
             ("wire", "morse", "there is no wire 'morse'; there is ttheader:json, ttheader:msgspec, ttheader:msgpack, "),
             ("wire", "ttheader:xml", "wire 'ttheader' has no payload 'xml' here; there is ttheader:json"),
-            ("wire", "ttheader:thrift", "Thrift needs its IDL: ttheader:FILE.thrift"),
-            ("wire", "thrift", "Thrift needs its IDL: thrift:FILE.thrift"),
+            (
+                "wire",
+                "ttheader:thrift",
+                "Thrift needs the path of its IDL: ttheader:FILE.thrift, such as",
+            ),
+            ("wire", "thrift", "Thrift needs the path of its IDL: thrift:FILE.thrift"),
             ("listen", "udp:0:interface=127.0.0.1", "datagrams get lost, and calls with them; take tcp:, unix: or ws:"),
         ]:
             text = self.refuse(Options, "--service", f"{HERE}:Echo", f"--{option}", value)

@@ -42,13 +42,17 @@ def wireFromDescription(text: str) -> Any:
     :raise SettingError: there is no such wire, an IDL cannot be read, or a library that it needs is not installed.
     """
     name, colon, payload = text.partition(":")
+    if name == "seata":
+        raise SettingError(f"Seata's messages are classes of Python: rpc.Seata() is for programs; there is {_all()}")
     if name not in WIRES:
         raise SettingError(f"there is no wire {name!r}; there is {_all()}")
     make, payloads = WIRES[name]
     if not colon:
         payload = payloads[0]
-    if payload == IDL or (payload not in payloads and not (IDL in payloads and payload.endswith(_ENDING))):
-        other = f"; Thrift needs its IDL: {name}:{IDL}" if IDL in (payload, *payloads) and "thrift" in text else ""
+    if IDL in payloads and payload in (IDL, "", "thrift"):
+        raise SettingError(f"Thrift needs the path of its IDL: {name}:{IDL}, such as {name}:users{_ENDING}")
+    if payload not in payloads and not (IDL in payloads and payload.endswith(_ENDING)):
+        other = f"; the name of an IDL file ends with {_ENDING}" if IDL in payloads else ""
         raise SettingError(f"wire {name!r} has no payload {payload!r} here; there is {_all()}{other}")
     return make(payload)
 
