@@ -2,7 +2,8 @@
 A server of Thrift, and three clients at its one port: ``python examples/thrift_users.py``.
 
 The IDL is in ``users.thrift``, and is read when the program starts. One client speaks TTHeader, as Kitex does, and one
-framed Thrift; both are getty_tx. The third is thriftpy2 itself, in a thread, and buffered.
+framed Thrift; both are getty_tx. The third is thriftpy2 itself, in a thread, and buffered. It comes with the extra
+``getty_tx[thrift]``.
 """
 
 from pathlib import Path

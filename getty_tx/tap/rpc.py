@@ -87,7 +87,11 @@ class Options(ListenOptions):
     def tables(self) -> str:
         """The table of wires."""
         rows = "".join(f"  {name}  with a payload of {', '.join(payloads)}\n" for name, (_, payloads) in WIRES.items())
-        return f"Wires, with the default payload first:\n{rows}\n"
+        extras = (
+            "FILE.thrift is the path of an IDL, and needs the extra getty_tx[thrift];\n"
+            "msgspec, msgpack and protobuf need those of their names.\n"
+        )
+        return f"Wires, with the default payload first:\n{rows}{extras}\n"
 
     def postOptions(self) -> None:
         """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""

@@ -144,6 +144,7 @@ class OptionsTests(OptionsTestCase):
         text = Options().getUsage()
         self.assertEqual(1, text.count("--max-msg-len="))
         self.assertIn("ttheader  with a payload of json, msgspec, msgpack, bytes", text)
+        self.assertIn("FILE.thrift is the path of an IDL, and needs the extra getty_tx[thrift]", text)
         self.assertNotIn("Codecs", text)
 
     def test_processes(self) -> None:
