@@ -19,7 +19,7 @@ from getty_tx import settings
 from getty_tx.client.draining import Drains
 from getty_tx.client.pool import Pool
 from getty_tx.client.subset import Subset
-from getty_tx.errors import SettingError
+from getty_tx.errors import NoSessionError, SettingError
 from getty_tx.registry.interfaces import IFollower, IRegistry
 from getty_tx.session.wrappers import socketOf
 
@@ -134,13 +134,22 @@ class FollowingPool(Pool):
 
     @property
     def failure(self) -> BaseException | None:
-        return self.registry.lastError if self.lastError is None else self.lastError
+        error = self.registry.lastError if self.lastError is None else self.lastError
+        return self._unlikeOthers() if error is None else error
+
+    def _unlikeOthers(self) -> NoSessionError | None:
+        """There are providers, and all of them have been passed over; None: not so."""
+        known = 0 if self.following is None or self.groups or not self.isKnown else len(self.following.providers)
+        if not known:
+            return None
+        wanted = [f"{name}={self._wanted.get(name, '')!r}" for name in ("group", "version")]
+        return NoSessionError(f"the registry has {known} of them, but none with {' and '.join(wanted)} (* takes any)")
 
     def describeNone(self) -> str:
         if not self.isKnown:
             return "no provider is known yet, as the registry has not answered"
         if not self.groups:
-            return "no provider is known to the registry"
+            return "no such provider is known to the registry"
         return super().describeNone()
 
     def weightOf(self, group: Group) -> float:

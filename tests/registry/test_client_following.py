@@ -55,7 +55,7 @@ class KnownTests(FollowingCase):
         self.registry.tell()
         self.assertEqual(self.successResultOf(client.whenKnown()), [])
         error = self.assertRaises(NoSessionError, client.pick)
-        self.assertIn("no provider is known to the registry", str(error))
+        self.assertIn("no such provider is known to the registry", str(error))
         other = Client(self.newSession, "service:b", registry=FakeRegistry(), reactor=self.clock)
         waiting = other.whenKnown()
         self.successResultOf(other.close())
@@ -86,6 +86,20 @@ class KnownTests(FollowingCase):
         self.answerAll()
         self.registry.tell(changed=[provider("b", version="2"), provider("a", version="1")])
         self.assertEqual(self.states(client), {"a": "connecting"})
+
+    def test_passedOver(self) -> None:
+        """Where all have another group or version, errors say so, until one fits."""
+        client = self.following(text="service:echo:version=1")
+        self.assertIsNone(client.lastError)
+        self.registry.tell([provider("a", group="g"), provider("b", version="2")])
+        self.registry.followings[-1].providers.update(a=provider("a"), b=provider("b"))
+        error = self.assertRaises(NoSessionError, client.pick)
+        self.assertIn("the registry has 2 of them, but none with group='' and version='1' (* takes any)", str(error))
+        waiting = client.whenReady(timeout=1)
+        self.clock.advance(1)
+        self.assertIn("has 2 of them", str(self.failureResultOf(waiting, NotReadyError).value))
+        self.registry.tell([provider("c", version="1")])
+        self.assertIsNone(client.lastError)
 
     def test_slices(self) -> None:
         """Many come in several turns of the reactor, and begin to connect in several; 64 at a time."""
