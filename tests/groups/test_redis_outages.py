@@ -310,7 +310,8 @@ class PresenceTests(OutageCase):
 
 
 class AppendOnlyTests(OutageCase):
-    more = ("--appendonly", "yes")
+    # Each command is in the file before it is answered. By default Redis waits with writing while the disk is busy.
+    more = ("--appendonly", "yes", "--appendfsync", "always")
 
     async def test_killed(self) -> None:
         """With a file of its commands a restart costs nothing but the time."""

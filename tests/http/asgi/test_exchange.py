@@ -443,9 +443,9 @@ class ExchangeTests(AsgiCase):
                 events.append("cancelled")
                 raise
 
-        for path, expected in ((b"/short", "slept"), (b"/long", "cancelled")):
+        for path, drainTime, expected in ((b"/short", 30.0, "slept"), (b"/long", 0.1, "cancelled")):
             events.clear()
-            application = Asgi(app, drainTime=0.1)
+            application = Asgi(app, drainTime=drainTime)
             await application.startApplication(reactor)
             talk = Talk(application)
             self.assertEqual(talk.ask(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path).body, b"done")
