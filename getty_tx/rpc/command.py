@@ -83,7 +83,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     describe = commands.add_parser("describe", help="list the methods", allow_abbrev=False)
     for each in (call, describe):
         each.add_argument("endpoint", metavar="ENDPOINT", help="where the server is, such as tcp:localhost:8090")
-    call.add_argument("method", metavar="SERVICE.METHOD", help="such as Echo.say")
+    call.add_argument(
+        "method",
+        metavar="SERVICE.METHOD",
+        help="such as Echo.say, or Echo/say; one that is oneway in an IDL is sent, and has no result",
+    )
     call.add_argument(
         "arguments",
         metavar="JSON",
@@ -134,7 +138,8 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
         if options.isBytes:
             parser.error("--wire: the list of methods cannot travel as bytes; it needs a server with another payload")
         return
-    service, _, method = options.method.rpartition(".")
+    # Errors name it with a slash.
+    service, _, method = options.method.rpartition("/" if "/" in options.method else ".")
     if not service or not method:
         parser.error(f"SERVICE.METHOD {options.method}: takes a service and a method, such as Echo.say")
     options.service, options.method = service, method
@@ -180,13 +185,13 @@ async def run(options: argparse.Namespace, reactor: Any) -> int:
         if options.command == "describe":
             print(_table(await client.call("rpc", "describe", timeout=left)))
         else:
-            service, name, arguments, metadata = options.service, options.method, options.arguments, options.metadata
+            name, arguments, metadata = (options.service, options.method), options.arguments, options.metadata
             payload = options.wire.payload
-            if isinstance(payload, ThriftPayload) and payload.isOneWay(f"{service}/{name}"):
+            if isinstance(payload, ThriftPayload) and payload.isOneWay("/".join(name)):
                 # There is no reply to show.
-                client.send(service, name, *arguments, metadata=metadata)
-                return 0
-            _show(await client.call(service, name, *arguments, timeout=left, metadata=metadata), options.isBytes)
+                client.send(*name, *arguments, metadata=metadata)
+            else:
+                _show(await client.call(*name, *arguments, timeout=left, metadata=metadata), options.isBytes)
     except NotReadyError as error:
         print(f"{CallLostError.code}: {error}", file=sys.stderr)
         return 1

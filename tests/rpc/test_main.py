@@ -179,6 +179,7 @@ class RunTests(TestCase):
         self.assertEqual((0, '{"tea": ["grün", null]}\n', ""), result)
         result = await self.run_("call", endpoint, "Shop.user", "--metadata", "user=1")
         self.assertEqual((0, '{"user": "1"}\n', ""), result)
+        self.assertEqual((0, "1\n", ""), await self.run_("call", endpoint, "Shop/say", "1"))
 
     async def test_fails(self) -> None:
         """Nothing is on standard output then, and the status is 1."""
