@@ -49,7 +49,7 @@ PROGRAMS = (
     Program("cc", ("gcc", "libc6-dev"), isExtra=True),
     # 120 MB are fetched with its runtime.
     Program("javac", ("default-jdk-headless",), isExtra=True),
-    Program("/usr/share/java/hessian.jar", ("libhessian-java",), isExtra=True, setting="HESSIAN_JAR"),
+    Program("/usr/share/java/hessian.jar", ("libhessian-java",), setting="HESSIAN_JAR"),
     Program("/usr/share/gocode/src/google.golang.org/grpc/version.go", ("golang-google-grpc-dev",), isExtra=True),
 )
 
