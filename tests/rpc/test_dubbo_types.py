@@ -49,6 +49,21 @@ class TypeTests(SynchronousTestCase):
         for wrong in ("X", "[", "L;", "Lcom.ex.Car;", "java.lang.String", "I I", "L[I;"):
             self.assertRaises(rpc.PayloadError, parseDescriptors, wrong)
 
+    def test_bits(self) -> None:
+        """What a type of Java's has no bits for is not sent under it."""
+        for descriptor, bits in (("J", 64), ("Ljava/lang/Integer;", 32), ("I", 32), ("S", 16), ("B", 8)):
+            least, most = -(1 << bits - 1), (1 << bits - 1) - 1
+            self.assertEqual([fit(descriptor, each) for each in (least, most)], [least, most])
+            for value in (least - 1, most + 1, "1", 1.0, True):
+                with self.assertRaisesRegex(rpc.PayloadError, f"^{value!r} is no ") as caught:
+                    fit(descriptor, value)
+                self.assertFalse(caught.exception.sent)
+        self.assertIs(type(fit("I", Long(5))), int)
+        self.assertEqual(fit("D", 1 << 1000), float(1 << 1000))
+        self.assertRaisesRegex(rpc.PayloadError, "^1000.* is no double of Java$", fit, "D", 10**400)
+        with self.assertRaisesRegex(rpc.PayloadError, "^A/b: 3000000000 is no int of Java$"):
+            rpc.Dubbo(signatures={"A/b": "[I"}).payload.encodeArguments("A/b", ([1, 3_000_000_000],))
+
     def test_signatures(self) -> None:
         """A signature makes longs, doubles and arrays of what has no such type in Python."""
         wire = rpc.Dubbo(signatures={"A/b": "JD[I[Ljava/lang/String;Lcom/ex/Car;", "A/c": "(I)J", "A/d": "()V"})

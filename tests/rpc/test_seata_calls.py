@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from getty_tx import rpc
-from getty_tx.errors import CodecError
+from getty_tx.errors import CodecError, SettingError
 from getty_tx.rpc import seata
 from getty_tx.rpc.messages import ErrorReply, Ping, Pong, Reply, Request
 from tests.rpc.test_seata_wire import BEGIN, BEGUN, DELETE, PING, PONG, REGISTER, frame
@@ -182,6 +182,25 @@ class CallTests(CallsCase):
         [request] = foreign.heard()
         foreign.say(Reply(request.id, seata.encode(seata.BranchReportResult())))
         self.assertRegex(str(outcome.only), "is answered by GlobalBeginResult, not by BranchReportResult")
+
+    def test_services(self) -> None:
+        """What no frame can call is refused when the server is made."""
+
+        class Wrong:
+            @rpc.method
+            def begin(self, message: Any) -> None: ...
+
+        class Many:
+            @rpc.method
+            def GlobalBegin(self, name: str, seconds: float) -> None: ...
+
+        for services, why in (
+            ({"tc": Coordinator()}, "no calls of tc/.*: it takes services={'seata': ...}"),
+            ({"seata": Wrong()}, "no calls of seata/begin: it takes .* such as GlobalBegin$"),
+            ({"seata": Many()}, "^seata/GlobalBegin is called with one message"),
+        ):
+            with self.assertRaisesRegex(SettingError, why):
+                rpc.Server("tcp:0", services, wire=rpc.Seata())
 
     def test_sent(self) -> None:
         """What is sent has no answer that somebody waits for; what has one is answered all the same, and dropped."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
+from getty_tx.errors import SettingError
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.interfaces import IPayload
 from getty_tx.rpc.seata.body import decode, encode
@@ -57,6 +58,14 @@ class SeataPayload:
         message = decode(data)
         self._check(name, message)
         return message
+
+    def checkMethod(self, name: str, least: int, most: int) -> None:
+        """See :py:class:`~getty_tx.rpc.interfaces.IPayload`."""
+        if name not in _REQUESTS:
+            there = f"services={{{SERVICE!r}: ...}}, with methods that have the names of messages, such as GlobalBegin"
+            raise SettingError(f"Seata's wire has no calls of {name}: it takes {there}")
+        if not least <= 1 <= most:
+            raise SettingError(f"{name} is called with one message, and the method takes another number of arguments")
 
     def _check(self, name: str, result: Any) -> None:
         kinds = RESULTS[_requestOf(name)]

@@ -8,6 +8,7 @@ int. ``V Z B C D F I J S`` are the primitive types, ``L...;`` is a class, and ``
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +78,14 @@ _SHORT_NAMES = {name: descriptor for descriptor, name in _SHORT.items()}
 
 _LONGS = frozenset(["J", "Ljava/lang/Long;"])
 _DOUBLES = frozenset(["D", "F", "Ljava/lang/Double;", "Ljava/lang/Float;"])
-_INTS = frozenset(["I", "S", "B", "Ljava/lang/Integer;", "Ljava/lang/Short;", "Ljava/lang/Byte;"])
-_NUMBERS = _LONGS | _DOUBLES | _INTS
+#: The bits of whole numbers, with the sign.
+_BITS = {
+    **dict.fromkeys(_LONGS, 64),
+    **dict.fromkeys(("I", "Ljava/lang/Integer;"), 32),
+    **dict.fromkeys(("S", "Ljava/lang/Short;"), 16),
+    **dict.fromkeys(("B", "Ljava/lang/Byte;"), 8),
+}
+_NUMBERS = _DOUBLES | _BITS.keys()
 
 
 def parseDescriptors(text: str) -> tuple[str, ...]:
@@ -156,17 +163,20 @@ def fit(descriptor: str, value: Any) -> Any:
     """
     A value as a type of Java's wants it: a Long for a ``long``, a TypedList for an array.
 
-    :raise PayloadError: a number is wanted, and it is none.
+    :raise PayloadError: a number is wanted, and it is none, or has too many bits.
     """
     if descriptor in _NUMBERS:
         if value is None and len(descriptor) > 1:
             return None
         isNumber = isinstance(value, int) and not isinstance(value, bool)
         if descriptor in _DOUBLES and (isNumber or isinstance(value, float)):
-            return Double(value)
-        if isNumber and descriptor not in _DOUBLES:
-            return Long(value) if descriptor in _LONGS else value
-        raise PayloadError(f"a {type(value).__name__} cannot be a {javaName(descriptor)}", sent=False)
+            with suppress(OverflowError):
+                return Double(value)
+        elif isNumber and descriptor in _BITS:
+            most = 1 << _BITS[descriptor] - 1
+            if -most <= value < most:
+                return Long(value) if descriptor in _LONGS else int(value)
+        raise PayloadError(f"{value!r:.80} is no {javaName(descriptor)} of Java", sent=False)
     if descriptor[0] == "[" and descriptor not in ("[B", "[C") and type(value) in (list, tuple):
         element = descriptor[1:]
         return TypedList(_hessianName(descriptor), [fit(element, each) for each in value])
