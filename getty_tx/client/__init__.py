@@ -14,6 +14,7 @@ A pool of sessions that are kept open.
 ``following``  the groups of a client that follows a registry
 ``subset``     which of many providers it has sessions with
 ``draining``   sessions that are closed when nothing is on its way
+``outliers``   which providers fail more often than others, as the calls over their sessions say
 =============  =====================================================================
 
 A client of one endpoint has places and no groups: it uses ``client``, ``slot`` and ``waiting`` alone, and the others

@@ -1,12 +1,11 @@
 """
 Calls over sessions: many in flight on one session, each with its own deadline, in both directions.
 
-- ``peer``: the two ends of calls; ``pending`` is one that waits, ``incoming`` has those that the other end makes,
-  ``deadlines`` ends both; ``draining`` is a peer that takes no new ones.
+- ``peer``: the two ends of calls; ``pending`` is one that waits, ``incoming`` has those that the other end makes;
+  ``draining`` is a peer that takes no new ones.
 - ``streams``: many values for one call, with credit; ``slices``: long requests and replies, a piece at a time.
 - ``services``: ``@rpc.method``, and what a server can be asked for; ``current`` is the call that is served.
 - ``server``, ``client``: peers for the sessions of a Server, and of a Client; ``context`` is what they share.
-- ``outliers``: which providers fail more often than others.
 - ``messages``: what travels; ``wires`` and ``payloads`` make it bytes; ``interfaces`` are their plug points.
 - ``seata``: the messages of Seata, for its wire.
 - ``hessian``: the encoding of Dubbo, which knows nothing of calls.
@@ -16,6 +15,7 @@ Calls over sessions: many in flight on one session, each with its own deadline, 
 
 from __future__ import annotations
 
+from getty_tx.client.outliers import Outliers
 from getty_tx.rpc.client import Client
 from getty_tx.rpc.context import CallContext
 from getty_tx.rpc.current import Call, currentCall
@@ -29,7 +29,6 @@ from getty_tx.rpc.errors import (
     RemoteError,
     RpcError,
 )
-from getty_tx.rpc.outliers import Outliers
 from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.server import Server
 from getty_tx.rpc.services import method, stream

@@ -9,18 +9,18 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as WaitTimeoutError
 
 from getty_tx import client, settings
+from getty_tx.client.outliers import Outliers, Watch
 from getty_tx.errors import NoSessionError, NotReadyError, SettingError
 from getty_tx.rpc.context import DRAIN_TIME, TIMEOUT, CallContext, checkEndpoint
 from getty_tx.rpc.current import running
-from getty_tx.rpc.deadlines import checkTimeout
 from getty_tx.rpc.errors import CallCancelledError, CallLostError, CallRefusedError, RpcError
-from getty_tx.rpc.outliers import Outliers, Watch
 from getty_tx.rpc.peer import DEFAULT, Peer
 from getty_tx.rpc.pending import WaitingCall, handOver
 from getty_tx.rpc.services import namesOf
 from getty_tx.rpc.stubs import Stub
 from getty_tx.rpc.wires import TTHeader
 from getty_tx.session.context import theReactor
+from getty_tx.session.deadlines import checkTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

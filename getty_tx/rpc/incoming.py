@@ -12,7 +12,6 @@ from twisted.logger import Logger
 
 from getty_tx.errors import SessionBlockedError
 from getty_tx.rpc.current import Call, running
-from getty_tx.rpc.deadlines import Deadlines
 from getty_tx.rpc.errors import (
     CallCancelledError,
     CallRefusedError,
@@ -26,6 +25,7 @@ from getty_tx.rpc.kept import Kept
 from getty_tx.rpc.messages import OVERHEAD, ErrorReply, Reply, Request, StreamFrame
 from getty_tx.rpc.slices import WHOLE
 from getty_tx.rpc.streams import Stream, run
+from getty_tx.session.deadlines import Deadlines
 from getty_tx.status.calls import CallTotals
 
 if TYPE_CHECKING:

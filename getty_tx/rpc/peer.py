@@ -18,7 +18,6 @@ from getty_tx.interfaces import IDrainingListener
 from getty_tx.listener import EventListener
 from getty_tx.rpc.context import PING_INTERVAL, CallContext
 from getty_tx.rpc.current import running
-from getty_tx.rpc.deadlines import Deadlines, checkTimeout, rounded
 from getty_tx.rpc.draining import Draining
 from getty_tx.rpc.errors import (
     CallCancelledError,
@@ -49,13 +48,14 @@ from getty_tx.rpc.pending import PendingCall
 from getty_tx.rpc.slices import WHOLE, Slices
 from getty_tx.rpc.streams import Stream
 from getty_tx.session.addresses import formatAddress
+from getty_tx.session.deadlines import Deadlines, checkTimeout, rounded
 from getty_tx.settings import MAX_SECONDS
 from getty_tx.status.calls import SAMPLED, CallTotals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from getty_tx.rpc.outliers import Tally
+    from getty_tx.client.outliers import Tally
     from getty_tx.session.session import Session
 
 __all__ = ["DEFAULT", "Peer"]

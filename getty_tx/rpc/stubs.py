@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.errors import SettingError
-from getty_tx.rpc.deadlines import checkTimeout
 from getty_tx.rpc.peer import DEFAULT
+from getty_tx.session.deadlines import checkTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -25,6 +25,7 @@ The life of one session, and what the sessions of one service share.
 ``addresses``  addresses in words
 ``compressed`` the ways in and out of a session whose stream is compressed
 ``limits``     when silence, a close or a life has lasted too long, and whether the peer's end is the session's
+``deadlines``  when calls over sessions end, without a timer for each
 ``cron``       ``onCron`` of many sessions with one timer
 ``context``    what the sessions of one service share
 ``threads``    calls from other threads

@@ -11,8 +11,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from getty_tx import Client, Server, rpc
+from getty_tx.client.outliers import FAILURES
 from getty_tx.rpc.context import CallContext
-from getty_tx.rpc.outliers import FAILURES
 from getty_tx.settings import Setting
 from tests.docs.test_guide import ROOT, codeIn, read, rowsIn, section
 

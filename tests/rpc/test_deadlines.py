@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from getty_tx.rpc.deadlines import PRECISE, Deadlines, rounded
+from getty_tx.session.deadlines import PRECISE, Deadlines, rounded
 from getty_tx.wheel import TICK, TimingWheel
 from tests.support.long import examples
 

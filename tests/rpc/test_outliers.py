@@ -184,7 +184,7 @@ class EjectionTests(OutlierCase):
         client = self.calling("ab", rpc.Outliers(maxEjectTime=60))
         with capturedLogs() as events:
             self.assertEqual(self.round(client, "b", "a"), "a")
-        lines = [formatEvent(event) for event in events if event["log_namespace"] == "getty_tx.rpc.outliers"]
+        lines = [formatEvent(event) for event in events if event["log_namespace"] == "getty_tx.client.outliers"]
         self.assertEqual(lines, ["a, b: a is left out for 30 s: 100 of 100 calls with it have failed"])
         for expected in ("a", "a", ""):
             self.assertEqual(self.round(client, "b"), expected)

@@ -163,7 +163,7 @@ class Channel(Service):
         self._watchers = StateWatchers(lambda: self.why("the channel has stopped"))
 
     def _watchOf(self, outliers: Any) -> Any:
-        from getty_tx.rpc.outliers import Outliers, Watch
+        from getty_tx.client.outliers import Outliers, Watch
 
         if not isinstance(outliers, Outliers):
             raise SettingError(f"outliers={outliers!r} is neither an rpc.Outliers nor None")

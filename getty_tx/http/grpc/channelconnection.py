@@ -12,14 +12,14 @@ from getty_tx.http.grpc.status import Code
 from getty_tx.http.grpc.targets import authorityOf
 from getty_tx.http.two.client import ClientConnection
 from getty_tx.http.two.errors import ErrorCode
-from getty_tx.rpc.deadlines import Deadlines
+from getty_tx.session.deadlines import Deadlines
 from getty_tx.status.calls import SAMPLED, CallTotals
 
 if TYPE_CHECKING:
+    from getty_tx.client.outliers import Tally
     from getty_tx.http.grpc.channel import Channel
     from getty_tx.http.grpc.stubs import StubMethod
     from getty_tx.http.two.interfaces import Headers
-    from getty_tx.rpc.outliers import Tally
     from getty_tx.session.session import Session
 
 __all__ = ["ChannelConnection"]

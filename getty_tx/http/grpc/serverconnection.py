@@ -8,7 +8,7 @@ from getty_tx.http.grpc.servercall import ServerCall
 from getty_tx.http.two.errors import ConnectionFault, ErrorCode
 from getty_tx.http.two.limits import Times
 from getty_tx.http.two.server import ServerConnection
-from getty_tx.rpc.deadlines import Deadlines
+from getty_tx.session.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from getty_tx.http.grpc.answer import Answer
