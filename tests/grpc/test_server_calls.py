@@ -143,7 +143,7 @@ class Statuses(CallCase):
             seen.append(context)
             assert context.is_active() and not context.cancelled() and not context.done()
             assert 50 < context.time_remaining() <= 100
-            assert context.peer().startswith("ipv4:127.0.0.1:")
+            assert context.peer() == f"ipv4:127.0.0.1:{context.session.remoteAddr.port}"
             assert (context.auth_context(), context.peer_identities(), context.peer_identity_key()) == ({}, None, None)
             assert context.code() is Code.OK
             for value in 17, "x", None:

@@ -5,25 +5,39 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.task import LoopingCall
+
 from getty_tx import settings
 from getty_tx.errors import SettingError
 from getty_tx.http.grpc.messages import MAX_RECEIVED
 from getty_tx.http.grpc.methods import Methods
 from getty_tx.http.two.limits import Limits
 from getty_tx.reactors.guest import guestLoop
+from getty_tx.session.context import theReactor
 from getty_tx.settings import Setting
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from getty_tx.http.grpc.health import Health
     from getty_tx.http.grpc.serverconnection import CallConnection
     from getty_tx.http.grpc.threads import Threads
     from getty_tx.reactors.guest import GuestLoop
     from getty_tx.session.context import ServiceContext
 
-__all__ = ["ServerContext", "encodingOf"]
+__all__ = ["ServerContext", "checkEndpoint", "encodingOf"]
 
 #: Seconds that calls may take when a server stops.
 DRAIN_TIME = 5.0
+
+#: Seconds between two looks at the connections of a server that stops.
+_LOOK = 0.02
+
+
+def checkEndpoint(endpoint: Any) -> None:
+    """:raise SettingError: it is a description of what gRPC is not spoken over."""
+    if isinstance(endpoint, str) and endpoint.startswith(("udp", "ws:", "wss:")):
+        raise SettingError(f"{endpoint} is not for gRPC: use tcp:, tls:, unix:, systemd: or haproxy:")
 
 
 def encodingOf(name: str, value: Any) -> bytes | None:
@@ -160,6 +174,25 @@ class ServerContext:
         shared.calls["server"] = self.methods.totals
         shared.serving = self
         shared.health = self.healthStates
+
+    def drain(self, seconds: float) -> Deferred[Any]:
+        """
+        Tell all clients to go elsewhere, and serve the calls on their way.
+
+        :return: fires when the last connection has ended, or after so many seconds.
+        """
+        reactor = theReactor(self._reactor)
+        until = reactor.seconds() + seconds
+
+        def look() -> None:
+            for connection in list(self.connections):
+                connection.drain()
+            if not self.connections or reactor.seconds() >= until:
+                looking.stop()
+
+        looking = LoopingCall(look)
+        looking.clock = reactor
+        return looking.start(_LOOK)
 
     def healthStates(self) -> dict[str, str]:
         """How each service is, as ``grpc.health.v1`` tells it; empty if the server does not."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 
 from getty_tx import server, settings
-from getty_tx.errors import SettingError
-from getty_tx.http.grpc.context import DRAIN_TIME, ServerContext
+from getty_tx.http.grpc.context import DRAIN_TIME, ServerContext, checkEndpoint
 from getty_tx.http.grpc.serverconnection import CallConnection
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
 
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
 
 __all__ = ["Server"]
-
-#: Seconds between two looks at the connections of a server that stops.
-_LOOK = 0.02
 
 
 class Server(Service):
@@ -65,8 +60,7 @@ class Server(Service):
         **options: Any,
     ) -> None:
         for endpoint in endpoints:
-            if isinstance(endpoint, str) and endpoint.startswith(("udp", "ws:", "wss:")):
-                raise SettingError(f"{endpoint} is not for gRPC: use tcp:, tls:, unix:, systemd: or haproxy:")
+            checkEndpoint(endpoint)
         self.drainTime = settings.seconds("drainTime", drainTime)
         self._reactor = reactor
         registering = server.registeringIn(options)
@@ -159,22 +153,10 @@ class Server(Service):
         return self.server.leave().addCallback(self._drain).addCallback(self._stopThreads)
 
     def _drain(self, _: object) -> Deferred[Any]:
-        connections = self.context.connections
-        if not connections:
+        if not self.context.connections:
             return self.server.stopService()
         self.server.stopListening()
-        reactor = theReactor(self._reactor)
-        until = reactor.seconds() + self.drainTime
-
-        def look() -> None:
-            for connection in list(connections):
-                connection.drain()
-            if not connections or reactor.seconds() >= until:
-                looking.stop()
-
-        looking = LoopingCall(look)
-        looking.clock = reactor
-        return looking.start(_LOOK).addBoth(lambda _: self.server.stopService())
+        return self.context.drain(self.drainTime).addBoth(lambda _: self.server.stopService())
 
     def _stopThreads(self, _: object) -> Deferred[None] | None:
         threads, self.context.threads = self.context.threads, None

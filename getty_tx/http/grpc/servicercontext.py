@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from getty_tx.http.grpc.servercall import ServerCall
+    from getty_tx.session.session import Session
 
 __all__ = ["Chosen", "ServicerContext"]
 
@@ -206,9 +207,14 @@ class ServicerContext:
 
     # The client
 
+    @property
+    def session(self) -> Session:
+        """The session that the call has come over: its addresses, its reactor, and its clock."""
+        return self._call.connection.session
+
     def peer(self) -> str:
         """The client's address, such as ``ipv4:192.0.2.1:40000``."""
-        address = self._call.connection.session.remoteAddr
+        address = self.session.remoteAddr
         if isinstance(address, IPv4Address):
             return f"ipv4:{address.host}:{address.port}"
         if isinstance(address, IPv6Address):
@@ -237,7 +243,7 @@ class ServicerContext:
 
     def _certificate(self) -> Any:
         """The client's certificate; False: it has none. None: there is no TLS."""
-        transport = self._call.connection.session.transport
+        transport = self.session.transport
         ask = getattr(transport, "getPeerCertificate", None)
         if ask is None:
             return None
