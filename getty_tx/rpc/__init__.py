@@ -33,7 +33,7 @@ from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.server import Server
 from getty_tx.rpc.services import method, stream
 from getty_tx.rpc.streams import Stream
-from getty_tx.rpc.wires import Dubbo, Getty, Seata, Thrift, TTHeader
+from getty_tx.rpc.wires import Dubbo, Getty, Grpc, Seata, Thrift, TTHeader
 
 __all__ = [
     "Call",
@@ -45,6 +45,7 @@ __all__ = [
     "Client",
     "Dubbo",
     "Getty",
+    "Grpc",
     "NoSuchMethodError",
     "Outliers",
     "PayloadError",

@@ -141,6 +141,9 @@ class Client(Service):
         if not isinstance(outliers, Outliers | None):
             raise SettingError(f"outliers={outliers!r} is neither an rpc.Outliers nor None")
         pool = {name: options.pop(name) for name in _POOL if name in options}
+        if hasattr(wire, "serving"):
+            # It makes the connections of servers, and has no codec: this says so.
+            wire.codec()
         self.context = CallContext(TTHeader() if wire is None else wire, services, timeout=timeout, **options)
         self.pool = client.Client(self._newSession, endpoint, number, **pool)
         # Where there is one endpoint, it is not compared with others, and its calls are not counted.

@@ -23,14 +23,16 @@ from getty_tx.rpc.hessian import JavaObject
 from getty_tx.rpc.messages import Feature
 from getty_tx.rpc.payloads import BytesPayload, ProtobufPayload, ThriftPayload
 from getty_tx.rpc.payloads.thriftjson import isStruct, toJSON
-from getty_tx.rpc.wires.descriptions import DEFAULT_WIRE, WIRES, wireFromDescription
+from getty_tx.rpc.wires.descriptions import DEFAULT_WIRE, SERVED, WIRES, wireFromDescription
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main", "parse", "run"]
 
-_WIRES = ", ".join(f"{name}:{payload}" for name, (_, payloads) in WIRES.items() for payload in payloads)
+_WIRES = ", ".join(
+    f"{name}:{payload}" for name, (_, payloads) in WIRES.items() for payload in payloads if name not in SERVED
+)
 
 #: What each exception of Java has: its message is the error's text; the others are for developers of the server.
 _THROWABLE = frozenset(["detailMessage", "cause", "stackTrace", "suppressedExceptions"])
@@ -123,9 +125,12 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
     except ValueError:
         parser.error(f"--timeout {text}: takes a number of seconds, more than 0, such as 2.5, or none for no limit")
     try:
-        options.wire = wireFromDescription(options.wire)
+        wire = wireFromDescription(options.wire)
+        # Only for its errors: a wire may be for servers.
+        wire.codec()
     except SettingError as error:
         parser.error(f"--wire {options.wire}: {error}")
+    options.wire = wire
     try:
         # Only for its errors: nothing connects.
         Client(options.endpoint)

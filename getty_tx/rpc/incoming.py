@@ -36,14 +36,46 @@ if TYPE_CHECKING:
     from getty_tx.rpc.context import CallContext
     from getty_tx.rpc.peer import Peer
     from getty_tx.rpc.services import Handler
+    from getty_tx.session.session import Session
 
-__all__ = ["Incoming"]
+__all__ = ["Incoming", "isAnswer", "logSlow", "toldOf"]
 
 log = Logger()
 
 #: Seconds in which no method ends, after which calls are refused that have no place to wait. Callers wait for 3 by
 #: default.
 STALL = 1.0
+
+
+def isAnswer(error: BaseException) -> bool:
+    """Whether what a method has raised is its answer. An error of a call of its own is none, but a RemoteError is."""
+    return isinstance(error, RpcError) and (not error.isOfCall or isinstance(error, RemoteError))
+
+
+def toldOf(name: str, error: BaseException, session: Session, failure: Failure | None = None) -> RpcError:
+    """
+    What the caller is told where a method has raised what is no answer; the rest is logged.
+
+    :param name: ``Service/method``.
+    :param failure: of the error, where it is not being handled.
+    """
+    if isinstance(error, CancelledError):
+        return CallCancelledError(f"{name} was cancelled")
+    if isinstance(error, RpcError):
+        log.warn("{name} failed for {peer}: {error}", name=name, peer=session, error=error)
+    else:
+        log.failure("{name} failed for {peer}", failure, name=name, peer=session)
+    return RemoteError(f"{name} failed: {type(error).__name__}")
+
+
+def logSlow(session: Session, call: Call, limit: float | None, seconds: float, code: str) -> None:
+    """Log a call that has ended, if it was slow. Streams last as long as they like."""
+    if limit is None or seconds <= limit or call.stream is not None:
+        return
+    more = session.context.faults.lineAbout(("slow call", call.name))
+    if more is not None:
+        text = "{method} took {seconds:.3f} s for {session}, above slowCall={limit:g}: {code}{more}"
+        log.warn(text, method=call.name, seconds=seconds, session=session, limit=limit, code=code, more=more)
 
 
 class Incoming:
@@ -417,19 +449,13 @@ class Incoming:
         stream: Stream | None = None,
         failure: Failure | None = None,
     ) -> None:
-        if not isinstance(error, RpcError) or (error.isOfCall and not isinstance(error, RemoteError)):
+        if not isAnswer(error):
             # Of those payloads for which exceptions of the application are results.
             encode = getattr(self._context.payload, "encodeRaised", None)
             if encode is not None and self._raised(request, error, encode, call):
                 return
-            if isinstance(error, CancelledError):
-                error = CallCancelledError(f"{request.name} was cancelled")
-            elif isinstance(error, RpcError):
-                log.warn("{name} failed for {peer}: {error}", name=request.name, peer=self.peer.session, error=error)
-                error = RemoteError(f"{request.name} failed: {type(error).__name__}")
-            else:
-                log.failure("{name} failed for {peer}", failure, name=request.name, peer=self.peer.session)
-                error = RemoteError(f"{request.name} failed: {type(error).__name__}")
+            error = toldOf(request.name, error, self.peer.session, failure)
+        assert isinstance(error, RpcError)
         self._totalsOf(request.name).fail(error.code if error.code in RpcError.byCode else "other")
         if call is not None and call.startedAt:
             self._measured(call, error.code)
@@ -481,18 +507,12 @@ class Incoming:
             self._answer(number, isOneWay, error, None, stream)
 
     def _measured(self, call: Call, code: str) -> None:
-        """A call whose time is taken has ended: log it if it was slow. Streams last as long as they like."""
+        """A call whose time is taken has ended: log it if it was slow."""
         session = self.peer.session
         seconds = session.context.seconds() - call.startedAt
         if code == "ok":
             call.totals.seconds.add(seconds)
-        limit = self._context._slowCall
-        if limit is None or seconds <= limit or call.stream is not None:
-            return
-        more = session.context.faults.lineAbout(("slow call", call.name))
-        if more is not None:
-            text = "{method} took {seconds:.3f} s for {session}, above slowCall={limit:g}: {code}{more}"
-            log.warn(text, method=call.name, seconds=seconds, session=session, limit=limit, code=code, more=more)
+        logSlow(session, call, self._context._slowCall, seconds, code)
 
     def _totalsOf(self, name: str) -> CallTotals:
         if name not in self._context.handlers:

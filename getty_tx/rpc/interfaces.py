@@ -9,7 +9,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from getty_tx.interfaces import IReadWriter
 
-__all__ = ["IPayload", "IWire", "IWireCodec"]
+__all__ = ["IPayload", "IServing", "IWire", "IWireCodec"]
 
 
 class IWire(Interface):
@@ -22,6 +22,9 @@ class IWire(Interface):
     ``service`` is one, with what the wire's peers want to find there; ``names`` are the ``Service/method`` that it has.
 
     It may have ``common`` as well: an object whose ``@rpc.method`` every service has, where it has none of that name.
+
+    It may have ``serving(context, reactor) -> IServing`` as well, where it is no codec but whole connections, which a
+    Server has in place of peers. Its ``codec()`` raises a SettingError, which says what a client is to do.
     """
 
     features: Any = Attribute("a frozenset of :py:class:`getty_tx.rpc.messages.Feature`: what it can say")
@@ -29,6 +32,25 @@ class IWire(Interface):
 
     def codec() -> IReadWriter:
         """A codec for one session; it provides :py:class:`IWireCodec`."""
+
+
+class IServing(Interface):
+    """The connections of one Server, where its wire makes them, with the services and settings of its CallContext."""
+
+    protocols: Any = Attribute("application protocols (ALPN) that the Server speaks, as bytes; empty: it names none")
+
+    def checkEndpoint(endpoint: Any) -> None:
+        """:raise SettingError: these connections cannot be made at an endpoint of the Server."""
+
+    def newSession(session: Any) -> None:
+        """Make the connection of a new session: be its listener, and set its codec."""
+
+    def drain(seconds: float) -> Any:
+        """
+        Take no new calls, and serve those that were made. The Server listens no longer.
+
+        :return: a Deferred that fires when all has ended, or after so many seconds.
+        """
 
 
 class IWireCodec(Interface):

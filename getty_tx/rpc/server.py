@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
+from zope.interface import implementer
 
 from getty_tx import server, settings
 from getty_tx.errors import SettingError
 from getty_tx.rpc.context import DRAIN_TIME, CallContext, checkEndpoint
+from getty_tx.rpc.interfaces import IServing
 from getty_tx.rpc.peer import Peer
 from getty_tx.rpc.wires import TTHeader
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
@@ -21,7 +23,42 @@ if TYPE_CHECKING:
 
     from getty_tx.session.session import Session
 
-__all__ = ["Server"]
+__all__ = ["Server", "servingOf"]
+
+
+def servingOf(context: CallContext, reactor: Any) -> IServing:
+    """What a wire has for the sessions of a Server: connections of its own, or peers."""
+    makes = getattr(context.wire, "serving", Peers)
+    return makes(context, reactor)
+
+
+@implementer(IServing)
+class Peers:
+    """
+    A peer for each session, where the wire makes no connections itself.
+
+    :param context: what they share.
+    """
+
+    protocols: tuple[bytes, ...] = ()
+
+    def __init__(self, context: CallContext, reactor: Any) -> None:
+        self._context = context
+        self._reactor = reactor
+
+    def checkEndpoint(self, endpoint: Any) -> None:
+        """See :py:class:`~getty_tx.rpc.interfaces.IServing`."""
+        checkEndpoint(endpoint)
+
+    def newSession(self, session: Session) -> None:
+        """See :py:class:`~getty_tx.rpc.interfaces.IServing`."""
+        Peer(session, self._context)
+
+    def drain(self, seconds: float) -> Deferred[Any]:
+        """See :py:class:`~getty_tx.rpc.interfaces.IServing`."""
+        drained = gatherResults([peer.drain() for peer in self._context.peers], consumeErrors=True)
+        drained.addTimeout(seconds, theReactor(self._reactor))
+        return drained
 
 
 class Server(Service):
@@ -34,7 +71,7 @@ class Server(Service):
 
     :param endpoint: a description or an endpoint, or a list of them, as for a :py:class:`~getty_tx.Server`.
     :param services: objects with ``@rpc.method`` by name.
-    :param wire: how calls look on the network.
+    :param wire: how calls look on the network; with ``rpc.Grpc()`` clients of gRPC make them.
     :param drainTime: seconds that calls may take when it stops; the callers are asked for no new ones.
     :param maxSessions: as for a Server; ``maxSessionsPerHost``, ``handshakeTimeout``, ``reactor``, too.
     :param options: the settings of :py:class:`~getty_tx.rpc.context.CallContext`: ``maxCalls=1000``,
@@ -71,8 +108,9 @@ class Server(Service):
         if complete is not None and registering.get("service") is not None:
             registering = complete(registering, self.context.handlers)
         endpoints = endpoint if isinstance(endpoint, list) else [endpoint]
+        self._serving = servingOf(self.context, reactor)
         for each in endpoints:
-            checkEndpoint(each)
+            self._serving.checkEndpoint(each)
         self.server = server.Server(
             self.newSession,
             *endpoints,
@@ -82,6 +120,8 @@ class Server(Service):
             reactor=reactor,
             **registering,
         )
+        if self._serving.protocols:
+            self.server.speaks(*self._serving.protocols)
 
     def wrap(self, wrapper: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
         """
@@ -94,7 +134,7 @@ class Server(Service):
 
     def newSession(self, session: Session) -> None:
         """Make the peer of a new session. Override it to set more, such as ``session.compression``."""
-        Peer(session, self.context)
+        self._serving.newSession(session)
 
     def whenListening(self) -> Deferred[list[IAddress]]:
         """As :py:meth:`getty_tx.Server.whenListening`."""
@@ -120,10 +160,8 @@ class Server(Service):
         return self.server.leave().addCallback(self._drain)
 
     def _drain(self, _: object) -> Deferred[Any]:
-        peers = list(self.context.peers)
-        if not peers:
+        if not self.server.sessions:
             return self.server.stopService()
         self.server.stopListening()
-        drained = gatherResults([peer.drain() for peer in peers], consumeErrors=True)
-        drained.addTimeout(self.drainTime, theReactor(self._reactor))
+        drained: Deferred[Any] = self._serving.drain(self.drainTime)
         return drained.addBoth(lambda _: self.server.stopService())

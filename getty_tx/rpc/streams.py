@@ -269,7 +269,7 @@ class Stream:
             each.callback(None)
 
 
-async def run(values: Any, stream: Stream) -> Any:
+async def run(values: Any, stream: Any) -> Any:
     """Send what the generator of a method yields, or wait for its result."""
     if not hasattr(values, "__aiter__"):
         return await values

@@ -9,7 +9,7 @@ from twisted.python import usage
 from getty_tx.endpoints import listensWith
 from getty_tx.errors import SettingError
 from getty_tx.rpc.context import DRAIN_TIME, CallContext
-from getty_tx.rpc.server import Server
+from getty_tx.rpc.server import Server, servingOf
 from getty_tx.rpc.wires.descriptions import DEFAULT_WIRE, WIRES, wireFromDescription
 from getty_tx.tap.listen import DEFAULT_LISTEN, ListenOptions, ListenService, listenService
 from getty_tx.tap.lookup import lookUpService
@@ -113,9 +113,14 @@ class Options(ListenOptions):
         except SettingError as error:
             raise usage.UsageError(f"--wire {self['wire']}: {error}") from error
         try:
-            CallContext(self.codec, self.services)
+            serving = servingOf(CallContext(self.codec, self.services), None)
         except SettingError as error:
             raise usage.UsageError(f"--service: {error}") from error
+        for description in self.endpoints:
+            try:
+                serving.checkEndpoint(description)
+            except SettingError as error:
+                raise usage.UsageError(f"--listen {description}: {error}") from error
 
 
 class _Server(Server):

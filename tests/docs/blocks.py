@@ -61,6 +61,7 @@ BLOCKS = {
         **dict.fromkeys(("python", "text"), "test_pages"),
         "indented": "tests/rpc/test_main.py, with an IDL of its own",
     },
+    "howto/grpc-calls.md": {"python": "test_grpc_page"},
     "howto/seata.md": {"python": "test_pages"},
     "howto/dubbo.md": {"python": "test_dubbo_page", "indented": "test_dubbo_page"},
     "howto/etcd.md": {

@@ -1,4 +1,4 @@
-"""docs/guide/grpc.md and docs/commands-grpc.md: their tables and their code."""
+"""docs/guide/grpc.md, docs/commands-grpc.md and docs/howto/grpc-calls.md: their tables and their code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from getty_tx.http.grpc.context import ServerContext
+from getty_tx.rpc.errors import RemoteError, RpcError
+from getty_tx.rpc.wires.grpcstatus import statusOf
 from getty_tx.settings import Setting
 from getty_tx.tap import grpc as command
 from tests.docs.test_guide import read, rowsIn, section
@@ -62,3 +64,28 @@ class PageTests(TestCase):
         own: Any = vars(command.Options)
         known = {entry[0] for entry in (*own["optParameters"], *own["optFlags"])}
         self.assertEqual(shown, known | {"servicer", "service", "health"})
+
+
+class CallsTests(TestCase):
+    """docs/howto/grpc-calls.md, where methods of calls are called by clients of gRPC."""
+
+    timeout = 30
+
+    async def test_code(self) -> None:
+        """The client of the page asks its server."""
+        names: dict[str, Any] = {}
+        for block in re.findall(r"```python\n(.*?)```", read("howto/grpc-calls.md"), re.DOTALL):
+            exec(block.replace("tcp:50051", "tcp:0"), names)
+        server = names["server"]
+        server.startService()
+        self.addCleanup(server.stopService)
+        (address,) = await server.whenListening()
+        self.assertEqual((3, 6, 6), await deferToThread(names["ask"], f"127.0.0.1:{address.port}"))
+
+    def test_statuses(self) -> None:
+        """The table has each error of calls, with its status."""
+        table = list(rowsIn(section(read("howto/grpc-calls.md"), "How a call ends")))
+        for kind in RpcError.byCode.values():
+            if kind is not RpcError and kind.__module__ == RpcError.__module__ and kind is not RemoteError:
+                (status,) = [status for raised, status in table if f"`{kind.__name__}`" in raised]
+                self.assertEqual(statusOf(kind("why")).code.name, status)

@@ -66,7 +66,7 @@ NAMES = {
     "getty_tx.groups.redis": ("RedisEngine redisEngine "),
     "getty_tx.rpc": (
         "Call CallCancelledError CallContext CallLostError CallRefusedError CallTimeoutError Client Dubbo Getty "
-        "NoSuchMethodError Outliers PayloadError Peer RemoteError RpcError Seata Server Stream TTHeader Thrift "
+        "Grpc NoSuchMethodError Outliers PayloadError Peer RemoteError RpcError Seata Server Stream TTHeader Thrift "
         "currentCall method stream "
     ),
     "getty_tx.rpc.seata": (

@@ -123,6 +123,10 @@ class ParseTests(SynchronousTestCase):
             ([*call, "--wire", "morse"], "--wire morse: there is no wire 'morse'; there is ttheader:json"),
             ([*call, "--metadata", "user"], "--metadata user: takes NAME=VALUE, such as user=1"),
             ([*call, "--metadata", "=1"], "--metadata =1: takes NAME=VALUE"),
+            (
+                [*call, "--wire", "grpc"],
+                "--wire grpc: rpc.Grpc() is for an rpc.Server; to call services of gRPC, take http",
+            ),
             ([*call, "--metadata", "a=1", "--wire", "getty"], "Getty('json') has none; take --wire ttheader"),
             (["describe", "tcp:localhost:1", "--wire", "getty:protobuf"], "cannot travel as bytes"),
             (

@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from getty_tx import rpc
 from getty_tx.errors import SettingError
+from getty_tx.rpc import Grpc
 from getty_tx.rpc.wires.descriptions import wireFromDescription
 from getty_tx.tap.listen import ListenService, ProcessesService
 from getty_tx.tap.lookup import lookUpService
@@ -134,6 +135,13 @@ class OptionsTests(OptionsTestCase):
             self.assertTrue(text.startswith(f"--{option} {value}: "), text)
             self.assertIn(why, text)
 
+    def test_grpc(self) -> None:
+        """Clients of gRPC need streams of bytes."""
+        given = ["--service", f"{HERE}:Echo", "--wire", "grpc", "--listen"]
+        self.assertIsInstance(self.parse(Options, *given, "tcp:0").codec, Grpc)
+        text = self.refuse(Options, *given, "ws:0")
+        self.assertTrue(text.startswith("--listen ws:0: ws:0 is not for gRPC"), text)
+
     def test_unknown(self) -> None:
         """What is for codecs and listeners is not there."""
         for option in ("--codec=line", "--workers=2", "--cron=1", "--listener=a:b"):
@@ -163,6 +171,8 @@ class WireTests(OptionsTestCase):
             ("ttheader:bytes", "bytes"),
             ("getty", "json"),
             ("getty:protobuf", "protobuf"),
+            ("grpc", "json"),
+            ("grpc:protobuf", "protobuf"),
         ]:
             self.assertEqual(payload, wireFromDescription(text).payloadName)
         self.assertRaises(SettingError, wireFromDescription, "ttheader:")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from zope.interface import implementer
 
@@ -10,10 +11,31 @@ from getty_tx.errors import SettingError
 from getty_tx.rpc.errors import PayloadError
 from getty_tx.rpc.interfaces import IPayload
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = ["ProtobufPayload", "typesOf"]
 
-__all__ = ["ProtobufPayload"]
+
+def typesOf(given: Any) -> dict[str, tuple[Any, Any]]:
+    """
+    The classes of request and reply by ``Service/method``.
+
+    :param given: a module that protoc has made, of whose services they are taken; a list of them; a mapping, which is
+        that already; or None.
+    :raise SettingError: it is something else.
+    """
+    if given is None or isinstance(given, Mapping):
+        return dict(given or {})
+    found: dict[str, tuple[Any, Any]] = {}
+    for module in given if isinstance(given, list | tuple) else [given]:
+        services = getattr(getattr(module, "DESCRIPTOR", None), "services_by_name", None)
+        if services is None:
+            raise SettingError(f"types: {module!r} is no module that protoc has made from a file with services")
+        from google.protobuf.message_factory import GetMessageClass
+
+        for service in services.values():
+            for each in service.methods:
+                pair = GetMessageClass(each.input_type), GetMessageClass(each.output_type)
+                found[f"{service.full_name}/{each.name}"] = pair
+    return found
 
 
 @implementer(IPayload)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from getty_tx.errors import SettingError
 from getty_tx.rpc.wires.dubbo import Dubbo
 from getty_tx.rpc.wires.getty import Getty
+from getty_tx.rpc.wires.grpc import Grpc
 from getty_tx.rpc.wires.thrift import Thrift
 from getty_tx.rpc.wires.ttheader import TTHeader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DEFAULT_WIRE", "WIRES", "wireFromDescription"]
+__all__ = ["DEFAULT_WIRE", "SERVED", "WIRES", "wireFromDescription"]
 
 DEFAULT_WIRE = "ttheader"
 
@@ -31,7 +32,11 @@ WIRES: dict[str, tuple[Callable[[str], Any], tuple[str, ...]]] = {
     "getty": (Getty, ("json", "protobuf")),
     "thrift": (Thrift, (IDL,)),
     "dubbo": (lambda _: Dubbo(), ("hessian",)),
+    "grpc": (Grpc, ("json", "protobuf")),
 }
+
+#: Those whose calls are made by other clients.
+SERVED = frozenset({"grpc"})
 
 
 def wireFromDescription(text: str) -> Any:

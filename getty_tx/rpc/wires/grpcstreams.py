@@ -1,0 +1,152 @@
+"""``currentCall().stream`` of a call over gRPC: further messages of the client, and replies to it."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from getty_tx.http.grpc.errors import StatusError
+from getty_tx.rpc.errors import CallCancelledError, PayloadError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from getty_tx.http.grpc.context import ServerContext
+    from getty_tx.http.grpc.requests import Requests
+    from getty_tx.http.grpc.servicercontext import ServicerContext
+    from getty_tx.rpc.context import CallContext
+    from getty_tx.rpc.wires.grpc import Grpc
+
+__all__ = ["GrpcStream", "encoded"]
+
+
+def encoded(context: CallContext, name: str, value: Any) -> bytes:
+    """The bytes of a reply. :raise PayloadError: it cannot be encoded, or is too long."""
+    message: bytes = context.payload.encodeResult(name, value)
+    if len(message) > context.maxMsgLen:
+        raise PayloadError(f"{name}: a reply of {len(message)} bytes is above maxMsgLen={context.maxMsgLen}")
+    return message
+
+
+class GrpcStream:
+    """
+    The end of a stream at its method, with the names of :py:class:`~getty_tx.rpc.Stream`.
+
+    The client sends no more than a window of HTTP/2 before its messages are taken, and ``send`` waits while it takes
+    too little itself.
+
+    :param name: ``Service/method``.
+    :param asked: what gRPC knows of the call.
+    :param requests: the messages of the client.
+    :param wire: reads them.
+    :param context: has the payload and the limits.
+    :param shared: has asyncio's loop, where messages are waited for.
+
+    :ivar name: ``Service/method``.
+    :ivar hasSent: a reply was sent.
+    """
+
+    __slots__ = ("_asked", "_context", "_hasEnded", "_requests", "_shared", "_wire", "hasSent", "name")
+
+    #: The client has opened it.
+    isMine = False
+
+    def __init__(
+        self,
+        name: str,
+        asked: ServicerContext,
+        requests: Requests,
+        wire: Grpc,
+        context: CallContext,
+        shared: ServerContext,
+    ) -> None:
+        self.name = name
+        self._asked = asked
+        self._requests = requests
+        self._wire = wire
+        self._context = context
+        self._shared = shared
+        self._hasEnded = self.hasSent = False
+
+    def __repr__(self) -> str:
+        return f"<GrpcStream {self.name} of {self._asked.session}>"
+
+    async def __aenter__(self) -> GrpcStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    # Messages of the client
+
+    def __aiter__(self) -> GrpcStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not await self.more():
+            raise StopAsyncIteration
+        return self._wire.valueOf(self.name, self.take())
+
+    async def more(self) -> bool:
+        """Wait for a message. :return: False: there is none. :raise CallCancelledError: the client has gone."""
+        requests = self._requests
+        if requests.count:
+            return True
+        if not requests.hasEnded():
+            try:
+                if await Deferred.fromFuture(self._shared.loop.start(requests.more())):
+                    return True
+            except CancelledError:
+                # Of asyncio, as this has waited there.
+                raise CallCancelledError(f"{self.name} was cancelled") from None
+        if not requests.hasAll:
+            raise CallCancelledError(f"{self.name} was cancelled")
+        return False
+
+    def take(self) -> bytes:
+        """The bytes of a message, which is there. :raise PayloadError: it cannot be decompressed."""
+        try:
+            message: bytes = self._requests.take()
+        except StatusError as error:
+            raise PayloadError(f"{self.name}: {error.text}") from None
+        return message
+
+    async def result(self) -> None:
+        """Take all that the client sends, and drop it."""
+        async for _ in self:
+            pass
+
+    # Replies
+
+    async def send(self, value: Any) -> None:
+        """
+        Send a value; waits while the client takes too few.
+
+        :raise RpcError: the stream has ended, or the value cannot be sent.
+        """
+        if self._hasEnded or not self.isOpen:
+            raise CallCancelledError(f"{self.name}: the stream has ended")
+        message = encoded(self._context, self.name, value)
+        self.hasSent = True
+        try:
+            await self._asked.write(message)
+        except StatusError:
+            raise CallCancelledError(f"{self.name}: the stream has ended") from None
+
+    def end(self) -> None:
+        """This end sends no more values. The client hears of it when the method returns."""
+        self._hasEnded = True
+
+    def cancel(self) -> None:
+        """End the stream for both ends, if it has not ended."""
+        if self.isOpen:
+            self._asked.cancel()
+
+    @property
+    def isOpen(self) -> bool:
+        """Whether anything can be sent or can still come."""
+        return self._asked.is_active()
