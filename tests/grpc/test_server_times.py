@@ -73,9 +73,9 @@ class Calling(Talk):
         del self._loop.time
         self._loop.end()
 
-    def call(self, stream: int) -> bytes:
-        """The frames of a call."""
-        pseudo = sorted(FIELDS, key=lambda field: not field[0].startswith(b":"))
+    def call(self, stream: int, *more: tuple[bytes, bytes]) -> bytes:
+        """The frames of a call, with more header fields."""
+        pseudo = sorted((*FIELDS, *more), key=lambda field: not field[0].startswith(b":"))
         return self.request(stream, pseudo, isLast=False) + frame(DATA, 1, stream, framed(b"x"))
 
     def replies(self, frames: list[tuple[int, int, int, bytes]]) -> dict[int, bool]:
@@ -114,6 +114,16 @@ class NgTimes(SynchronousTestCase):
         made = Calling(**settings)
         self.addCleanup(made.end)
         return made
+
+    def test_deadline(self) -> None:
+        """The client's clock ends a call first: a reset that comes at its deadline would be one of the server's."""
+        for text, early, late in ((b"50m", 0.059, 0.02), (b"2S", 2.05, 0.3)):
+            talk = self.calling()
+            talk.send(talk.call(1, (b"grpc-timeout", text)))
+            talk.pair.advance(early)
+            self.assertEqual(talk.ended, 0)
+            talk.pair.advance(late)
+            self.assertEqual(talk.ended, 1)
 
     def test_maxIdle(self) -> None:
         """A connection without calls is ended in order, one with a call is not, however long that takes."""
