@@ -1,8 +1,8 @@
 """
 Calls over sessions: many in flight on one session, each with its own deadline, in both directions.
 
-- ``peer``: the two ends of calls; ``pending`` is one that waits, ``incoming`` has those that the other end makes;
-  ``draining`` is a peer that takes no new ones.
+- ``peer``: the two ends of calls; ``pending`` is one that waits, ``incoming`` has those that the other end makes,
+  ``replies`` their ends, and ``kept`` those that wait for their turn; ``draining`` is a peer that takes no new ones.
 - ``streams``: many values for one call, with credit; ``slices``: long requests and replies, a piece at a time.
 - ``services``: ``@rpc.method``, and what a server can be asked for; ``current`` is the call that is served.
 - ``server``, ``client``: peers for the sessions of a Server, and of a Client; ``context`` is what they share.

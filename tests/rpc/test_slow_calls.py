@@ -56,7 +56,7 @@ class SlowCase(Case):
         self.events: list[Any] = []
 
         def observe(event: Any) -> None:
-            if event.get("log_namespace") == "getty_tx.rpc.incoming" and "took" in (event.get("log_format") or ""):
+            if event.get("log_namespace") == "getty_tx.rpc.replies" and "took" in (event.get("log_format") or ""):
                 self.events.append(event)
 
         globalLogPublisher.addObserver(observe)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from getty_tx import rpc
-from getty_tx.rpc import incoming, slices
 from getty_tx.rpc import peer as peers
+from getty_tx.rpc import replies, slices
 from getty_tx.testing import connectedPeer, connectedSessions, readAll
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["Both", "Foreign", "Outcome", "cutShort", "leftInSlices"]
 def cutShort(test: SynchronousTestCase, whole: int = 100, size: int = 60, least: int = 30) -> None:
     """Have messages of more than ``whole`` bytes go in slices of ``size``, until the test is over."""
     test.patch(peers, "WHOLE", whole)
-    test.patch(incoming, "WHOLE", whole)
+    test.patch(replies, "WHOLE", whole)
     test.patch(slices, "SLICE", size)
     test.patch(slices, "LEAST", least)
 

@@ -17,7 +17,7 @@ from getty_tx.http.grpc.errors import StatusError
 from getty_tx.http.grpc.status import Code
 from getty_tx.rpc.current import Call, running
 from getty_tx.rpc.errors import CallTimeoutError, NoSuchMethodError, PayloadError, RpcError
-from getty_tx.rpc.incoming import isAnswer, logSlow, toldOf
+from getty_tx.rpc.replies import isAnswer, logSlow, toldOf
 from getty_tx.rpc.streams import run
 from getty_tx.rpc.wires.grpcstatus import statusOf
 from getty_tx.rpc.wires.grpcstreams import GrpcStream, encoded
