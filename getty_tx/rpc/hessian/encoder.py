@@ -271,9 +271,14 @@ def encode(*values: Any) -> bytes:
 
     :raise HessianError: one has no form in Hessian.
     """
-    if len(values) == 1 and type(values[0]) is bytes and len(values[0]) <= CHUNK:
-        # As many results are: no text is made of it.
-        return binaryHead(len(values[0])) + values[0]
+    if len(values) == 1:
+        # As nearly all results are.
+        value = values[0]
+        text = TEXTS.get(type(value))
+        if text is not None:
+            return text(value).encode("latin-1")
+        if type(value) is bytes and len(value) <= CHUNK:
+            return binaryHead(len(value)) + value
     pieces = []
     for value in values:
         text = TEXTS.get(type(value))
