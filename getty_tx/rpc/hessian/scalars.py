@@ -177,14 +177,20 @@ class ScalarReader:
 
     def _notASCII(self, at: int, count: int) -> str:
         # As many bytes as there can be; what is behind the text is read over, whatever it is.
-        window = self._data[at : at + 3 * count].decode("utf-8", "surrogateescape")
-        text = window[:count]
+        data = self._data[at : at + 3 * count]
+        text = data.decode("utf-8", "surrogateescape")
         try:
-            length = len(text.encode())
+            if len(text) == count:
+                # Nothing is: as of most texts in Chinese.
+                length = len(data)
+            else:
+                text = text[:count]
+                length = len(text.encode())
+            # In UTF-16 there are two bytes of a mark, and two for each unit: no character has two of these.
+            wide = len(text.encode("utf-16"))
         except UnicodeEncodeError:
             return self._surrogates(at, count)
-        # In UTF-16 there are two bytes of a mark, and two for each unit: no character has two of these.
-        if len(text) != count or len(text.encode("utf-16")) != 2 * count + 2:
+        if len(text) != count or wide != 2 * count + 2:
             return self._surrogates(at, count)
         self.at = at + length
         return text
