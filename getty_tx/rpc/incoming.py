@@ -24,6 +24,7 @@ from getty_tx.rpc.messages import Request, StreamFrame
 from getty_tx.rpc.replies import Replies
 from getty_tx.rpc.streams import Stream, run
 from getty_tx.session.deadlines import Deadlines
+from getty_tx.session.pausing import CALLS
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -221,7 +222,10 @@ class Incoming(Replies):
         """Read no more calls until :py:meth:`readOn` finds room for them."""
         if not self._isHeld:
             self._isHeld = True
-            self.peer.session.pauseReading()
+            session = self.peer.session
+            if not session.isClosed:
+                # A reason of its own: pauseReading() belongs to the application.
+                session.inbound.pause(CALLS)
 
     def keep(self, request: Request) -> None:
         """Have a request wait until a method has returned, or refuse it."""
@@ -250,15 +254,17 @@ class Incoming(Replies):
         ends then, it is, as what is awaited may be behind more requests, which are refused.
         """
         peer = self.peer
+        session = peer.session
+        if session.isClosed:
+            return
         isAwaited = self._isAwaited()
         if self.isFull and not (isAwaited and (self._isStalled or self._kept is None or self._kept.hasRoom())):
             self.hold()
             if isAwaited and self._timer is None:
-                self._timer = peer.session.context.wheel.schedule(STALL, self._stalled, None)
+                self._timer = session.context.wheel.schedule(STALL, self._stalled, None)
         elif self._isHeld and not peer.slices.holds:
             self._isHeld = False
-            if not peer.session.isClosed:
-                peer.session.resumeReading()
+            session.inbound.resume(CALLS)
 
     def _isAwaited(self) -> bool:
         """Whether something may be awaited from the other end, so that the session is to be read on."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from getty_tx.errors import CodecError, MessageTooLongError
 from getty_tx.interfaces import Until
 from getty_tx.session.gathering import Searched, add, joined
-from getty_tx.session.pausing import CLOSED, HOLDS_QUEUED, PRESSURE, RATE, RELAY, TLS, USER, WORKERS
+from getty_tx.session.pausing import CALLS, CLOSED, HOLDS_QUEUED, PRESSURE, RATE, RELAY, TLS, USER, WORKERS
 
 if TYPE_CHECKING:
     from getty_tx.session.gathering import Chunk
@@ -24,7 +24,7 @@ __all__ = ["Inbound"]
 
 #: Pause reasons that stop the connection at once. For other reasons it stops when LIMIT bytes are buffered, so that an
 #: async callback that returns soon costs no system call.
-_AT_ONCE = USER | PRESSURE | WORKERS | RELAY | RATE
+_AT_ONCE = USER | PRESSURE | WORKERS | RELAY | RATE | CALLS
 
 #: Buffered bytes above which the connection is stopped even if the pause reason alone would not do it.
 LIMIT = 64 * 1024

@@ -20,7 +20,7 @@ from getty_tx.session.faults import callAll
 from getty_tx.session.inbound import Inbound
 from getty_tx.session.limits import Lifetime, checkClose, checkSilence, outlivesPeer
 from getty_tx.session.outbound import Outbound
-from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, UPGRADE, USER
+from getty_tx.session.pausing import CALLBACK, CALLS, CRON_BARRIER, PRESSURE, QUOTA, UPGRADE, USER
 from getty_tx.session.refusals import refusalFrom
 from getty_tx.session.sharing import leaveAll
 from getty_tx.session.state import SessionState
@@ -421,7 +421,7 @@ class Lifecycle(SessionState):
             # Deliver complete packages before the error is told. Nobody resumes a paused session after the loss, so its
             # pauses end here.
             inbound.ended = True
-            inbound.paused &= ~(USER | PRESSURE)
+            inbound.paused &= ~(USER | PRESSURE | CALLS)
             if self.work is not None:
                 self.work.release()
         else:

@@ -4,6 +4,7 @@ Why a session does not read: the bits of ``Inbound.paused``. While any is set, n
 
 __all__ = [
     "CALLBACK",
+    "CALLS",
     "CLOSED",
     "CRON_BARRIER",
     "HOLDS_QUEUED",
@@ -39,6 +40,8 @@ RELAY = 256
 UPGRADE = 512
 #: The peer has sent more than a RateLimit lets through.
 RATE = 1024
+#: As many calls of the peer are being served as may be, or long replies to them wait.
+CALLS = 2048
 
 #: The reasons that also hold packages which wait for a worker.
-HOLDS_QUEUED = USER | PRESSURE | RATE
+HOLDS_QUEUED = USER | PRESSURE | RATE | CALLS

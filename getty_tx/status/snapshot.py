@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.session.lifecycle import CLOSING, CONNECTING, OPEN
-from getty_tx.session.pausing import CALLBACK, CRON_BARRIER, PRESSURE, QUOTA, RELAY, TLS, USER, WORKERS
+from getty_tx.session.pausing import CALLBACK, CALLS, CRON_BARRIER, PRESSURE, QUOTA, RELAY, TLS, USER, WORKERS
 from getty_tx.session.totals import Totals
 from getty_tx.status.groups import GroupsSnapshot
 from getty_tx.status.providers import ProvidersSnapshot, providersOf
@@ -54,6 +54,7 @@ PAUSES = {
     CRON_BARRIER: "order",
     QUOTA: "share",
     RELAY: "relay",
+    CALLS: "calls",
 }
 
 _STATES = {CONNECTING: "connecting", OPEN: "open", CLOSING: "closing"}

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from getty_tx import rpc
 from getty_tx.rpc import kept
 from getty_tx.rpc.messages import DATA, END, OPEN, RESET, Cancel, ErrorReply, Ping, Pong, Reply, Request, StreamFrame
+from getty_tx.session.pausing import CALLS
 from tests.support.long import examples
 from tests.support.rpc import Both, Foreign, Outcome
 
@@ -212,6 +213,34 @@ class FullTests(Case):
         foreign.say(Reply(1, b'"yes"'))
         self.assertEqual([each.id for each in foreign.heard()], [1, *range(3, 903)])
         self.assertEqual((foreign.peer.incoming.count, foreign.peer.incoming.isFull), (1, False))
+
+
+class PausedTests(Case):
+    """What an application says of reading, and what its calls do, are two things."""
+
+    def test_pausedByTheApplication(self) -> None:
+        """The end of a method does not end a pause of the application's."""
+        foreign = self.foreign(most=1)
+        foreign.say(Request(1, "Asking/wait", b"[]"))
+        foreign.session.pauseReading()
+        self.asking.waiting[0].callback("a")
+        self.say(foreign, 2)
+        self.assertEqual(self.asking.log, ["wait"])
+        foreign.session.resumeReading()
+        foreign.pair.flush()
+        self.assertEqual(self.asking.log, ["wait", "s2"])
+
+    def test_resumedByTheApplication(self) -> None:
+        """No more is read, and kept, than without it."""
+        foreign = self.foreign(most=1)
+        foreign.say(Request(1, "Asking/wait", b"[]"))
+        foreign.session.pauseReading()
+        foreign.session.resumeReading()
+        self.assertEqual(foreign.session.inbound.paused, CALLS)
+        self.say(foreign, *range(2, 9))
+        self.asking.waiting[0].callback("a")
+        self.assertEqual([each.id for each in foreign.heard()], [*range(1, 9)])
+        self.assertTrue(self.isRead(foreign))
 
 
 class BoundTests(Case):
