@@ -85,7 +85,8 @@ class Incoming(Replies):
     def openStream(self, frame: StreamFrame) -> None:
         """Run the method of a stream that the other end has opened."""
         request = Request(frame.id, frame.name, frame.payload, frame.timeout, frame.metadata)
-        if frame.id in self.open or (False, frame.id) in self.peer.streams:
+        isKept = self._kept is not None and frame.id in self._kept
+        if isKept or frame.id in self.open or (False, frame.id) in self.peer.streams:
             # The peer has used a number twice; the first keeps it.
             return
         stream = self.peer.streams[False, frame.id] = Stream(self.peer, frame.id, frame.name, False)
@@ -95,8 +96,12 @@ class Incoming(Replies):
         else:
             self.serve(request, stream)
 
-    def serve(self, request: Request, stream: Stream | None = None) -> None:
-        """Run the method that a request asks for, and whose values a stream carries."""
+    def serve(self, request: Request, stream: Stream | None = None, at: float | None = None) -> None:
+        """
+        Run the method that a request asks for, and whose values a stream carries.
+
+        :param at: when its time begins; None: when the bytes came, as other calls may have come before it in one read.
+        """
         context = self._context
         handler = context.handlers.get(request.name)
         if request.id in self.open:
@@ -141,9 +146,8 @@ class Incoming(Replies):
         if limit is not None and stream is None and (timeout is None or timeout > limit):
             timeout = limit
         if timeout is not None:
-            # When the bytes came, not now: other calls may have come before it in one read.
             session = self.peer.session
-            call.expiresAt = session.activeAt + timeout
+            call.expiresAt = (session.activeAt if at is None else at) + timeout
             if session.context.seconds() > call.expiresAt:
                 self._fail(request, CallTimeoutError(f"{request.name}: the time was over before it could be run"), call)
                 return
@@ -289,9 +293,10 @@ class Incoming(Replies):
             return
         if self.isFull and self.count < self._context.maxCallsPerSession:
             self._moved()
-            self.isFull = False
-            if self._kept is not None:
+            if self._kept:
                 self._serveKept(self._kept)
+            else:
+                self.isFull = False
         if self._isHeld:
             self.readOn()
         draining = self.peer.draining
@@ -300,10 +305,11 @@ class Incoming(Replies):
 
     def _serveKept(self, kept: Kept) -> None:
         session = self.peer.session
+        # Meanwhile it counts as full: what a method lets come is behind what is kept.
         self._isServing = True
         try:
             while kept and self.count < self._context.maxCallsPerSession and not session.isClosed:
-                self.serve(kept.take())
+                self.serve(kept.take(), None, session.context.seconds())
         except Exception as error:
             # Of the payload or the codec, as if it had come from a read.
             session.fail(error)
@@ -363,6 +369,7 @@ class Incoming(Replies):
         if self._deadlines is not None:
             self._deadlines.stop()
         self._moved()
+        self._kept = None
         calls = list(self.open.values())
         # The same dict: the deadlines may be looking at it.
         self.open.clear()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from getty_tx.rpc.incoming import Incoming
+from getty_tx.rpc.kept import Kept
 
 if TYPE_CHECKING:
     from getty_tx.rpc.context import CallContext
@@ -32,25 +32,26 @@ class InOrder(Incoming):
 
     def __init__(self, peer: Peer, context: CallContext) -> None:
         super().__init__(peer, context)
-        self._next: deque[Request] = deque()
+        self._next = Kept(peer)
 
-    def serve(self, request: Request, stream: Stream | None = None) -> None:
+    def serve(self, request: Request, stream: Stream | None = None, at: float | None = None) -> None:
         """Run the method that a request asks for, or keep it until its turn."""
         codec: Any = self.peer.codec
         if self.count and codec.inOrder:
-            self._next.append(request)
+            self._next.add(request)
             self.hold()
         else:
-            super().serve(request, stream)
+            super().serve(request, stream, at)
 
     def afterwards(self) -> None:
         """A method has returned: it is the turn of the next."""
-        while self._next and not self.count:
-            super().serve(self._next.popleft())
+        session = self.peer.session
+        while self._next and not self.count and not session.isClosed:
+            super().serve(self._next.take(), None, session.context.seconds())
         if not self._next:
             super().afterwards()
 
     def stop(self) -> None:
         """The session has ended."""
-        self._next.clear()
+        self._next = Kept(self.peer)
         super().stop()

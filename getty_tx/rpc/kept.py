@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from getty_tx.rpc.errors import RpcError
@@ -26,16 +26,21 @@ class Kept:
     :ivar size: their bytes.
     """
 
-    __slots__ = ("_peer", "_requests", "size")
+    __slots__ = ("_numbers", "_peer", "_requests", "size")
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        # With when they came.
-        self._requests: deque[tuple[Request, float]] = deque()
+        # With when they came. Both ends of an OrderedDict cost the same.
+        self._requests: OrderedDict[Request, float] = OrderedDict()
+        # By number: a peer that cancels them one by one is not to have us look at all of them each time.
+        self._numbers: dict[int, Request] = {}
         self.size = 0
 
     def __len__(self) -> int:
         return len(self._requests)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers
 
     def hasRoom(self, request: Request | None = None) -> bool:
         """Whether there is room for a request, or for a small one. Where none waits there is."""
@@ -45,25 +50,29 @@ class Kept:
 
     def add(self, request: Request) -> None:
         """It came with what was read last."""
-        self._requests.append((request, self._peer.session.activeAt))
+        self._requests[request] = self._peer.session.activeAt
+        # If the peer has used a number twice, the first keeps it.
+        self._numbers.setdefault(request.id, request)
         self.size += _sizeOf(request)
 
     def take(self) -> Request:
-        """The first of them; its time-out begins with what was read last, as that of any other."""
-        request, at = self._requests.popleft()
+        """The first of them. Its time-out is what is left of it now: 0 or less if it is over."""
+        request, at = self._requests.popitem(last=False)
+        if self._numbers.get(request.id) is request:
+            del self._numbers[request.id]
         self.size -= _sizeOf(request)
         if request.timeout is not None:
-            request.timeout -= self._peer.session.activeAt - at
+            request.timeout -= self._peer.session.context.seconds() - at
         return request
 
     def forget(self, number: int) -> bool:
         """Remove a call; returns whether it was here."""
-        for each in self._requests:
-            if each[0].id == number:
-                self._requests.remove(each)
-                self.size -= _sizeOf(each[0])
-                return True
-        return False
+        request = self._numbers.pop(number, None)
+        if request is None:
+            return False
+        del self._requests[request]
+        self.size -= _sizeOf(request)
+        return True
 
 
 def _sizeOf(request: Request) -> int:

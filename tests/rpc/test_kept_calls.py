@@ -78,6 +78,17 @@ class Asking:
         self.log.append(text)
         return text
 
+    @rpc.method
+    def readOn(self) -> None:
+        rpc.currentCall().peer.session.resumeReading()
+
+    @rpc.method(timeout=2)
+    async def left(self) -> float | None:
+        left = rpc.currentCall().timeLeft()
+        self.log.append(left)
+        await self.wait()
+        return left
+
 
 class Number(int):
     """A number that is no plain one."""
@@ -242,6 +253,22 @@ class PausedTests(Case):
         self.assertEqual([each.id for each in foreign.heard()], [*range(1, 9)])
         self.assertTrue(self.isRead(foreign))
 
+    def test_readWithinAMethod(self) -> None:
+        """What a method lets come while those that were kept get their turn comes behind them."""
+        foreign = self.foreign(most=1)
+        foreign.peer.call("Answers", "answer").addCallback(lambda _: foreign.session.pauseReading())
+        foreign.peer.call("Answers", "answer")
+        foreign.say(
+            Request(1, "Asking/wait", b"[]"),
+            Request(2, "Asking/readOn", b"[]"),
+            Request(3, "Asking/say", b'["s3"]'),
+            Reply(1, b"1"),
+            Request(4, "Asking/say", b'["s4"]'),
+        )
+        self.asking.waiting[0].callback("a")
+        self.assertEqual(self.asking.log, ["wait", "s3", "s4"])
+        self.assertEqual([each.id for each in foreign.heard() if type(each) is Reply], [1, 2, 3, 4])
+
 
 class BoundTests(Case):
     """What is kept has a limit, and ends with its call or its session."""
@@ -351,6 +378,35 @@ class BoundTests(Case):
         self.assertEqual((late.id, late.code, early.id, early.payload), (3, "deadline", 4, b'"s4"'))
         self.assertEqual(self.asking.log, ["a1", "a2", "s4"])
 
+    def test_deadlinesWithoutReads(self) -> None:
+        """The time of a method begins with it, and that of its caller with the call, whatever is read meanwhile."""
+        foreign = self.foreign(most=1)
+        foreign.peer.call("Answers", "answer", timeout=None)
+        foreign.say(Request(1, "Asking/wait", b"[]"))
+        foreign.say(
+            Request(2, "Asking/left", b"[]"),
+            Request(3, "Asking/left", b"[]", timeout=9.0),
+            Request(4, "Asking/left", b"[]", timeout=6.0),
+            Request(5, "Asking/left", b"[]", timeout=6.0),
+        )
+        foreign.clock.advance(5)
+        for done in range(4):
+            self.asking.waiting[done].callback("done")
+        self.assertEqual([each for each in self.asking.log if each != "wait"], [2, 2, 1, 1])
+        foreign.clock.advance(1.1)
+        late = foreign.heard()[-1]
+        self.assertEqual((late.id, late.code), (5, "deadline"))
+
+    def test_numberUsedTwice(self) -> None:
+        """The first call keeps it, for a notice and for a stream."""
+        foreign = self.full()
+        self.say(foreign, 3, 3)
+        foreign.say(StreamFrame(3, OPEN, b"[]", False, "Asking/upper"))
+        foreign.say(Cancel(3), Cancel(3), Request(4, "Asking/say", b'["s4"]'))
+        foreign.say(Reply(1, b'"yes"'))
+        self.assertEqual([(type(each), each.id) for each in foreign.heard()], [(Reply, 1), (Reply, 3), (Reply, 4)])
+        self.assertEqual(self.asking.log, ["a1", "a2", "s3", "s4"])
+
     def test_lost(self) -> None:
         """A session that ends takes what was kept with it, also while it is not read."""
         for end, most in (("reset", 1), ("reset", 5), ("junk", 5)):
@@ -378,6 +434,7 @@ class BoundTests(Case):
         foreign.pair.flush()
         foreign.clock.advance(10)
         self.assertEqual((foreign.peer.incoming.count, foreign.peer.incoming._isStalled), (2, False))
+        self.assertIsNone(foreign.peer.incoming._kept)
         self.asking.waiting[-1].callback(None)
         self.assertEqual(foreign.peer.incoming.count, 1)
         self.assertEqual([each for each in self.asking.log if each.startswith("s")], [])

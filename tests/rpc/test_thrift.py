@@ -270,8 +270,18 @@ class OrderTests(ThriftCase):
         self.waiting["wait"].errback(rpc.RemoteError("no"))
         self.assertEqual(self.heard(), [(0, "internal")])
         self.far.clock.advance(6)
-        # Its time began when its bytes came.
         self.assertEqual(self.heard(), [(0, "internal"), (0, "a")])
+
+    def test_timeBegins(self) -> None:
+        """The time of a method begins with it, not while another runs that cannot be stopped."""
+        foreign = self.foreign()
+        self.say("wait", "slow")
+        self.waiting["wait"].cancel = lambda: None  # type: ignore[method-assign]
+        foreign.clock.advance(7)
+        self.waiting["wait"].callback("late")
+        foreign.clock.advance(4)
+        self.waiting["slow"].callback("in time")
+        self.assertEqual(self.heard(), [(0, "internal"), (0, "in time")])
 
     def test_oneWay(self) -> None:
         """A call without reply has its turn, too."""
