@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from random import Random
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,7 +12,6 @@ from getty_tx import rpc
 from getty_tx.rpc import kept
 from getty_tx.rpc.messages import DATA, END, OPEN, RESET, Cancel, ErrorReply, Ping, Pong, Reply, Request, StreamFrame
 from getty_tx.session.pausing import CALLS
-from tests.support.long import examples
 from tests.support.rpc import Both, Foreign, Outcome
 
 
@@ -472,78 +468,3 @@ class BoundTests(Case):
         foreign.say(Reply(1, b'"yes"'))
         self.assertIsInstance(foreign.session.error, ZeroDivisionError)
         self.assertEqual(self.asking.log, ["a1", "a2"])
-
-
-class Nested:
-    """Methods that call the other end, whose methods do the same."""
-
-    def __init__(self, random: Random) -> None:
-        self.random = random
-        self.waiting: list[Deferred[Any]] = []
-
-    @rpc.method
-    def say(self, depth: int) -> int:
-        return depth
-
-    @rpc.method
-    async def wait(self, depth: int) -> int:
-        self.waiting.append(Deferred())
-        await self.waiting[-1]
-        return depth
-
-    @rpc.method
-    async def nest(self, depth: int) -> int:
-        if self.random.random() < 0.5:
-            await self.wait(depth)
-        method = self.random.choice(["say", "wait", "nest"] if depth else ["say", "wait"])
-        answer: int = await rpc.currentCall().peer.call("Nested", method, depth - 1)
-        return answer
-
-    def release(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for each in waiting:
-            if not each.called:
-                each.callback(None)
-
-
-class RandomTests(SynchronousTestCase):
-    """Calls within calls, in both directions, with few at a time."""
-
-    @settings(max_examples=examples(100), deadline=None)
-    @given(st.integers(0, 1 << 32))
-    def test_all(self, seed: int) -> None:
-        """Each ends once, by its time-out at the latest; no more run than may, and nothing is left."""
-        random = Random(seed)
-        ends = [Nested(random), Nested(random)]
-        options = [{"maxCallsPerSession": random.randrange(1, 4), "maxTimeout": 3.0} for _ in ends]
-        both = Both({"Nested": ends[0]}, {"Nested": ends[1]}, server=options[0], client=options[1])
-        peers = [both.server, both.client]
-        outcomes = []
-        for _ in range(random.randrange(10, 80)):
-            step = random.random()
-            if step < 0.6:
-                timeout = random.choice([0.3, 1.0, 4.0])
-                method = random.choice(["say", "wait", "nest", "nest"])
-                call = random.choice(peers).call("Nested", method, random.randrange(3), timeout=timeout)
-                outcomes.append(Outcome(call))
-                if random.random() < 0.1:
-                    call.cancel()
-            elif step < 0.7:
-                random.choice(ends).release()
-            elif step < 0.8:
-                both.clock.advance(random.choice([0.01, 0.2, 1.1]))
-            else:
-                both.pair.flush()
-            for peer in peers:
-                self.assertLessEqual(peer.incoming.count, peer.context.maxCallsPerSession)
-        for _ in range(20):
-            both.pair.flush()
-            both.clock.advance(0.5)
-            for end in ends:
-                end.release()
-        self.assertEqual([len(each.results) for each in outcomes], [1] * len(outcomes))
-        self.assertEqual([(peer.incoming.count, peer.incoming.isFull) for peer in peers], [(0, False)] * 2)
-        both.client.session.close()
-        both.pair.flush()
-        both.clock.advance(30)
-        self.assertEqual(both.leftovers(), [])
