@@ -53,7 +53,7 @@ class CallContext:
     :ivar sampled: a served call is measured if the number of those done has none of these bits. With ``slowCall`` each
         is; without it, to look for slow ones costs nothing.
     :ivar running: calls that are being served now.
-    :ivar refused: calls that were refused because of ``maxCalls``.
+    :ivar refused: calls that were refused because of ``maxCalls`` or ``maxCallsPerSession``.
     :ivar late: replies to calls that had ended.
     :ivar timeouts: calls that were not answered in time.
     :ivar peers: the peers with an open session.
@@ -82,6 +82,7 @@ class CallContext:
 
     # The values of those that are looked at for each call.
     _maxCalls: int
+    _maxCallsPerSession: int
     _maxTimeout: float | None
     _slowCall: float | None
     _timeout: float | None

@@ -17,6 +17,9 @@ __all__ = ["Kept"]
 #: Requests of one session that may wait.
 MOST = 1000
 
+#: Bytes of a name and a value in metadata, beside their characters: two strings, and their place in a dict.
+PAIR = 200
+
 
 class Kept:
     """
@@ -79,5 +82,5 @@ def _sizeOf(request: Request) -> int:
     payload, metadata = request.payload, request.metadata
     size = OVERHEAD if isinstance(payload, RpcError) else OVERHEAD + len(payload)
     if metadata:
-        size += sum(len(name) + len(value) for name, value in metadata.items())
+        size += sum(PAIR + len(name) + len(value) for name, value in metadata.items())
     return size

@@ -207,7 +207,7 @@ class Peer(EventListener):
         try:
             payload = self.payload.encodeArguments(name, arguments)
             size = len(payload)
-            if size > self.session.maxMsgLen - OVERHEAD:
+            if size > self.session._maxMsgLen - OVERHEAD:
                 limit = self.session.maxMsgLen
                 return PayloadError(f"{name}: {size} bytes of arguments are above maxMsgLen={limit}", sent=False)
             if isStream:

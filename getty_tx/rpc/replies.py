@@ -90,7 +90,8 @@ class Replies:
                 return
             payload = self._context.payload.encodeResult(request.name, value)
             size = len(payload)
-            if size > session.maxMsgLen - OVERHEAD:
+            # The value of the setting, which costs 0.03 us; session.maxMsgLen costs 0.15.
+            if size > session._maxMsgLen - OVERHEAD:
                 text = f"{request.name}: a result of {size} bytes is above maxMsgLen={session.maxMsgLen}"
                 raise PayloadError(text)
             if not session.isClosed:

@@ -310,6 +310,7 @@ class BoundTests(Case):
         for request in (
             Request(4, "Asking/say", long),
             Request(4, "Asking/say", b'["x"]', None, {"name": "x" * 3000}),
+            Request(4, "Asking/say", b'["x"]', None, {str(number): "" for number in range(20)}),
         ):
             foreign = self.full(maxMsgLen=5000)
             foreign.say(Request(3, "Asking/say", long))
