@@ -230,7 +230,7 @@ class Incoming(Replies):
             session = self.peer.session
             if not session.isClosed:
                 # A reason of its own: pauseReading() belongs to the application.
-                session.inbound.pause(CALLS)
+                session.context.threads.onReactor(session.inbound.pause, CALLS)
 
     def keep(self, request: Request) -> None:
         """Have a request wait until a method has returned, or refuse it."""
@@ -269,7 +269,7 @@ class Incoming(Replies):
                 self._timer = session.context.wheel.schedule(STALL, self._stalled, None)
         elif self._isHeld and not peer.slices.holds:
             self._isHeld = False
-            session.inbound.resume(CALLS)
+            session.context.threads.onReactor(session.inbound.resume, CALLS)
 
     def _isAwaited(self) -> bool:
         """Whether something may be awaited from the other end, so that the session is to be read on."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from getty_tx import settings
@@ -157,10 +156,10 @@ class RateLimit(ListenerProxy):
             wait = max(wait, limits.bytes.until(0))
         if self._closes:
             if over < 0:
-                self._onReactor(session, closeWith, session, POLICY_VIOLATION, "too many messages")
+                session.context.threads.onReactor(closeWith, session, POLICY_VIOLATION, "too many messages")
                 return False
         elif wait > 0:
-            self._onReactor(session, _pause, session, limits, wait)
+            session.context.threads.onReactor(_pause, session, limits, wait)
         return True
 
     def _limitsOf(self, session: Any) -> _Limits:
@@ -169,15 +168,6 @@ class RateLimit(ListenerProxy):
         messages = self._messages and TokenBucket(self._messages, max(1.0, self._messages * burst), seconds)
         bytes = self._bytes and TokenBucket(self._bytes, self._bytes * burst, seconds)
         return _Limits(messages or None, bytes or None, 0)
-
-    @staticmethod
-    def _onReactor(session: Any, call: Callable[..., object], *arguments: Any) -> None:
-        """Workers may call."""
-        threads = session.context.threads
-        if get_ident() == threads.reactorThread:
-            call(*arguments)
-        else:
-            threads.call(call, *arguments)
 
 
 def _pause(session: Any, limits: _Limits, wait: float) -> None:

@@ -78,6 +78,13 @@ class ThreadCalls:
             self._woken = True
         self._reactor.callFromThread(self._runAll)
 
+    def onReactor(self, call: Callable[..., object], *args: Any) -> None:
+        """Run ``call(*args)`` at once if this is the reactor's thread, or else there."""
+        if threading.get_ident() == self.reactorThread:
+            call(*args)
+        else:
+            self.call(call, *args)
+
     def bytesFor(self, session: Any) -> int:
         """Bytes that other threads wrote to the session and the reactor has not seen yet."""
         with self._lock:
