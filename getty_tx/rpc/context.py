@@ -82,7 +82,6 @@ class CallContext:
 
     # The values of those that are looked at for each call.
     _maxCalls: int
-    _maxCallsPerSession: int
     _maxTimeout: float | None
     _slowCall: float | None
     _timeout: float | None

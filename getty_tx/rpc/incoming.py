@@ -202,7 +202,7 @@ class Incoming(Replies):
         context.running += 1
         call.totals.running += 1
         self.count += 1
-        if self.count >= context._maxCallsPerSession:
+        if self.count >= context.maxCallsPerSession:
             self.isFull = True
             if not self._isAwaited():
                 self.hold()
@@ -292,7 +292,7 @@ class Incoming(Replies):
         if self._isServing:
             # Within a method that has returned at once: the loop goes on.
             return
-        if self.isFull and self.count < self._context._maxCallsPerSession:
+        if self.isFull and self.count < self._context.maxCallsPerSession:
             self._moved()
             if self._kept:
                 self._serveKept(self._kept)
@@ -309,14 +309,14 @@ class Incoming(Replies):
         # Meanwhile it counts as full: what a method lets come is behind what is kept.
         self._isServing = True
         try:
-            while kept and self.count < self._context._maxCallsPerSession and not session.isClosed:
+            while kept and self.count < self._context.maxCallsPerSession and not session.isClosed:
                 self.serve(kept.take(), None, session.context.seconds())
         except Exception as error:
             # Of the payload or the codec, as if it had come from a read.
             session.fail(error)
         finally:
             self._isServing = False
-            self.isFull = self.count >= self._context._maxCallsPerSession
+            self.isFull = self.count >= self._context.maxCallsPerSession
 
     def _succeeded(self, value: Any, request: Request, call: Call) -> None:
         if self._end(request, call):
