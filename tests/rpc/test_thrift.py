@@ -283,6 +283,19 @@ class OrderTests(ThriftCase):
         self.waiting["slow"].callback("in time")
         self.assertEqual(self.heard(), [(0, "internal"), (0, "in time")])
 
+    def test_fewCalls(self) -> None:
+        """The order is the same where one call may run, also if more may from now on, and the session is read on."""
+        foreign = self.foreign()
+        foreign.context.maxCallsPerSession = 1
+        foreign.peer.call("Echo", "echo", "asked").addErrback(lambda _: None)
+        foreign.heard()
+        self.say("wait", "slow", "a", "stuck", "b")
+        foreign.context.maxCallsPerSession = 3
+        for text in ("wait", "slow", "stuck"):
+            self.waiting[text].callback(text)
+        self.assertEqual([text for _, text in self.heard()], ["wait", "slow", "a", "stuck", "b"])
+        self.assertEqual((foreign.session.inbound.paused, foreign.peer.incoming.isFull), (0, False))
+
     def test_oneWay(self) -> None:
         """A call without reply has its turn, too."""
         foreign = self.foreign()
