@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gzip import compress
 from threading import Event
 from typing import Any
 
@@ -117,11 +118,51 @@ class Streams(WireCase):
         with self.assertRaises(rpc.CallCancelledError):
             await Deferred.fromCoroutine(stream.send(1))
 
-    async def test_notDecompressed(self) -> None:
-        await self.serve()
+    async def test_endedBefore(self) -> None:
+        """What a method returns is sent also where it has ended its values before."""
+
+        class Ends:
+            @rpc.stream
+            async def early(self) -> int:
+                stream = rpc.currentCall().stream
+                await stream.send(1)
+                stream.end()
+                return 2
+
+        await self.serve(echo=Ends())
+        self.assertEqual(await self.ask(await self.raw(), "early"), ("0", None, [1, 2]))
+
+    async def test_unsendable(self) -> None:
+        """It is not the client's fault, wherever the value comes from."""
+
+        class Wrong:
+            @rpc.stream
+            async def yields(self) -> Any:
+                yield {1}
+
+            @rpc.stream
+            async def returns(self) -> Any:
+                return {1}
+
+            @rpc.stream
+            async def long(self) -> Any:
+                yield "x" * 5000
+
+        await self.serve(echo=Wrong(), maxMsgLen=4000)
         client = await self.raw()
-        answer = await client.call(PATH + "total", framed(b"junk", 1), grpc_encoding="gzip").ended
-        self.assertEqual(answer.status, "3")
+        for method, why in (("yields", "is no JSON"), ("returns", "is no JSON"), ("long", "above maxMsgLen=4000")):
+            status, text, _ = await self.ask(client, method)
+            self.assertEqual(status, "13")
+            self.assertIn(why, text)
+
+    async def test_compressed(self) -> None:
+        """Values that cannot be decompressed, or are too long then, end a stream as they end a call."""
+        await self.serve(maxMsgLen=4000)
+        client = await self.raw()
+        for method in "total", "say":
+            for data, status in ((b"junk", "13"), (compress(packed("x" * 5000)), "8")):
+                answer = await client.call(PATH + method, framed(data, 1), grpc_encoding="gzip").ended
+                self.assertEqual(answer.status, status)
 
 
 class Stubborn:

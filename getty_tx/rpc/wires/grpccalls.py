@@ -16,7 +16,7 @@ from getty_tx.errors import SettingError
 from getty_tx.http.grpc.errors import StatusError
 from getty_tx.http.grpc.status import Code
 from getty_tx.rpc.current import Call, running
-from getty_tx.rpc.errors import CallTimeoutError, NoSuchMethodError, PayloadError, RpcError
+from getty_tx.rpc.errors import CallTimeoutError, NoSuchMethodError, PayloadError, RemoteError, RpcError
 from getty_tx.rpc.replies import isAnswer, logSlow, toldOf
 from getty_tx.rpc.streams import run
 from getty_tx.rpc.wires.grpcstatus import statusOf
@@ -193,7 +193,7 @@ class GrpcCalls:
         result = await run(values, stream)
         if not hasattr(values, "__aiter__") and (result is not None or not stream.hasSent):
             # Clients that ask for one reply get the result.
-            await stream.send(result)
+            await stream.reply(result)
 
     # What takes its time
 
@@ -274,11 +274,8 @@ class GrpcCalls:
         context = self._context
         try:
             message = None if call.stream is not None else encoded(context, call.name, value)
-        except RpcError as error:
-            log.error("{name}: {error}", name=call.name, error=error)
-            raise StatusError(Code.INTERNAL, error.text) from None
         except Exception as error:
-            raise statusOf(toldOf(call.name, error, call.peer.session)) from None
+            raise statusOf(self._told(call, error)) from None
         if not self._sendMetadata(call):
             raise StatusError(Code.INTERNAL, f"{call.name}: its metadata cannot be sent")
         return message
@@ -296,11 +293,21 @@ class GrpcCalls:
 
     def _statusOf(self, call: GrpcCall, error: BaseException, failure: Failure | None = None) -> StatusError:
         """The status for what a method has raised."""
-        told = error if isAnswer(error) else toldOf(call.name, error, call.peer.session, failure)
-        assert isinstance(told, RpcError)
+        told = self._told(call, error, failure)
         self._measured(call, told.code)
         self._sendMetadata(call)
         return statusOf(told)
+
+    def _told(self, call: GrpcCall, error: BaseException, failure: Failure | None = None) -> RpcError:
+        """What the client is told of an error."""
+        if not isAnswer(error):
+            return toldOf(call.name, error, call.peer.session, failure)
+        assert isinstance(error, RpcError)
+        if error.isOfResult and isinstance(error, PayloadError):
+            # The method has given what cannot be sent, to return it or by its stream.
+            log.error("{name}: {error}", name=call.name, error=error)
+            return RemoteError(error.text)
+        return error
 
     def _measured(self, call: GrpcCall, code: str) -> None:
         if call.startedAt:

@@ -23,10 +23,15 @@ __all__ = ["GrpcStream", "encoded"]
 
 
 def encoded(context: CallContext, name: str, value: Any) -> bytes:
-    """The bytes of a reply. :raise PayloadError: it cannot be encoded, or is too long."""
-    message: bytes = context.payload.encodeResult(name, value)
-    if len(message) > context.maxMsgLen:
-        raise PayloadError(f"{name}: a reply of {len(message)} bytes is above maxMsgLen={context.maxMsgLen}")
+    """The bytes of a reply. :raise PayloadError: ``isOfResult``: it cannot be encoded, or is too long."""
+    try:
+        message: bytes = context.payload.encodeResult(name, value)
+        if len(message) > context.maxMsgLen:
+            raise PayloadError(f"{name}: a reply of {len(message)} bytes is above maxMsgLen={context.maxMsgLen}")
+    except PayloadError as error:
+        # It is not the client's fault, as one of arguments is.
+        error.isOfResult = True
+        raise
     return message
 
 
@@ -108,11 +113,14 @@ class GrpcStream:
         return False
 
     def take(self) -> bytes:
-        """The bytes of a message, which is there. :raise PayloadError: it cannot be decompressed."""
+        """The bytes of a message, which is there. :raise PayloadError: it cannot be decompressed, or is too long."""
         try:
             message: bytes = self._requests.take()
-        except StatusError as error:
-            raise PayloadError(f"{self.name}: {error.text}") from None
+        except StatusError as found:
+            error = PayloadError(f"{self.name}: {found.text}")
+            # A method that lets it pass ends with the status that a single request would.
+            error.code = found.code.name
+            raise error from None
         return message
 
     async def result(self) -> None:
@@ -130,6 +138,10 @@ class GrpcStream:
         """
         if self._hasEnded or not self.isOpen:
             raise CallCancelledError(f"{self.name}: the stream has ended")
+        await self.reply(value)
+
+    async def reply(self, value: Any) -> None:
+        """For what runs the method: as ``send``, also behind ``end``."""
         message = encoded(self._context, self.name, value)
         self.hasSent = True
         try:
