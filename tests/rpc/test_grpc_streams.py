@@ -192,6 +192,11 @@ class Stubborn:
         await deferLater(reactor, 0)
         return {1}
 
+    @rpc.method(timeout=0.9)
+    async def brief(self) -> None:
+        """It takes a turn of the reactor."""
+        await deferLater(reactor, 0)
+
 
 class Late(WireCase):
     """Methods that end later than their calls, or with what nobody gets."""
@@ -203,6 +208,28 @@ class Late(WireCase):
         self.assertEqual(server.context.running, 1)
         self.echo.event.set()
         await self.until(lambda: not server.context.running)
+
+    async def test_places(self) -> None:
+        """Those of a session, too: its client gets no more by calls that end early."""
+        server = await self.serve(echo=Stubborn(), maxCallsPerSession=2)
+        client = await self.raw()
+        for _ in range(2):
+            self.assertEqual((await self.ask(client, "block", []))[0], "4")
+        text = "maxCallsPerSession=2 calls are being served"
+        self.assertEqual(await self.ask(client, "wrong", []), ("8", text, []))
+        self.assertEqual((server.context.running, server.context.refused), (2, 1))
+        self.assertEqual((await self.ask(await self.raw(), "brief", []))[0], "0")
+        self.echo.event.set()
+        await self.until(lambda: not server.context.running)
+        self.assertEqual((await self.ask(client, "brief", []))[0], "0")
+
+    async def test_noTimers(self) -> None:
+        """What watches the times of methods goes with the last session; trial finds a timer that is left."""
+        server = await self.serve(echo=Stubborn())
+        client = await self.raw()
+        self.assertEqual((await self.ask(client, "brief", []))[0], "0")
+        await client.close()
+        await self.until(lambda: not server.server.sessions)
 
     async def test_notCancelled(self) -> None:
         """What a canceller raises is logged, and what the method raises then, too."""

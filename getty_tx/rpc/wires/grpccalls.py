@@ -24,13 +24,14 @@ from getty_tx.rpc.wires.grpcstreams import GrpcStream, encoded
 from getty_tx.session.deadlines import Deadlines
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from getty_tx.http.grpc.context import ServerContext
     from getty_tx.http.grpc.requests import Requests
     from getty_tx.http.grpc.servicercontext import ServicerContext
     from getty_tx.rpc.context import CallContext
     from getty_tx.rpc.services import Handler
     from getty_tx.rpc.wires.grpc import Grpc
-    from getty_tx.session.context import ServiceContext
     from getty_tx.session.session import Session
 
 __all__ = ["GrpcCalls", "GrpcPeer"]
@@ -40,18 +41,28 @@ log = Logger()
 
 class GrpcPeer:
     """
-    ``currentCall().peer`` of a call over gRPC, whose client cannot be called.
+    ``currentCall().peer`` of the calls of one session, whose client cannot be called.
+
+    :param streams: the open streams.
 
     :ivar session: the session.
+    :ivar late: methods that run on although their calls have ended: in threads, or because they ignore that.
     """
 
-    __slots__ = ("session",)
+    __slots__ = ("_streams", "late", "session")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, streams: Mapping[int, Any]) -> None:
         self.session = session
+        self._streams = streams
+        self.late = 0
 
     def __repr__(self) -> str:
         return f"<client of gRPC at {self.session}>"
+
+    @property
+    def serving(self) -> int:
+        """Its methods that run, the late ones with them."""
+        return self.late + len(self._streams)
 
     def call(self, service: str, method: str, *arguments: Any, **options: Any) -> NoReturn:
         """:raise SettingError: always."""
@@ -71,8 +82,8 @@ class GrpcCall(Call):
 
     __slots__ = ("answer", "asked", "handler")
 
-    def __init__(self, number: int, handler: Handler, asked: ServicerContext) -> None:
-        super().__init__(GrpcPeer(asked.session), number, handler.name, _metadataOf(asked))
+    def __init__(self, peer: GrpcPeer, number: int, handler: Handler, asked: ServicerContext) -> None:
+        super().__init__(peer, number, handler.name, _metadataOf(asked))
         self.asked = asked
         self.handler = handler
         self.answer: Deferred[Any] | None = None
@@ -95,7 +106,6 @@ class GrpcCalls:
         # Those that a time of this end limits, by number; that of the client is watched by its connection.
         self._limited: dict[int, GrpcCall] = {}
         self._deadlines: Deadlines | None = None
-        self._deadlinesOf: ServiceContext | None = None
 
     # For the connections
 
@@ -135,6 +145,12 @@ class GrpcCalls:
             running.reset(token)
         return self._wait(call, work, limit)
 
+    def stop(self) -> None:
+        """No connection is left: there is nothing to be watched."""
+        deadlines, self._deadlines = self._deadlines, None
+        if deadlines is not None:
+            deadlines.stop()
+
     # Inside
 
     def _begin(self, name: str, asked: ServicerContext) -> tuple[GrpcCall, float | None]:
@@ -146,8 +162,15 @@ class GrpcCalls:
         handler = context.handlers.get(name)
         if handler is None:
             raise statusOf(NoSuchMethodError(f"there is no {name}"))
-        call = GrpcCall(self._next(), handler, asked)
-        now = asked.session.context.seconds()
+        session = asked.session
+        peer: GrpcPeer = session.listener.peer  # type: ignore[attr-defined]  # it is of this wire
+        if peer.late and peer.serving > context.maxCallsPerSession:
+            # The connection counts those alone whose calls have not ended.
+            context.refused += 1
+            text = f"maxCallsPerSession={context.maxCallsPerSession} calls are being served"
+            raise StatusError(Code.RESOURCE_EXHAUSTED, text)
+        call = GrpcCall(peer, self._next(), handler, asked)
+        now = session.context.seconds()
         if context._slowCall is not None:
             call.startedAt = now
         limit = handler.timeout
@@ -209,12 +232,9 @@ class GrpcCalls:
         return answer
 
     def _limit(self, call: GrpcCall, limit: float) -> None:
-        shared = call.peer.session.context
         deadlines = self._deadlines
-        if deadlines is None or self._deadlinesOf is not shared:
-            # The sessions of a server that was started again share another one.
-            deadlines = self._deadlines = Deadlines(shared, self._limited, self._expired)
-            self._deadlinesOf = shared
+        if deadlines is None:
+            deadlines = self._deadlines = Deadlines(call.peer.session.context, self._limited, self._expired)
         self._limited[call.id] = call
         deadlines.add(call.id, call, limit)
 
@@ -228,6 +248,7 @@ class GrpcCalls:
         self._context.running -= 1
         answer = self._end(call)
         if answer is None:
+            call.peer.late -= 1
             return
         try:
             message = self._reply(call, value)
@@ -242,14 +263,16 @@ class GrpcCalls:
         if answer is not None:
             assert failure.value is not None
             answer.errback(self._statusOf(call, failure.value, failure))
-        elif not failure.check(CancelledError, RpcError):
+            return
+        call.peer.late -= 1
+        if not failure.check(CancelledError, RpcError):
             log.failure("{name} failed after its caller had gone", failure, name=call.name)
 
     def _gone(self, call: GrpcCall) -> None:
         """The client has cancelled the call, or waits no longer."""
-        self._end(call)
-        self._measured(call, "cancelled")
-        self._cancel(call)
+        if self._end(call) is not None:
+            self._measured(call, "cancelled")
+            self._cancel(call)
 
     def _expired(self, call: GrpcCall, _timeout: float) -> None:
         answer = self._end(call)
@@ -259,6 +282,7 @@ class GrpcCalls:
             self._cancel(call)
 
     def _cancel(self, call: GrpcCall) -> None:
+        call.peer.late += 1
         if call.work is not None:
             try:
                 call.work.cancel()

@@ -13,7 +13,7 @@ from getty_tx.http.grpc.context import ServerContext, checkEndpoint
 from getty_tx.http.grpc.serverconnection import CallConnection
 from getty_tx.rpc.context import TIMEOUT
 from getty_tx.rpc.interfaces import IServing
-from getty_tx.rpc.wires.grpccalls import GrpcCalls
+from getty_tx.rpc.wires.grpccalls import GrpcCalls, GrpcPeer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,29 @@ if TYPE_CHECKING:
     from getty_tx.session.session import Session
 
 __all__ = ["GrpcServing"]
+
+
+class GrpcConnection(CallConnection):
+    """
+    A connection whose calls are those of methods.
+
+    :param calls: runs them.
+
+    :ivar peer: what its calls have as ``currentCall().peer``.
+    """
+
+    __slots__ = ("_calls", "peer")
+
+    def __init__(self, session: Session, shared: ServerContext, calls: GrpcCalls) -> None:
+        super().__init__(session, shared)
+        self._calls = calls
+        self.peer = GrpcPeer(session, self.streams)
+
+    def onClose(self, session: Session) -> None:
+        """As the base class."""
+        super().onClose(session)
+        if not self.context.connections:
+            self._calls.stop()
 
 
 @implementer(IServing)
@@ -83,7 +106,7 @@ class GrpcServing:
         self._follow()
         if session.context.calls.get("server") is not self._shared.methods.totals:
             self._shared.countIn(session.context)
-        CallConnection(session, self._shared)
+        GrpcConnection(session, self._shared, self._calls)
 
     def drain(self, seconds: float) -> Deferred[Any]:
         """See :py:class:`~getty_tx.rpc.interfaces.IServing`."""
