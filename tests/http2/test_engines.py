@@ -12,7 +12,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from getty_tx import Server
+from getty_tx import Server, http, rpc
 from getty_tx.errors import SettingError
 from getty_tx.http.two import engines
 from getty_tx.http.two.engines import ENGINE, newEngine
@@ -66,6 +66,13 @@ class Choice(SynchronousTestCase):
         self.hide("ngh2", "h2")
         error = self.assertRaises(ImportError, self.made)
         self.assertIn("pip install 'getty_tx[http2]'", str(error))
+
+    def test_servers(self) -> None:
+        """Those that speak nothing else tell it when they are made, and not to their first client."""
+        self.hide("ngh2", "h2")
+        for make in (lambda: rpc.Grpc(), lambda: http.grpc.Server("tcp:0")):
+            with self.assertRaisesRegex(SettingError, r"pip install 'getty_tx\[http2\]'"):
+                make()
 
 
 class _Client(Protocol):

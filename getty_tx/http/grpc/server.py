@@ -10,6 +10,7 @@ from twisted.internet.threads import deferToThread
 from getty_tx import server, settings
 from getty_tx.http.grpc.context import DRAIN_TIME, ServerContext, checkEndpoint
 from getty_tx.http.grpc.serverconnection import CallConnection
+from getty_tx.http.two.engines import checkEngine
 from getty_tx.session.context import HANDSHAKE_TIMEOUT, theReactor
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Server(Service):
     :param options: the settings of :py:class:`~getty_tx.http.grpc.context.ServerContext`: ``maxReceived=4 MiB``,
         ``maxStreams=100``, ``maxCalls=None``, ``workers=None``, ``compression=None`` and others. And ``service``,
         ``registry``, ``advertise`` and what else a Server takes to register itself.
-    :raise SettingError: a description or a setting is invalid.
+    :raise SettingError: a description or a setting is invalid, or the extra ``getty_tx[http2]`` is not installed.
 
     :ivar context: what its calls share; its settings may be changed at any time.
     :ivar server: the :py:class:`~getty_tx.Server` with the sessions.
@@ -59,6 +60,7 @@ class Server(Service):
         reactor: Any = None,
         **options: Any,
     ) -> None:
+        checkEngine()
         for endpoint in endpoints:
             checkEndpoint(endpoint)
         self.drainTime = settings.seconds("drainTime", drainTime)

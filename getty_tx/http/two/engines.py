@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from getty_tx.http.two.interfaces import IEngine, IEngineEvents
     from getty_tx.http.two.limits import Limits
 
-__all__ = ["ENGINE", "newEngine"]
+__all__ = ["ENGINE", "checkEngine", "newEngine"]
 
 #: The variable of the environment that names the engine, for tests and comparisons.
 ENGINE = "GETTY_HTTP2_ENGINE"
@@ -34,6 +34,14 @@ def newEngine(isServer: bool, limits: Limits, told: IEngineEvents) -> IEngine:
     """
     engine: IEngine = _engineClass(os.environ.get(ENGINE, ""))(isServer, limits, told)
     return engine
+
+
+def checkEngine() -> None:
+    """:raise SettingError: there is no engine: neither ngh2 nor h2 is installed, or the environment names another."""
+    try:
+        _engineClass(os.environ.get(ENGINE, ""))
+    except ImportError as error:
+        raise SettingError(str(error)) from error
 
 
 @cache

@@ -49,7 +49,7 @@ class Grpc:
         those here; or the classes of request and reply by ``Service/method``. What is not in it is bytes.
     :param options: more settings of connections, as ``http.grpc.Server`` has them: ``maxMetadata``, ``streamWindow``,
         ``compression``, ``minPingInterval``, ``maxIdle``, ``maxAge`` and others.
-    :raise SettingError: a parameter has another value, or protobuf, which ``types`` need, is not installed.
+    :raise SettingError: a parameter has another value; or the extra is not installed, or protobuf for ``types``.
     """
 
     features = frozenset(Feature) - {Feature.SLICES}
@@ -71,8 +71,10 @@ class Grpc:
                 raise SettingError(f"Grpc({name}=...): give the server {_FOLLOW[name]} in place of that")
         # Only now: programs without this wire load nothing of HTTP.
         from getty_tx.http.grpc.context import ServerContext
+        from getty_tx.http.two.engines import checkEngine
 
-        # For its errors.
+        # Both for their errors: connections would come too late to tell of them.
+        checkEngine()
         ServerContext(**options)
 
     def __repr__(self) -> str:
