@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet import reactor
@@ -39,7 +40,8 @@ class Settings(SynchronousTestCase):
     def test_wire(self) -> None:
         self.refused("none of json, protobuf", rpc.Grpc, "msgpack")
         self.refused("types=", rpc.Grpc, "json", types={})
-        self.refused("no module that protoc has made", rpc.Grpc, "protobuf", 17)
+        for types in 17, SimpleNamespace(DESCRIPTOR=SimpleNamespace(services_by_name={})):
+            self.refused("no module that protoc has made from a file with services", rpc.Grpc, "protobuf", types)
         self.refused("maxCallsPerSession", rpc.Grpc, maxStreams=1)
         self.refused("nope=1 is no setting", rpc.Grpc, nope=1)
         self.assertEqual(repr(rpc.Grpc("protobuf")), "Grpc('protobuf')")

@@ -27,7 +27,7 @@ def typesOf(given: Any) -> dict[str, tuple[Any, Any]]:
     found: dict[str, tuple[Any, Any]] = {}
     for module in given if isinstance(given, list | tuple) else [given]:
         services = getattr(getattr(module, "DESCRIPTOR", None), "services_by_name", None)
-        if services is None:
+        if not services:
             raise SettingError(f"types: {module!r} is no module that protoc has made from a file with services")
         from google.protobuf.message_factory import GetMessageClass
 
