@@ -7,7 +7,7 @@ from threading import Event
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults
 from twisted.internet.task import deferLater
 
 from getty_tx import rpc
@@ -154,6 +154,39 @@ class Streams(WireCase):
             status, text, _ = await self.ask(client, method)
             self.assertEqual(status, "13")
             self.assertIn(why, text)
+
+    async def test_readers(self) -> None:
+        """One may wait for a value for a while only, and several at a time, as on other wires."""
+
+        class Readers:
+            @rpc.stream
+            async def patient(self) -> Any:
+                values = rpc.currentCall().stream
+                for limit in 0.01, 20:
+                    waiting = Deferred.fromCoroutine(values.__anext__())
+                    try:
+                        yield await waiting.addTimeout(limit, reactor)
+                    except TimeoutError:
+                        yield "nothing"
+
+            @rpc.stream
+            async def both(self) -> int:
+                async def take() -> list[Any]:
+                    return [each async for each in rpc.currentCall().stream]
+
+                found = await gatherResults([Deferred.fromCoroutine(take()) for _ in range(2)])
+                return sum(found[0] + found[1])
+
+        await self.serve(echo=Readers())
+        client = await self.raw()
+        for method, expected in (("patient", ["nothing", 3]), ("both", [3])):
+            answer = client.call(PATH + method, isLast=False)
+            await (deferLater(reactor, 0.02) if method == "both" else self.until(lambda: answer.data))  # noqa: B023
+            number = client.numberOf(answer)
+            client.h2.send_data(number, framed(b"3"))
+            client.h2.end_stream(number)
+            client.send()
+            self.assertEqual(messages((await answer.ended).data), expected)
 
     async def test_compressed(self) -> None:
         """Values that cannot be decompressed, or are too long then, end a stream as they end a call."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -53,7 +52,18 @@ class GrpcStream:
     :ivar hasSent: a reply was sent.
     """
 
-    __slots__ = ("_asked", "_context", "_hasEnded", "_requests", "_shared", "_wire", "hasSent", "name")
+    __slots__ = (
+        "_asked",
+        "_context",
+        "_hasEnded",
+        "_looks",
+        "_requests",
+        "_shared",
+        "_waiting",
+        "_wire",
+        "hasSent",
+        "name",
+    )
 
     #: The client has opened it.
     isMine = False
@@ -74,6 +84,9 @@ class GrpcStream:
         self._context = context
         self._shared = shared
         self._hasEnded = self.hasSent = False
+        # Those who wait for a value: each looks again. And whether a task does so for them.
+        self._waiting: list[Deferred[None]] = []
+        self._looks = False
 
     def __repr__(self) -> str:
         return f"<GrpcStream {self.name} of {self._asked.session}>"
@@ -99,18 +112,38 @@ class GrpcStream:
     async def more(self) -> bool:
         """Wait for a message. :return: False: there is none. :raise CallCancelledError: the client has gone."""
         requests = self._requests
-        if requests.count:
-            return True
-        if not requests.hasEnded():
-            try:
-                if await Deferred.fromFuture(self._shared.loop.start(requests.more())):
-                    return True
-            except CancelledError:
-                # Of asyncio, as this has waited there.
-                raise CallCancelledError(f"{self.name} was cancelled") from None
-        if not requests.hasAll:
-            raise CallCancelledError(f"{self.name} was cancelled")
-        return False
+        while not requests.count:
+            if requests.hasEnded():
+                if not requests.hasAll:
+                    raise self._cancelled()
+                return False
+            waiting: Deferred[None] = Deferred(self._notAwaited)
+            self._waiting.append(waiting)
+            if not self._looks:
+                self._looks = True
+                self._shared.loop.start(self._look(), name=self.name)
+            await waiting
+        return True
+
+    async def _look(self) -> None:
+        """A task of asyncio, where requests are waited for. It ends with the call, if none comes."""
+        try:
+            await self._requests.more()
+        finally:
+            self._looks = False
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+    def _notAwaited(self, waiting: Deferred[None]) -> None:
+        """The method was cancelled, or takes another value than this."""
+        self._waiting.remove(waiting)
+        if self._requests.hasEnded():
+            # The client has gone, which the stream would have told in a moment.
+            waiting.errback(self._cancelled())
+
+    def _cancelled(self) -> CallCancelledError:
+        return CallCancelledError(f"{self.name} was cancelled")
 
     def take(self) -> bytes:
         """The bytes of a message, which is there. :raise PayloadError: it cannot be decompressed, or is too long."""
