@@ -210,8 +210,10 @@ class JSONTests(WireCase):
             import grpc
 
             about = channel.unary_unary("/pkg.Echo/about", packed, json.loads)
-            found, call = about.with_call([], timeout=100, metadata=[("x-user", "ann")])
-            self.assertEqual(found, ["pkg.Echo/about", {"x-user": "ann"}, True])
+            # Of several values with one name all are there, but the last alone of binary ones.
+            metadata = [("x-user", "ann"), ("x-user", "bob"), ("x-raw-bin", b"1"), ("x-raw-bin", b"2")]
+            found, call = about.with_call([], timeout=100, metadata=metadata)
+            self.assertEqual(found, ["pkg.Echo/about", {"x-user": "ann,bob", "x-raw-bin": "b'2'"}, True])
             self.assertEqual(dict(call.trailing_metadata()), {"server": "here"})
             fail = channel.unary_unary("/pkg.Echo/fail", packed, json.loads)
             with self.assertRaises(grpc.RpcError) as caught:

@@ -149,6 +149,22 @@ class Methods(WireCase):
         self.assertEqual(found, ["pkg.Echo/about", {"x-user": "ann", "x-raw-bin": "b'\\x01'"}, True])
         self.assertEqual(answer.heads[-1]["server"], "here")
 
+    async def test_replyMetadata(self) -> None:
+        """What would break the connection is not sent; blanks around a value are none of it."""
+
+        class Sends:
+            @rpc.method
+            def along(self, name: str, value: str) -> int:
+                rpc.currentCall().replyMetadata = {name: value}
+                return 1
+
+        await self.serve(echo=Sends())
+        client = await self.raw()
+        for name in "transfer-encoding", "upgrade", "keep-alive", "content-length", "te", "grpc-status", ":path", "Up":
+            self.assertEqual((await self.ask(client, "along", [name, "1"]))[0], "13")
+        answer = await client.call(PATH + "along", framed(packed(["x", " y "]))).ended
+        self.assertEqual((answer.status, answer.heads[-1]["x"]), ("0", "y"))
+
     async def test_backwards(self) -> None:
         """The client cannot be called."""
         await self.serve()

@@ -17,8 +17,21 @@ if TYPE_CHECKING:
 
 __all__ = ["decodeMetadata", "encodeMetadata"]
 
-#: Fields of a call that are no metadata (PROTOCOL-HTTP2.md, "Requests"); ``grpc-`` and ``:`` are reserved, too.
-_OWN = frozenset([b"te", b"content-type", b"host", b"connection"])
+#: Fields of a call that are no metadata (PROTOCOL-HTTP2.md, "Requests"); ``grpc-`` and ``:`` are reserved, too. And
+#: what HTTP/2 has not (RFC 9113, 8.2.2), or counts itself: who gets it ends the stream, or the connection.
+_OWN = frozenset(
+    [
+        b"te",
+        b"content-type",
+        b"content-length",
+        b"host",
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"upgrade",
+    ]
+)
 
 _NAME = re.compile(r"[0-9a-z_.-]+")
 
@@ -63,7 +76,7 @@ def encodeMetadata(pairs: Iterable[Any]) -> list[tuple[bytes, bytes]]:
     fields = []
     for name, value in pairs:
         if not _NAME.fullmatch(name) or name.startswith("grpc-") or name.encode() in _OWN:
-            raise ValueError(f"metadata {name!r}: names have 0-9 a-z _ . and -, and do not begin with grpc-")
+            raise ValueError(f"metadata {name!r}: names have 0-9 a-z _ . and -, and are none of HTTP/2's or grpc-")
         if name.endswith("-bin"):
             if not isinstance(value, bytes):
                 raise ValueError(f"metadata {name!r}: the value is no bytes, as -bin says")
@@ -72,5 +85,6 @@ def encodeMetadata(pairs: Iterable[Any]) -> list[tuple[bytes, bytes]]:
         raw = value.encode() if isinstance(value, str) else value
         if not isinstance(raw, bytes) or not _VALUE.fullmatch(raw):
             raise ValueError(f"metadata {name!r}: the value is no printable ASCII; a name with -bin has bytes")
-        fields.append((name.encode(), raw))
+        # gRPC allows for it, and HTTP/2 asks for it (RFC 9113, 8.2.1).
+        fields.append((name.encode(), raw.strip(b" ")))
     return fields
