@@ -9,13 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from getty_tx import rpc
 from getty_tx.errors import SettingError
 from getty_tx.http.grpc.status import Code
+from getty_tx.rpc.context import CallContext
 from getty_tx.rpc.errors import RpcError
+from getty_tx.rpc.server import servingOf
 from getty_tx.rpc.wires.grpcstatus import statusOf
 from tests.support.grpcraw import framed
 from tests.support.grpcwire import Echo, WireCase, messages, packed
@@ -51,6 +54,13 @@ class Settings(SynchronousTestCase):
             self.refused("is not for ", rpc.Server, endpoint, {"Echo": Echo()}, wire=rpc.Grpc())
         self.refused("it makes none", rpc.Server, "tcp:1", {"Echo": Echo()}, wire=rpc.Grpc(), timeout=1)
         self.refused("not ASCII", rpc.Server, "tcp:1", {"Écho": Echo()}, wire=rpc.Grpc())
+
+    def test_reactor(self) -> None:
+        """On Twisted's asyncio reactor methods could not wait."""
+        other = object.__new__(AsyncioSelectorReactor)
+        serving = servingOf(CallContext(rpc.Grpc(), {"Echo": Echo()}), other)
+        with self.assertRaisesRegex(RuntimeError, "choose another reactor"):
+            serving.newSession(None)
 
     def test_lazy(self) -> None:
         """Programs with other wires load nothing of HTTP."""
@@ -313,10 +323,10 @@ class Limits(WireCase):
 
     async def test_sessions(self) -> None:
         """maxCallsPerSession is told to the client, and pings and lengths are those of the server."""
-        server = await self.serve(maxCallsPerSession=7, maxMsgLen=100, pingInterval=None)
+        server = await self.serve(maxCallsPerSession=2**40, maxMsgLen=100, pingInterval=None)
         client = await self.raw()
         self.assertEqual((await self.ask(client, "say", ["x" * 200]))[0], "8")
-        self.assertEqual(client.h2.remote_settings.max_concurrent_streams, 7)
+        self.assertEqual(client.h2.remote_settings.max_concurrent_streams, 2**30)
         server.context.maxCallsPerSession = 9
         another = await self.raw()
         await self.ask(another, "say", ["hi"])

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GrpcServing"]
 
+#: Streams that a connection can have: their numbers are odd, and have 31 bits (RFC 9113, 5.1.1).
+_MOST_STREAMS = 2**30
+
 
 class GrpcConnection(CallConnection):
     """
@@ -93,7 +96,8 @@ class GrpcServing:
     def _follow(self) -> None:
         """Have the settings of the context. It may have changed since the last session came."""
         context, shared = self._context, self._shared
-        wanted = (context.maxMsgLen, context.maxCallsPerSession, context.pingInterval, context.pingTimeout)
+        streams = min(context.maxCallsPerSession, _MOST_STREAMS)
+        wanted = (context.maxMsgLen, streams, context.pingInterval, context.pingTimeout)
         if wanted != (shared.maxReceived, shared.maxStreams, shared.pingInterval, shared.pingTimeout):
             shared.maxReceived, shared.maxStreams, shared.pingInterval, shared.pingTimeout = wanted
 
@@ -104,6 +108,8 @@ class GrpcServing:
     def newSession(self, session: Session) -> None:
         """See :py:class:`~getty_tx.rpc.interfaces.IServing`."""
         self._follow()
+        # Where there can be none, as on Twisted's asyncio reactor, better no session than calls that fail.
+        _ = self._shared.loop
         if session.context.calls.get("server") is not self._shared.methods.totals:
             self._shared.countIn(session.context)
         GrpcConnection(session, self._shared, self._calls)
