@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
 
 from getty_tx.rpc.current import Call, running
 from getty_tx.rpc.errors import (
@@ -21,7 +18,7 @@ from getty_tx.rpc.errors import (
 )
 from getty_tx.rpc.kept import Kept
 from getty_tx.rpc.messages import Request, StreamFrame
-from getty_tx.rpc.replies import Replies
+from getty_tx.rpc.replies import Replies, cancelWork, logLate
 from getty_tx.rpc.streams import Stream, run
 from getty_tx.session.deadlines import Deadlines
 from getty_tx.session.pausing import CALLS
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
     from getty_tx.rpc.services import Handler
 
 __all__ = ["Incoming"]
-
-log = Logger()
 
 #: Seconds in which no method ends, after which calls are refused that have no place to wait. Callers wait for 3 by
 #: default.
@@ -132,8 +127,7 @@ class Incoming(Replies):
             self._fail(request, error, None, stream)
             return
         if not handler.least <= len(arguments) <= handler.most:
-            text = f"{handler.name}{handler.signature} was called with {len(arguments)} arguments"
-            self._fail(request, PayloadError(text), None, stream)
+            self._fail(request, handler.misfit(arguments), None, stream)
             return
         call = Call(self.peer, request.id, request.name, request.metadata)
         call.totals = totals
@@ -166,10 +160,7 @@ class Incoming(Replies):
         token = running.set(call)
         try:
             if handler.threads:
-                session = self.peer.session
-                reactor = session.context.reactor
-                pool = reactor.getThreadPool()
-                value = deferToThreadPool(reactor, pool, copy_context().run, handler.call, *arguments)
+                value = handler.inThread(self.peer.session.context.reactor, arguments)
             else:
                 value = handler.call(*arguments)
                 if call.stream is not None:
@@ -327,8 +318,8 @@ class Incoming(Replies):
         if self._end(request, call):
             assert failure.value is not None
             self._fail(request, failure.value, call, failure=failure)
-        elif not failure.check(CancelledError, RpcError):
-            log.failure("{name} failed after its caller had gone", failure, name=request.name)
+        else:
+            logLate(request.name, failure)
         self.afterwards()
 
     def cancel(self, number: int) -> None:
@@ -339,25 +330,17 @@ class Incoming(Replies):
             if call.stream is not None:
                 # The notice was one for calls: nothing else would end the stream.
                 call.stream.fail(CallCancelledError(f"{call.name} was cancelled"), tell=False)
-            self._cancel(call)
+            cancelWork(call)
         elif not (self._kept and self._kept.forget(number)):
             # Its reply may be on the way.
             self.peer.slices.forget(True, number)
-
-    def _cancel(self, call: Call) -> None:
-        if call.work is not None:
-            try:
-                call.work.cancel()
-            except Exception:
-                # The canceller of the application's Deferred. The call keeps its place until the Deferred fires.
-                log.failure("{name} could not be cancelled", name=call.name)
 
     def _expired(self, call: Call, _timeout: float) -> None:
         del self.open[call.id]
         error = CallTimeoutError(f"{call.name} has taken longer than its caller waits")
         self._failedBefore(call, error.code)
         self._answer(call.id, call.isOneWay, error, None, call.stream)
-        self._cancel(call)
+        cancelWork(call)
 
     def _failedBefore(self, call: Call, code: str) -> None:
         """Nobody waits for a call whose method has not returned."""
@@ -376,7 +359,7 @@ class Incoming(Replies):
         self.open.clear()
         for call in calls:
             self._failedBefore(call, "lost")
-            self._cancel(call)
+            cancelWork(call)
 
 
 #: Results that are no coroutines; to ask costs more than to look here.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from getty_tx.rpc.streams import Stream
     from getty_tx.session.session import Session
 
-__all__ = ["Replies", "isAnswer", "logSlow", "toldOf"]
+__all__ = ["Replies", "cancelWork", "isAnswer", "logLate", "logSlow", "toldOf"]
 
 log = Logger()
 
@@ -59,6 +59,22 @@ def logSlow(session: Session, call: Call, limit: float | None, seconds: float, c
     if more is not None:
         text = "{method} took {seconds:.3f} s for {session}, above slowCall={limit:g}: {code}{more}"
         log.warn(text, method=call.name, seconds=seconds, session=session, limit=limit, code=code, more=more)
+
+
+def cancelWork(call: Call) -> None:
+    """Cancel what runs for a call. It keeps its place until that has ended."""
+    if call.work is not None:
+        try:
+            call.work.cancel()
+        except Exception:
+            # The canceller of the application's Deferred.
+            log.failure("{name} could not be cancelled", name=call.name)
+
+
+def logLate(name: str, failure: Failure) -> None:
+    """Log how a method has failed when nobody waited for it any more, unless it is because of that."""
+    if not failure.check(CancelledError, RpcError):
+        log.failure("{name} failed after its caller had gone", failure, name=name)
 
 
 class Replies:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints, overload
+
+from twisted.internet.threads import deferToThreadPool
 
 from getty_tx import settings
 from getty_tx.errors import SettingError
+from getty_tx.rpc.errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sized
+
+    from twisted.internet.defer import Deferred
 
 __all__ = ["Handler", "describe", "isService", "method", "namesOf", "register", "stream"]
 
@@ -135,6 +141,14 @@ class Handler:
             raise SettingError(why) from error
         self.signature = inspect.signature(function)
         self.least, self.most = _arity(name, self.signature)
+
+    def inThread(self, reactor: Any, arguments: Iterable[Any]) -> Deferred[Any]:
+        """Call it in a worker thread, in a copy of the present context."""
+        return deferToThreadPool(reactor, reactor.getThreadPool(), copy_context().run, self.call, *arguments)
+
+    def misfit(self, arguments: Sized) -> PayloadError:
+        """The error for arguments that are too few or too many."""
+        return PayloadError(f"{self.name}{self.signature} was called with {len(arguments)} arguments")
 
 
 def _arity(name: str, signature: inspect.Signature) -> tuple[int, int]:

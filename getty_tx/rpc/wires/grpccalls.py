@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
 from inspect import iscoroutine
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -17,7 +15,7 @@ from getty_tx.http.grpc.errors import StatusError
 from getty_tx.http.grpc.status import Code
 from getty_tx.rpc.current import Call, running
 from getty_tx.rpc.errors import CallTimeoutError, NoSuchMethodError, PayloadError, RemoteError, RpcError
-from getty_tx.rpc.replies import isAnswer, logSlow, toldOf
+from getty_tx.rpc.replies import cancelWork, isAnswer, logLate, logSlow, toldOf
 from getty_tx.rpc.streams import run
 from getty_tx.rpc.wires.grpcstatus import statusOf
 from getty_tx.rpc.wires.grpcstreams import GrpcStream, encoded
@@ -188,8 +186,7 @@ class GrpcCalls:
     def _argumentsOf(self, handler: Handler, message: bytes) -> Any:
         arguments = self._wire.argumentsOf(handler, message)
         if not handler.least <= len(arguments) <= handler.most:
-            text = f"{handler.name}{handler.signature} was called with {len(arguments)} arguments"
-            raise PayloadError(text)
+            raise handler.misfit(arguments)
         return arguments
 
     def _run(self, call: GrpcCall, arguments: Any) -> Any:
@@ -197,9 +194,7 @@ class GrpcCalls:
         token = running.set(call)
         try:
             if handler.threads:
-                reactor = call.peer.session.context.reactor
-                pool = reactor.getThreadPool()
-                return deferToThreadPool(reactor, pool, copy_context().run, handler.call, *arguments)
+                return handler.inThread(call.peer.session.context.reactor, arguments)
             value = handler.call(*arguments)
             return Deferred.fromCoroutine(value) if iscoroutine(value) else value
         finally:
@@ -265,8 +260,7 @@ class GrpcCalls:
             answer.errback(self._statusOf(call, failure.value, failure))
             return
         call.peer.late -= 1
-        if not failure.check(CancelledError, RpcError):
-            log.failure("{name} failed after its caller had gone", failure, name=call.name)
+        logLate(call.name, failure)
 
     def _gone(self, call: GrpcCall) -> None:
         """The client has cancelled the call, or waits no longer."""
@@ -283,12 +277,7 @@ class GrpcCalls:
 
     def _cancel(self, call: GrpcCall) -> None:
         call.peer.late += 1
-        if call.work is not None:
-            try:
-                call.work.cancel()
-            except Exception:
-                # The canceller of the application's Deferred. The call keeps its place until the Deferred fires.
-                log.failure("{name} could not be cancelled", name=call.name)
+        cancelWork(call)
 
     # Answers
 
