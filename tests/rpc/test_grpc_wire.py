@@ -117,6 +117,8 @@ class Methods(WireCase):
         for value in ["hi", 2], {"text": "hi", "times": 2}, {"times": 2, "text": "hi"}:
             self.assertEqual(await self.ask(client, "say", value), ("0", None, ["hihi"]))
         self.assertEqual(await self.ask(client, "say", {"text": "hi"}), ("0", None, ["hi"]))
+        for value, found in (({"first": 1}, [1, 2]), ({"second": 1}, [1, 1]), ({}, [1, 2])):
+            self.assertEqual(await self.ask(client, "defaults", value), ("0", None, [found]))
         for value, why in (
             ([], "was called with 0 arguments"),
             (["hi", 1, 2], "was called with 3 arguments"),

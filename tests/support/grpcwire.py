@@ -57,6 +57,11 @@ class Echo:
         return text * times
 
     @rpc.method
+    def defaults(self, first: int = 1, second: int = 2) -> list[int]:
+        """Arguments that may be left out, also before another."""
+        return [first, second]
+
+    @rpc.method
     def laterOn(self, text: str) -> Deferred[str]:
         """A Deferred."""
         return deferLater(reactor, 0, lambda: text)

@@ -7,6 +7,7 @@ is the path of a call, and each message is what a payload makes of arguments, or
 
 from __future__ import annotations
 
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zope.interface import implementer
@@ -116,6 +117,12 @@ def _byName(handler: Handler, found: dict[str, Any]) -> Sequence[Any]:
         bound = handler.signature.bind(**found)
     except TypeError as error:
         raise PayloadError(f"{handler.name}{handler.signature}: {error}") from None
-    if bound.kwargs:
-        raise PayloadError(f"{handler.name}{handler.signature}: {', '.join(bound.kwargs)} cannot be given")
+    if not bound.kwargs:
+        return bound.args
+    # Behind a parameter that was left out, or one that has no place among arguments.
+    parameters = handler.signature.parameters
+    own = [name for name in found if parameters[name].kind is Parameter.KEYWORD_ONLY]
+    if own:
+        raise PayloadError(f"{handler.name}{handler.signature}: {', '.join(own)} cannot be given")
+    bound.apply_defaults()
     return bound.args
