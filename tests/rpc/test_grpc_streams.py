@@ -57,6 +57,30 @@ class Streams(WireCase):
         self.assertEqual((await answer.ended).status, "0")
         self.assertEqual(self.echo.sent, 200)
 
+    async def test_slowClientTimedOut(self) -> None:
+        """A method may send with a time-out, as on other wires."""
+
+        class Sends:
+            @rpc.stream
+            async def send(self) -> str:
+                for _ in range(200):
+                    sending = Deferred.fromCoroutine(rpc.currentCall().stream.send("x" * 10_000))
+                    try:
+                        await sending.addTimeout(0.01, reactor)
+                    except TimeoutError:
+                        return "too slow"
+                return "done"
+
+        await self.serve(echo=Sends())
+        client = await self.raw()
+        client.takes = False
+        answer = client.call(PATH + "send")
+        await self.until(lambda: not self.server.context.running and answer.data)
+        client.takes = True
+        client.h2.acknowledge_received_data(len(answer.data), client.numberOf(answer))
+        client.send()
+        self.assertEqual(messages((await answer.ended).data)[-1], "too slow")
+
     async def test_slowMethod(self) -> None:
         """A client gets no credit for what the method has not taken."""
         await self.serve(wire=rpc.Grpc(streamWindow=100_000))
@@ -225,6 +249,12 @@ class Stubborn:
         await deferLater(reactor, 0)
         return {1}
 
+    @rpc.method
+    async def noCode(self) -> None:
+        """Its error cannot be told."""
+        await deferLater(reactor, 0)
+        raise rpc.RemoteError("x", code=17)  # type: ignore[arg-type]
+
     @rpc.method(timeout=0.9)
     async def brief(self) -> None:
         """It takes a turn of the reactor."""
@@ -278,6 +308,12 @@ class Late(WireCase):
         status, text, _ = await self.ask(await self.raw(), "wrong", [])
         self.assertEqual(status, "13")
         self.assertIn("is no JSON", text)
+
+    async def test_noCode(self) -> None:
+        """The call ends, whatever has been raised."""
+        await self.serve(echo=Stubborn())
+        self.assertEqual((await self.ask(await self.raw(), "noCode", []))[:2], ("2", "the method has failed"))
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
 
     async def test_otherServices(self) -> None:
         """Methods that are served no longer."""

@@ -162,9 +162,11 @@ class Answer(Stream):
         return self.mustWait()
 
     async def room(self) -> None:
-        """Wait until more replies can be sent. :raise StatusError: the call has ended."""
+        """Wait until more replies can be sent. :raise StatusError: the call has ended. CancelledError: this was."""
         try:
             await self.drained()
+        except DeferredCancelled:
+            raise
         except Exception:
             raise StatusError(Code.CANCELLED, "the call has ended") from None
 

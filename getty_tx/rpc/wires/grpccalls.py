@@ -247,7 +247,7 @@ class GrpcCalls:
             return
         try:
             message = self._reply(call, value)
-        except StatusError as error:
+        except Exception as error:
             answer.errback(error)
         else:
             answer.callback(message)
@@ -257,7 +257,13 @@ class GrpcCalls:
         answer = self._end(call)
         if answer is not None:
             assert failure.value is not None
-            answer.errback(self._statusOf(call, failure.value, failure))
+            error: Exception
+            try:
+                error = self._statusOf(call, failure.value, failure)
+            except Exception as wrong:
+                # Its code is no text, or its text cannot be had: the connection logs it, and ends the call.
+                error = wrong
+            answer.errback(error)
             return
         call.peer.late -= 1
         logLate(call.name, failure)
