@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from getty_tx.http.grpc.servercall import ServerCall
+    from getty_tx.http.grpc.serverconnection import CallConnection
     from getty_tx.session.session import Session
 
 __all__ = ["Chosen", "ServicerContext"]
@@ -206,6 +207,11 @@ class ServicerContext:
             callback(self)
 
     # The client
+
+    @property
+    def connection(self) -> CallConnection:
+        """The connection that the call has come over."""
+        return self._call.connection
 
     @property
     def session(self) -> Session:

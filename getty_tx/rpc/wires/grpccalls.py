@@ -160,15 +160,16 @@ class GrpcCalls:
         handler = context.handlers.get(name)
         if handler is None:
             raise statusOf(NoSuchMethodError(f"there is no {name}"))
-        session = asked.session
-        peer: GrpcPeer = session.listener.peer  # type: ignore[attr-defined]  # it is of this wire
+        # One of this wire.
+        connection: Any = asked.connection
+        peer: GrpcPeer = connection.peer
         if peer.late and peer.serving > context.maxCallsPerSession:
             # The connection counts those alone whose calls have not ended.
             context.refused += 1
             text = f"maxCallsPerSession={context.maxCallsPerSession} calls are being served"
             raise StatusError(Code.RESOURCE_EXHAUSTED, text)
         call = GrpcCall(peer, self._next(), handler, asked)
-        now = session.context.seconds()
+        now = peer.session.context.seconds()
         if context._slowCall is not None:
             call.startedAt = now
         limit = handler.timeout
