@@ -7,7 +7,7 @@ from threading import Event
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.task import deferLater
 
 from getty_tx import rpc
@@ -194,6 +194,14 @@ class Streams(WireCase):
                         yield "nothing"
 
             @rpc.stream
+            async def first(self) -> Any:
+                values = rpc.currentCall().stream
+                waiting = [Deferred.fromCoroutine(values.__anext__()) for _ in range(2)]
+                waiting[0].addCallback(lambda value: waiting[1].cancel() or value)  # type: ignore[func-returns-value]
+                waiting[1].addErrback(lambda failure: failure.trap(CancelledError) and None)
+                return await waiting[0]
+
+            @rpc.stream
             async def both(self) -> int:
                 async def take() -> list[Any]:
                     return [each async for each in rpc.currentCall().stream]
@@ -203,9 +211,9 @@ class Streams(WireCase):
 
         await self.serve(echo=Readers())
         client = await self.raw()
-        for method, expected in (("patient", ["nothing", 3]), ("both", [3])):
+        for method, expected in (("patient", ["nothing", 3]), ("both", [3]), ("first", [3])):
             answer = client.call(PATH + method, isLast=False)
-            await (deferLater(reactor, 0.02) if method == "both" else self.until(lambda: answer.data))  # noqa: B023
+            await (self.until(lambda: answer.data) if method == "patient" else deferLater(reactor, 0.02))  # noqa: B023
             number = client.numberOf(answer)
             client.h2.send_data(number, framed(b"3"))
             client.h2.end_stream(number)
@@ -281,10 +289,14 @@ class Late(WireCase):
         text = "maxCallsPerSession=2 calls are being served"
         self.assertEqual(await self.ask(client, "wrong", []), ("8", text, []))
         self.assertEqual((server.context.running, server.context.refused), (2, 1))
+        shared = server.server.contexts[0]
+        totals = shared.calls["server"]["pkg.Echo/block"]
+        self.assertEqual((totals.running, shared.serving.running), (2, 2))
         self.assertEqual((await self.ask(await self.raw(), "brief", []))[0], "0")
         self.echo.event.set()
         await self.until(lambda: not server.context.running)
         self.assertEqual((await self.ask(client, "brief", []))[0], "0")
+        self.assertEqual((totals.running, shared.serving.running), (0, 0))
 
     async def test_noTimers(self) -> None:
         """What watches the times of methods goes with the last session; trial finds a timer that is left."""

@@ -244,7 +244,7 @@ class GrpcCalls:
         self._context.running -= 1
         answer = self._end(call)
         if answer is None:
-            call.peer.late -= 1
+            self._late(call, -1)
             return
         try:
             message = self._reply(call, value)
@@ -266,7 +266,7 @@ class GrpcCalls:
                 error = wrong
             answer.errback(error)
             return
-        call.peer.late -= 1
+        self._late(call, -1)
         logLate(call.name, failure)
 
     def _gone(self, call: GrpcCall) -> None:
@@ -283,8 +283,15 @@ class GrpcCalls:
             self._cancel(call)
 
     def _cancel(self, call: GrpcCall) -> None:
-        call.peer.late += 1
+        self._late(call, 1)
         cancelWork(call)
+
+    def _late(self, call: GrpcCall, more: int) -> None:
+        """One more method, or one less, runs without its call, which is what the connection counts."""
+        call.peer.late += more
+        shared = self._shared
+        shared.running += more
+        shared.methods.totals[call.name].running += more
 
     # Answers
 

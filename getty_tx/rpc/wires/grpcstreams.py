@@ -133,12 +133,16 @@ class GrpcStream:
             self._looks = False
             waiting, self._waiting = self._waiting, []
             for each in waiting:
-                each.callback(None)
+                # Who was told first may have cancelled the others.
+                if not each.called:
+                    each.callback(None)
 
     def _notAwaited(self, waiting: Deferred[None]) -> None:
         """The method was cancelled, or takes another value than this."""
-        self._waiting.remove(waiting)
-        if self._requests.hasEnded():
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+        requests = self._requests
+        if requests.hasEnded() and not requests.hasAll:
             # The client has gone, which the stream would have told in a moment.
             waiting.errback(self._cancelled())
 
