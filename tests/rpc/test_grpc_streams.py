@@ -182,6 +182,8 @@ class Streams(WireCase):
     async def test_readers(self) -> None:
         """One may wait for a value for a while only, and several at a time, as on other wires."""
 
+        ends: list[Any] = []
+
         class Readers:
             @rpc.stream
             async def patient(self) -> Any:
@@ -198,7 +200,7 @@ class Streams(WireCase):
                 values = rpc.currentCall().stream
                 waiting = [Deferred.fromCoroutine(values.__anext__()) for _ in range(2)]
                 waiting[0].addCallback(lambda value: waiting[1].cancel() or value)  # type: ignore[func-returns-value]
-                waiting[1].addErrback(lambda failure: failure.trap(CancelledError) and None)
+                waiting[1].addErrback(lambda failure: ends.append(failure.type))
                 return await waiting[0]
 
             @rpc.stream
@@ -219,6 +221,7 @@ class Streams(WireCase):
             client.h2.end_stream(number)
             client.send()
             self.assertEqual(messages((await answer.ended).data), expected)
+        self.assertEqual(ends, [CancelledError])
 
     async def test_compressed(self) -> None:
         """Values that cannot be decompressed, or are too long then, end a stream as they end a call."""
