@@ -321,6 +321,23 @@ class DefectTests(CallsCase):
         self.assertEqual([each.only.status for each in there], [0, 1, 2])
         self.assertEqual([each.only.xid for each in back], ["0", "1", "2"])
 
+    def test_idsOfCoordinators(self) -> None:
+        """Calls of an end that was dialled have other ids than those to it: answers take the place of calls in Go."""
+        foreign = self.foreign()
+        foreign.say(Request(1, "seata/BranchRollback", seata.encode(seata.BranchRollback("x"))))
+        outcome = Outcome(foreign.peer.call("seata", "BranchRollback", seata.BranchRollback("y")))
+        [request] = foreign.heard()
+        self.assertEqual((request.id & 0xFFFFFFFF, list(foreign.peer.pending)), (0x40000001, [1]))
+        answer = seata.encode(seata.BranchRollbackResult("y"))
+        # The other end's id is none of this end's.
+        foreign.say(Reply(1, answer))
+        self.assertEqual((outcome.results, foreign.context.late), ([], 1))
+        foreign.say(Reply(0x40000001, answer))
+        self.assertEqual((outcome.only.xid, foreign.peer.pending), ("y", {}))
+        self.resources.waiting[0].callback(seata.BranchRollbackResult("x"))
+        [reply] = foreign.heard()
+        self.assertEqual((reply.id, seata.decode(reply.payload).xid), (1, "x"))
+
     def test_nothingIsKept(self) -> None:
         """Neither time-outs, nor what is one-way, nor answers and heartbeats, leave an entry behind."""
         foreign = self.foreign(pingInterval=1, pingTimeout=1)

@@ -83,6 +83,10 @@ _SERIALIZERS = {1: "seata", 2: "protobuf", 4: "kryo", 8: "fst", 0x16: "hessian",
 _NULL = 0xFFFF
 _ID = 0xFFFFFFFF
 
+#: What the ids of calls differ by where this end was dialled. Both ends count from 1, and clients in Go file calls and
+#: answers of theirs under one number: an answer takes the place of the call with its id, which then waits in vain.
+_DIALLED = 0x40000000
+
 #: Requests that Seata's own clients send as one-way, though they await an answer.
 _SENT_ONE_WAY = frozenset([RegisterTM.TYPE, MergedMessages.TYPE])
 
@@ -144,6 +148,8 @@ class Seata:
             for message in self.register:
                 made = peer.call(SERVICE, type(message).__name__, message, timeout=_REGISTERING)
                 made.addErrback(_notRegistered, peer, message)
+        else:
+            peer.codec.turned = _DIALLED
 
 
 def _registrations(register: Any) -> tuple[RegisterTM, ...]:
@@ -174,13 +180,15 @@ class SeataCodec:
     The codec of one session.
 
     :param wire: what the sessions share.
+    :ivar turned: the bits in which the id of a call that begins here differs from its number.
     """
 
-    __slots__ = ("_asked", "_merged", "understood", "wire")
+    __slots__ = ("_asked", "_merged", "turned", "understood", "wire")
 
     def __init__(self, wire: Seata) -> None:
         self.wire = wire
         self.understood = wire.features
+        self.turned = 0
         # The id of the heartbeat that was read last, until it is answered.
         self._asked: int | None = None
         # The bodies of merged messages that are not answered yet, by the numbers of their requests.
@@ -262,6 +270,7 @@ class SeataCodec:
             raise CodecError(f"rpc: a body of {len(body)} bytes has no type", session)
         type_ = _U16.unpack_from(body)[0]
         if kind == _RESPONSE:
+            number ^= self.turned
             if type_ in _CAN_FAIL and body[2:3] == b"\0":
                 return _failed(number, body, metadata)
             return Reply(number, body, metadata)
@@ -308,7 +317,8 @@ class SeataCodec:
                 raise PayloadError(
                     f"{message.name} has no result: send() it, there is no reply to wait for", sent=False
                 )
-            number, how = message.id, _ONE_WAY if message.isOneWay or type_ in _SENT_ONE_WAY else _REQUEST
+            number = message.id ^ self.turned
+            how = _ONE_WAY if message.isOneWay or type_ in _SENT_ONE_WAY else _REQUEST
         elif kind is Reply:
             number, how, body = message.id & _ID, _RESPONSE, message.payload
         elif kind is ErrorReply:
