@@ -416,10 +416,10 @@ class StrangersTests(WireCase):
         self.assertEqual(codec._asked, [])
 
     def test_whoAnswers(self) -> None:
-        """An end that has dialled may ask from its first call on; the other asks beside its answers until it knows."""
+        """An end that has dialled may ask from the beginning; the other asks beside its answers until it knows."""
         for kind, expected in (("TCP_CLIENT", True), ("TCP_SERVER", False)):
             codec = self.wire.codec()
-            codec.write(end(kind=kind), Request(1, SAY_NAME, b"\0"))
+            self.wire.opened(SimpleNamespace(codec=codec, session=end(kind=kind)))
             self.assertIs(Feature.PING in codec.understood, expected)
             codec.read(end(), memoryview(bytes.fromhex(HEARTBEAT)))
             data = codec.write(end(), Pong())

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from getty_tx.rpc.interfaces import IPayload
+    from getty_tx.rpc.peer import Peer
 
 __all__ = ["Dubbo", "DubboCodec"]
 
@@ -178,6 +179,14 @@ class Dubbo:
         """See :py:class:`~getty_tx.rpc.interfaces.IWire`."""
         return DubboCodec(self)
 
+    def opened(self, peer: Peer) -> None:
+        """
+        See :py:class:`~getty_tx.rpc.interfaces.IWire`. An end that has dialled sends heartbeats, even before its first
+        call: a provider in Java sends none, and closes a session over which nothing came for three of its intervals.
+        """
+        if peer.session.connection.kind.endswith("CLIENT"):
+            peer.codec.understood = self.features
+
     def registering(self, options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
         """See :py:class:`~getty_tx.rpc.interfaces.IWire`: what a provider's URL says, beside what is asked for."""
         service = options["service"]
@@ -202,8 +211,7 @@ class DubboCodec:
     The codec of one session.
 
     :param wire: what the sessions share.
-    :ivar understood: all that the wire has; PING if this end has dialled, from its first call on, or if the peer has
-        answered a heartbeat.
+    :ivar understood: all that the wire has; PING if this end has dialled, or if the peer has answered a heartbeat.
     :ivar refusal: see :py:class:`~getty_tx.rpc.interfaces.IWireCodec`.
     """
 
@@ -327,9 +335,7 @@ class DubboCodec:
         return frame
 
     def _learn(self, session: Any) -> dict[tuple[str, float | None], tuple[bytes, bytes]]:
-        """Which end this is, and whether its provider is from a registry, which has path, version and group of it."""
-        if session.connection.kind.endswith("CLIENT"):
-            self.understood = self.wire.features
+        """Whether the provider is from a registry, which has path, version and group of it."""
         self._provider = getattr(session, "provider", None)
         self._blocks = self.wire.blocks if self._provider is None else {}
         return self._blocks
