@@ -298,24 +298,6 @@ class GenericTests(CallsCase):
         self.assertEqual((error.code, error.text), ("closed", "not today"))
 
 
-class IdleTests(SynchronousTestCase):
-    """A session over which no call was made."""
-
-    def test_heartbeats(self) -> None:
-        """
-        The end that has dialled sends heartbeats, and the other does not.
-
-        A provider in Java closes a session over which nothing came for three of its intervals.
-        """
-        both = Both({ECHO: Echo()}, wire=rpc.Dubbo(), client={"pingInterval": 10.0}, server={"pingInterval": 3.0})
-        for _ in range(25):
-            both.clock.advance(1.0)
-            both.pair.flush()
-        self.assertGreater(both.server.session.stats.readPkgs, 1)
-        self.assertEqual(both.server.session.stats.readPkgs, both.client.session.stats.readPkgs)
-        self.assertFalse(both.client.session.isClosed)
-
-
 class PeerTests(SynchronousTestCase):
     """A peer whose other end is the test."""
 

@@ -303,9 +303,9 @@ class ReplyTests(WireCase):
             message = self.read(package(2, status, 1, "why"))
             self.assertEqual(vars_(message), vars_(ErrorReply(1, code, "why", status)))
         # Java writes the text of one as it likes: the status is what counts.
-        message = self.read(package(0x17, 100, 1, more=b"\0\0\0\x04\x4cwhy"))
+        message = self.read(package(0x15, 100, 1, more=b"\0\0\0\x04\x4cwhy"))
         self.assertEqual((message.code, message.details), ("refused", 100))
-        self.assertRegex(message.text, "status 100, and a text in the serialization 23, which is not Hessian 2")
+        self.assertRegex(message.text, "status 100, and a text in the serialization 21, which is not Hessian 2")
         for body in (b"", b"\x05ab", b"N", b"\x00", b"\x91"):
             message = self.read(package(2, 80, 1, more=body))
             self.assertEqual(message.text, "the peer has answered with status 80")
