@@ -49,7 +49,8 @@ _EXCEPTION = "java.lang.RuntimeException"
 CODE = "getty-code"
 
 #: The class of the exceptions of calls by ``$invoke``. Their callers may not have the class of the exception itself: it
-#: is a field, and the message another one. Java has this class below org.apache.dubbo as well, and knows both.
+#: is a field, and the message another one. Java sends this class, if it has it: it is in the jar ``dubbo``, and in
+#: ``dubbo-compatible``. The same below org.apache.dubbo is not known by those of 2.6.
 _BY_NAME, _ANY_BY_NAME = "com.alibaba.dubbo.rpc.service.GenericException", ".rpc.service.GenericException"
 _CLASS, _MESSAGE = "exceptionClass", "exceptionMessage"
 
