@@ -19,6 +19,7 @@ from getty_tx.tap.registering import ServiceOptions
 try:
     from getty_tx.http.grpc.context import DRAIN_TIME, ServerContext
     from getty_tx.http.grpc.server import Server
+    from getty_tx.http.two.engines import checkEngine
 except ImportError as missing:
     raise SystemExit(f"getty-grpc: {missing}") from missing
 
@@ -133,6 +134,10 @@ class Options(ServiceOptions, ListenOptions):
     def postOptions(self) -> None:
         """See :py:meth:`getty_tx.tap.options.SessionOptions.postOptions`."""
         super().postOptions()
+        try:
+            checkEngine()
+        except SettingError as error:
+            raise usage.UsageError(str(error)) from error
         if not self.servicers:
             raise usage.UsageError("--servicer is required: module:Class, such as mypkg.service:Greeter")
         if self.health is not None and self["no-health"]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.trial.unittest import SkipTest
 
 from getty_tx.http.grpc.health import Health
+from getty_tx.http.two.engines import ENGINE
 from getty_tx.tap.grpc import GrpcService, Options, makeService
 from getty_tx.tap.listen import ProcessesService
 from tests.tap.test_options import OptionsTestCase
@@ -71,6 +72,12 @@ class OptionsTests(OptionsTestCase):
             text = self.refuse(Options, "--servicer", description)
             self.assertTrue(text.startswith(f"--servicer {description}: "), text)
             self.assertIn(why, text)
+
+    def test_noEngine(self) -> None:
+        """Without HTTP/2 the reason, and no traceback."""
+        self.patch(os, "environ", {**os.environ, ENGINE: "none"})
+        text = self.refuse(Options, "--servicer", f"{HERE}:Greeter")
+        self.assertTrue(text.startswith(f"{ENGINE}=none: there are "), text)
 
     def test_values(self) -> None:
         """Values that are refused, with the option and what is allowed."""
