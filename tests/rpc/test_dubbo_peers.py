@@ -104,7 +104,7 @@ class Served(ProcessProtocol):
 class PeerCase(TestCase):
     """Finds node and the packages."""
 
-    timeout = 30
+    timeout = 60
 
     def setUp(self) -> None:
         self.node = shutil.which("node") or ""
@@ -200,7 +200,7 @@ class RegistryTests(PeerCase):
             await deferLater(reactor, 0.05)
         self.address = f"{HOST}:{zookeeper.port}"
         self.root = f"npm{next(_numbers)}"
-        self.registry = f"zookeeper:{self.address}:layout=dubbo:prefix=/{self.root}"
+        self.registry = f"zookeeper:{self.address}:layout=dubbo:timeout=30:prefix=/{self.root}"
 
     async def test_consumers(self) -> None:
         """dubbo2.js, apache-dubbo-js and sofa-rpc-node call a provider that is registered here, and ``$echo`` of it."""
@@ -227,7 +227,9 @@ class RegistryTests(PeerCase):
     async def test_provider(self) -> None:
         """A client finds a provider that sofa-rpc-node has registered, by its group and version."""
         self.assertEqual(await self.serve(BY_ZOOKEEPER, "serve", self.address, self.root).said, "registered")
-        client = rpc.Client(f"service:{ECHO}:group=blue:version=1.0", wire=rpc.Dubbo(), registry=self.registry)
+        client = rpc.Client(
+            f"service:{ECHO}:group=blue:version=1.0", wire=rpc.Dubbo(), registry=self.registry, timeout=30
+        )
         client.startService()
         self.addCleanup(client.stopService)
         self.assertEqual(await client.call(ECHO, "say", "hi"), "blue hi")

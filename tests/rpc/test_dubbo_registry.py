@@ -62,7 +62,8 @@ class ZooKeeperTests(TestCase):
         while not await deferToThread(self.zookeeper.isServing):
             await deferLater(reactor, 0.05)
         self.prefix = f"/dubbo{next(_numbers)}"
-        self.registry = f"zookeeper:{HOST}:{self.zookeeper.port}:layout=dubbo:prefix={self.prefix}"
+        # A busy machine may take its time.
+        self.registry = f"zookeeper:{HOST}:{self.zookeeper.port}:layout=dubbo:timeout=30:prefix={self.prefix}"
 
     async def serve(self, name: str, wire: Any, **options: Any) -> rpc.Server:
         """A provider."""
@@ -83,7 +84,7 @@ class ZooKeeperTests(TestCase):
 
     def client(self, endpoint: str, wire: Any) -> rpc.Client:
         """A consumer."""
-        client = rpc.Client(endpoint, wire=wire, registry=self.registry)
+        client = rpc.Client(endpoint, wire=wire, registry=self.registry, timeout=30)
         client.startService()
         self.addCleanup(client.stopService)
         return client
